@@ -1,0 +1,168 @@
+# gliopipe. `make help` lists the targets. One Makefile for the whole tree; pipelines/ has its own,
+# which only chains the tools.
+#
+# Objects live in build/$(CONFIG); the release tools are also linked into bin/.
+
+CONFIG     ?= release
+PREFIX     ?= /usr/local
+PROGPREFIX ?=
+CC         ?= cc
+AR         ?= ar
+
+O := build/$(CONFIG)
+
+# --- flags ----------------------------------------------------------------------------------------
+OPT_release := -O2 -g
+OPT_debug   := -O0 -g3
+OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+ifeq ($(OPT_$(CONFIG)),)
+$(error CONFIG=$(CONFIG): wanted release, debug, asan or tsan)
+endif
+
+VERSION := 0.1.0
+WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+HAVE_ISAL := $(shell printf '\#include <isa-l/igzip_lib.h>\n' | $(CC) -E - >/dev/null 2>&1 && echo -DHAVE_ISAL)
+ALL_CPPFLAGS := -I. -D_GNU_SOURCE -DGLIOPIPE_VERSION='"$(VERSION)"' $(HAVE_ISAL) $(CPPFLAGS)
+ALL_CFLAGS   := -std=c11 $(WARN) $(OPT_$(CONFIG)) -fopenmp -MMD -MP $(CFLAGS)
+ALL_LDFLAGS  := $(OPT_$(CONFIG)) -fopenmp -Wl,--as-needed $(LDFLAGS)
+LIBS := $(if $(HAVE_ISAL),-lisal) -lniftiio -lznz -lz -lxxhash -lcyaml -lyaml -lpng16 -lpthread -lm $(LDLIBS)
+
+# Kernels: each file of lib/kernels/simd is compiled once for each instruction-set level. KR_LEVEL
+# names the level inside the source; `plain` is what the compiler emits without any flag.
+MACHINE := $(shell $(CC) -dumpmachine)
+ifneq ($(filter x86_64%,$(MACHINE)),)
+LEVELS := plain avx2 avx512
+else ifneq ($(filter aarch64%,$(MACHINE)),)
+LEVELS := plain neon
+else
+LEVELS := plain
+endif
+ISA_plain  :=
+ISA_neon   :=
+ISA_avx2   := -mavx2 -mfma -mf16c
+ISA_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512
+KERNEL_CFLAGS := $(if $(filter release,$(CONFIG)),-O3) -ffp-contract=fast -fno-math-errno -fno-trapping-math
+
+# --- sources --------------------------------------------------------------------------------------
+BOXES     := lib/base lib/image lib/metric lib/nn lib/kernels formats
+SRC       := $(foreach d,$(BOXES),$(wildcard $(d)/*.c))
+SIMD_SRC  := $(wildcard lib/kernels/simd/*.c)
+TOOLS     := $(patsubst tools/%.c,%,$(filter-out tools/tool.c,$(wildcard tools/*.c)))
+UNIT      := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
+BENCHC    := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
+
+SIMD_OBJ  := $(foreach l,$(LEVELS),$(patsubst lib/kernels/simd/%.c,$(O)/lib/kernels/simd/%_$(l).o,$(SIMD_SRC)))
+OBJ       := $(SRC:%.c=$(O)/%.o)
+ARCHIVE   := $(O)/libgliopipe.a
+
+# --- what a machine needs ------------------------------------------------------------------------
+PKG_BUILD := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libcyaml-dev libyaml-dev libpng-dev libopenblas-dev libisal-dev
+PKG_DEMO  := $(PKG_BUILD) gnuplot-nox
+PKG_CHECK := $(PKG_DEMO) bats clang clang-format libomp-dev libclang-rt-14-dev python3 python3-numpy groff jq
+PKG_BENCH := $(PKG_BUILD) python3-nibabel python3-torch python3-venv time
+
+.PHONY: all help deps check lint bench install uninstall clean demo format tools
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: tools
+
+help:
+	@echo 'make                 the tools, into bin/ (CONFIG=release|debug|asan|tsan: build/CONFIG/bin)'
+	@echo 'make demo            the whole study on synthetic patients, with a page to look at'
+	@echo 'make check           every test (T=WORD: only test files whose name holds WORD)'
+	@echo 'make lint            formatting, include rules, man pages'
+	@echo 'make bench           every benchmark beside its peer (B=NAME: one)'
+	@echo 'make install         PREFIX= DESTDIR= PROGPREFIX= (GNU recode exists: PROGPREFIX=glio-)'
+	@echo 'make clean           removes build/ and bin/'
+
+# Installs the Debian packages in PKG that are missing, or prints the line that would.
+define need
+	@missing=; if command -v dpkg-query >/dev/null 2>&1; then for p in $(1); do \
+	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; fi; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as=sudo; else \
+	    echo "packages are missing; this installs them: sudo apt-get install -y$$missing" >&2; exit 1; fi; \
+	  echo "installing:$$missing"; \
+	  $$as apt-get update -qq && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || exit 1; \
+	fi
+endef
+
+# --- rules ----------------------------------------------------------------------------------------
+# A change of flags rebuilds what they touch.
+STAMP := $(O)/flags
+FLAGS_NOW := $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(KERNEL_CFLAGS) $(LEVELS)
+$(shell mkdir -p $(O); printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $(STAMP) || printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' > $(STAMP))
+
+$(O)/%.o: %.c $(STAMP)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+
+define simd_rule
+$(O)/lib/kernels/simd/%_$(1).o: lib/kernels/simd/%.c $(STAMP)
+	@mkdir -p $$(@D)
+	$$(CC) $$(ALL_CPPFLAGS) $$(ALL_CFLAGS) $$(KERNEL_CFLAGS) $$(ISA_$(1)) -DKR_LEVEL=$(1) -DKR_LEVEL_$(1)=1 -c -o $$@ $$<
+endef
+$(foreach l,$(LEVELS),$(eval $(call simd_rule,$(l))))
+
+$(ARCHIVE): $(OBJ) $(SIMD_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(O)/bin/%: $(O)/tools/%.o $(O)/tools/tool.o $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(LIBS)
+
+$(O)/unit/%: $(O)/tests/unit/%.o $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(LIBS)
+
+$(O)/bench/%: $(O)/tests/bench/%.o $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(LIBS)
+
+bin/%: build/release/bin/%
+	@mkdir -p bin
+	@ln -f $< $@ 2>/dev/null || cp -f $< $@
+
+tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter release,$(CONFIG)),$(TOOLS:%=bin/%))
+units: $(UNIT:%=$(O)/unit/%)
+benches: $(BENCHC:%=$(O)/bench/%)
+
+-include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(O)/tools/tool.d $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d)
+
+# --- proof ----------------------------------------------------------------------------------------
+JOBS := $(shell nproc 2>/dev/null || echo 2)
+check:
+	$(call need,$(PKG_CHECK))
+	@$(MAKE) -s -j$(JOBS) CONFIG=release tools units
+	@$(MAKE) -s -j$(JOBS) CONFIG=asan tools units
+	@tests/run $(T)
+
+lint:
+	@tests/lint
+
+format:
+	@clang-format -i $$(git ls-files '*.c' '*.h')
+
+bench:
+	$(call need,$(PKG_BENCH))
+	@$(MAKE) -s -j$(JOBS) tools benches
+	@tests/bench/run $(B)
+
+# --- install --------------------------------------------------------------------------------------
+BINDIR := $(DESTDIR)$(PREFIX)/bin
+MANDIR := $(DESTDIR)$(PREFIX)/share/man
+install: all
+	@mkdir -p $(BINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man7
+	@for t in $(TOOLS); do cp bin/$$t $(BINDIR)/$(PROGPREFIX)$$t || exit 1; done
+	@for m in man/*.1; do cp $$m $(MANDIR)/man1/$(PROGPREFIX)$${m##*/} || exit 1; done
+	@cp man/*.5 $(MANDIR)/man5; cp man/*.7 $(MANDIR)/man7
+
+uninstall:
+	@for t in $(TOOLS); do rm -f $(BINDIR)/$(PROGPREFIX)$$t $(MANDIR)/man1/$(PROGPREFIX)$$t.1; done
+	@for m in man/*.5 man/*.7; do rm -f $(MANDIR)/man$${m##*.}/$${m##*/}; done
+
+clean:
+	rm -rf build bin
