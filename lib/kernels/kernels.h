@@ -42,12 +42,15 @@ static inline size_t kr_dtype_size(enum kr_dtype d)
 }
 
 /* An operand as it is read: v = scale[c] * x + shift[c], then max(v, 0) if relu.
- * scale and shift are both NULL (v = x) or both of kr_pad(c) floats, zero in the padding. */
+ * scale and shift are both NULL (v = x) or both of kr_pad(c) floats, zero in the padding. With a
+ * stride, sample n uses scale + n * stride and shift + n * stride: so a channel dropout, which
+ * multiplies by 0 or 1/(1-p), costs nothing (max(m * v, 0) = m * max(v, 0) for m >= 0). */
 struct kr_in {
     const void *x;
     int c; /* real channels */
     enum kr_dtype dtype;
     const float *scale, *shift;
+    size_t stride; /* floats from one sample's scale to the next; 0: one for all */
     bool relu;
 };
 
@@ -64,14 +67,17 @@ struct kr_out {
 };
 
 /* A gradient as it is written, dx (N,H,W,C') float. `accumulate` adds to what is there.
- * Where `act` is given, with relu, dx is set to zero where the activation was not positive, and `sums`
- * (2 * kr_pad(c) doubles) receives the sum of the masked dx and then the sum of masked dx * act->x
- * (the raw x): what the backward pass of the batch normalisation in front of that activation needs. */
+ * Where `act` is given, dx is set to zero where the activation was not positive (if act->relu), and
+ * multiplied by gain[n * kr_pad(c) + c] where `gain` is given (a channel dropout's factor); `sums`, if
+ * given (2 * kr_pad(c) doubles), receives the sum of that dx and then the sum of dx * act->x (the raw
+ * x): what the backward pass of the batch normalisation in front of that activation needs. With
+ * `accumulate`, mask, gain and sums apply to the total. */
 struct kr_dx {
     float *dx;
     int c;
     bool accumulate;
     const struct kr_in *act;
+    const float *gain;
     double *sums;
 };
 
