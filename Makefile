@@ -59,7 +59,7 @@ ARCHIVE   := $(O)/libgliopipe.a
 # --- what a machine needs ------------------------------------------------------------------------
 PKG_BUILD := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libcyaml-dev libyaml-dev libpng-dev libopenblas-dev libisal-dev
 PKG_DEMO  := $(PKG_BUILD) gnuplot-nox
-PKG_CHECK := $(PKG_DEMO) bats clang clang-format libomp-dev libclang-rt-14-dev python3 python3-numpy groff jq
+PKG_CHECK := $(PKG_DEMO) bats clang clang-format libomp-dev libclang-rt-14-dev python3 python3-numpy groff time jq
 PKG_BENCH := $(PKG_BUILD) python3-nibabel python3-torch python3-venv time
 
 .PHONY: all help deps check lint bench install uninstall clean demo format tools

@@ -1,0 +1,125 @@
+#include "formats/atomic.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int fail(char *why, size_t size, const char *path, const char *what, int error)
+{
+    snprintf(why, size, "%s: %s: %s", path, what, strerror(error));
+    return -1;
+}
+
+int afile_open(struct afile *f, const char *path, char *why, size_t size)
+{
+    struct stat st;
+    *f = (struct afile){.fd = -1};
+    if (!*path || path[strlen(path) - 1] == '/') {
+        snprintf(why, size, "'%s' does not name a file", path);
+        return -1;
+    }
+    f->path = realpath(path, NULL);
+    if (!f->path && errno == ENOENT && lstat(path, &st) < 0 && errno == ENOENT)
+        f->path = strdup(path);
+    if (!f->path)
+        return fail(why, size, path, "cannot create", errno);
+    if (stat(f->path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        snprintf(why, size, "%s: exists and is not a regular file", path);
+        goto out;
+    }
+    const char *slash = strrchr(f->path, '/');
+    int dir = slash ? (int)(slash - f->path + 1) : 0;
+    for (unsigned i = 0; i < 1000 && f->fd < 0; i++) {
+        free(f->temp);
+        if (asprintf(&f->temp, "%.*s.%.200s.%ld-%u.tmp", dir, f->path, f->path + dir,
+                     (long)getpid(), i) < 0) {
+            f->temp = NULL;
+            errno = ENOMEM;
+            break;
+        }
+        f->fd = open(f->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (f->fd < 0 && errno != EEXIST)
+            break;
+    }
+    if (f->fd >= 0)
+        return 0;
+    fail(why, size, path, "cannot create", errno);
+out:
+    free(f->temp);
+    free(f->path);
+    *f = (struct afile){.fd = -1};
+    return -1;
+}
+
+int afile_write(struct afile *f, const void *data, size_t n, char *why, size_t size)
+{
+    for (const char *p = data; n;) {
+        ssize_t k = write(f->fd, p, n);
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k <= 0)
+            return fail(why, size, f->path, "cannot write", k < 0 ? errno : ENOSPC);
+        p += k;
+        n -= (size_t)k;
+    }
+    return 0;
+}
+
+static void forget(struct afile *f)
+{
+    free(f->temp);
+    free(f->path);
+    *f = (struct afile){.fd = -1};
+}
+
+/* After a rename the new name itself must reach the disk. Some file systems cannot flush a
+ * directory and say EINVAL; they then promise no more than they do. */
+static int flush_directory(const char *path)
+{
+    char *copy = strdup(path);
+    if (!copy)
+        return -1;
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+    free(copy);
+    if (fd < 0)
+        return -1;
+    r = fsync(fd);
+    if (r < 0 && (errno == EINVAL || errno == ENOTSUP))
+        r = 0;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return r;
+}
+
+int afile_commit(struct afile *f, char *why, size_t size)
+{
+    int r = 0, closed;
+    if (fsync(f->fd) < 0)
+        r = fail(why, size, f->path, "cannot flush", errno);
+    closed = close(f->fd);
+    if (!r && closed < 0)
+        r = fail(why, size, f->path, "cannot close", errno);
+    if (!r && rename(f->temp, f->path) < 0)
+        r = fail(why, size, f->path, "cannot rename", errno);
+    if (r < 0)
+        unlink(f->temp);
+    else if (flush_directory(f->path) < 0)
+        r = fail(why, size, f->path, "cannot flush the directory", errno);
+    forget(f);
+    return r;
+}
+
+void afile_abort(struct afile *f)
+{
+    if (f->fd < 0)
+        return;
+    close(f->fd);
+    unlink(f->temp);
+    forget(f);
+}

@@ -1,0 +1,41 @@
+/* atomic.h - a file that appears under its final name only when it is whole.
+ *
+ *     struct afile f;
+ *     if (afile_open(&f, "model.safetensors", why, sizeof why) < 0) ...
+ *     if (write_everything(f.fd) < 0) { afile_abort(&f); ... }
+ *     if (afile_commit(&f, why, sizeof why) < 0) ...
+ *
+ * Bytes go to a temporary file beside the target (same directory, name starting with a dot). Commit
+ * flushes it to the disk, renames it over the target and flushes the directory: whoever opens the
+ * target, at any moment and after a crash, sees the whole old file or the whole new one. Abort, and
+ * any failure of commit before the rename, removes the temporary file. A process that is killed
+ * leaves it behind; it never counts as the target.
+ *
+ * A symbolic link is followed, so that the link stays; one that leads nowhere is refused. A target
+ * that exists and is no regular file is refused: renaming over a device would remove the device.
+ * Functions that can fail return 0, or -1 with one line of text in `why`. */
+#ifndef ATOMIC_H
+#define ATOMIC_H
+
+#include <stddef.h>
+
+struct afile {
+    int fd;     /* write here, by any means; -1 when not open */
+    char *temp; /* the temporary name, for a library that wants to open by name */
+    char *path; /* the final name, links resolved */
+};
+
+__attribute__((warn_unused_result)) int afile_open(struct afile *, const char *path, char *why,
+                                                   size_t size);
+
+/* All n bytes, through short writes and interruptions. */
+__attribute__((warn_unused_result)) int afile_write(struct afile *, const void *data, size_t n,
+                                                    char *why, size_t size);
+
+/* Whatever the outcome, the file is closed afterwards. */
+__attribute__((warn_unused_result)) int afile_commit(struct afile *, char *why, size_t size);
+
+/* Closes and removes; nothing to do when not open. */
+void afile_abort(struct afile *);
+
+#endif

@@ -1,0 +1,49 @@
+# common.bash - what every bats file starts with: `load ../lib/common`.
+#
+# The tools under test come first on PATH (TOOLS, else bin/ of the tree). Binary data goes to files
+# below $BATS_TEST_TMPDIR, where each test starts, and is compared with cmp, never through $output.
+bats_require_minimum_version 1.5.0
+
+ROOT=$(cd "$BATS_TEST_DIRNAME" && while [ ! -e Makefile ] || [ ! -d formats ]; do cd ..; done && pwd)
+export ROOT LC_ALL=C
+export PATH="${TOOLS:-$ROOT/bin}:$PATH"
+
+# The Python that Debian's numpy belongs to; another may come first on PATH.
+PYTHON=python3
+[ ! -x /usr/bin/python3 ] || PYTHON=/usr/bin/python3
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+}
+
+# A command with pipes, in a shell in which any part that fails fails the whole: pipe 'a | b >c'.
+# Under `run`: run -1 pipe '...'.
+pipe() {
+    bash -o pipefail -c "$1" pipe "${@:2}"
+}
+
+# Annotated hex text to bytes: hex NAME >FILE (formats/vectors/NAME.hex).
+hex() {
+    "$PYTHON" "$ROOT/tests/lib/hex2bin" "$ROOT/formats/vectors/$1.hex"
+}
+
+# The test is skipped, with its reason, where something it needs is not there.
+need_command() {
+    command -v "$1" >/dev/null || skip "no $1"
+}
+need_python() { # MODULE
+    "$PYTHON" -c "import $1" 2>/dev/null || skip "$PYTHON has no module $1"
+}
+need_data() {
+    [ -n "${DATA-}" ] || skip "DATA names no folder of real cases"
+}
+need_release() { # for what a sanitizer changes: memory, time, the loader
+    [ "${CONFIG:-release}" = release ] || skip "not with the $CONFIG build: $1"
+}
+
+# The peak resident memory of a command in KiB, on standard output; its own output goes to /dev/null.
+# (GNU time starts it from a process of 1 MiB; one started from Python would count Python's size.)
+peak_kib() {
+    command time -q -o "$BATS_TEST_TMPDIR/peak" -f %M "$@" >/dev/null || return
+    cat "$BATS_TEST_TMPDIR/peak"
+}

@@ -1,0 +1,93 @@
+#include "formats/atomic.h"
+#include "tests/lib/tap.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <signal.h>
+#include <unistd.h>
+
+static char why[256];
+
+static int names(void) /* how many files the directory holds, dot files too */
+{
+    DIR *d = opendir(".");
+    int n = 0;
+    for (struct dirent *e; (e = readdir(d));)
+        n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+    closedir(d);
+    return n;
+}
+
+static int holds(const char *path, const char *text)
+{
+    char b[64];
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return 0;
+    size_t n = fread(b, 1, sizeof b, f);
+    fclose(f);
+    return n == strlen(text) && !memcmp(b, text, n);
+}
+
+static int put(const char *path, const char *text)
+{
+    struct afile f;
+    if (afile_open(&f, path, why, sizeof why) < 0)
+        return -1;
+    if (afile_write(&f, text, strlen(text), why, sizeof why) < 0) {
+        afile_abort(&f);
+        return -1;
+    }
+    return afile_commit(&f, why, sizeof why);
+}
+
+int main(void)
+{
+    char dir[] = "/tmp/atomic.XXXXXX";
+    struct afile f;
+    if (!mkdtemp(dir) || chdir(dir) < 0)
+        return 1;
+
+    ok(put("a", "one") == 0 && holds("a", "one") && names() == 1, "a new file, and nothing else");
+    ok(put("a", "second") == 0 && holds("a", "second") && names() == 1, "a file replaced");
+
+    ok(afile_open(&f, "a", why, sizeof why) == 0 && strstr(f.temp, "/.a.") &&
+           afile_write(&f, "xx", 2, why, sizeof why) == 0 && holds("a", "second") && names() == 2,
+       "before the commit the old file stands");
+    afile_abort(&f);
+    ok(holds("a", "second") && names() == 1 && f.fd < 0, "after an abort too, alone");
+    afile_abort(&f);
+
+    ok(mkdir("d", 0777) == 0 && symlink("../a", "d/link") == 0 && put("d/link", "third") == 0 &&
+           holds("a", "third"),
+       "a link is followed");
+    struct stat st;
+    ok(lstat("d/link", &st) == 0 && S_ISLNK(st.st_mode), "and stays a link");
+
+    ok(put("/dev/null", "x") < 0 && strstr(why, "not a regular file"), "a device is refused: %s",
+       why);
+    ok(put("d", "x") < 0 && strstr(why, "not a regular file"), "a directory is refused: %s", why);
+    ok(put("none/a", "x") < 0 && strstr(why, "No such file"), "no such directory: %s", why);
+    ok(put("a/b", "x") < 0 && strstr(why, "Not a directory"), "a file as a directory: %s", why);
+    ok(symlink("nowhere", "dangling") == 0 && put("dangling", "x") < 0, "a link to nothing: %s",
+       why);
+    ok(put("", "x") < 0, "an empty name: %s", why);
+
+    int before = names();
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){2, RLIM_INFINITY});
+    int r = put("a", "too long");
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY});
+    ok(r < 0 && holds("a", "third") && names() == before,
+       "no room: the old file stands, nothing is left: %s", why);
+
+    unlink("a");
+    unlink("d/link");
+    unlink("dangling");
+    rmdir("d");
+    ok(chdir("/") == 0 && rmdir(dir) == 0, "the directory empties");
+    return done_testing();
+}
