@@ -1,0 +1,202 @@
+/* nn.h - the networks: what they are, the memory that they will take, their training and their use.
+ *
+ * One handle, in this order:
+ *
+ *     nn_new      checks the description, plans every byte, allocates almost nothing
+ *     nn_memory, nn_print         what it will take, and what it is: before anything runs
+ *     nn_load or nn_init          parameters, from tensors or from a seed
+ *     nn_train, nn_infer          as often as wanted, in any order (validation amid training)
+ *     nn_free
+ *
+ * Images are planar float (N,Cin,H,W), labels are uint8 (N,H,W), H and W divisible by 16. The
+ * networks, the names of their parameters, the loss and the optimisers are those of PyTorch's
+ * definitions:
+ *
+ * - unet: Ronneberger et al. 2015 with batch normalisation; `base` channels at full size, doubled
+ * four times; blocks of conv3x3-norm-relu twice, 2x2 max pooling, 2x2 transposed convolutions,
+ * cat(skip, up).
+ * - attention: the same with an additive gate on each skip (Oktay et al. 2018), the gating signal
+ *   already upsampled: x * sigmoid(norm(psi(relu(norm(g(up)) + norm(x(x)))))).
+ * - residual: blocks relu(norm(conv(dropout(relu(norm(conv x))))) + shortcut x), the shortcut a
+ *   conv1x1-norm where the channels change.
+ * - batch normalisation: eps 1e-5, running statistics with momentum 0.1 and unbiased variance.
+ *
+ * The same calls on the same data give the same bytes for any number of threads. A handle is used
+ * by one thread at a time. Nothing here reads files, the environment or a clock; kr_init() has been
+ * called. */
+#ifndef NN_H
+#define NN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "lib/base/tensor.h"
+#include "lib/kernels/kernels.h"
+
+#define NN_MAX_BASE 256 /* 4096 channels at the bottom */
+#define NN_MAX_CIN 64
+#define NN_MAX_CLASSES 16
+#define NN_MAX_SIDE 8192
+#define NN_MAX_BATCH 1024
+#define NN_MAX_THREADS 256
+#define NN_IGNORE 255 /* a label out of the loss and of the counts: padding */
+
+/* Every function that can fail returns 0 or one of these, and leaves one line of text (nn_why). */
+enum nn_error {
+    NN_EARG = -1,   /* a shape, option or parameter that does not fit */
+    NN_EMEM = -2,   /* does not fit the ceiling, or the system has no more */
+    NN_ENAN = -3,   /* the loss is not finite, or the trap went off */
+    NN_ELABEL = -4, /* a label outside the classes */
+};
+
+enum nn_arch { NN_UNET, NN_ATTENTION, NN_RESIDUAL, NN_ARCH_COUNT };
+
+struct nn_spec {
+    enum nn_arch arch;
+    int base, cin, classes;
+    double dropout; /* residual only, 0 <= p < 1: channels of the block's middle; 0 elsewhere */
+};
+
+const char *nn_arch_name(enum nn_arch); /* "unet", "attention", "residual" */
+int nn_arch_find(const char *name);     /* the enum, or -1 */
+
+/* --- training
+ * ------------------------------------------------------------------------------------*/
+
+/* Soft Dice: 1 - mean_c (2 sum p o + eps) / (sum p + sum o + eps) over all classes, background
+ * included, sums over N, H, W of the batch, eps 1e-5, p = softmax. NN_DICE_CE adds the mean
+ * cross-entropy of a pixel. Pixels labelled NN_IGNORE are in neither. */
+enum nn_loss { NN_DICE, NN_DICE_CE };
+
+/* As torch.optim: decay is added to the gradient, or for AdamW taken from the parameter. */
+enum nn_optim { NN_ADAM, NN_ADAMW, NN_SGD /* Nesterov */ };
+
+struct nn_training {
+    enum nn_loss loss;
+    enum nn_optim optim;
+    double beta1, beta2, eps; /* Adam; all 0: 0.9, 0.999, 1e-8 */
+    double momentum;          /* SGD; 0: none */
+    double decay;
+    double
+        clip; /* largest global norm of the gradient; 0: none. Needs the whole gradient at once */
+    uint64_t seed; /* of the dropout */
+};
+
+/* The rate at a step, from 0. The first `warmup` steps rise linearly to `top`; then constant, or
+ * top * (1 + cos(pi t)) / 2, or top * (1 - t)^0.9, where t goes from 0 to 1 at step `steps`. */
+enum nn_schedule { NN_CONSTANT, NN_COSINE, NN_POLYNOMIAL };
+struct nn_rate {
+    enum nn_schedule schedule;
+    double top;
+    uint64_t warmup, steps;
+};
+double nn_rate_at(const struct nn_rate *, uint64_t step);
+
+/* --- planning
+ * ------------------------------------------------------------------------------------*/
+
+struct nn_options {
+    bool train;                 /* else only nn_infer */
+    int n, h, w;                /* the largest batch: later batches have n*h*w at most this */
+    int eval_n, eval_h, eval_w; /* with train: the same for nn_infer; 0: as n, h, w */
+    int threads;                /* 0: 1 */
+    size_t ceiling;             /* bytes, for the whole process; 0: none */
+    size_t outside;     /* bytes that the caller itself keeps resident, counted in the peak */
+    enum dtype weights; /* without train: what nn_load will be given, DT_F32, DT_F16 or DT_BF16.
+                           Used where they lie (a mapped file); the latter two are widened layer by
+                           layer. DT_U8, the zero value, means DT_F32 */
+    enum kr_algo algo;  /* KR_AUTO but for tests */
+    bool gradients;     /* keep the whole gradient: for nn_gradients and nn_update */
+    bool trap;          /* name the first operation that makes a value that is not finite (slow) */
+    struct nn_training training;
+};
+
+/* What the process will have resident at its worst, in bytes. */
+struct nn_memory {
+    size_t parameters; /* with running statistics; for inference the caller's mapped weights */
+    size_t gradients, moments;
+    size_t maps; /* activations, their gradients, and what is widened or recomputed */
+    size_t workspace;
+    size_t fixed; /* program, libraries, tables, threads, and `outside` */
+    size_t peak;  /* the sum */
+};
+
+struct nn;
+
+/* NULL on failure, with a line of text in why[0..size-1]: a bad description, or a ceiling that
+ * nothing fits, and then the least that would do. */
+struct nn *nn_new(const struct nn_spec *, const struct nn_options *, char *why, size_t size);
+void nn_free(struct nn *);
+
+const char *nn_why(const struct nn *);
+struct nn_memory nn_memory(const struct nn *);
+
+/* Calls `line` with each line of a description: operations, shapes, parameters, memory, what was
+ * chosen to fit the ceiling. No newline at the end. */
+void nn_print(const struct nn *, void (*line)(void *ctx, const char *text), void *ctx);
+
+/* --- parameters
+ * ----------------------------------------------------------------------------------*/
+
+/* The parameters and running statistics in the order of PyTorch's state_dict, DT_F32; data is NULL
+ * until nn_load or nn_init. With train, the data may be read and written between calls. */
+const struct tensor *nn_params(const struct nn *, size_t *count);
+
+/* Takes parameters by name; others are passed over. Missing ones and wrong shapes are errors. With
+ * train they are copied (from any float dtype); without, big ones are used in place and must stay.
+ */
+int nn_load(struct nn *, const struct tensor *, size_t count);
+
+/* He normal keyed by (seed, name) for convolutions, 1 and 0 for normalisation and biases. */
+int nn_init(struct nn *, uint64_t seed);
+
+/* The optimiser's memory, "m.NAME" and "v.NAME" (Adam) or "m.NAME" (SGD with momentum), DT_F32 or,
+ * to fit a ceiling, DT_BF16; and the number of steps taken. For checkpoints: restoring both, and
+ * the parameters, continues the run bit for bit. */
+const struct tensor *nn_moments(const struct nn *, size_t *count);
+int nn_load_moments(struct nn *, const struct tensor *, size_t count);
+uint64_t nn_steps(const struct nn *);
+void nn_set_steps(struct nn *, uint64_t steps);
+
+/* --- running
+ * -------------------------------------------------------------------------------------*/
+
+struct nn_batch {
+    int n, h, w;
+    const float *image;   /* (N,Cin,H,W) */
+    const uint8_t *label; /* (N,H,W), 0..classes-1 or NN_IGNORE; NULL in nn_infer without result */
+};
+
+/* Sums over the batch, so that those of several batches may be added. */
+struct nn_result {
+    double loss; /* of this batch: dice, or dice + ce */
+    double dice, ce;
+    double inter[NN_MAX_CLASSES], prob[NN_MAX_CLASSES]; /* sum p o, sum p */
+    uint64_t truth[NN_MAX_CLASSES];                     /* sum o: pixels of that label */
+    uint64_t pred[NN_MAX_CLASSES],
+        hit[NN_MAX_CLASSES]; /* argmax is the class; and so is the label */
+    uint64_t pixels;         /* not ignored */
+};
+
+/* One step: forward with the batch's statistics, loss, backward, optimiser; result may be NULL.
+ * Where the loss is not finite nothing has changed. */
+int nn_train(struct nn *, const struct nn_batch *, double rate, struct nn_result *);
+
+/* Forward with the running statistics. `pred` (N,H,W) receives the class of the largest probability
+ * (the first of equals), `prob` (N,classes,H,W) the softmax, `logits` (N,classes,H,W) what went
+ * into it; any may be NULL. `result`, if given, compares with batch->label. */
+struct nn_output {
+    uint8_t *pred;
+    float *prob, *logits;
+    struct nn_result *result;
+};
+int nn_infer(struct nn *, const struct nn_batch *, const struct nn_output *);
+
+/* The halves of nn_train, for programs that add the gradients of several processes between them;
+ * only with options.gradients. The names are those of the parameters; running statistics have none.
+ */
+int nn_backward(struct nn *, const struct nn_batch *, struct nn_result *, float *logits);
+const struct tensor *nn_gradients(const struct nn *, size_t *count);
+int nn_update(struct nn *, double rate);
+
+#endif
