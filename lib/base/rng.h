@@ -2,8 +2,8 @@
  *
  * A key names what the numbers are for: (seed, patient, slice, epoch, operation). Two runs that use
  * the same key get the same numbers, on any machine and with any number of threads.
- * The generator is SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
- * OOPSLA 2014); words of the key are mixed in one by one with its finaliser. */
+ * The generator is SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
+ * generators", OOPSLA 2014); words of the key are mixed in one by one with its finaliser. */
 #ifndef RNG_H
 #define RNG_H
 
@@ -19,10 +19,10 @@ void rng_mix(struct rng *, uint64_t word);
 void rng_mix_text(struct rng *, const char *text);
 
 uint64_t rng_u64(struct rng *);
-double rng_uniform(struct rng *);                         /* [0, 1), 53 bits */
-double rng_range(struct rng *, double lo, double hi);     /* [lo, hi) */
-uint64_t rng_below(struct rng *, uint64_t n);             /* 0 .. n-1, unbiased; n > 0 */
-double rng_normal(struct rng *);                          /* mean 0, deviation 1 (Box-Muller) */
-void rng_shuffle(struct rng *, uint32_t *v, uint32_t n);  /* Fisher-Yates, in place */
+double rng_uniform(struct rng *);                        /* [0, 1), 53 bits */
+double rng_range(struct rng *, double lo, double hi);    /* [lo, hi) */
+uint64_t rng_below(struct rng *, uint64_t n);            /* 0 .. n-1, unbiased; n > 0 */
+double rng_normal(struct rng *);                         /* mean 0, deviation 1 (Box-Muller) */
+void rng_shuffle(struct rng *, uint32_t *v, uint32_t n); /* Fisher-Yates, in place */
 
 #endif

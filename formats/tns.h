@@ -1,0 +1,154 @@
+/* tns.h - reads and writes the tensor stream of formats/tns.md, which is the normative text.
+ *
+ * Ownership: a reader owns what the record it returned points to, until the next read; the record
+ * may be changed in place. A tensor's data may be pointed at the caller's own memory, which then
+ * has to live until tns_write returns.
+ *
+ * Errors: functions return a negative TNS_E code; tns_why gives one line of text that starts with
+ * the place ("record 1217 (BraTS20_017 slice 63): ..."), ready to follow the name of the input. */
+#ifndef TNS_H
+#define TNS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lib/base/tensor.h"
+
+#define TNS_MAX_TENSORS 64
+#define TNS_MAX_META 65536u
+#define TNS_MAX_HEADER 1048576u
+#define TNS_MAX_LINES 4096
+#define TNS_MAX_VALUE 32768u
+#define TNS_MAX_KEY 63
+#define TNS_MAX_DIM 16777216u
+#define TNS_MAX_RECORD (1ull << 30)
+
+enum tns_error {
+    TNS_EFORMAT = -2,      /* not a tensor stream */
+    TNS_ECORRUPT = -3,     /* a rule of the format is broken */
+    TNS_EUNSUPPORTED = -4, /* sound, but newer than this reader */
+    TNS_ECUT = -5,         /* the input ended before the end record */
+    TNS_EIO = -6,          /* the operating system said no */
+    TNS_ENOMEM = -7,
+    TNS_EINVALID = -8 /* the caller asked for what the format cannot hold */
+};
+
+/* Metadata of a record or header: "key=value" texts, each with a final NUL, one after the other. */
+struct tns_meta {
+    char *text;
+    size_t len, room;
+};
+
+struct tns_record {
+    struct tns_meta meta;
+    int ntensors;
+    struct tensor tensor[TNS_MAX_TENSORS];
+    void *spare[TNS_MAX_TENSORS]; /* memory of tns_add, kept for the next record */
+    size_t spare_room[TNS_MAX_TENSORS];
+    int nspare;
+};
+
+/* --- metadata
+ * -------------------------------------------------------------------------------------- */
+
+/* The value of a key (the first, for a repeated one), or NULL. */
+const char *tns_get(const struct tns_meta *, const char *key);
+
+/* Sets or replaces a key; 0 or TNS_EINVALID, TNS_ENOMEM. tns_setf formats the value (printf). */
+int tns_set(struct tns_meta *, const char *key, const char *value)
+    __attribute__((warn_unused_result));
+int tns_setf(struct tns_meta *, const char *key, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4), warn_unused_result));
+
+/* Adds a line even if the key is there already (history). */
+int tns_append(struct tns_meta *, const char *key, const char *value)
+    __attribute__((warn_unused_result));
+
+void tns_unset(struct tns_meta *, const char *key);
+
+/* Walks over all lines: start with pos = 0; false at the end. The key is copied, the value is not.
+ */
+bool tns_each(const struct tns_meta *, size_t *pos, char key[TNS_MAX_KEY + 1], const char **value);
+
+/* A whole number within lo..hi, or n numbers separated by blanks, in the C locale: true if the key
+ * is there and reads so to its end. */
+bool tns_get_int(const struct tns_meta *, const char *key, long lo, long hi, long *out);
+bool tns_get_numbers(const struct tns_meta *, const char *key, int n, double *out);
+
+/* Shortest text that reads back to the same double (section 4.7); NaN and infinity never occur. */
+#define TNS_NUMBER 32
+const char *tns_number(double, char out[TNS_NUMBER]);
+int tns_set_numbers(struct tns_meta *, const char *key, int n, const double *)
+    __attribute__((warn_unused_result));
+
+/* --- records
+ * --------------------------------------------------------------------------------------- */
+
+struct tensor *tns_tensor(struct tns_record *, const char *name); /* or NULL */
+
+/* Adds a tensor, or gives the one of that name this dtype and shape; its data is memory of the
+ * record, not cleared, good until the record is read into again. NULL if the format cannot hold it
+ * or memory is short. */
+struct tensor *tns_add(struct tns_record *, const char *name, enum dtype, int rank,
+                       const uint32_t *dim);
+void tns_remove(struct tns_record *, const char *name);
+
+/* Empties a record (metadata, tensors), keeping its memory; frees that memory. A zeroed struct is
+ * an empty record. */
+void tns_clear(struct tns_record *);
+void tns_release(struct tns_record *);
+
+/* --- reading
+ * --------------------------------------------------------------------------------------- */
+
+struct tns_reader;
+
+/* Reads from a descriptor that it does not close. NULL if memory is short. */
+struct tns_reader *tns_reader_new(int fd);
+void tns_reader_free(struct tns_reader *);
+
+/* The next data record: 1; the end of the stream, proven by its end record: 0; else an error. When
+ * a header record is met (at the start, and at each later segment) tns_header changes and
+ * tns_segment counts up. The first call may return TNS_EFORMAT. */
+int tns_read(struct tns_reader *, struct tns_record *) __attribute__((warn_unused_result));
+
+/* Reads the first header without a record; 0 or an error. tns_read does it by itself otherwise. */
+int tns_begin(struct tns_reader *) __attribute__((warn_unused_result));
+
+/* Like tns_read, but leaves the payloads unread where the input can seek (and reads past them where
+ * it cannot): tensors have shapes and data == NULL. *offset is where the record starts in the
+ * input. */
+int tns_hop(struct tns_reader *, struct tns_record *, uint64_t *offset)
+    __attribute__((warn_unused_result));
+
+/* Reads the one data record that starts at an offset that tns_hop gave; the input must seek. The
+ * order of records is not checked then. */
+int tns_read_at(struct tns_reader *, struct tns_record *, uint64_t offset)
+    __attribute__((warn_unused_result));
+
+struct tns_meta *tns_header(struct tns_reader *);
+int tns_segment(const struct tns_reader *);     /* 0 before the first header, then 1, 2, ... */
+uint64_t tns_count(const struct tns_reader *);  /* data records so far, all segments */
+const char *tns_why(const struct tns_reader *); /* the last error in words */
+
+/* --- writing
+ * --------------------------------------------------------------------------------------- */
+
+struct tns_writer;
+
+/* Writes to a descriptor that it does not close. */
+struct tns_writer *tns_writer_new(int fd);
+void tns_writer_free(struct tns_writer *); /* never writes an end record */
+
+/* Begins a segment (after ending the one before, if any), adds a data record, ends the last
+ * segment. 0 or an error. */
+int tns_write_header(struct tns_writer *, const struct tns_meta *)
+    __attribute__((warn_unused_result));
+int tns_write(struct tns_writer *, const struct tns_record *) __attribute__((warn_unused_result));
+int tns_finish(struct tns_writer *) __attribute__((warn_unused_result));
+uint64_t tns_written(const struct tns_writer *); /* data records so far, all segments */
+const char *tns_writer_why(const struct tns_writer *);
+
+#endif

@@ -1,0 +1,68 @@
+/* tns_impl.h - what the reading and the writing half of the codec share; for tns*.c alone. */
+#ifndef TNS_IMPL_H
+#define TNS_IMPL_H
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "formats/tns.h"
+
+#define TNS_FIXED 64u
+#define TNS_DESCRIPTOR 128u
+#define TNS_ALIGN 64u
+#define TNS_VERSION 1
+
+enum { TNS_CHECK_XXH3 = 1, TNS_CHECK_CRC32 = 2 };
+
+extern const unsigned char tns_magic[8];
+
+static inline uint64_t tns_padded(uint64_t n)
+{
+    return (n + TNS_ALIGN - 1) / TNS_ALIGN * TNS_ALIGN;
+}
+
+static inline void put16(unsigned char *p, uint16_t v)
+{
+    p[0] = (unsigned char)v;
+    p[1] = (unsigned char)(v >> 8);
+}
+
+static inline void put32(unsigned char *p, uint32_t v)
+{
+    put16(p, (uint16_t)v);
+    put16(p + 2, (uint16_t)(v >> 16));
+}
+
+static inline void put64(unsigned char *p, uint64_t v)
+{
+    put32(p, (uint32_t)v);
+    put32(p + 4, (uint32_t)(v >> 32));
+}
+
+static inline uint16_t get16(const unsigned char *p)
+{
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+static inline uint32_t get32(const unsigned char *p)
+{
+    return get16(p) | (uint32_t)get16(p + 2) << 16;
+}
+
+static inline uint64_t get64(const unsigned char *p)
+{
+    return get32(p) | (uint64_t)get32(p + 4) << 32;
+}
+
+uint32_t tns_crc32(const void *, size_t);
+uint64_t tns_xxh3(const void *, size_t);
+
+/* Is it a key or value of section 4.1, a tensor name of section 5? */
+bool tns_key_ok(const char *key, size_t len);
+bool tns_value_ok(const char *value, size_t len);
+bool tns_name_ok(const char *name);
+
+/* Makes room for at least this many bytes of text; 0 or TNS_ENOMEM. */
+int tns_meta_room(struct tns_meta *, size_t bytes);
+
+#endif

@@ -1,0 +1,445 @@
+/* The reading half of the codec, in the order of formats/tns.md. */
+#include "formats/tns.h"
+#include "formats/tns_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* A claim of the input is believed in steps of this many bytes, each asked for once the one before
+ * has arrived, so that a damaged length costs no more memory than the input has bytes. */
+#define STEP ((size_t)16 << 20)
+
+struct tns_reader {
+    int fd;
+    bool seekable, in_segment, ended, random;
+    int segment;
+    uint64_t pos; /* bytes consumed, or the place of the next pread */
+    uint64_t count, ordinal;
+    struct tns_meta header;
+    unsigned char *front, *body;
+    size_t front_room, body_room;
+    char why[512];
+};
+
+struct fixed {
+    char kind;
+    uint32_t meta_len, ntensors, front_check;
+    uint64_t rest, count;
+};
+
+struct tns_reader *tns_reader_new(int fd)
+{
+    struct tns_reader *r = calloc(1, sizeof *r);
+    if (!r)
+        return NULL;
+    r->fd = fd;
+    off_t at = lseek(fd, 0, SEEK_CUR);
+    r->seekable = at >= 0;
+    r->pos = r->seekable ? (uint64_t)at : 0;
+    return r;
+}
+
+void tns_reader_free(struct tns_reader *r)
+{
+    if (r) {
+        free(r->front);
+        free(r->body);
+        free(r->header.text);
+        free(r);
+    }
+}
+
+struct tns_meta *tns_header(struct tns_reader *r)
+{
+    return &r->header;
+}
+
+int tns_segment(const struct tns_reader *r)
+{
+    return r->segment;
+}
+
+uint64_t tns_count(const struct tns_reader *r)
+{
+    return r->count;
+}
+
+const char *tns_why(const struct tns_reader *r)
+{
+    return r->why;
+}
+
+__attribute__((format(printf, 4, 5))) static int
+fail(struct tns_reader *r, int code, const struct tns_record *rec, const char *fmt, ...)
+{
+    const char *c = rec ? tns_get(&rec->meta, "case") : NULL;
+    const char *s = rec ? tns_get(&rec->meta, "slice") : NULL;
+    int n = 0;
+    va_list ap;
+    if (r->segment && code != TNS_EIO && code != TNS_ENOMEM)
+        n = snprintf(r->why, sizeof r->why, c ? "record %llu (%.64s%s%.12s): " : "record %llu: ",
+                     (unsigned long long)r->count, c, s ? " slice " : "", s ? s : "");
+    va_start(ap, fmt);
+    vsnprintf(r->why + n, sizeof r->why - (size_t)n, fmt, ap);
+    va_end(ap);
+    return code;
+}
+
+/* Reads n bytes: n, or fewer at the end of the input, or -1. */
+static ssize_t pull(struct tns_reader *r, void *to, size_t n)
+{
+    size_t done = 0;
+    while (done < n) {
+        ssize_t k = r->random ? pread(r->fd, (char *)to + done, n - done, (off_t)(r->pos + done))
+                              : read(r->fd, (char *)to + done, n - done);
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k < 0)
+            return -1;
+        if (k == 0)
+            break;
+        done += (size_t)k;
+    }
+    r->pos += done;
+    return (ssize_t)done;
+}
+
+/* Exactly n bytes; a shorter input is cut. */
+static int pull_all(struct tns_reader *r, const struct tns_record *rec, void *to, size_t n)
+{
+    ssize_t k = pull(r, to, n);
+    if (k < 0)
+        return fail(r, TNS_EIO, rec, "read: %s", strerror(errno));
+    if ((size_t)k < n)
+        return fail(r, TNS_ECUT, rec, "cut off in the middle (did an earlier tool fail?)");
+    return 0;
+}
+
+static bool all_zero(const unsigned char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i])
+            return false;
+    return true;
+}
+
+/* Section 3: 1 and a fixed part, 0 at the end of the input, or an error. */
+static int read_fixed(struct tns_reader *r, struct fixed *f)
+{
+    unsigned char b[TNS_FIXED];
+    bool first = !r->segment && !r->random;
+    ssize_t k = pull(r, b, sizeof b);
+    if (k < 0)
+        return fail(r, TNS_EIO, NULL, "read: %s", strerror(errno));
+    if (k == 0)
+        return 0;
+    size_t m = (size_t)k < sizeof tns_magic ? (size_t)k : sizeof tns_magic;
+    if (memcmp(b, tns_magic, m))
+        return first
+                   ? fail(r, TNS_EFORMAT, NULL, "not a tensor stream (wanted the magic of tns(5))")
+                   : fail(r, TNS_ECORRUPT, NULL, "corrupt: no record starts here");
+    if ((size_t)k < sizeof b)
+        return fail(r, TNS_ECUT, NULL, "cut off in the middle (did an earlier tool fail?)");
+    if (tns_crc32(b, 60) != get32(b + 60))
+        return fail(r, TNS_ECORRUPT, NULL, "corrupt: the check of the fixed part does not match");
+    unsigned version = get16(b + 8);
+    if (version == 0)
+        return fail(r, TNS_ECORRUPT, NULL, "corrupt: version 0");
+    if (version > TNS_VERSION)
+        return fail(r, TNS_EUNSUPPORTED, NULL, "unsupported: format version %u (wanted 1)",
+                    version);
+    f->kind = (char)b[10];
+    f->meta_len = get32(b + 12);
+    f->ntensors = get32(b + 16);
+    f->front_check = get32(b + 20);
+    f->rest = get64(b + 24);
+    f->count = get64(b + 32);
+    if (!strchr("HRE", f->kind) || !f->kind)
+        return fail(r, TNS_ECORRUPT, NULL, "corrupt: record kind %u", b[10]);
+    if (b[11] || !all_zero(b + 40, 20))
+        return fail(r, TNS_EUNSUPPORTED, NULL, "unsupported: a reserved field is set");
+    uint32_t max_meta = f->kind == 'H' ? TNS_MAX_HEADER : f->kind == 'R' ? TNS_MAX_META : 0;
+    uint32_t max_tensors = f->kind == 'R' ? TNS_MAX_TENSORS : 0;
+    if (f->meta_len > max_meta)
+        return fail(r, TNS_ECORRUPT, NULL, "corrupt: metadata length (wanted at most %u, got %u)",
+                    max_meta, f->meta_len);
+    if (f->ntensors > max_tensors)
+        return fail(r, TNS_ECORRUPT, NULL, "corrupt: number of tensors (wanted at most %u, got %u)",
+                    max_tensors, f->ntensors);
+    uint64_t front = tns_padded(f->meta_len) + f->ntensors * (uint64_t)TNS_DESCRIPTOR;
+    if (f->rest < front || f->rest > TNS_MAX_RECORD - TNS_FIXED || f->rest % TNS_ALIGN ||
+        (!f->ntensors && f->rest != front))
+        return fail(r, TNS_ECORRUPT, NULL, "corrupt: record length %llu",
+                    (unsigned long long)f->rest);
+    return 1;
+}
+
+/* Section 4: the metadata text of the front becomes NUL-separated lines. */
+static int parse_meta(struct tns_reader *r, struct tns_meta *m, char kind, uint32_t len)
+{
+    m->len = 0;
+    if (tns_meta_room(m, (size_t)len + 1))
+        return fail(r, TNS_ENOMEM, NULL, "out of memory (wanted %u bytes)", len);
+    memcpy(m->text, r->front, len);
+    for (size_t pos = 0, lines = 0; pos < len; lines++) {
+        if (lines == TNS_MAX_LINES)
+            return fail(r, TNS_ECORRUPT, NULL, "corrupt: metadata of more than %d lines",
+                        TNS_MAX_LINES);
+        char *line = m->text + pos, *end = memchr(line, '\n', len - pos);
+        char *eq = end ? memchr(line, '=', (size_t)(end - line)) : NULL;
+        if (!eq || !tns_key_ok(line, (size_t)(eq - line)) ||
+            !tns_value_ok(eq + 1, (size_t)(end - eq - 1)))
+            return fail(r, TNS_ECORRUPT, NULL, "corrupt: metadata at byte %zu is not key=value",
+                        pos);
+        *end = *eq = 0;
+        if (!(kind == 'H' && !strcmp(line, "history")) && tns_get(m, line))
+            return fail(r, TNS_ECORRUPT, NULL, "corrupt: key '%s' stands twice", line);
+        *eq = '=';
+        pos = (size_t)(end - m->text) + 1;
+        m->len = pos;
+    }
+    return 0;
+}
+
+/* Section 5: one descriptor; *bytes is the length of the payload. */
+static int parse_descriptor(struct tns_reader *r, const struct tns_record *rec,
+                            const unsigned char *d, struct tensor *t, uint64_t *bytes)
+{
+    static const signed char dtypes[] = {-1,     DT_U8,   DT_I16, DT_I32,
+                                         DT_F16, DT_BF16, DT_F32, DT_F64};
+    memset(t, 0, sizeof *t);
+    memcpy(t->name, d, TENSOR_MAX_NAME);
+    if (!tns_name_ok(t->name) || !all_zero(d + strlen(t->name), TENSOR_MAX_NAME - strlen(t->name)))
+        return fail(r, TNS_ECORRUPT, rec, "corrupt: tensor name");
+    if (d[64] >= sizeof dtypes || d[64] == 0)
+        return fail(r, TNS_EUNSUPPORTED, rec, "unsupported: tensor '%s': dtype %u", t->name, d[64]);
+    if (d[65] > TENSOR_MAX_RANK)
+        return fail(r, TNS_EUNSUPPORTED, rec, "unsupported: tensor '%s': rank %u", t->name, d[65]);
+    if (d[66] != TNS_CHECK_XXH3 && d[66] != TNS_CHECK_CRC32)
+        return fail(r, TNS_EUNSUPPORTED, rec, "unsupported: tensor '%s': check %u", t->name, d[66]);
+    if (!all_zero(d + 67, 5) || !all_zero(d + 112, 8))
+        return fail(r, TNS_EUNSUPPORTED, rec, "unsupported: tensor '%s': a reserved field is set",
+                    t->name);
+    t->dtype = (enum dtype)dtypes[d[64]];
+    t->rank = d[65];
+    *bytes = dtype_size(t->dtype);
+    for (int i = 0; i < TENSOR_MAX_RANK; i++) {
+        uint32_t dim = get32(d + 72 + 4 * i);
+        if (i >= t->rank ? dim != 0 : dim < 1 || dim > TNS_MAX_DIM)
+            return fail(r, TNS_ECORRUPT, rec, "corrupt: tensor '%s': dimension %d is %u", t->name,
+                        i, dim);
+        t->dim[i] = dim;
+        if (i < t->rank && (*bytes *= dim) > TNS_MAX_RECORD)
+            return fail(r, TNS_ECORRUPT, rec, "corrupt: tensor '%s': larger than a record may be",
+                        t->name);
+    }
+    if (get64(d + 104) != *bytes)
+        return fail(r, TNS_ECORRUPT, rec, "corrupt: tensor '%s': length (wanted %llu, got %llu)",
+                    t->name, (unsigned long long)*bytes, (unsigned long long)get64(d + 104));
+    return 0;
+}
+
+/* Sections 4 and 5. `meta` is the record's or the header's. */
+static int read_front(struct tns_reader *r, const struct fixed *f, struct tns_meta *meta,
+                      struct tns_record *rec)
+{
+    size_t text = (size_t)tns_padded(f->meta_len);
+    size_t n = text + f->ntensors * (size_t)TNS_DESCRIPTOR;
+    uint64_t sum = n;
+    int e;
+    if (n > r->front_room) {
+        free(r->front);
+        r->front_room = 0;
+        if (!(r->front = malloc(n)))
+            return fail(r, TNS_ENOMEM, rec, "out of memory (wanted %zu bytes)", n);
+        r->front_room = n;
+    }
+    if ((e = pull_all(r, NULL, r->front, n)))
+        return e;
+    if (tns_crc32(r->front, n) != f->front_check)
+        return fail(r, TNS_ECORRUPT, NULL, "corrupt: the check of the metadata does not match");
+    if (!all_zero(r->front + f->meta_len, text - f->meta_len))
+        return fail(r, TNS_ECORRUPT, NULL, "corrupt: padding is not zero");
+    if ((e = parse_meta(r, meta, f->kind, f->meta_len)))
+        return e;
+    for (uint32_t i = 0; i < f->ntensors; i++) {
+        uint64_t bytes = 0;
+        struct tensor t;
+        if ((e = parse_descriptor(r, rec, r->front + text + i * TNS_DESCRIPTOR, &t, &bytes)))
+            return e;
+        if (tns_tensor(rec, t.name))
+            return fail(r, TNS_ECORRUPT, rec, "corrupt: tensor '%s' stands twice", t.name);
+        rec->tensor[rec->ntensors++] = t;
+        sum += tns_padded(bytes);
+    }
+    if (sum != f->rest)
+        return fail(r, TNS_ECORRUPT, rec, "corrupt: record length (wanted %llu, got %llu)",
+                    (unsigned long long)sum, (unsigned long long)f->rest);
+    return 0;
+}
+
+/* Section 6. */
+static int read_payloads(struct tns_reader *r, const struct fixed *f, struct tns_record *rec)
+{
+    size_t text = (size_t)tns_padded(f->meta_len);
+    size_t need = (size_t)f->rest - text - f->ntensors * (size_t)TNS_DESCRIPTOR, have = 0, at = 0;
+    while (have < need) {
+        size_t upto = need - have > STEP && r->body_room < need ? have + STEP : need;
+        if (upto > r->body_room) {
+            void *p;
+            size_t room = upto == need ? need : upto * 2 < need ? upto * 2 : need;
+            if (posix_memalign(&p, TNS_ALIGN, room))
+                return fail(r, TNS_ENOMEM, rec, "out of memory (wanted %zu bytes)", room);
+            if (have)
+                memcpy(p, r->body, have);
+            free(r->body);
+            r->body = p;
+            r->body_room = room;
+        }
+        int e = pull_all(r, rec, r->body + have, upto - have);
+        if (e)
+            return e;
+        have = upto;
+    }
+    for (int i = 0; i < rec->ntensors; i++) {
+        struct tensor *t = &rec->tensor[i];
+        const unsigned char *d = r->front + text + (size_t)i * TNS_DESCRIPTOR;
+        size_t bytes = tensor_bytes(t);
+        t->data = r->body + at;
+        uint64_t got =
+            d[66] == TNS_CHECK_XXH3 ? tns_xxh3(t->data, bytes) : tns_crc32(t->data, bytes);
+        if (got != get64(d + 120))
+            return fail(r, TNS_ECORRUPT, rec, "corrupt: the check of tensor '%s' does not match",
+                        t->name);
+        if (!all_zero(r->body + at + bytes, (size_t)tns_padded(bytes) - bytes))
+            return fail(r, TNS_ECORRUPT, rec, "corrupt: padding is not zero");
+        at += (size_t)tns_padded(bytes);
+    }
+    return 0;
+}
+
+static int skip_payloads(struct tns_reader *r, const struct fixed *f, const struct tns_record *rec)
+{
+    uint64_t n = f->rest - tns_padded(f->meta_len) - f->ntensors * (uint64_t)TNS_DESCRIPTOR;
+    unsigned char scratch[16384];
+    int e;
+    /* The last byte is read, so that a cut file is noticed here and not at some later record. */
+    if (r->seekable && n > 1) {
+        if (lseek(r->fd, (off_t)(n - 1), SEEK_CUR) < 0)
+            return fail(r, TNS_EIO, rec, "seek: %s", strerror(errno));
+        r->pos += n - 1;
+        n = 1;
+    }
+    for (; n > 0; n -= n < sizeof scratch ? n : sizeof scratch)
+        if ((e = pull_all(r, rec, scratch, n < sizeof scratch ? (size_t)n : sizeof scratch)))
+            return e;
+    return 0;
+}
+
+/* Section 2: passes over headers and end records to the next data record, and reads its front. */
+static int next_record(struct tns_reader *r, struct tns_record *rec, struct fixed *f,
+                       uint64_t *offset)
+{
+    for (;;) {
+        uint64_t at = r->pos;
+        int e = read_fixed(r, f);
+        if (e < 0)
+            return e;
+        if (e == 0 && !r->segment)
+            return fail(r, TNS_ECUT, NULL, "empty (did an earlier tool fail?)");
+        if (e == 0 && r->in_segment)
+            return fail(r, TNS_ECUT, NULL,
+                        "ended before the end record (did an earlier tool fail?)");
+        if (e == 0) {
+            r->ended = true;
+            return 0;
+        }
+        if ((f->kind == 'H') == r->in_segment)
+            return fail(r, r->segment ? TNS_ECORRUPT : TNS_EFORMAT, NULL, "corrupt: %s",
+                        r->in_segment ? "a header record inside a segment"
+                                      : "a segment without a header record");
+        if (f->kind == 'E') {
+            if (f->front_check != tns_crc32("", 0) || f->count != r->ordinal)
+                return fail(r, TNS_ECORRUPT, NULL,
+                            "corrupt: records are missing or doubled (wanted %llu, got %llu)",
+                            (unsigned long long)f->count, (unsigned long long)r->ordinal);
+            r->in_segment = false;
+            continue;
+        }
+        if (f->count != (f->kind == 'H' ? 0 : r->ordinal))
+            return fail(r, TNS_ECORRUPT, NULL,
+                        "corrupt: a record is missing or doubled (wanted ordinal %llu, got %llu)",
+                        (unsigned long long)r->ordinal, (unsigned long long)f->count);
+        if (f->kind == 'H') {
+            if ((e = read_front(r, f, &r->header, NULL)))
+                return e;
+            r->in_segment = true;
+            r->ordinal = 0;
+            r->segment++;
+            return 2;
+        }
+        tns_clear(rec);
+        if (offset)
+            *offset = at;
+        return (e = read_front(r, f, &rec->meta, rec)) ? e : 1;
+    }
+}
+
+int tns_begin(struct tns_reader *r)
+{
+    struct fixed f;
+    if (r->segment)
+        return 0;
+    int e = next_record(r, NULL, &f, NULL);
+    return e == 2 ? 0 : e;
+}
+
+static int advance(struct tns_reader *r, struct tns_record *rec, uint64_t *offset, bool hop)
+{
+    struct fixed f;
+    int e;
+    if (r->ended)
+        return 0;
+    while ((e = next_record(r, rec, &f, offset)) == 2)
+        ;
+    if (e != 1)
+        return e;
+    if ((e = hop ? skip_payloads(r, &f, rec) : read_payloads(r, &f, rec)))
+        return e;
+    r->count++;
+    r->ordinal++;
+    return 1;
+}
+
+int tns_read(struct tns_reader *r, struct tns_record *rec)
+{
+    return advance(r, rec, NULL, false);
+}
+
+int tns_hop(struct tns_reader *r, struct tns_record *rec, uint64_t *offset)
+{
+    return advance(r, rec, offset, true);
+}
+
+int tns_read_at(struct tns_reader *r, struct tns_record *rec, uint64_t offset)
+{
+    struct fixed f;
+    uint64_t back = r->pos;
+    int e;
+    r->random = true;
+    r->pos = offset;
+    tns_clear(rec);
+    if ((e = read_fixed(r, &f)) == 1)
+        e = f.kind != 'R' ? fail(r, TNS_ECORRUPT, NULL, "corrupt: no data record at byte %llu",
+                                 (unsigned long long)offset)
+                          : read_front(r, &f, &rec->meta, rec);
+    else if (e == 0)
+        e = fail(r, TNS_ECUT, NULL, "cut off at byte %llu", (unsigned long long)offset);
+    if (e == 0)
+        e = read_payloads(r, &f, rec);
+    r->random = false;
+    r->pos = back;
+    return e;
+}

@@ -1,0 +1,38 @@
+/* scheme.h - what the numbers in a segmentation mean, by year and data set.
+ *
+ * Canonical numbering is that of BraTS 2023: 0 background, 1 necrotic and non-enhancing tumour
+ * core, 2 oedema, 3 enhancing tumour. No set of values identifies a scheme (0..3 fits both msd and
+ * brats2023, which disagree), so a scheme is always named, never guessed. */
+#ifndef SCHEME_H
+#define SCHEME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum img_class { IMG_BACKGROUND, IMG_CORE, IMG_OEDEMA, IMG_ENHANCING, IMG_CLASSES };
+
+#define IMG_CAVITY 4 /* resection cavity: outside the canonical classes, kept only when asked for  \
+                      */
+#define IMG_NONE 255 /* in a table: the scheme does not use this value */
+
+struct img_scheme {
+    const char *name, *source;
+    uint8_t cavity; /* the value that means resection cavity, or 0; to_canonical has none for it */
+    uint8_t to_canonical[256];
+    uint8_t from_canonical[IMG_CLASSES];
+};
+
+/* The scheme of that name, or NULL. */
+const struct img_scheme *img_scheme(const char *name);
+
+/* Names, in the order of the table; NULL past the end. */
+const char *img_scheme_name(int i);
+
+/* Recodes n values in place through a table of 256; returns n, or the index of the first value that
+ * the table does not hold (IMG_NONE), in which case the values from there on are untouched. */
+size_t img_recode(uint8_t *label, size_t n, const uint8_t table[256]);
+
+/* The table that leads back: canonical values to the scheme's, a kept cavity too. */
+void img_scheme_inverse(const struct img_scheme *, uint8_t table[256]);
+
+#endif

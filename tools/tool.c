@@ -1,0 +1,424 @@
+#include "tools/tool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+bool tool_verbose;
+
+static struct {
+    const char *name, *usage, *input;
+    int argc;
+    char **argv;
+    bool no_history, to_stream, progress;
+    struct tns_reader *in;
+    struct tns_writer *out;
+    struct tns_meta begun; /* header of a stream that starts here */
+    char history[1024];
+    int segment;
+    uint64_t seen;
+    double started, shown;
+} tool;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* --- messages
+ * -------------------------------------------------------------------------------------- */
+
+static void say(const struct tns_record *rec, const char *kind, const char *fmt, va_list ap)
+{
+    char text[1024], place[256] = "";
+    const char *c = rec ? tns_get(&rec->meta, "case") : NULL;
+    const char *s = rec ? tns_get(&rec->meta, "slice") : NULL;
+    vsnprintf(text, sizeof text, fmt, ap);
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            *p = '?';
+    if (rec)
+        snprintf(place, sizeof place, c ? "%s: record %llu (%.64s%s%.12s): " : "%s: record %llu: ",
+                 tool.input ? tool.input : "stdin",
+                 (unsigned long long)(tool.in && tns_count(tool.in) ? tns_count(tool.in) - 1 : 0),
+                 c, s ? " slice " : "", s ? s : "");
+    if (tool.progress && tool.shown > 0)
+        fputs("\r\033[K", stderr);
+    fprintf(stderr, "%s: %s%s%s\n", tool.name, kind, place, text);
+}
+
+#define SAY(rec, kind)                                                                             \
+    do {                                                                                           \
+        va_list ap;                                                                                \
+        va_start(ap, fmt);                                                                         \
+        say(rec, kind, fmt, ap);                                                                   \
+        va_end(ap);                                                                                \
+    } while (0)
+
+void tool_die(const char *fmt, ...)
+{
+    SAY(NULL, "");
+    exit(1);
+}
+
+void tool_die_at(const struct tns_record *rec, const char *fmt, ...)
+{
+    SAY(rec, "");
+    exit(1);
+}
+
+void tool_warn(const char *fmt, ...)
+{
+    SAY(NULL, "warning: ");
+}
+
+void tool_warn_at(const struct tns_record *rec, const char *fmt, ...)
+{
+    SAY(rec, "warning: ");
+}
+
+void tool_note(const char *fmt, ...)
+{
+    if (tool_verbose)
+        SAY(NULL, "");
+}
+
+void tool_misuse(const char *fmt, ...)
+{
+    SAY(NULL, "");
+    exit(2);
+}
+
+void tool_usage(void)
+{
+    fprintf(stderr, "usage: %s %s\n", tool.name, tool.usage);
+    exit(2);
+}
+
+const char *tool_name(void)
+{
+    return tool.name;
+}
+
+/* --- arguments
+ * ------------------------------------------------------------------------------------- */
+
+void tool_start(int argc, char **argv, const char *usage)
+{
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    /* A closed 0, 1 or 2 would be given to the next file that is opened. */
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            exit(1);
+    signal(SIGPIPE, SIG_DFL);
+    tool.name = slash ? slash + 1 : argc > 0 ? argv[0] : "?";
+    tool.usage = usage;
+    tool.argc = argc;
+    tool.argv = argv;
+    tool.started = now();
+}
+
+int tool_getopt(const char *letters)
+{
+    char all[96];
+    int c;
+    snprintf(all, sizeof all, "%shVvH", letters);
+    while ((c = getopt(tool.argc, tool.argv, all)) != -1)
+        if (c == 'h' || c == 'V') {
+            if (c == 'h')
+                printf("usage: %s %s\nman %s tells more\n", tool.name, tool.usage, tool.name);
+            else
+                printf("%s (gliopipe) %s, %s\n", tool.name, GLIOPIPE_VERSION, __VERSION__);
+            exit(fflush(stdout) ? 1 : 0);
+        } else if (c == 'v') {
+            tool_verbose = true;
+        } else if (c == 'H') {
+            tool.no_history = true;
+        } else if (c == '?') {
+            tool_usage();
+        } else {
+            return c;
+        }
+    return -1;
+}
+
+void tool_no_operands(void)
+{
+    if (optind < tool.argc)
+        tool_misuse("operand '%s': none is taken (input comes from standard input)",
+                    tool.argv[optind]);
+}
+
+long tool_int(char letter, const char *text, long lo, long hi)
+{
+    char *end;
+    errno = 0;
+    long v = strtol(text, &end, 10);
+    if (errno || end == text || *end || v < lo || v > hi)
+        tool_misuse("-%c: (wanted a whole number from %ld to %ld, got '%s')", letter, lo, hi, text);
+    return v;
+}
+
+double tool_double(char letter, const char *text, double lo, double hi)
+{
+    char *end;
+    errno = 0;
+    double v = strtod(text, &end);
+    if (errno || end == text || *end || !(v >= lo && v <= hi))
+        tool_misuse("-%c: (wanted a number from %g to %g, got '%s')", letter, lo, hi, text);
+    return v;
+}
+
+unsigned long long tool_size(char letter, const char *text)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    double v = strtod(text, &end);
+    const char *u = *end ? strchr(units, *end & ~0x20) : NULL;
+    if (u)
+        v = ldexp(v, 10 * (int)(u - units + 1)), end++;
+    if (u && *end == 'i')
+        end++;
+    if (u && (*end == 'B' || *end == 'b'))
+        end++;
+    if (errno || end == text || *end || !(v >= 1 && v <= 0x1p62))
+        tool_misuse("-%c: (wanted a size such as 750M or 2G, got '%s')", letter, text);
+    return (unsigned long long)v;
+}
+
+void *tool_alloc(size_t bytes)
+{
+    void *p;
+    if (posix_memalign(&p, 64, bytes ? bytes : 1))
+        tool_die("out of memory (wanted %zu bytes)", bytes);
+    return p;
+}
+
+/* --- streams
+ * --------------------------------------------------------------------------------------- */
+
+static void out_failed(void)
+{
+    tool_die("stdout: %s", tns_writer_why(tool.out));
+}
+
+static void widen(int fd)
+{
+#ifdef F_SETPIPE_SZ
+    (void)!fcntl(fd, F_SETPIPE_SZ, 1 << 20); /* a courtesy to speed; a refusal does not matter */
+#else
+    (void)fd;
+#endif
+}
+
+static void begin_in(int fd, const char *name)
+{
+    tool.input = name;
+    if (isatty(fd))
+        tool_misuse("%s: is a terminal (wanted a stream from a pipe or a file)", name);
+    widen(fd);
+    if (!(tool.in = tns_reader_new(fd)))
+        tool_die("out of memory");
+    tool.progress = isatty(2);
+}
+
+static void begin_out(const char *fmt, va_list ap)
+{
+    int n = snprintf(tool.history, sizeof tool.history, "%s", tool.name);
+    if (*fmt) {
+        tool.history[n++] = ' ';
+        vsnprintf(tool.history + n, sizeof tool.history - (size_t)n, fmt, ap);
+    }
+    if (isatty(1))
+        tool_misuse("stdout: is a terminal (a stream is no text; pipe it on or redirect it)");
+    widen(1);
+    tool.to_stream = true;
+    if (!(tool.out = tns_writer_new(1)))
+        tool_die("out of memory");
+}
+
+static void write_header(struct tns_meta *m)
+{
+    if (!tool.no_history && tns_append(m, "history", tool.history))
+        tool_die("the history cannot take this line: %s", tool.history);
+    if (tns_write_header(tool.out, m))
+        out_failed();
+}
+
+void tool_open_file(int fd, const char *name)
+{
+    begin_in(fd, name);
+}
+
+void tool_open_in(void)
+{
+    begin_in(0, "stdin");
+}
+
+void tool_open(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    begin_out(fmt, ap);
+    va_end(ap);
+    if (!tool.in)
+        begin_in(0, "stdin");
+}
+
+void tool_open_out(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    begin_out(fmt, ap);
+    va_end(ap);
+    tool.progress = isatty(2);
+    if (!tool.no_history && tns_set(&tool.begun, "generator", "gliopipe " GLIOPIPE_VERSION))
+        tool_die("out of memory");
+}
+
+struct tns_meta *tool_header(void)
+{
+    if (!tool.in)
+        return &tool.begun;
+    if (tns_begin(tool.in))
+        tool_die("%s: %s", tool.input, tns_why(tool.in));
+    return tns_header(tool.in);
+}
+
+static void show_progress(void)
+{
+    double t = now();
+    if (t - tool.shown < 0.5 || t - tool.started < 1)
+        return;
+    tool.shown = t;
+    fprintf(stderr, "\r%s: %llu records, %.0f a second\033[K", tool.name,
+            (unsigned long long)tool.seen, (double)tool.seen / (t - tool.started));
+}
+
+/* Gives each segment of the input its own in the output. */
+static void follow_segment(void)
+{
+    for (; tool.to_stream && tool.segment < tns_segment(tool.in); tool.segment++)
+        if (tool.segment + 1 == tns_segment(tool.in))
+            write_header(tns_header(tool.in));
+}
+
+bool tool_read(struct tns_record *rec)
+{
+    int e;
+    while ((e = tns_read(tool.in, rec)) == 1) {
+        follow_segment();
+        tool.seen++;
+        if (tool.progress)
+            show_progress();
+        if (!tool.to_stream || !tns_get(&rec->meta, "mark"))
+            return true;
+        tool_write(rec);
+    }
+    if (e < 0)
+        tool_die("%s: %s", tool.input, tns_why(tool.in));
+    follow_segment();
+    return false;
+}
+
+void tool_write(struct tns_record *rec)
+{
+    if (!tool.in && !tool.segment) {
+        tool.segment = 1;
+        write_header(&tool.begun);
+    }
+    if (!tool.in) {
+        tool.seen++;
+        if (tool.progress)
+            show_progress();
+    }
+    int e = tns_write(tool.out, rec);
+    if (e == TNS_EINVALID)
+        tool_die_at(rec, "%s", tns_writer_why(tool.out));
+    if (e)
+        out_failed();
+}
+
+struct tensor *tool_need(struct tns_record *rec, const char *name, enum dtype dtype, int rank)
+{
+    struct tensor *t = tns_tensor(rec, name);
+    if (!t)
+        tool_die_at(rec, "no tensor '%s'", name);
+    if (t->rank != rank)
+        tool_die_at(rec, "tensor '%s': wrong rank (wanted %d, got %d)", name, rank, t->rank);
+    if (dtype != DT_COUNT && t->dtype != dtype)
+        tool_die_at(rec, "tensor '%s': wrong type (wanted %s, got %s)", name, dtype_name(dtype),
+                    dtype_name(t->dtype));
+    return t;
+}
+
+const char *tool_need_key(struct tns_record *rec, const char *key)
+{
+    const char *v = tns_get(&rec->meta, key);
+    if (!v)
+        tool_die_at(rec, "no key '%s'", key);
+    return v;
+}
+
+long tool_need_int(struct tns_record *rec, const char *key, long lo, long hi)
+{
+    long v;
+    const char *text = tool_need_key(rec, key);
+    if (!tns_get_int(&rec->meta, key, lo, hi, &v))
+        tool_die_at(rec, "key '%s': (wanted a whole number from %ld to %ld, got '%.40s')", key, lo,
+                    hi, text);
+    return v;
+}
+
+void tool_need_numbers(struct tns_record *rec, const char *key, int n, double *out)
+{
+    const char *text = tool_need_key(rec, key);
+    if (!tns_get_numbers(&rec->meta, key, n, out))
+        tool_die_at(rec, "key '%s': (wanted %d numbers, got '%.40s')", key, n, text);
+}
+
+void tool_set(struct tns_record *rec, const char *key, const char *fmt, ...)
+{
+    char text[4096];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof text || tns_set(&rec->meta, key, text))
+        tool_die_at(rec, "key '%s' cannot take '%.40s'", key, text);
+}
+
+struct tensor *tool_add(struct tns_record *rec, const char *name, enum dtype dtype, int rank,
+                        const uint32_t *dim)
+{
+    struct tensor *t = tns_add(rec, name, dtype, rank, dim);
+    if (!t)
+        tool_die_at(rec, "tensor '%s' cannot be added (too many or too large)", name);
+    return t;
+}
+
+int tool_finish(void)
+{
+    if (tool.out && !tool.in && !tool.segment)
+        write_header(&tool.begun);
+    if (tool.out && tns_finish(tool.out))
+        out_failed();
+    if (fflush(stdout) || ferror(stdout) || close(1))
+        tool_die("stdout: %s", strerror(errno));
+    if (tool.progress && tool.shown > 0)
+        fprintf(stderr, "\r\033[K");
+    tns_reader_free(tool.in);
+    tns_writer_free(tool.out);
+    free(tool.begun.text);
+    return 0;
+}

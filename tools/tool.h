@@ -1,0 +1,86 @@
+/* tool.h - the frame that every tool stands on: usage, streams, messages, the end.
+ *
+ * A filter's main is
+ *
+ *     tool_start(argc, argv, usage);
+ *     while ((c = tool_getopt("m:")) != -1) switch (c) { case 'm': ...; default: tool_usage(); }
+ *     tool_no_operands();
+ *     tool_open("-m %d", opt.m);
+ *     while (tool_read(&rec)) { change(&rec); tool_write(&rec); }
+ *     return tool_finish();
+ *
+ * Everything that goes wrong ends in tool_die: one line on standard error, exit 1, and no end
+ * record, so that every reader downstream fails too. Wrong usage exits 2. tool_getopt knows -h, -V,
+ * -v, -H by itself. */
+#ifndef TOOL_H
+#define TOOL_H
+
+#include <getopt.h>
+#include <stdbool.h>
+
+#include "formats/tns.h"
+
+/* usage is the SYNOPSIS line of the man page without the name: "[-i] -s SCHEME". */
+void tool_start(int argc, char **argv, const char *usage);
+int tool_getopt(const char *letters); /* optarg, optind as getopt(3) */
+_Noreturn void tool_usage(void);      /* prints the usage line to standard error, exits 2 */
+_Noreturn void tool_misuse(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void tool_no_operands(void);
+const char *tool_name(void);
+extern bool tool_verbose;
+
+/* A number from an option's argument, or wrong usage: the whole text, within lo..hi. */
+long tool_int(char letter, const char *text, long lo, long hi);
+double tool_double(char letter, const char *text, double lo, double hi);
+/* Bytes: a number with an optional K, M, G or T (powers of 1024). */
+unsigned long long tool_size(char letter, const char *text);
+
+/* Messages: "name: " and the text, one line. tool_die exits 1. The _at forms name the record: its
+ * number in the input, case and slice. */
+_Noreturn void tool_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void tool_die_at(const struct tns_record *, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+void tool_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void tool_warn_at(const struct tns_record *, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+void tool_note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* only with -v */
+
+/* Memory or death. */
+void *tool_alloc(size_t bytes);
+
+/* Standard input as a stream, standard output as one. tool_open opens both; the text, formatted, is
+ * what follows the tool's name in the history line (tool_open("") for none). Tools that only read
+ * call tool_open_in; tools that begin a stream call tool_open_out, which writes a header. Each
+ * refuses a terminal. */
+void tool_open(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void tool_open_in(void);
+void tool_open_out(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* As tool_open_in, from a descriptor with a name for messages. */
+void tool_open_file(int fd, const char *name);
+
+/* The header of the segment being read; of tool_open_out's stream before its first tool_write. */
+struct tns_meta *tool_header(void);
+
+/* The next record, or false after the end of the stream. Epoch marks are passed on unseen where the
+ * tool writes a stream, and returned like any record where it does not. A new segment in gives a
+ * new segment out. */
+bool tool_read(struct tns_record *);
+void tool_write(struct tns_record *);
+
+/* What the tool needs, or death with the record's place: a tensor of that rank (and dtype, unless
+ * DT_COUNT), a key. */
+struct tensor *tool_need(struct tns_record *, const char *name, enum dtype, int rank);
+const char *tool_need_key(struct tns_record *, const char *key);
+long tool_need_int(struct tns_record *, const char *key, long lo, long hi);
+void tool_need_numbers(struct tns_record *, const char *key, int n, double *out);
+
+/* Sets a key or adds a tensor, or dies. */
+void tool_set(struct tns_record *, const char *key, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+struct tensor *tool_add(struct tns_record *, const char *name, enum dtype, int rank,
+                        const uint32_t *dim);
+
+/* Ends the output stream, checks and closes standard output, returns 0. */
+int tool_finish(void);
+
+#endif
