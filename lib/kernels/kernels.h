@@ -1,23 +1,23 @@
 /* kernels.h - the arithmetic under the networks, one table for each instruction-set level.
  *
  * MAPS. A map is (N, H, W, C'), channels innermost, C' = kr_pad(C): the channels rounded up to a
- * multiple of KR_LANES on every machine. Padded channels hold zeros, and every kernel keeps them so.
- * Maps start on 64-byte boundaries.
+ * multiple of KR_LANES on every machine. Padded channels hold zeros, and every kernel keeps them
+ * so. Maps start on 64-byte boundaries.
  *
- * READING. A kernel never needs a batch normalisation or an activation to have been stored: it reads
- * its operand through a struct kr_in, which says how to make the value from what lies in memory,
- * v = max?(scale[c] * x + shift[c], 0). An operand may be two maps side by side in the channel
- * dimension (a concatenation that is never copied).
+ * READING. A kernel never needs a batch normalisation or an activation to have been stored: it
+ * reads its operand through a struct kr_in, which says how to make the value from what lies in
+ * memory, v = max?(scale[c] * x + shift[c], 0). An operand may be two maps side by side in the
+ * channel dimension (a concatenation that is never copied).
  *
- * WEIGHTS keep the layout of the model file, (Cout, Cin, 3, 3) and so on, unpadded, so that they can
- * be used straight from a mapped file. They need 4-byte alignment only.
+ * WEIGHTS keep the layout of the model file, (Cout, Cin, 3, 3) and so on, unpadded, so that they
+ * can be used straight from a mapped file. They need 4-byte alignment only.
  *
- * THREADS. Kernels run on the OpenMP team of `threads` threads given in the call. Every reduction has
- * a partition and an order fixed by the shapes alone: results are the same bytes for any number of
- * threads. Between levels they differ by rounding.
+ * THREADS. Kernels run on the OpenMP team of `threads` threads given in the call. Every reduction
+ * has a partition and an order fixed by the shapes alone: results are the same bytes for any number
+ * of threads. Between levels they differ by rounding.
  *
- * WORKSPACE. A kernel that needs scratch memory has a twin, NAME_workspace, which says how many bytes
- * (64-byte aligned) for the same description; kernels allocate nothing.
+ * WORKSPACE. A kernel that needs scratch memory has a twin, NAME_workspace, which says how many
+ * bytes (64-byte aligned) for the same description; kernels allocate nothing.
  *
  * Shapes have been checked by the caller; a kernel asserts them and cannot fail. */
 #ifndef KERNELS_H
@@ -68,10 +68,10 @@ struct kr_out {
 
 /* A gradient as it is written, dx (N,H,W,C') float. `accumulate` adds to what is there.
  * Where `act` is given, dx is set to zero where the activation was not positive (if act->relu), and
- * multiplied by gain[n * kr_pad(c) + c] where `gain` is given (a channel dropout's factor); `sums`, if
- * given (2 * kr_pad(c) doubles), receives the sum of that dx and then the sum of dx * act->x (the raw
- * x): what the backward pass of the batch normalisation in front of that activation needs. With
- * `accumulate`, mask, gain and sums apply to the total. */
+ * multiplied by gain[n * kr_pad(c) + c] where `gain` is given (a channel dropout's factor); `sums`,
+ * if given (2 * kr_pad(c) doubles), receives the sum of that dx and then the sum of dx * act->x
+ * (the raw x): what the backward pass of the batch normalisation in front of that activation needs.
+ * With `accumulate`, mask, gain and sums apply to the total. */
 struct kr_dx {
     float *dx;
     int c;
@@ -83,10 +83,11 @@ struct kr_dx {
 
 enum kr_algo { KR_AUTO, KR_DIRECT, KR_WINOGRAD };
 
-/* --- 3x3 convolution, stride 1, zero padding 1 -----------------------------------------------------
- * y[n,h,w,o] = bias[o] + sum_{i,r,s} w[o,i,r,s] * v[n, h+r-1, w+s-1, i]
- * v is the concatenation of in[0..nin-1] in that order, of in[0].c + ... real channels. Padding is with
- * v = 0 (not with relu(shift)). Winograd F(4x4,3x3) after Lavin & Gray, arXiv:1509.09308. */
+/* --- 3x3 convolution, stride 1, zero padding 1
+ * ----------------------------------------------------- y[n,h,w,o] = bias[o] + sum_{i,r,s}
+ * w[o,i,r,s] * v[n, h+r-1, w+s-1, i] v is the concatenation of in[0..nin-1] in that order, of
+ * in[0].c + ... real channels. Padding is with v = 0 (not with relu(shift)). Winograd F(4x4,3x3)
+ * after Lavin & Gray, arXiv:1509.09308. */
 struct kr_conv3x3 {
     int n, h, w;
     int cout;
@@ -101,19 +102,22 @@ struct kr_conv3x3 {
 size_t kr_conv3x3_forward_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_forward(const struct kr_conv3x3 *, const struct kr_out *, void *workspace);
 
-/* dv[n,h,w,i] = sum_{o,r,s} w[o,i,r,s] * dy[n, h-r+1, w-s+1, o], written to dx[0..nin-1], the parts of
- * the concatenation (a part with dx == NULL is skipped). dy is a plain float map of cout channels. */
+/* dv[n,h,w,i] = sum_{o,r,s} w[o,i,r,s] * dy[n, h-r+1, w-s+1, o], written to dx[0..nin-1], the parts
+ * of the concatenation (a part with dx == NULL is skipped). dy is a plain float map of cout
+ * channels. */
 size_t kr_conv3x3_backward_data_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_backward_data(const struct kr_conv3x3 *, const float *dy, const struct kr_dx dx[2],
                               void *workspace);
 
-/* dw[o,i,r,s] = sum_{n,h,w} dy[n,h,w,o] * v[n, h+r-1, w+s-1, i], in the layout of weight; overwrites. */
+/* dw[o,i,r,s] = sum_{n,h,w} dy[n,h,w,o] * v[n, h+r-1, w+s-1, i], in the layout of weight;
+ * overwrites. */
 size_t kr_conv3x3_backward_weight_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_backward_weight(const struct kr_conv3x3 *, const float *dy, float *dw,
                                 void *workspace);
 
-/* --- 1x1 convolution: the same with w (cout, cin) --------------------------------------------------
- * dbias (cout) receives the sum of dy over N, H, W, or is NULL. */
+/* --- 1x1 convolution: the same with w (cout, cin)
+ * -------------------------------------------------- dbias (cout) receives the sum of dy over N, H,
+ * W, or is NULL. */
 struct kr_conv1x1 {
     int n, h, w;
     int cout;
@@ -131,9 +135,9 @@ void kr_conv1x1_backward_data(const struct kr_conv1x1 *, const float *dy, const 
 void kr_conv1x1_backward_weight(const struct kr_conv1x1 *, const float *dy, float *dw, float *dbias,
                                 void *workspace);
 
-/* --- 2x2 transposed convolution, stride 2 ----------------------------------------------------------
- * y[n, 2h+a, 2w+b, o] = bias[o] + sum_i w[i,o,a,b] * v[n,h,w,i]; weight (cin, cout, 2, 2); h and w are
- * the input's. */
+/* --- 2x2 transposed convolution, stride 2
+ * ---------------------------------------------------------- y[n, 2h+a, 2w+b, o] = bias[o] + sum_i
+ * w[i,o,a,b] * v[n,h,w,i]; weight (cin, cout, 2, 2); h and w are the input's. */
 struct kr_upconv {
     int n, h, w;
     int cout;
@@ -150,10 +154,11 @@ void kr_upconv_backward_data(const struct kr_upconv *, const float *dy, const st
 void kr_upconv_backward_weight(const struct kr_upconv *, const float *dy, float *dw, float *dbias,
                                void *workspace);
 
-/* --- levels ----------------------------------------------------------------------------------------
- * The level in use: the best that the processor has, capped by the environment variable KR_ISA=plain |
- * avx2 | avx512 | neon. kr_init must be called once, before any kernel and from one thread; it returns
- * NULL, or a message for a KR_ISA that is unknown or that this processor lacks. */
+/* --- levels
+ * ---------------------------------------------------------------------------------------- The
+ * level in use: the best that the processor has, capped by the environment variable KR_ISA=plain |
+ * avx2 | avx512 | neon. kr_init must be called once, before any kernel and from one thread; it
+ * returns NULL, or a message for a KR_ISA that is unknown or that this processor lacks. */
 const char *kr_init(void);
 const char *kr_level(void);
 

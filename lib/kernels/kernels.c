@@ -1,0 +1,95 @@
+#include "lib/kernels/kernels.h"
+
+#include "lib/kernels/table.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct table {
+    const char *name;
+#define FIELD(type, name, params, args) type(*name) params;
+    KR_ENTRIES(FIELD)
+};
+
+#define DECLARE(type, name, params, args) type KR_PASTE(name, LEVEL) params;
+#define ENTRY(type, name, params, args) .name = KR_PASTE(name, LEVEL),
+#define LEVEL plain
+KR_ENTRIES(DECLARE)
+static const struct table plain = {"plain", KR_ENTRIES(ENTRY)};
+#undef LEVEL
+
+#ifdef __x86_64__
+#define LEVEL avx2
+KR_ENTRIES(DECLARE)
+static const struct table avx2 = {"avx2", KR_ENTRIES(ENTRY)};
+#undef LEVEL
+
+#define LEVEL avx512
+KR_ENTRIES(DECLARE)
+static const struct table avx512 = {"avx512", KR_ENTRIES(ENTRY)};
+#undef LEVEL
+#endif
+
+#ifdef __aarch64__
+#define LEVEL neon
+KR_ENTRIES(DECLARE)
+static const struct table neon = {"neon", KR_ENTRIES(ENTRY)};
+#undef LEVEL
+#endif
+
+static const struct table *use = &plain;
+
+/* Best first. */
+static const struct table *const levels[] = {
+#ifdef __x86_64__
+    &avx512,
+    &avx2,
+#endif
+#ifdef __aarch64__
+    &neon,
+#endif
+    &plain,
+};
+
+static bool supported(const struct table *t)
+{
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    if (t == &avx2 || t == &avx512)
+        if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+            return false;
+    if (t == &avx512)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
+    (void)t;
+    return true;
+}
+
+const char *kr_init(void)
+{
+    const char *want = getenv("KR_ISA");
+    bool known = !want || !*want;
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        known = known || !strcmp(want, levels[i]->name);
+        if (known && supported(levels[i])) {
+            use = levels[i];
+            return want && *want && strcmp(want, use->name)
+                       ? "KR_ISA: this processor lacks that level"
+                       : NULL;
+        }
+    }
+    return "KR_ISA: wanted plain, avx2, avx512 or neon, as the processor has";
+}
+
+const char *kr_level(void)
+{
+    return use->name;
+}
+
+#define CALL(type, name, params, args)                                                             \
+    type name params                                                                               \
+    {                                                                                              \
+        return use->name args;                                                                     \
+    }
+KR_ENTRIES(CALL)

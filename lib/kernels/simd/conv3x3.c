@@ -1,0 +1,131 @@
+/* The entries of the 3x3 convolution, and which algorithm serves which shape. */
+#include "lib/kernels/simd/conv3x3.h"
+
+struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *p)
+{
+    assert(p->n > 0 && p->h > 0 && p->w > 0 && p->cout > 0 && p->threads > 0);
+    assert(p->nin == 1 || p->nin == 2);
+    struct source s = {.n = p->n, .h = p->h, .w = p->w, .parts = p->nin};
+    for (int i = 0; i < p->nin; i++) {
+        assert(p->in[i].c > 0);
+        s.in[i] = p->in[i];
+        s.c += p->in[i].c;
+        s.cp += kr_pad(p->in[i].c);
+    }
+    return s;
+}
+
+struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *p, const float *dy)
+{
+    return (struct source){.n = p->n,
+                           .h = p->h,
+                           .w = p->w,
+                           .parts = 1,
+                           .c = p->cout,
+                           .cp = kr_pad(p->cout),
+                           .in = {{.x = dy, .c = p->cout, .dtype = KR_F32}}};
+}
+
+struct sink KR_NAME(kr_conv3x3_sink_y)(const struct kr_conv3x3 *p, const struct kr_out *out)
+{
+    struct sink s = {.parts = 1, .cp = kr_pad(p->cout)};
+    s.part[0] = (struct sink_part){.kind = SINK_F32, .c = p->cout, .cp = s.cp, .bias = p->bias};
+    if (out) {
+        assert(out->c == p->cout);
+        s.part[0].kind = out->dtype == KR_F32 ? SINK_F32 : SINK_BF16;
+        s.part[0].y = out->y;
+        s.part[0].scale = out->scale;
+        s.part[0].shift = out->shift;
+        s.part[0].relu = out->relu;
+        s.part[0].sums = out->sums;
+    }
+    return s;
+}
+
+struct sink KR_NAME(kr_conv3x3_sink_dx)(const struct kr_conv3x3 *p, const struct kr_dx dx[2])
+{
+    struct sink s = {0};
+    int real = 0;
+    for (int i = 0; i < p->nin; i++) {
+        struct sink_part t = {.kind = SINK_DX, .c = p->in[i].c, .cp = kr_pad(p->in[i].c)};
+        t.real = real;
+        t.first = s.cp;
+        real += t.c;
+        if (dx && !dx[i].dx)
+            continue;
+        if (dx) {
+            assert(dx[i].c == p->in[i].c);
+            t.y = dx[i].dx;
+            t.accumulate = dx[i].accumulate;
+            t.act = dx[i].act;
+            t.gain = dx[i].gain;
+            t.sums = dx[i].sums;
+        }
+        s.cp += t.cp;
+        s.part[s.parts++] = t;
+    }
+    return s;
+}
+
+void KR_NAME(kr_conv3x3_sums)(const struct sink *s, const double *slots, int count)
+{
+    for (int i = 0; i < s->parts; i++) {
+        const struct sink_part *p = &s->part[i];
+        if (!p->sums)
+            continue;
+        memset(p->sums, 0, 2 * (size_t)p->cp * sizeof(double));
+        for (int t = 0; t < count; t++) {
+            const double *d = slots + (size_t)t * 2 * (size_t)s->cp + p->first;
+            for (int c = 0; c < p->cp; c++) {
+                p->sums[c] += d[c];
+                p->sums[p->cp + c] += d[s->cp + c];
+            }
+        }
+    }
+}
+
+size_t KR_NAME(kr_conv3x3_forward_workspace)(const struct kr_conv3x3 *p)
+{
+    struct source in = KR_NAME(kr_conv3x3_source)(p);
+    struct sink out = KR_NAME(kr_conv3x3_sink_y)(p, NULL);
+    return KR_NAME(kr_conv3x3_direct_workspace)(&in, &out, p->threads);
+}
+
+void KR_NAME(kr_conv3x3_forward)(const struct kr_conv3x3 *p, const struct kr_out *y, void *ws)
+{
+    struct source in = KR_NAME(kr_conv3x3_source)(p);
+    struct sink out = KR_NAME(kr_conv3x3_sink_y)(p, y);
+    struct filters f = {.w = p->weight, .so = 9 * (size_t)in.c, .si = 9};
+    KR_NAME(kr_conv3x3_direct)(&in, &f, &out, p->threads, ws);
+}
+
+size_t KR_NAME(kr_conv3x3_backward_data_workspace)(const struct kr_conv3x3 *p)
+{
+    struct source in = KR_NAME(kr_conv3x3_gradient)(p, NULL);
+    struct sink out = KR_NAME(kr_conv3x3_sink_dx)(p, NULL);
+    return KR_NAME(kr_conv3x3_direct_workspace)(&in, &out, p->threads);
+}
+
+void KR_NAME(kr_conv3x3_backward_data)(const struct kr_conv3x3 *p, const float *dy,
+                                       const struct kr_dx dx[2], void *ws)
+{
+    struct source in = KR_NAME(kr_conv3x3_gradient)(p, dy);
+    struct sink out = KR_NAME(kr_conv3x3_sink_dx)(p, dx);
+    struct filters f = {
+        .w = p->weight, .so = 9, .si = 9 * (size_t)KR_NAME(kr_conv3x3_source)(p).c, .flip = true};
+    if (out.parts)
+        KR_NAME(kr_conv3x3_direct)(&in, &f, &out, p->threads, ws);
+}
+
+size_t KR_NAME(kr_conv3x3_backward_weight_workspace)(const struct kr_conv3x3 *p)
+{
+    struct source in = KR_NAME(kr_conv3x3_source)(p);
+    return KR_NAME(kr_conv3x3_direct_weight_workspace)(&in, p->cout, p->threads);
+}
+
+void KR_NAME(kr_conv3x3_backward_weight)(const struct kr_conv3x3 *p, const float *dy, float *dw,
+                                         void *ws)
+{
+    struct source in = KR_NAME(kr_conv3x3_source)(p);
+    KR_NAME(kr_conv3x3_direct_weight)(&in, p->cout, dy, dw, p->threads, ws);
+}

@@ -1,0 +1,184 @@
+/* conv3x3.h - what the 3x3 convolutions share: where values come from, where they go.
+ *
+ * The backward pass for data is a convolution of dy with the filters rotated and transposed, so one
+ * code does both; struct filters says how to read the weights, struct sink what to do with a
+ * result. */
+#ifndef CONV3X3_H
+#define CONV3X3_H
+
+#include "lib/kernels/simd/mk.h"
+#include "lib/kernels/table.h"
+
+#include <assert.h>
+#include <omp.h>
+
+#define BLOCK 64 /* output channels worked on together, at most */
+
+/* Weights as a convolution sees them: tap t of input channel i, output channel o is
+ * w[o*so + i*si + (flip ? 8-t : t)]. */
+struct filters {
+    const float *w;
+    size_t so, si;
+    bool flip;
+};
+
+/* Operands: up to two maps side by side. Their real channels count from 0 to c; in the padded space
+ * each part is padded on its own, cp in all. */
+struct source {
+    int n, h, w, parts, c, cp;
+    struct kr_in in[2];
+};
+
+enum sink_kind { SINK_F32, SINK_BF16, SINK_DX };
+
+/* A map to be written. `real` is the first real output channel, `first` the first padded one, both
+ * counted over the parts that are written. */
+struct sink_part {
+    enum sink_kind kind;
+    void *y;
+    int c, cp, real, first;
+    const float *bias;
+    bool relu, accumulate;
+    const float *scale, *shift, *gain;
+    const struct kr_in *act;
+    double *sums;
+};
+
+struct sink {
+    int parts, cp; /* cp: padded channels of all parts */
+    struct sink_part part[2];
+};
+
+/* The block of up to BLOCK output channels number b. */
+struct block {
+    const struct sink_part *part;
+    int o, width, real; /* first channel in the part, padded width, real channels */
+};
+
+INLINE int sink_blocks(const struct sink *s)
+{
+    int n = 0;
+    for (int i = 0; i < s->parts; i++)
+        n += (s->part[i].cp + BLOCK - 1) / BLOCK;
+    return n;
+}
+
+INLINE int min_int(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+INLINE int max_int(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+INLINE struct block sink_block(const struct sink *s, int b)
+{
+    const struct sink_part *p = s->part;
+    while (b >= (p->cp + BLOCK - 1) / BLOCK)
+        b -= (p++->cp + BLOCK - 1) / BLOCK;
+    int o = b * BLOCK;
+    return (struct block){p, o, min_int(BLOCK, p->cp - o), max_int(0, min_int(BLOCK, p->c - o))};
+}
+
+/* What a part does to VL channels from channel o on, for sample n. */
+struct lane {
+    vf bias, scale, shift, low, act_scale, act_shift, gain;
+};
+
+INLINE struct lane sink_lane(const struct sink_part *p, const enum sink_kind kind, int o, int n)
+{
+    struct lane l = {0};
+    if (kind == SINK_DX) {
+        if (p->act && p->act->scale) {
+            l.act_scale = vload(p->act->scale + (size_t)n * p->act->stride + o);
+            l.act_shift = vload(p->act->shift + (size_t)n * p->act->stride + o);
+        } else {
+            l.act_scale = vset(1);
+        }
+        l.gain = p->gain ? vload(p->gain + (size_t)n * p->cp + o) : vset(1);
+        return l;
+    }
+    if (p->bias) {
+        float b[VL] = {0};
+        for (int i = 0; i < VL && o + i < p->c; i++)
+            b[i] = p->bias[o + i];
+        l.bias = vload(b);
+    }
+    l.scale = p->scale ? vload(p->scale + o) : vset(1);
+    l.shift = p->scale ? vload(p->shift + o) : vset(0);
+    l.low = vset(p->relu ? 0 : -__builtin_inff());
+    return l;
+}
+
+/* Writes VL channels from o on of one pixel and adds to the sums. */
+INLINE void sink_put(const struct sink_part *p, const enum sink_kind kind, const struct lane *l,
+                     size_t pixel, int o, vf v, vf sum[2])
+{
+    size_t i = pixel * (size_t)p->cp + (size_t)o;
+    if (kind == SINK_DX) {
+        float *dx = (float *)p->y + i;
+        if (p->accumulate)
+            v += vload(dx);
+        vf x = {0};
+        if (p->act) {
+            x = vload_as(p->act->x, p->act->dtype, i);
+            if (p->act->relu)
+                v = vwhere(l->act_scale * x + l->act_shift > 0, v);
+        }
+        v *= l->gain;
+        vstore(dx, v);
+        sum[0] += v;
+        sum[1] += v * x;
+        return;
+    }
+    v += l->bias;
+    sum[0] += v;
+    sum[1] += v * v;
+    v = vmaximum(v * l->scale + l->shift, l->low);
+    if (kind == SINK_F32)
+        vstore((float *)p->y + i, v);
+    else
+        vstore_bf16((uint16_t *)p->y + i, v);
+}
+
+/* slot: 2 * sink->cp doubles of one task; adds what VL channels of a part gathered. */
+INLINE void sink_sum(const struct sink *s, const struct sink_part *p, double *slot, int o,
+                     const vf sum[2])
+{
+    if (!p->sums)
+        return;
+    double *d = slot + p->first + o;
+    for (int i = 0; i < VL; i++) {
+        d[i] += (double)sum[0][i];
+        d[s->cp + i] += (double)sum[1][i];
+    }
+}
+
+/* Runs of memory inside a workspace, each on a 64-byte boundary. */
+INLINE size_t take(size_t *used, size_t count, size_t size)
+{
+    size_t at = *used;
+    *used += (count * size + 63) / 64 * 64;
+    return at;
+}
+
+/* In conv3x3.c */
+struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *);
+struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *, const float *dy);
+struct sink KR_NAME(kr_conv3x3_sink_y)(const struct kr_conv3x3 *, const struct kr_out *);
+struct sink KR_NAME(kr_conv3x3_sink_dx)(const struct kr_conv3x3 *, const struct kr_dx dx[2]);
+/* Adds the slots in order; to be called by one thread. */
+void KR_NAME(kr_conv3x3_sums)(const struct sink *, const double *slots, int count);
+
+/* In conv3x3_direct.c */
+size_t KR_NAME(kr_conv3x3_direct_workspace)(const struct source *, const struct sink *,
+                                            int threads);
+void KR_NAME(kr_conv3x3_direct)(const struct source *, const struct filters *, const struct sink *,
+                                int threads, void *workspace);
+size_t KR_NAME(kr_conv3x3_direct_weight_workspace)(const struct source *, int cout, int threads);
+void KR_NAME(kr_conv3x3_direct_weight)(const struct source *, int cout, const float *dy, float *dw,
+                                       int threads, void *workspace);
+
+#endif

@@ -1,0 +1,123 @@
+/* mk.h - the register-tiled product under every convolution:
+ *
+ *   c[t][j] (+)= sum over r < runs, k < K of a[r*ar + t*at + k*ak] * b[r*br + k*bk + j]
+ *
+ * t < rows, j < nr, one panel of nr columns. Either ak == 1 (rows of a are contiguous along the
+ * sum) or at == 1 (a is read transposed). The tile is MR rows by NV vectors: on AVX-512 6x4, so
+ * that 24 of 32 registers accumulate and each step does 24 multiply-adds for 10 loads; where a
+ * panel is narrower it is taller. The order of a sum depends on runs and K alone, never on the
+ * tile. */
+#ifndef MK_H
+#define MK_H
+
+#include "lib/kernels/simd/vec.h"
+
+#include <stddef.h>
+
+#if defined KR_LEVEL_avx512
+#define MK_NR 64 /* at most */
+#elif defined KR_LEVEL_avx2 || defined __ARM_NEON
+#define MK_NR 16
+#else
+#define MK_NR 8
+#endif
+
+struct mk {
+    int rows, nr, runs, k;
+    const float *a;
+    size_t at, ak, ar;
+    const float *b;
+    size_t bk, br;
+    float *c;
+    size_t ct;
+    bool add;
+};
+
+/* The width of the panel that starts at column o of a block of `width` (a multiple of KR_LANES). */
+INLINE int mk_panel(int o, int width)
+{
+#if defined KR_LEVEL_avx512
+    return width - o >= 64 ? 64 : width - o >= 32 ? 32 : 16;
+#else
+    (void)o, (void)width;
+    return MK_NR;
+#endif
+}
+
+INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, const bool along)
+{
+    const size_t at = along ? m->at : 1, ak = along ? 1 : m->ak, bk = m->bk;
+    float *c = m->c + (size_t)t0 * m->ct;
+    vf acc[14][4];
+#pragma GCC unroll 14
+    for (int t = 0; t < MR; t++)
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; j++)
+            acc[t][j] = m->add ? vload(c + (size_t)t * m->ct + VL * j) : (vf){0};
+    for (int r = 0; r < m->runs; r++) {
+        const float *a = m->a + (size_t)r * m->ar + (size_t)t0 * at, *b = m->b + (size_t)r * m->br;
+        for (int k = 0; k < m->k; k++) {
+            vf u[4];
+#pragma GCC unroll 4
+            for (int j = 0; j < NV; j++)
+                u[j] = vload(b + VL * j);
+#pragma GCC unroll 14
+            for (int t = 0; t < MR; t++) {
+                vf x = vset(a[(size_t)t * at]);
+#pragma GCC unroll 4
+                for (int j = 0; j < NV; j++)
+                    acc[t][j] += x * u[j];
+            }
+            a += ak;
+            b += bk;
+        }
+    }
+#pragma GCC unroll 14
+    for (int t = 0; t < MR; t++)
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; j++)
+            vstore(c + (size_t)t * m->ct + VL * j, acc[t][j]);
+}
+
+#define MK_TILES(MR, NV)                                                                           \
+    for (; m->rows - t >= (MR); t += (MR))                                                         \
+    mk_tile(m, t, MR, NV, along)
+
+INLINE void mk_run(const struct mk *m, const bool along)
+{
+    int t = 0;
+#if defined KR_LEVEL_avx512
+    if (m->nr == 64) {
+        MK_TILES(6, 4);
+        MK_TILES(4, 4);
+        MK_TILES(2, 4);
+        MK_TILES(1, 4);
+    } else if (m->nr == 32) {
+        MK_TILES(12, 2);
+        MK_TILES(6, 2);
+        MK_TILES(4, 2);
+        MK_TILES(1, 2);
+    } else {
+        MK_TILES(14, 1);
+        MK_TILES(8, 1);
+        MK_TILES(4, 1);
+        MK_TILES(1, 1);
+    }
+#elif defined __ARM_NEON
+    MK_TILES(6, 4);
+    MK_TILES(4, 4);
+    MK_TILES(2, 4);
+    MK_TILES(1, 4);
+#elif defined KR_LEVEL_avx2
+    MK_TILES(6, 2);
+    MK_TILES(4, 2);
+    MK_TILES(2, 2);
+    MK_TILES(1, 2);
+#else
+    MK_TILES(4, 2);
+    MK_TILES(2, 2);
+    MK_TILES(1, 2);
+#endif
+}
+
+#endif

@@ -1,0 +1,93 @@
+/* vec.h - one vector type for every level. VL floats make a vector; KR_LANES is a multiple of VL,
+ * so a map's channels are whole vectors. Loads and stores are unaligned unless a comment says more.
+ */
+#ifndef VEC_H
+#define VEC_H
+
+#include "lib/kernels/kernels.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __SSE__
+#include <immintrin.h>
+#endif
+#ifdef __ARM_NEON
+#include <arm_neon.h>
+#endif
+
+#if defined KR_LEVEL_avx512
+#define VL 16
+#elif defined KR_LEVEL_avx2
+#define VL 8
+#else
+#define VL 4
+#endif
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+typedef float vf __attribute__((vector_size(4 * VL)));
+typedef int32_t vi __attribute__((vector_size(4 * VL)));
+typedef uint32_t vu __attribute__((vector_size(4 * VL)));
+typedef uint16_t vh __attribute__((vector_size(2 * VL)));
+typedef vf vf_mem __attribute__((aligned(4), may_alias));
+typedef vh vh_mem __attribute__((aligned(2), may_alias));
+
+INLINE vf vload(const float *p)
+{
+    return *(const vf_mem *)p;
+}
+
+INLINE void vstore(float *p, vf v)
+{
+    *(vf_mem *)p = v;
+}
+
+INLINE vf vset(float x)
+{
+    return x - (vf){0};
+}
+
+/* max(v, low), and NaN where v is NaN. */
+INLINE vf vmaximum(vf v, vf low)
+{
+#if defined KR_LEVEL_avx512
+    return _mm512_max_ps(low, v);
+#elif defined KR_LEVEL_avx2
+    return _mm256_max_ps(low, v);
+#elif defined __SSE__
+    return _mm_max_ps(low, v);
+#elif defined __ARM_NEON
+    return vmaxq_f32(v, low);
+#else
+    vi m = v < low;
+    return (vf)(((vi)low & m) | ((vi)v & ~m));
+#endif
+}
+
+/* v where m, which is a comparison's result, else 0. */
+INLINE vf vwhere(vi m, vf v)
+{
+    return (vf)((vi)v & m);
+}
+
+INLINE vf vload_bf16(const uint16_t *p)
+{
+    return (vf)(__builtin_convertvector(*(const vh_mem *)p, vu) << 16);
+}
+
+/* Round to nearest even; a NaN stays one. */
+INLINE void vstore_bf16(uint16_t *p, vf v)
+{
+    vu u = (vu)v, nan = (vu)(v != v);
+    vu r = u + 0x7fff + (u >> 16 & 1);
+    r = (r & ~nan) | ((u | 0x400000) & nan);
+    *(vh_mem *)p = __builtin_convertvector(r >> 16, vh);
+}
+
+INLINE vf vload_as(const void *base, enum kr_dtype t, size_t i)
+{
+    return t == KR_F32 ? vload((const float *)base + i) : vload_bf16((const uint16_t *)base + i);
+}
+
+#endif
