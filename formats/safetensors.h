@@ -57,7 +57,8 @@ __attribute__((warn_unused_result)) int st_parse(struct st_file *, const void *b
 void st_close(struct st_file *);
 
 /* Compares the whole file with the checksum that st_write stores: 1 it agrees, 0 the file has none
- * (another program's), ST_CORRUPT it differs. Reads every byte. */
+ * (another program's: who reads back what he wrote himself asks for 1), ST_CORRUPT it differs.
+ * Reads every byte. */
 __attribute__((warn_unused_result)) int st_check(const struct st_file *, char *why, size_t size);
 
 /* By name; NULL when there is none. */
@@ -68,8 +69,8 @@ const char *st_meta(const struct st_file *, const char *key);
  * (formats/atomic.h). The bytes depend on the arguments alone. Data starts on a multiple of 64
  * bytes; tensors whose size is a multiple of 64 bytes come first, so that all of them start on one
  * too; then the others, the wider dtypes first; otherwise in the order given. The checksum is added
- * as metadata `xxh3` (one that is given is replaced). What st_parse would refuse is refused before
- * anything is written: names twice, invalid UTF-8, a tensor named __metadata__. */
+ * as metadata `xxh3` (one that is given is replaced). What st_parse would refuse is refused and
+ * leaves no file: names twice, invalid UTF-8, a tensor named __metadata__. */
 __attribute__((warn_unused_result)) int st_write(const char *path, const struct st_pair *meta,
                                                  int metas, const struct tensor *tensor,
                                                  int tensors, char *why, size_t size);
