@@ -1,4 +1,6 @@
-/* The vectors of formats/vectors, then what no list of files can show: cuts, flips, the writer. */
+/* The vectors of formats/vectors, then what no list of files can show: cuts, flips, the writer.
+ * `safetensors dump FILE` prints a file and `safetensors copy FILE NEW` writes it anew, for a test
+ * that has Python on the other side. */
 #include "formats/safetensors.h"
 #include "lib/base/rng.h"
 #include "tests/lib/tap.h"
@@ -10,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static char why[400];
+static char why[400], dir[] = "/tmp/safetensors.XXXXXX";
 
 /* A file that ends where readable memory ends, so that a read behind it crashes. */
 struct guarded {
@@ -40,13 +42,16 @@ static int parse_guarded(const void *bytes, size_t n)
     return r;
 }
 
-static size_t vector(const char *path, unsigned char *bytes, size_t room)
+/* The bytes of one vector, which main has turned from text into files. */
+static size_t vector(const char *name, unsigned char *bytes, size_t room)
 {
-    char command[300];
-    snprintf(command, sizeof command, "tests/lib/hex2bin '%s'", path);
-    FILE *p = popen(command, "r");
-    size_t n = p ? fread(bytes, 1, room, p) : 0;
-    return p && pclose(p) == 0 ? n : 0;
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s.bin", dir, name);
+    FILE *f = fopen(path, "rb");
+    size_t n = f ? fread(bytes, 1, room, f) : 0;
+    if (f)
+        fclose(f);
+    return n;
 }
 
 static void vectors(void)
@@ -60,13 +65,15 @@ static void vectors(void)
                  {"foreign-", ST_FOREIGN},
                  {"unsupported-", ST_UNSUPPORTED}};
     glob_t g;
-    if (glob("formats/vectors/st-*.hex", 0, NULL, &g)) {
-        ok(0, "formats/vectors holds vectors");
+    char pattern[64];
+    snprintf(pattern, sizeof pattern, "%s/*.bin", dir);
+    if (!ok(glob(pattern, 0, NULL, &g) == 0 && g.gl_pathc > 60, "formats/vectors"))
         return;
-    }
     for (size_t i = 0; i < g.gl_pathc; i++) {
-        const char *name = strrchr(g.gl_pathv[i], '/') + 4;
-        size_t n = vector(g.gl_pathv[i], bytes, sizeof bytes);
+        char *name = strrchr(g.gl_pathv[i], '/') + 1;
+        *strrchr(name, '.') = 0;
+        size_t n = vector(name, bytes, sizeof bytes);
+        name += strlen("st-");
         for (size_t k = 0; k < 4; k++)
             if (!strncmp(name, kinds[k].kind, strlen(kinds[k].kind))) {
                 struct st_file f;
@@ -85,7 +92,7 @@ static void values(void)
 {
     static _Alignas(64) unsigned char bytes[8192];
     struct st_file f;
-    size_t n = vector("formats/vectors/st-good-order.hex", bytes, sizeof bytes);
+    size_t n = vector("st-good-order", bytes, sizeof bytes);
     ok(st_parse(&f, bytes, n, why, sizeof why) == ST_OK && f.tensors == 3 && f.others == 1,
        "three tensors, and one of a foreign dtype");
     const struct tensor *a = st_tensor(&f, "a"), *b = st_tensor(&f, "b"),
@@ -100,7 +107,7 @@ static void values(void)
     ok(!st_tensor(&f, "n") && !st_tensor(&f, "") && !st_meta(&f, "a"), "nothing else has a name");
     st_close(&f);
 
-    n = vector("formats/vectors/st-good-meta.hex", bytes, sizeof bytes);
+    n = vector("st-good-meta", bytes, sizeof bytes);
     ok(st_parse(&f, bytes, n, why, sizeof why) == ST_OK && st_meta(&f, "k") &&
            !strcmp(st_meta(&f, "k"),
                    "\" \\ / \b \f \n \r \t \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80 x"),
@@ -108,7 +115,7 @@ static void values(void)
     ok(st_check(&f, why, sizeof why) == 0, "a file of another program has no checksum");
     st_close(&f);
 
-    n = vector("formats/vectors/st-good-dtypes.hex", bytes, sizeof bytes);
+    n = vector("st-good-dtypes", bytes, sizeof bytes);
     ok(st_parse(&f, bytes, n, why, sizeof why) == ST_OK && f.tensors == DT_COUNT, "every dtype");
     for (int i = 0; i < f.tensors; i++)
         ok(!strcmp(f.tensor[i].name, dtype_name(f.tensor[i].dtype)) &&
@@ -116,7 +123,7 @@ static void values(void)
            "%s", f.tensor[i].name);
     st_close(&f);
 
-    n = vector("formats/vectors/st-unsupported-key.hex", bytes, sizeof bytes);
+    n = vector("st-unsupported-key", bytes, sizeof bytes);
     memcpy(memmem(bytes, n, "scale", 5), "sc\x7fle", 5);
     ok(st_parse(&f, bytes, n, why, sizeof why) < 0 && strstr(why, "sc?le"),
        "no control characters: %s", why);
@@ -132,7 +139,7 @@ static unsigned char *slurp(const char *path, size_t *n)
     return b;
 }
 
-static void writer(const char *dir)
+static void writer(void)
 {
     static float big[48], odd[3] = {1, NAN, -0.0f};
     static uint16_t half[32] = {0x3c00};
@@ -281,14 +288,43 @@ static void large(void)
     free(b);
 }
 
-int main(void)
+static int dump(const char *path, const char *new)
 {
-    char dir[] = "/tmp/safetensors.XXXXXX", command[64];
+    struct st_file f;
+    int r = st_open(&f, path, why, sizeof why);
+    if (r == ST_OK && !new)
+        for (int i = 0; i < f.metas; i++)
+            printf("%s=%s\n", f.meta[i].key, f.meta[i].value);
+    for (int i = 0; r == ST_OK && !new &&i < f.tensors; i++) {
+        const struct tensor *t = &f.tensor[i];
+        printf("%s %s", t->name, dtype_name(t->dtype));
+        for (int d = 0; d < t->rank; d++)
+            printf(" %u", t->dim[d]);
+        putchar(':');
+        for (size_t k = 0; k < tensor_count(t); k++)
+            printf(" %.9g", tensor_get(t, k));
+        putchar('\n');
+    }
+    if (r == ST_OK && new)
+        r = st_write(new, f.meta, f.metas, f.tensor, f.tensors, why, sizeof why);
+    if (r < 0)
+        fprintf(stderr, "%s\n", why);
+    st_close(&f);
+    return r < 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 2)
+        return dump(argv[2], argv[3]);
+    char command[128];
     if (!mkdtemp(dir))
         return 1;
+    snprintf(command, sizeof command, "tests/lib/hex2bin -d %s formats/vectors/st-*.hex", dir);
+    ok(system(command) == 0, "annotated vectors are bytes");
     vectors();
     values();
-    writer(dir);
+    writer();
     large();
     snprintf(command, sizeof command, "rm -r %s", dir);
     ok(system(command) == 0, "cleared away");
