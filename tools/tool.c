@@ -387,6 +387,22 @@ void tool_need_numbers(struct tns_record *rec, const char *key, int n, double *o
         tool_die_at(rec, "key '%s': (wanted %d numbers, got '%.40s')", key, n, text);
 }
 
+const char *tool_case_path(struct tns_record *rec, const char *dir, const char *suffix, ...)
+{
+    static char path[4096];
+    const char *name = tool_need_key(rec, "case");
+    char tail[256];
+    va_list ap;
+    va_start(ap, suffix);
+    vsnprintf(tail, sizeof tail, suffix, ap);
+    va_end(ap);
+    if (!*name || *name == '.' || strchr(name, '/'))
+        tool_die_at(rec, "key 'case' is no plain file name");
+    if ((size_t)snprintf(path, sizeof path, "%s/%s%s", dir, name, tail) >= sizeof path)
+        tool_die_at(rec, "the file name is too long");
+    return path;
+}
+
 void tool_set(struct tns_record *rec, const char *key, const char *fmt, ...)
 {
     char text[4096];

@@ -74,6 +74,11 @@ const char *tool_need_key(struct tns_record *, const char *key);
 long tool_need_int(struct tns_record *, const char *key, long lo, long hi);
 void tool_need_numbers(struct tns_record *, const char *key, int n, double *out);
 
+/* "DIR/CASE" and the suffix (printf), for a file of the record's case; dies if the case's name is
+ * no plain file name. The text lives until the next call. */
+const char *tool_case_path(struct tns_record *, const char *dir, const char *suffix, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* Sets a key or adds a tensor, or dies. */
 void tool_set(struct tns_record *, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

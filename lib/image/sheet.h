@@ -1,0 +1,53 @@
+/* sheet.h - pictures of segmentations: scan, truth, prediction and their overlap side by side.
+ *
+ * One row a slice, one column a panel; a title above, a legend below. Colours are those of Okabe
+ * and Ito ("Color universal design", 2008), told apart by people with any colour vision, and differ
+ * in lightness too. Drawn with cairo into memory. */
+#ifndef SHEET_H
+#define SHEET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define IMG_SHEET_SCANS 4
+#define IMG_SHEET_MAX_SIDE 30000 /* pixels; cairo's own limit is 32767 */
+
+/* Pixels as cairo's RGB24: one native 32-bit word each, 0x00RRGGBB, `stride` bytes a row. */
+struct img_picture {
+    int width, height, stride;
+    unsigned char *pixels;
+    void *surface;
+};
+
+/* One slice, h rows of w: grey scans (0 black to 255), canonical labels. The caller owns all. */
+struct img_slice {
+    int w, h;
+    long z;
+    const uint8_t *scan[IMG_SHEET_SCANS];
+    const uint8_t *label, *pred; /* NULL: the sheet has no such panel */
+};
+
+struct img_sheet {
+    const char *title, *note; /* UTF-8; two lines above the panels; note may be "" */
+    const char *scan_name[IMG_SHEET_SCANS];
+    int nscan;
+    bool label, pred; /* which panels; with both, the overlap too */
+    bool lines;       /* contours instead of paint */
+    int zoom;         /* pixels a voxel, 1 to 8 */
+};
+
+/* Draws n slices; 0, or -1 if memory is short or the sheet would be too large. The picture is freed
+ * with img_picture_free. */
+int img_sheet_draw(const struct img_sheet *, const struct img_slice *, int n, struct img_picture *);
+void img_picture_free(struct img_picture *);
+
+/* Colour of a canonical label as 0xRRGGBB, and its name. */
+uint32_t img_class_colour(int label);
+const char *img_class_name(int label);
+
+/* n values to grey: 0 stays black; the others are spread between the 1st and the 99.5th percentile
+ * of the values that are not zero. `scratch` holds n floats. */
+void img_to_grey(const float *v, size_t n, float *scratch, uint8_t *grey);
+
+#endif

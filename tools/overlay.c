@@ -1,0 +1,336 @@
+/* overlay - pictures of scan, truth, prediction and their overlap
+ *
+ * reads   image, label, pred (u8); case, slice, modalities, scheme
+ * writes  PNG files; no stream */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "formats/atomic.h"
+#include "formats/png.h"
+#include "lib/image/scheme.h"
+#include "lib/image/sheet.h"
+#include "tools/tool.h"
+
+static const char usage[] =
+    "[-clv] [-a | -k EVERY | -n COUNT] [-m MODALITY,...] [-z ZOOM] -o DIR < STREAM\n"
+    "       overlay -I FILE";
+
+static struct {
+    const char *dir, *labels;
+    char *modality[IMG_SHEET_SCANS];
+    int nmodality, every, zoom;
+    size_t most; /* slices with the most tumour; 0: all, or every k-th */
+    bool sheet, lines;
+} opt = {.most = 4, .zoom = 2};
+
+struct kept {
+    struct img_slice s;
+    size_t tumour;
+};
+
+/* The case in hand. Its slices are kept as grey and labels, one byte a voxel: at most a case. */
+static struct {
+    char name[256], scan_name[IMG_SHEET_SCANS][32];
+    struct kept *slice;
+    size_t n, room;
+    bool label, pred;
+    double hit[3], truth[3], guess[3];
+} now;
+
+/* Cases already drawn: a second run of records of one would silently replace its pictures. */
+static char **done;
+static size_t ndone;
+
+static void split_modalities(char *text)
+{
+    for (char *p = strtok(text, ","); p; p = strtok(NULL, ",")) {
+        if (opt.nmodality == IMG_SHEET_SCANS)
+            tool_misuse("-m: more than %d modalities", IMG_SHEET_SCANS);
+        opt.modality[opt.nmodality++] = p;
+    }
+}
+
+/* ITK-SNAP's label description file: IDX R G B A VIS MSH "LABEL". */
+static void write_labels(const char *path)
+{
+    char text[512], why[256];
+    struct afile f;
+    int n = 0;
+    for (int v = 0; v < IMG_CLASSES; v++) {
+        uint32_t c = img_class_colour(v);
+        n += snprintf(text + n, sizeof text - (size_t)n, "%5d %5u %4u %4u %8d %2d %2d    \"%s\"\n",
+                      v, c >> 16, c >> 8 & 255, c & 255, v > 0, v > 0, v > 0,
+                      v ? img_class_name(v) : "Clear Label");
+    }
+    if (afile_open(&f, path, why, sizeof why))
+        tool_die("%s: %s", path, why);
+    if (afile_write(&f, text, (size_t)n, why, sizeof why)) {
+        afile_abort(&f);
+        tool_die("%s: %s", path, why);
+    }
+    if (afile_commit(&f, why, sizeof why))
+        tool_die("%s: %s", path, why);
+}
+
+static void free_slice(struct kept *k)
+{
+    for (int i = 0; i < IMG_SHEET_SCANS; i++)
+        free((void *)k->s.scan[i]);
+    free((void *)k->s.label);
+    free((void *)k->s.pred);
+}
+
+static double dice(int region)
+{
+    double sum = now.truth[region] + now.guess[region];
+    return sum > 0 ? 2 * now.hit[region] / sum : 1;
+}
+
+static void draw(struct img_sheet *s, const struct kept *k, size_t n, const char *path)
+{
+    char why[512];
+    struct img_picture p;
+    struct img_slice *list = tool_alloc(n * sizeof *list);
+    for (size_t i = 0; i < n; i++)
+        list[i] = k[i].s;
+    if (img_sheet_draw(s, list, (int)n, &p))
+        tool_die("%s: the picture is too large (wanted fewer slices or a smaller -z)", path);
+    if (png_save(path, p.width, p.height, p.stride, p.pixels, why, sizeof why))
+        tool_die("%s: %s", path, why);
+    img_picture_free(&p);
+    free(list);
+}
+
+static void finish_case(struct tns_record *rec)
+{
+    char title[512], note[256] = "";
+    struct img_sheet s = {.title = title,
+                          .note = note,
+                          .nscan = opt.nmodality,
+                          .label = now.label,
+                          .pred = now.pred,
+                          .lines = opt.lines,
+                          .zoom = opt.zoom};
+    if (!now.n)
+        return;
+    for (int i = 0; i < opt.nmodality; i++)
+        s.scan_name[i] = now.scan_name[i];
+    snprintf(title, sizeof title, "%s", now.name);
+    if (now.label && now.pred)
+        snprintf(note, sizeof note, "Dice of the case: WT %.3f   TC %.3f   ET %.3f", dice(0),
+                 dice(1), dice(2));
+    struct tns_record named = {0};
+    tool_set(&named, "case", "%s", now.name);
+    if (opt.sheet)
+        draw(&s, now.slice, now.n, tool_case_path(&named, opt.dir, ".png"));
+    for (size_t i = 0; i < now.n; i++) {
+        if (!opt.sheet)
+            draw(&s, &now.slice[i], 1,
+                 tool_case_path(&named, opt.dir, "_z%03ld.png", now.slice[i].s.z));
+        free_slice(&now.slice[i]);
+    }
+    tns_release(&named);
+    if (!(done = realloc(done, (ndone + 1) * sizeof *done)) || !(done[ndone++] = strdup(now.name)))
+        tool_die_at(rec, "out of memory");
+    now.n = 0;
+}
+
+static void begin_case(struct tns_record *rec, const char *name)
+{
+    for (size_t i = 0; i < ndone; i++)
+        if (!strcmp(done[i], name))
+            tool_die_at(rec, "records of this case are not together");
+    if (strlen(name) >= sizeof now.name)
+        tool_die_at(rec, "key 'case' is too long");
+    strcpy(now.name, name);
+    now.label = tns_tensor(rec, "label") != NULL;
+    now.pred = tns_tensor(rec, "pred") != NULL;
+    memset(now.hit, 0, sizeof now.hit);
+    memset(now.truth, 0, sizeof now.truth);
+    memset(now.guess, 0, sizeof now.guess);
+}
+
+/* Index of a modality in the record's image. */
+static uint32_t channel(struct tns_record *rec, const char *wanted, uint32_t channels)
+{
+    const char *p = tool_need_key(rec, "modalities");
+    size_t n = strlen(wanted);
+    for (uint32_t i = 0; i < channels; i++) {
+        size_t len = strcspn(p, ",");
+        if (len == n && !strncmp(p, wanted, n))
+            return i;
+        p += len + (p[len] == ',');
+    }
+    tool_die_at(rec, "no modality '%s' (have %s)", wanted, tool_need_key(rec, "modalities"));
+}
+
+static const uint8_t *copy_labels(struct tns_record *rec, const char *name, uint32_t h, uint32_t w)
+{
+    struct tensor *t = tool_need(rec, name, DT_U8, 2);
+    if (t->dim[0] != h || t->dim[1] != w)
+        tool_die_at(rec, "tensor '%s': shape differs from the image's (wanted %ux%u, got %ux%u)",
+                    name, h, w, t->dim[0], t->dim[1]);
+    uint8_t *p = tool_alloc((size_t)h * w);
+    memcpy(p, t->data, (size_t)h * w);
+    return p;
+}
+
+static void count(const uint8_t *t, const uint8_t *p, size_t n)
+{
+    static const bool member[3][IMG_CLASSES] = {{0, 1, 1, 1}, {0, 1, 0, 1}, {0, 0, 0, 1}};
+    for (size_t i = 0; i < n; i++)
+        for (int r = 0; r < 3; r++) {
+            bool a = t[i] < IMG_CLASSES && member[r][t[i]],
+                 b = p[i] < IMG_CLASSES && member[r][p[i]];
+            now.truth[r] += a;
+            now.guess[r] += b;
+            now.hit[r] += a && b;
+        }
+}
+
+static bool wanted(long z, size_t tumour)
+{
+    if (opt.most)
+        return now.n < opt.most || tumour > now.slice[now.n - 1].tumour;
+    return z % opt.every == 0;
+}
+
+/* Keeps slices in the order of z, or while choosing, of tumour. */
+static void keep(struct kept k)
+{
+    if (opt.most && now.n == opt.most)
+        free_slice(&now.slice[--now.n]);
+    if (now.n == now.room) {
+        now.room = now.room ? 2 * now.room : 16;
+        if (!(now.slice = realloc(now.slice, now.room * sizeof *now.slice)))
+            tool_die("out of memory");
+    }
+    size_t i = now.n++;
+    for (; i > 0 && (opt.most ? now.slice[i - 1].tumour < k.tumour : now.slice[i - 1].s.z > k.s.z);
+         i--)
+        now.slice[i] = now.slice[i - 1];
+    now.slice[i] = k;
+}
+
+static int by_z(const void *a, const void *b)
+{
+    long x = ((const struct kept *)a)->s.z, y = ((const struct kept *)b)->s.z;
+    return (x > y) - (x < y);
+}
+
+static void take(struct tns_record *rec)
+{
+    struct tensor *image = tool_need(rec, "image", DT_COUNT, 3);
+    uint32_t h = image->dim[1], w = image->dim[2];
+    size_t n = (size_t)h * w;
+    struct kept k = {.s = {.w = (int)w, .h = (int)h, .z = tool_need_int(rec, "slice", 0, 1000000)}};
+    const char *scheme = tns_get(&rec->meta, "scheme");
+    if ((now.label || now.pred) && scheme && strcmp(scheme, "canonical"))
+        tool_die_at(rec, "labels are not canonical (wanted recode -s SCHEME before, got scheme=%s)",
+                    scheme);
+    if (now.label)
+        k.s.label = copy_labels(rec, "label", h, w);
+    if (now.pred)
+        k.s.pred = copy_labels(rec, "pred", h, w);
+    if (now.label && now.pred)
+        count(k.s.label, k.s.pred, n);
+    const uint8_t *chosen = now.label ? k.s.label : k.s.pred;
+    for (size_t i = 0; chosen && i < n; i++)
+        k.tumour += chosen[i] > 0;
+    if (!chosen) /* nothing is marked: prefer slices with much brain */
+        for (size_t i = 0; i < n; i++)
+            k.tumour += tensor_get(image, i) != 0;
+    if (!wanted(k.s.z, k.tumour)) {
+        free_slice(&k);
+        return;
+    }
+    float *v = tool_alloc(2 * n * sizeof *v);
+    for (int i = 0; i < opt.nmodality; i++) {
+        uint8_t *grey = tool_alloc(n);
+        tensor_to_f32(image, channel(rec, opt.modality[i], image->dim[0]) * n, n, v);
+        img_to_grey(v, n, v + n, grey);
+        k.s.scan[i] = grey;
+        snprintf(now.scan_name[i], sizeof *now.scan_name, "%s", opt.modality[i]);
+    }
+    free(v);
+    keep(k);
+}
+
+int main(int argc, char **argv)
+{
+    struct tns_record rec = {0};
+    char t1gd[] = "t1gd";
+    int c, ways = 0;
+
+    tool_start(argc, argv, usage);
+    while ((c = tool_getopt("acI:k:lm:n:o:z:")) != -1)
+        switch (c) {
+        case 'a':
+            opt.most = 0, opt.every = 1, ways++;
+            break;
+        case 'c':
+            opt.sheet = true;
+            break;
+        case 'I':
+            opt.labels = optarg;
+            break;
+        case 'k':
+            opt.every = (int)tool_int('k', optarg, 1, 100000), opt.most = 0, ways++;
+            break;
+        case 'l':
+            opt.lines = true;
+            break;
+        case 'm':
+            split_modalities(optarg);
+            break;
+        case 'n':
+            opt.most = (size_t)tool_int('n', optarg, 1, 1000), ways++;
+            break;
+        case 'o':
+            opt.dir = optarg;
+            break;
+        case 'z':
+            opt.zoom = (int)tool_int('z', optarg, 1, 8);
+            break;
+        }
+    tool_no_operands();
+    if (opt.labels)
+        write_labels(opt.labels);
+    if (opt.labels && !opt.dir)
+        return tool_finish();
+    if (!opt.dir || ways > 1)
+        tool_usage();
+    if (!opt.nmodality)
+        split_modalities(t1gd);
+
+    tool_open_in();
+    if (mkdir(opt.dir, 0777) && errno != EEXIST)
+        tool_die("%s: %s", opt.dir, strerror(errno));
+    while (tool_read(&rec)) {
+        if (tns_get(&rec.meta, "mark"))
+            continue;
+        const char *name = tool_need_key(&rec, "case");
+        if (!now.n || strcmp(name, now.name)) {
+            if (opt.most && now.n)
+                qsort(now.slice, now.n, sizeof *now.slice, by_z);
+            finish_case(&rec);
+            begin_case(&rec, name);
+        }
+        if ((tns_tensor(&rec, "label") != NULL) != now.label ||
+            (tns_tensor(&rec, "pred") != NULL) != now.pred)
+            tool_die_at(&rec, "some slices of the case have 'label' or 'pred', others not");
+        take(&rec);
+    }
+    if (opt.most && now.n)
+        qsort(now.slice, now.n, sizeof *now.slice, by_z);
+    finish_case(&rec);
+    for (size_t i = 0; i < ndone; i++)
+        free(done[i]);
+    free(done);
+    free(now.slice);
+    tns_release(&rec);
+    return tool_finish();
+}
