@@ -1,0 +1,93 @@
+#include "lib/metric/metric.h"
+
+#include <math.h>
+
+const struct met_part_info met_parts[MET_PARTS] = {
+    [MET_BACKGROUND] = {"0", 1 << 0}, [MET_LABEL1] = {"1", 1 << 1}, [MET_LABEL2] = {"2", 1 << 2},
+    [MET_LABEL3] = {"3", 1 << 3},     [MET_WT] = {"WT", 0xe},       [MET_TC] = {"TC", 0xa},
+    [MET_ET] = {"ET", 0x8},
+};
+
+size_t met_count(const uint8_t *label, const uint8_t *pred, size_t n,
+                 uint64_t table[MET_CLASSES][MET_CLASSES])
+{
+    uint64_t both[MET_CLASSES * MET_CLASSES] = {0};
+    size_t i, bad = 0;
+    for (i = 0; i < n; i++) {
+        if ((label[i] | pred[i]) & ~3u) {
+            bad = i + 1;
+            break;
+        }
+        both[label[i] * MET_CLASSES + pred[i]]++;
+    }
+    for (i = 0; i < MET_CLASSES * MET_CLASSES; i++)
+        table[i / MET_CLASSES][i % MET_CLASSES] += both[i];
+    return bad;
+}
+
+struct met_counts met_counts(const uint64_t table[MET_CLASSES][MET_CLASSES], unsigned labels)
+{
+    struct met_counts c = {0};
+    for (int t = 0; t < MET_CLASSES; t++)
+        for (int p = 0; p < MET_CLASSES; p++) {
+            int in_t = labels >> t & 1, in_p = labels >> p & 1;
+            *(in_t ? in_p ? &c.tp : &c.fn : in_p ? &c.fp : &c.tn) += table[t][p];
+        }
+    return c;
+}
+
+void met_soft_count(struct met_soft *s, const uint8_t *label, const float *prob, size_t stride,
+                    size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        s->n[label[i]]++;
+    for (int c = 0; c < MET_CLASSES; c++) {
+        const float *p = prob + (size_t)c * stride;
+        double sum[MET_CLASSES] = {0};
+        for (size_t i = 0; i < n; i++)
+            sum[label[i]] += p[i];
+        for (int t = 0; t < MET_CLASSES; t++)
+            s->p[t][c] += sum[t];
+    }
+}
+
+double met_soft_dice(const struct met_soft *s, unsigned labels)
+{
+    double both = 0, p = 0, o = 0;
+    for (int t = 0; t < MET_CLASSES; t++) {
+        o += labels >> t & 1 ? (double)s->n[t] : 0;
+        for (int c = 0; c < MET_CLASSES; c++)
+            if (labels >> c & 1) {
+                p += s->p[t][c];
+                both += labels >> t & 1 ? s->p[t][c] : 0;
+            }
+    }
+    return (2 * both + MET_SMOOTH) / (p + o + MET_SMOOTH);
+}
+
+double met_dice_loss(const struct met_soft *s)
+{
+    double sum = 0;
+    for (int c = 0; c < MET_CLASSES; c++)
+        sum += met_soft_dice(s, 1u << c);
+    return 1 - sum / MET_CLASSES;
+}
+
+void met_mean_add(struct met_mean *m, double v)
+{
+    if (isnan(v))
+        return;
+    double d = v - m->mean;
+    m->mean += d / (double)++m->n;
+    m->m2 += d * (v - m->mean);
+}
+
+double met_mean_value(const struct met_mean *m)
+{
+    return m->n ? m->mean : NAN;
+}
+
+double met_mean_deviation(const struct met_mean *m)
+{
+    return m->n > 1 ? sqrt(m->m2 / (double)(m->n - 1)) : NAN;
+}
