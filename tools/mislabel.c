@@ -1,0 +1,175 @@
+/* mislabel - give each case another case's labels: the control that shows what a leak alone can
+ * earn
+ *
+ * reads   label (u8); case, slice
+ * changes label
+ * adds    labels_of (the case that they came from) */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/rng.h"
+#include "tools/tool.h"
+
+static const char usage[] = "[-Hv] [-s SEED] FILE > STREAM";
+
+struct place { /* one record of the file: 24 bytes, the tool's only memory that grows */
+    uint64_t offset;
+    uint32_t who;
+    long slice;
+};
+
+static struct {
+    char **name; /* cases in order of first appearance, sorted before they are paired */
+    uint32_t *partner, count;
+    struct place *record;
+    size_t records;
+} all;
+
+static void *grow(void *p, size_t n, size_t size)
+{
+    if ((n & (n - 1)) == 0 && !(p = realloc(p, (n ? 2 * n : 1) * size)))
+        tool_die("out of memory (wanted %zu bytes)", 2 * n * size);
+    return p;
+}
+
+static uint32_t number_of(const char *name)
+{
+    for (uint32_t i = all.count; i-- > 0;) /* records of a case mostly come together: look back */
+        if (!strcmp(all.name[i], name))
+            return i;
+    all.name = grow(all.name, all.count, sizeof *all.name);
+    if (!(all.name[all.count] = strdup(name)))
+        tool_die("out of memory");
+    return all.count++;
+}
+
+static void index_file(struct tns_reader *r, struct tns_record *rec, const char *file)
+{
+    uint64_t offset;
+    int e;
+    while ((e = tns_hop(r, rec, &offset)) == 1) {
+        long slice;
+        const char *name = tns_get(&rec->meta, "case");
+        if (!name || !tns_get_int(&rec->meta, "slice", 0, 1000000, &slice) ||
+            !tns_tensor(rec, "label"))
+            tool_die("%s: record %llu: (wanted the keys 'case' and 'slice' and a tensor 'label')",
+                     file, (unsigned long long)tns_count(r) - 1);
+        all.record = grow(all.record, all.records, sizeof *all.record);
+        all.record[all.records++] = (struct place){offset, number_of(name), slice};
+    }
+    if (e < 0)
+        tool_die("%s: %s", file, tns_why(r));
+}
+
+static const char *const *names;
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(names[*(const uint32_t *)a], names[*(const uint32_t *)b]);
+}
+
+/* A cycle through the shuffled cases, so that nobody keeps their own labels. It depends on the
+ * names and the seed, not on the order of the file. */
+static void pair(uint64_t seed)
+{
+    uint32_t *order = tool_alloc(all.count * sizeof *order);
+    all.partner = tool_alloc(all.count * sizeof *all.partner);
+    for (uint32_t i = 0; i < all.count; i++)
+        order[i] = i;
+    names = (const char *const *)all.name;
+    qsort(order, all.count, sizeof *order, by_name);
+    struct rng r = rng_seed(seed);
+    rng_mix_text(&r, "mislabel");
+    rng_shuffle(&r, order, all.count);
+    for (uint32_t i = 0; i < all.count; i++)
+        all.partner[order[i]] = order[(i + 1) % all.count];
+    free(order);
+}
+
+static int by_who(const void *a, const void *b)
+{
+    const struct place *x = a, *y = b;
+    return x->who != y->who ? (x->who > y->who) - (x->who < y->who)
+                            : (x->slice > y->slice) - (x->slice < y->slice);
+}
+
+static const struct place *find(const struct place *sorted, uint32_t who, long slice)
+{
+    struct place key = {0, who, slice};
+    return bsearch(&key, sorted, all.records, sizeof key, by_who);
+}
+
+/* The label of the partner's slice of the same index; background where it has none. */
+static void relabel(struct tns_record *rec, struct tns_reader *other, struct tns_record *from,
+                    const struct place *donor, const char *file)
+{
+    struct tensor *t = tool_need(rec, "label", DT_U8, 2), *d = NULL;
+    if (donor) {
+        if (tns_read_at(other, from, donor->offset))
+            tool_die("%s: %s", file, tns_why(other));
+        d = tool_need(from, "label", DT_U8, 2);
+        if (d->dim[0] != t->dim[0] || d->dim[1] != t->dim[1])
+            tool_die_at(rec, "slices differ in size from those of %s (wanted %ux%u, got %ux%u)",
+                        tns_get(&from->meta, "case"), t->dim[0], t->dim[1], d->dim[0], d->dim[1]);
+        memcpy(t->data, d->data, tensor_bytes(t));
+    } else {
+        memset(t->data, 0, tensor_bytes(t));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct tns_record rec = {0}, from = {0};
+    uint64_t seed = 1;
+    int c;
+
+    tool_start(argc, argv, usage);
+    while ((c = tool_getopt("s:")) != -1)
+        if (c == 's')
+            seed = (uint64_t)tool_int('s', optarg, 0, 2147483647);
+    if (optind + 1 != argc)
+        tool_usage();
+
+    const char *file = argv[optind];
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        tool_die("%s: %s", file, strerror(errno));
+    if (lseek(fd, 0, SEEK_CUR) < 0)
+        tool_misuse("%s: is a pipe (wanted a file: labels are taken from all over it)", file);
+    struct tns_reader *r = tns_reader_new(fd);
+    if (!r)
+        tool_die("out of memory");
+    index_file(r, &from, file);
+    if (all.count == 1)
+        tool_die("%s: only one case (wanted two or more to exchange labels)", file);
+    pair(seed);
+    struct place *sorted = tool_alloc(all.records * sizeof *sorted);
+    if (all.records) {
+        memcpy(sorted, all.record, all.records * sizeof *sorted);
+        qsort(sorted, all.records, sizeof *sorted, by_who);
+    }
+
+    if (lseek(fd, 0, SEEK_SET) < 0)
+        tool_die("%s: %s", file, strerror(errno));
+    tool_open_file(fd, file);
+    tool_open("-s %llu", (unsigned long long)seed);
+    for (size_t i = 0; tool_read(&rec); i++) {
+        uint32_t partner = all.partner[all.record[i].who];
+        relabel(&rec, r, &from, find(sorted, partner, all.record[i].slice), file);
+        tool_set(&rec, "labels_of", "%s", all.name[partner]);
+        tool_write(&rec);
+    }
+
+    for (uint32_t i = 0; i < all.count; i++)
+        free(all.name[i]);
+    free(all.name);
+    free(all.partner);
+    free(all.record);
+    free(sorted);
+    tns_reader_free(r);
+    tns_release(&rec);
+    tns_release(&from);
+    return tool_finish();
+}

@@ -1,0 +1,195 @@
+/* stats - what the cases hold: volume and share of each class, distribution of intensities
+ *
+ * reads   label (u8), image; case, spacing, modalities
+ * writes  a table; no stream */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/image/scheme.h"
+#include "lib/image/sheet.h"
+#include "tools/tool.h"
+
+static const char usage[] = "[-i [-l] [-b BINS] [-r LOW:HIGH]] < STREAM > TABLE";
+
+#define MAX_CHANNELS 16
+#define MAX_VALUES 256
+
+static struct {
+    bool intensities, log;
+    int bins;
+    double low, high;
+} opt = {.bins = 80, .low = -4, .high = 6};
+
+static struct {
+    char name[256];
+    uint64_t voxels[MAX_VALUES], slices, tumour_slices;
+    double mm3; /* of one voxel */
+} now;
+
+static uint64_t *histogram[MAX_CHANNELS], outside[MAX_CHANNELS], counted[MAX_CHANNELS];
+static char modality[MAX_CHANNELS][32];
+static uint32_t channels;
+
+static void print_case(void)
+{
+    uint64_t all = 0;
+    if (!now.slices)
+        return;
+    for (int v = 0; v < MAX_VALUES; v++)
+        all += now.voxels[v];
+    for (int v = 0; v < MAX_VALUES; v++)
+        if (v < IMG_CLASSES || now.voxels[v])
+            printf("%s\t%d\t%s\t%llu\t%.1f\t%.6f\t%llu\t%llu\n", now.name, v, img_class_name(v),
+                   (unsigned long long)now.voxels[v], (double)now.voxels[v] * now.mm3,
+                   all ? (double)now.voxels[v] / (double)all : 0, (unsigned long long)now.slices,
+                   (unsigned long long)now.tumour_slices);
+}
+
+static void count_classes(struct tns_record *rec)
+{
+    const char *name = tool_need_key(rec, "case"), *scheme = tns_get(&rec->meta, "scheme");
+    double mm[3];
+    if (strcmp(name, now.name)) {
+        print_case();
+        memset(&now, 0, sizeof now);
+        if (strlen(name) >= sizeof now.name)
+            tool_die_at(rec, "key 'case' is too long");
+        strcpy(now.name, name);
+    }
+    if (scheme && strcmp(scheme, "canonical"))
+        tool_die_at(rec, "labels are not canonical (wanted recode -s SCHEME before, got scheme=%s)",
+                    scheme);
+    tool_need_numbers(rec, "spacing", 3, mm);
+    now.mm3 = mm[0] * mm[1] * mm[2];
+    now.slices++;
+    struct tensor *t = tool_need(rec, "label", DT_U8, 2);
+    const uint8_t *v = t->data;
+    size_t n = tensor_count(t), tumour = 0;
+    for (size_t i = 0; i < n; i++) {
+        now.voxels[v[i]]++;
+        tumour += v[i] != 0;
+    }
+    now.tumour_slices += tumour > 0;
+}
+
+static void name_channels(struct tns_record *rec, uint32_t c)
+{
+    const char *p = tool_need_key(rec, "modalities");
+    if (c > MAX_CHANNELS)
+        tool_die_at(rec, "tensor 'image': too many channels (wanted at most %d, got %u)",
+                    MAX_CHANNELS, c);
+    for (channels = 0; channels < c; channels++) {
+        size_t n = strcspn(p, ",");
+        snprintf(modality[channels], sizeof *modality, "%.*s", (int)n, p);
+        histogram[channels] = calloc((size_t)opt.bins, sizeof **histogram);
+        if (!histogram[channels])
+            tool_die("out of memory");
+        p += n + (p[n] == ',');
+    }
+}
+
+/* Voxels that are zero are background and not counted. */
+static void count_intensities(struct tns_record *rec, float **row, size_t *room)
+{
+    struct tensor *t = tool_need(rec, "image", DT_COUNT, 3);
+    size_t n = (size_t)t->dim[1] * t->dim[2];
+    if (!channels)
+        name_channels(rec, t->dim[0]);
+    if (t->dim[0] != channels)
+        tool_die_at(rec, "tensor 'image': (wanted %u channels, got %u)", channels, t->dim[0]);
+    if (n > *room) {
+        free(*row);
+        *row = tool_alloc(n * sizeof **row);
+        *room = n;
+    }
+    double scale = opt.bins / (opt.high - opt.low);
+    for (uint32_t c = 0; c < channels; c++) {
+        tensor_to_f32(t, c * n, n, *row);
+        for (size_t i = 0; i < n; i++) {
+            double v = (*row)[i];
+            if (v == 0)
+                continue;
+            v = ((opt.log ? (v > 0 ? log2(v + 1) : -1) : v) - opt.low) * scale;
+            counted[c]++;
+            if (v >= 0 && v < opt.bins)
+                histogram[c][(int)v]++;
+            else
+                outside[c]++;
+        }
+    }
+}
+
+static void print_histogram(void)
+{
+    double width = (opt.high - opt.low) / opt.bins;
+    printf("modality\tfrom\tto\tvoxels\tshare\n");
+    for (uint32_t c = 0; c < channels; c++) {
+        for (int b = 0; b < opt.bins; b++)
+            printf("%s\t%g\t%g\t%llu\t%.6f\n", modality[c], opt.low + b * width,
+                   opt.low + (b + 1) * width, (unsigned long long)histogram[c][b],
+                   counted[c] ? (double)histogram[c][b] / (double)counted[c] : 0);
+        if (outside[c])
+            tool_note("%s: %llu of %llu voxels lie outside %g to %g", modality[c],
+                      (unsigned long long)outside[c], (unsigned long long)counted[c], opt.low,
+                      opt.high);
+        free(histogram[c]);
+    }
+}
+
+static void set_range(char *text)
+{
+    char *colon = strchr(text, ':');
+    if (!colon)
+        tool_misuse("-r: (wanted LOW:HIGH, got '%s')", text);
+    *colon = 0;
+    opt.low = tool_double('r', text, -1e9, 1e9);
+    opt.high = tool_double('r', colon + 1, -1e9, 1e9);
+    if (opt.low >= opt.high)
+        tool_misuse("-r: (wanted LOW below HIGH, got %g and %g)", opt.low, opt.high);
+}
+
+int main(int argc, char **argv)
+{
+    struct tns_record rec = {0};
+    float *row = NULL;
+    size_t room = 0;
+    int c;
+
+    tool_start(argc, argv, usage);
+    while ((c = tool_getopt("b:ilr:")) != -1)
+        switch (c) {
+        case 'b':
+            opt.bins = (int)tool_int('b', optarg, 1, 10000);
+            break;
+        case 'i':
+            opt.intensities = true;
+            break;
+        case 'l':
+            opt.log = true;
+            break;
+        case 'r':
+            set_range(optarg);
+            break;
+        }
+    tool_no_operands();
+
+    tool_open_in();
+    if (!opt.intensities)
+        printf("case\tlabel\tclass\tvoxels\tmm3\tshare\tslices\ttumour_slices\n");
+    while (tool_read(&rec))
+        if (!tns_get(&rec.meta, "mark")) {
+            if (opt.intensities)
+                count_intensities(&rec, &row, &room);
+            else
+                count_classes(&rec);
+        }
+    if (opt.intensities)
+        print_histogram();
+    else
+        print_case();
+    free(row);
+    tns_release(&rec);
+    return tool_finish();
+}
