@@ -23,7 +23,8 @@ endif
 VERSION := 0.1.0
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 HAVE_ISAL := $(shell printf '\#include <isa-l/igzip_lib.h>\n' | $(CC) -E - >/dev/null 2>&1 && echo -DHAVE_ISAL)
-ALL_CPPFLAGS := -I. -D_GNU_SOURCE -DGLIOPIPE_VERSION='"$(VERSION)"' $(HAVE_ISAL) $(CPPFLAGS)
+NIFTI_INC := $(addprefix -isystem ,$(firstword $(wildcard /usr/include/nifti /usr/local/include/nifti)))
+ALL_CPPFLAGS := -I. $(NIFTI_INC) -D_GNU_SOURCE -DGLIOPIPE_VERSION='"$(VERSION)"' $(HAVE_ISAL) $(CPPFLAGS)
 ALL_CFLAGS   := -std=c11 $(WARN) $(OPT_$(CONFIG)) -fopenmp -MMD -MP $(CFLAGS)
 ALL_LDFLAGS  := $(OPT_$(CONFIG)) -fopenmp -Wl,--as-needed $(LDFLAGS)
 LIBS := $(if $(HAVE_ISAL),-lisal) -lniftiio -lznz -lz -lxxhash -lcyaml -lyaml -lpng16 -lcairo -lpthread -lm $(LDLIBS)

@@ -1,0 +1,58 @@
+/* layout.h - finds the files of cases in the folders that the data sets come in; the names are
+ * those of formats/nifti.md, section 2.
+ *
+ * Errors: -1 and one line in why (NII_WHY bytes). */
+#ifndef LAYOUT_H
+#define LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LAY_MODALITIES 4
+#define LAY_NAME 256
+#define LAY_PATH 4352
+
+enum layout {
+    LAY_BRATS,  /* a folder with CASE_flair, CASE_t1, ... or CASE-t2f, CASE-t1n, ... */
+    LAY_MSD,    /* a data set: imagesTr/CASE (4D), labelsTr/CASE, dataset.json */
+    LAY_NNUNET, /* a data set: imagesTr/CASE_0000 ..., labelsTr/CASE, dataset.json */
+    LAY_FILE    /* one NIfTI file as a case of one modality */
+};
+
+/* The names of the channels as they go into the stream: flair, t1, t1gd, t2. */
+extern const char *const lay_modality[LAY_MODALITIES];
+
+/* The index of a modality by any of its names (t1ce, T1Gd, t2f, ...), or -1. */
+int lay_find_modality(const char *name, size_t n);
+
+/* Whom a case shows: BraTS 2023 and later name time points, BraTS-GLI-00005-001 shows
+ * BraTS-GLI-00005; any other name stands for itself. */
+void lay_patient(const char *name, char patient[LAY_NAME]);
+
+/* -1 and no layout for an unknown name (brats, msd, nnunet, file). */
+int lay_by_name(const char *name, enum layout *);
+
+/* The cases that one argument names: a case folder, a data set or one of its image folders, a file.
+ */
+struct lay_place {
+    enum layout layout;
+    char *dir;    /* the case's folder, or that of the images; for LAY_FILE the file */
+    char *ending; /* .nii.gz, as dataset.json says */
+    char (*name)[LAY_NAME];
+    size_t n;
+    int channel[LAY_MODALITIES]; /* where the file set has each modality */
+};
+int lay_open(enum layout, const char *argument, struct lay_place *, char *why);
+void lay_close(struct lay_place *);
+
+/* The files of case i. `modalities` is 4, or 1 for LAY_FILE. */
+struct lay_case {
+    char name[LAY_NAME], patient[LAY_NAME];
+    int modalities;
+    char file[LAY_MODALITIES][LAY_PATH]; /* in the stream's order */
+    int channel[LAY_MODALITIES];         /* inside its file: 0 unless the file is 4D */
+    char label[LAY_PATH];                /* "" if there is none */
+};
+int lay_case(const struct lay_place *, size_t i, struct lay_case *, char *why);
+
+#endif

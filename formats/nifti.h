@@ -1,0 +1,91 @@
+/* nifti.h - reads NIfTI-1 volumes slice by slice, turned to one orientation; formats/nifti.md says
+ * what is read, what is refused, and where this reader departs from the standard.
+ *
+ * Canonical axes: x runs to the patient's left, y to the posterior, z to the superior (LPS). A
+ * slice is (H,W): rows y, columns x.
+ *
+ * Two passes: nii_scan goes through a file once, checks every voxel and leaves for each channel a
+ * reader that stands at the first slice asked for; nii_slice then gives the slices. Memory: a plane
+ * of the file, and 150 KB for each open reader. Where slices do not lie in the file one after the
+ * other from inferior to superior, nii_slice goes through the file several times, within NII_GROUP
+ * bytes.
+ *
+ * Errors: NULL or -1, and one line in why: "PATH: what". Different files may be read by different
+ * threads. */
+#ifndef NIFTI_H
+#define NIFTI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/tensor.h"
+
+#define NII_HEADER 348u
+#define NII_KEEP                                                                                   \
+    65536u                /* header and extensions are kept up to this size, else the header alone \
+                           */
+#define NII_GROUP 786432u /* bytes of slices gathered in one pass, where it takes several */
+#define NII_WHY 1024      /* room for a message */
+
+struct nii_header {
+    bool swapped;        /* the file's byte order is not this machine's */
+    bool pair;           /* .hdr and .img */
+    bool oriented;       /* false: neither qform nor sform; axes as nibabel and ANALYZE take them */
+    int datatype;        /* DT_... of nifti1.h */
+    uint32_t size;       /* bytes a voxel */
+    uint32_t dim[3];     /* along the file's axes, fastest first */
+    uint32_t channels;   /* fourth dimension, or 1 */
+    uint64_t offset;     /* of the voxels in their file */
+    double slope, inter; /* 1 and 0 if the header asks for none */
+    double affine[3][4]; /* file index to mm, x to the right, y anterior, z superior */
+    double spacing[3];   /* mm between slices' columns, rows, slices */
+    uint32_t grid[3];    /* canonical W, H, number of slices */
+    int axis[3];         /* canonical axis c is the file's axis axis[c], */
+    bool flip[3];        /* backwards if flip[c] */
+};
+
+/* Checks 348 bytes and reads them through nifticlib. `path` only names the file in messages. */
+int nii_parse(const void *raw, const char *path, struct nii_header *, char *why);
+
+/* Where file index (i,j,k) lies in a canonical volume of `grid`: base + i*step[0] + j*step[1] + ...
+ */
+void nii_layout(const struct nii_header *, int64_t *base, int64_t step[3]);
+
+/* What differs between two grids, in words; NULL if they are one (affines within 1e-3 mm). */
+const char *nii_grids_differ(const struct nii_header *, const struct nii_header *,
+                             char *why);
+
+struct nii_file;
+
+struct nii_file *nii_open(const char *path, char *why);
+void nii_close(struct nii_file *);
+const struct nii_header *nii_head(const struct nii_file *);
+/* Header and extensions as they stand in the file. */
+const void *nii_bytes(const struct nii_file *, size_t *n);
+
+/* One channel, over its non-zero voxels, as float32 holds them. */
+struct nii_channel {
+    uint64_t count;
+    double mean, std;   /* population; 0 if there are none */
+    bool whole;         /* unscaled integers within -32768..32767 */
+    uint32_t box[3][2]; /* canonical x, y, z: first, and one past the last; 0 0 if there are none */
+};
+
+struct nii_reader;
+
+/* First pass. `channel` has room for head->channels; `used`, if not NULL, for a byte a slice, set
+ * to 1 where the slice has a non-zero voxel. As `label`, values have to be whole numbers from 0 to
+ * 255. */
+int nii_scan(struct nii_file *, bool label, struct nii_channel *channel, uint8_t *used,
+             uint32_t first_slice, struct nii_reader **reader, char *why);
+
+/* Slice z as DT_U8 (labels), DT_I16 (whole channels) or DT_F32. Of one reader, z goes up and the
+ * dtype stays the same. */
+int nii_slice(struct nii_reader *, uint32_t z, enum dtype, void *out, char *why);
+void nii_reader_free(struct nii_reader *);
+
+/* -1 if the file has changed since it was opened. */
+int nii_unchanged(const struct nii_reader *, char *why);
+
+#endif

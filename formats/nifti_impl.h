@@ -1,0 +1,9 @@
+/* nifti_impl.h - what nifti.c and nifti_header.c share. */
+#ifndef NIFTI_IMPL_H
+#define NIFTI_IMPL_H
+
+/* "PATH: what" into a buffer of NII_WHY bytes; returns -1. */
+int nii_fail(char *why, const char *path, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif
