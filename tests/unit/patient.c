@@ -1,0 +1,35 @@
+/* Patients by naming scheme. */
+#include <string.h>
+
+#include "lib/image/patient.h"
+#include "tests/lib/tap.h"
+
+int main(void)
+{
+    static const char *const table[][2] = {
+        {"BraTS-GLI-00005-001", "BraTS-GLI-00005"},
+        {"BraTS-GLI-00005-000", "BraTS-GLI-00005"},
+        {"BraTS-MEN-RT-0146-1", "BraTS-MEN-RT-0146"},
+        {"BraTS-GoAT-00012", "BraTS-GoAT-00012"},
+        {"BraTS20_Training_001", "BraTS20_Training_001"},
+        {"BraTS2021_00000", "BraTS2021_00000"},
+        {"Brats18_2013_10_1", "Brats18_2013_10_1"},
+        {"BRATS_457", "BRATS_457"},
+        {"site-00005-001", "site-00005-001"},
+        {"BraTS-00005-001", "BraTS-00005-001"},
+        {"BraTS-GLI-00005-", "BraTS-GLI-00005-"},
+        {"BraTS-GLI-00005-001a", "BraTS-GLI-00005-001a"},
+        {"BraTS-GLI--001", "BraTS-GLI--001"},
+        {"BraTS--00005-001", "BraTS--00005-001"},
+        {"BraTS-", "BraTS-"},
+        {"-1", "-1"},
+        {"1-1", "1-1"},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        char out[64];
+        img_patient(table[i][0], out);
+        ok(!strcmp(out, table[i][1]), "'%s' shows '%s' (got '%s')", table[i][0], table[i][1], out);
+    }
+    return done_testing();
+}
