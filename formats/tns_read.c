@@ -182,7 +182,8 @@ static int parse_meta(struct tns_reader *r, struct tns_meta *m, char kind, uint3
     m->len = 0;
     if (tns_meta_room(m, (size_t)len + 1))
         return fail(r, TNS_ENOMEM, NULL, "out of memory (wanted %u bytes)", len);
-    memcpy(m->text, r->front, len);
+    if (len)
+        memcpy(m->text, r->front, len);
     for (size_t pos = 0, lines = 0; pos < len; lines++) {
         if (lines == TNS_MAX_LINES)
             return fail(r, TNS_ECORRUPT, NULL, "corrupt: metadata of more than %d lines",
