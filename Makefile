@@ -78,17 +78,8 @@ help:
 	@echo 'make install         PREFIX= DESTDIR= PROGPREFIX= (GNU recode exists: PROGPREFIX=glio-)'
 	@echo 'make clean           removes build/ and bin/'
 
-# Installs the Debian packages in PKG that are missing, or prints the line that would.
-define need
-	@missing=; if command -v dpkg-query >/dev/null 2>&1; then for p in $(1); do \
-	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; fi; \
-	if [ -n "$$missing" ]; then \
-	  if [ "$$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as=sudo; else \
-	    echo "packages are missing; this installs them: sudo apt-get install -y$$missing" >&2; exit 1; fi; \
-	  echo "installing:$$missing"; \
-	  $$as apt-get update -qq && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || exit 1; \
-	fi
-endef
+# Installs those that are missing when it may, else prints the line that would.
+need = @.ci/packages
 
 # --- rules ----------------------------------------------------------------------------------------
 # A change of flags rebuilds what they touch.
@@ -134,11 +125,11 @@ benches: $(BENCHC:%=$(O)/bench/%)
 -include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(O)/tools/tool.d $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d)
 
 # --- proof ----------------------------------------------------------------------------------------
-JOBS := $(shell nproc 2>/dev/null || echo 2)
+NPROC := $(shell nproc 2>/dev/null || echo 2)
 check:
-	$(call need,$(PKG_CHECK))
-	@$(MAKE) -s -j$(JOBS) CONFIG=release tools units
-	@$(MAKE) -s -j$(JOBS) CONFIG=asan tools units
+	$(need) $(PKG_CHECK)
+	@$(MAKE) -s -j$(NPROC) CONFIG=release tools units
+	@$(MAKE) -s -j$(NPROC) CONFIG=asan tools units
 	@tests/run $(T)
 
 lint:
@@ -148,8 +139,8 @@ format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')
 
 bench:
-	$(call need,$(PKG_BENCH))
-	@$(MAKE) -s -j$(JOBS) tools benches
+	$(need) $(PKG_BENCH)
+	@$(MAKE) -s -j$(NPROC) tools benches
 	@tests/bench/run $(B)
 
 # --- install --------------------------------------------------------------------------------------
