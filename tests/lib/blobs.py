@@ -80,4 +80,5 @@ def main():
     out.write(record(b"E", count=count))
 
 
-main()
+if __name__ == "__main__":
+    main()

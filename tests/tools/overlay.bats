@@ -1,0 +1,134 @@
+# overlay: pictures that show what the stream holds.
+load ../lib/common
+
+# A stream of the cases given as arguments, 3 slices each, 16x24, one truth and one prediction whose
+# places are known: truth in columns 4-7, prediction in columns 6-9, rows 2-9; everything class 2 but a
+# voxel at (3,6), whose truth is 3.
+stream() {
+    "$PYTHON" - "$@" <<'EOF'
+import sys, os
+sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
+from blobs import record
+import numpy as np
+out = sys.stdout.buffer
+out.write(record(b"H", [("generator", "test")]))
+n = 0
+for case in sys.argv[1:]:
+    for z in range(3):
+        image = np.zeros((2, 16, 24), np.float32)
+        image[:, 1:15, 1:23] = np.arange(22) + 1
+        label = np.zeros((16, 24), np.uint8)
+        pred = label.copy()
+        label[2:10, 4:8] = 2
+        label[3, 6] = 3
+        pred[2:10, 6:10] = 2
+        if z == 0:
+            label[:] = 0
+        out.write(record(b"R", [("case", case), ("slice", z), ("modalities", "flair,t1gd"), ("scheme", os.environ.get("SCHEME", "canonical"))],
+                         [("image", image), ("label", label), ("pred", pred)], n))
+        n += 1
+out.write(record(b"E", count=n))
+EOF
+}
+
+# Pixel (x,y) of an RGB PNG as a hexadecimal triple, decoded without libpng. "size" prints WxH.
+pixel() {
+    "$PYTHON" - "$@" <<'EOF'
+import struct, sys, zlib
+b = open(sys.argv[1], "rb").read()
+assert b[:8] == b"\x89PNG\r\n\x1a\n"
+at, data = 8, b""
+while at < len(b):
+    n, kind = struct.unpack(">I4s", b[at:at + 8])
+    assert zlib.crc32(b[at + 4:at + 8 + n]) == struct.unpack(">I", b[at + 8 + n:at + 12 + n])[0]
+    if kind == b"IHDR":
+        w, h, depth, colour = struct.unpack(">IIBB", b[at + 8:at + 18])
+        assert (depth, colour) == (8, 2)
+    if kind == b"IDAT":
+        data += b[at + 8:at + 8 + n]
+    at += 12 + n
+assert kind == b"IEND"
+data, step, rows = zlib.decompress(data), 3 * w, []
+prev = bytearray(step)
+for y in range(h):
+    f, row = data[y * (step + 1)], bytearray(data[y * (step + 1) + 1:(y + 1) * (step + 1)])
+    for i in range(step):
+        a, u, c = row[i - 3] if i > 2 else 0, prev[i], prev[i - 3] if i > 2 else 0
+        p = a + u - c
+        paeth = min((abs(p - a), 0, a), (abs(p - u), 1, u), (abs(p - c), 2, c))[2]
+        row[i] = (row[i] + (0, a, u, (a + u) // 2, paeth)[f]) & 255
+    rows.append(row)
+    prev = row
+if sys.argv[2] == "size":
+    print(f"{w}x{h}")
+else:
+    x, y = int(sys.argv[2]), int(sys.argv[3])
+    print(rows[y][3 * x:3 * x + 3].hex())
+EOF
+}
+
+@test "overlay: one picture a slice, and one sheet a case with -c" {
+    stream A B >in.tns
+    overlay -a -o each <in.tns
+    [ "$(ls each | tr '\n' ' ')" = "A_z000.png A_z001.png A_z002.png B_z000.png B_z001.png B_z002.png " ]
+    overlay -a -c -o sheet <in.tns
+    [ "$(ls sheet | tr '\n' ' ')" = "A.png B.png " ]
+    overlay -n 1 -o most <in.tns
+    [ "$(ls most | wc -l)" = 2 ] && [ ! -e most/A_z000.png ]
+    overlay -k 2 -o some <in.tns
+    [ "$(ls some | tr '\n' ' ')" = "A_z000.png A_z002.png B_z000.png B_z002.png " ]
+}
+
+@test "overlay: found, missed, invented and mixed up have their own colours in the last panel" {
+    stream A >in.tns
+    overlay -n 1 -z 4 -o out <in.tns
+    f=$(ls out/*.png)
+    # Four panels of 96 pixels with gaps of 8 end 14 pixels before the right margin, which the width of
+    # the title may push out; the rows lie between the head (76 pixels) and the legend.
+    x=$((14 + 3 * (96 + 8))) y=76
+    at() { pixel "$f" $((x + $1 * 4 + 2)) $((y + $2 * 4 + 2)); }
+    missed=$(at 4 5) found=$(at 7 5) invented=$(at 9 5) mixed=$(at 6 3) plain=$(at 15 12)
+    [ "$(printf '%s\n' "$missed" "$found" "$invented" "$mixed" "$plain" | sort -u | wc -l)" = 5 ]
+    # Grey has three equal channels; the verdicts have not. Green leads where it was found.
+    [ "${plain:0:2}" = "${plain:2:2}" ] && [ "${plain:2:2}" = "${plain:4:2}" ]
+    [ $((16#${found:2:2})) -gt $((16#${found:0:2})) ] && [ $((16#${found:2:2})) -gt $((16#${found:4:2})) ]
+}
+
+@test "overlay: scans that are shown side by side widen the picture" {
+    stream A >in.tns
+    overlay -n 1 -z 8 -o one <in.tns
+    overlay -n 1 -z 8 -m t1gd,flair -o two <in.tns
+    a=$(pixel one/*.png size) b=$(pixel two/*.png size)
+    [ $((${b%x*} - ${a%x*})) = $((24 * 8 + 8)) ]
+}
+
+@test "overlay: -I writes a label file that ITK-SNAP reads" {
+    overlay -I labels.txt
+    [ "$(wc -l <labels.txt)" = 4 ]
+    # IDX R G B A VIS MSH "LABEL"
+    [ "$(grep -cE '^ +[0-3] +[0-9]+ +[0-9]+ +[0-9]+ +[01] +[01] +[01] +"[A-Za-z ]+"$' labels.txt)" = 4 ]
+}
+
+@test "overlay: a modality that is not there, raw labels, split cases and evil names are refused" {
+    stream A >in.tns
+    run -1 --separate-stderr overlay -m t1 -o out <in.tns
+    [[ $stderr == *"A slice 0"*"no modality 't1' (have flair,t1gd)"* ]]
+    SCHEME=brats2017 stream A >raw.tns
+    run -1 --separate-stderr overlay -o out <raw.tns
+    [[ $stderr == *"not canonical"* ]]
+    stream A B A >split.tns
+    run -1 --separate-stderr overlay -o out <split.tns
+    [[ $stderr == *"not together"* ]]
+    stream ../A >evil.tns
+    run -1 --separate-stderr overlay -o out <evil.tns
+    [[ $stderr == *"no plain file name"* ]] && [ ! -e A.png ]
+    run -1 --separate-stderr overlay -o /proc/none <in.tns
+    [ -n "$stderr" ]
+}
+
+@test "overlay: the same stream gives the same bytes" {
+    stream A >in.tns
+    overlay -c -o one <in.tns
+    overlay -c -o two <in.tns
+    cmp one/A.png two/A.png
+}
