@@ -86,8 +86,7 @@ bool tns_name_ok(const char *name)
     return len < TENSOR_MAX_NAME && tns_key_ok(name, len) && !strpbrk(name, ".-");
 }
 
-/* --- metadata
- * -------------------------------------------------------------------------------------- */
+/* --- metadata -------------------------------------------------------------------------------- */
 
 int tns_meta_room(struct tns_meta *m, size_t bytes)
 {
@@ -233,8 +232,7 @@ int tns_set_numbers(struct tns_meta *m, const char *key, int n, const double *v)
     return tns_set(m, key, text);
 }
 
-/* --- records
- * --------------------------------------------------------------------------------------- */
+/* --- records --------------------------------------------------------------------------------- */
 
 struct tensor *tns_tensor(struct tns_record *r, const char *name)
 {

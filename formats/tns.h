@@ -50,8 +50,7 @@ struct tns_record {
     int nspare;
 };
 
-/* --- metadata
- * -------------------------------------------------------------------------------------- */
+/* --- metadata -------------------------------------------------------------------------------- */
 
 /* The value of a key (the first, for a repeated one), or NULL. */
 const char *tns_get(const struct tns_meta *, const char *key);
@@ -83,8 +82,7 @@ const char *tns_number(double, char out[TNS_NUMBER]);
 int tns_set_numbers(struct tns_meta *, const char *key, int n, const double *)
     __attribute__((warn_unused_result));
 
-/* --- records
- * --------------------------------------------------------------------------------------- */
+/* --- records --------------------------------------------------------------------------------- */
 
 struct tensor *tns_tensor(struct tns_record *, const char *name); /* or NULL */
 
@@ -100,8 +98,7 @@ void tns_remove(struct tns_record *, const char *name);
 void tns_clear(struct tns_record *);
 void tns_release(struct tns_record *);
 
-/* --- reading
- * --------------------------------------------------------------------------------------- */
+/* --- reading --------------------------------------------------------------------------------- */
 
 struct tns_reader;
 
@@ -133,8 +130,7 @@ int tns_segment(const struct tns_reader *);     /* 0 before the first header, th
 uint64_t tns_count(const struct tns_reader *);  /* data records so far, all segments */
 const char *tns_why(const struct tns_reader *); /* the last error in words */
 
-/* --- writing
- * --------------------------------------------------------------------------------------- */
+/* --- writing --------------------------------------------------------------------------------- */
 
 struct tns_writer;
 

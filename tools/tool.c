@@ -34,8 +34,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* --- messages
- * -------------------------------------------------------------------------------------- */
+/* --- messages -------------------------------------------------------------------------------- */
 
 static void say(const struct tns_record *rec, const char *kind, const char *fmt, va_list ap)
 {
@@ -109,8 +108,7 @@ const char *tool_name(void)
     return tool.name;
 }
 
-/* --- arguments
- * ------------------------------------------------------------------------------------- */
+/* --- arguments ------------------------------------------------------------------------------- */
 
 void tool_start(int argc, char **argv, const char *usage)
 {
@@ -204,8 +202,7 @@ void *tool_alloc(size_t bytes)
     return p;
 }
 
-/* --- streams
- * --------------------------------------------------------------------------------------- */
+/* --- streams --------------------------------------------------------------------------------- */
 
 static void out_failed(void)
 {
