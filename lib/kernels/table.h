@@ -5,8 +5,9 @@
 #define TABLE_H
 
 #include "lib/kernels/kernels.h"
+#include "lib/kernels/pointwise.h"
 
-#define KR_ENTRIES(X) KR_ENTRIES_CONV3X3(X)
+#define KR_ENTRIES(X) KR_ENTRIES_CONV3X3(X) KR_ENTRIES_GEMM(X) KR_ENTRIES_POINTWISE(X)
 
 #define KR_ENTRIES_CONV3X3(X)                                                                      \
     X(size_t, kr_conv3x3_forward_workspace, (const struct kr_conv3x3 *p), (p))                     \
@@ -21,6 +22,97 @@
     X(void, kr_conv3x3_backward_weight,                                                            \
       (const struct kr_conv3x3 *p, const float *dy, float *dw, void *workspace),                   \
       (p, dy, dw, workspace))
+
+#define KR_ENTRIES_GEMM(X)                                                                         \
+    X(size_t, kr_conv1x1_workspace, (const struct kr_conv1x1 *p), (p))                             \
+    X(void, kr_conv1x1_forward,                                                                    \
+      (const struct kr_conv1x1 *p, const struct kr_out *out, void *workspace),                     \
+      (p, out, workspace))                                                                         \
+    X(void, kr_conv1x1_backward_data,                                                              \
+      (const struct kr_conv1x1 *p, const float *dy, const struct kr_dx dx[2], void *workspace),    \
+      (p, dy, dx, workspace))                                                                      \
+    X(void, kr_conv1x1_backward_weight,                                                            \
+      (const struct kr_conv1x1 *p, const float *dy, float *dw, float *dbias, void *workspace),     \
+      (p, dy, dw, dbias, workspace))                                                               \
+    X(size_t, kr_upconv_workspace, (const struct kr_upconv *p), (p))                               \
+    X(void, kr_upconv_forward,                                                                     \
+      (const struct kr_upconv *p, const struct kr_out *out, void *workspace), (p, out, workspace)) \
+    X(void, kr_upconv_backward_data,                                                               \
+      (const struct kr_upconv *p, const float *dy, const struct kr_dx *dx, void *workspace),       \
+      (p, dy, dx, workspace))                                                                      \
+    X(void, kr_upconv_backward_weight,                                                             \
+      (const struct kr_upconv *p, const float *dy, float *dw, float *dbias, void *workspace),      \
+      (p, dy, dw, dbias, workspace))
+
+#define KR_ENTRIES_POINTWISE(X)                                                                    \
+    X(size_t, kr_pointwise_workspace, (int c), (c))                                                \
+    X(void, kr_bn_apply,                                                                           \
+      (const struct kr_dims *d, int c, const float *dz, const void *x, enum kr_dtype dtype,        \
+       const float *k, float *dx),                                                                 \
+      (d, c, dz, x, dtype, k, dx))                                                                 \
+    X(void, kr_add,                                                                                \
+      (const struct kr_dims *d, int nin, const struct kr_in in[], const struct kr_out *out,        \
+       void *workspace),                                                                           \
+      (d, nin, in, out, workspace))                                                                \
+    X(void, kr_add_backward,                                                                       \
+      (const struct kr_dims *d, const float *dy, int ndx, const struct kr_dx dx[],                 \
+       void *workspace),                                                                           \
+      (d, dy, ndx, dx, workspace))                                                                 \
+    X(void, kr_from_planar,                                                                        \
+      (const struct kr_dims *d, int c, const float *planar, void *map, enum kr_dtype dtype),       \
+      (d, c, planar, map, dtype))                                                                  \
+    X(void, kr_to_planar, (const struct kr_dims *d, const struct kr_in *in, float *planar),        \
+      (d, in, planar))                                                                             \
+    X(void, kr_maxpool_forward,                                                                    \
+      (const struct kr_dims *d, const struct kr_in *in, const struct kr_out *out,                  \
+       void *workspace),                                                                           \
+      (d, in, out, workspace))                                                                     \
+    X(void, kr_maxpool_backward,                                                                   \
+      (const struct kr_dims *d, const struct kr_in *in, const float *dy, const struct kr_dx *dx,   \
+       void *workspace),                                                                           \
+      (d, in, dy, dx, workspace))                                                                  \
+    X(void, kr_gate_score,                                                                         \
+      (const struct kr_dims *d, const struct kr_gate *gate, float *score, double sums[2],          \
+       void *workspace),                                                                           \
+      (d, gate, score, sums, workspace))                                                           \
+    X(void, kr_gate_apply,                                                                         \
+      (const struct kr_dims *d, const struct kr_gate *gate, const float *score,                    \
+       const struct kr_out *out, void *workspace),                                                 \
+      (d, gate, score, out, workspace))                                                            \
+    X(void, kr_gate_apply_backward,                                                                \
+      (const struct kr_dims *d, const struct kr_gate *gate, const float *score, const float *dout, \
+       const struct kr_dx *dx, float *dscore, double sums[2], void *workspace),                    \
+      (d, gate, score, dout, dx, dscore, sums, workspace))                                         \
+    X(void, kr_gate_score_sums,                                                                    \
+      (const struct kr_dims *d, const struct kr_gate *gate, const float *score,                    \
+       const float *dscore, const float *k, double *sums_a, double *sums_b, float *dpsi,           \
+       void *workspace),                                                                           \
+      (d, gate, score, dscore, k, sums_a, sums_b, dpsi, workspace))                                \
+    X(void, kr_gate_score_backward,                                                                \
+      (const struct kr_dims *d, const struct kr_gate *gate, const float *score,                    \
+       const float *dscore, const float *k, const float *ka, const float *kb, float *da,           \
+       float *db),                                                                                 \
+      (d, gate, score, dscore, k, ka, kb, da, db))                                                 \
+    X(void, kr_predict,                                                                            \
+      (const struct kr_dims *d, int c, const float *logits, uint8_t *pred, float *prob),           \
+      (d, c, logits, pred, prob))                                                                  \
+    X(size_t, kr_loss_workspace, (void), ())                                                       \
+    X(void, kr_loss_sums,                                                                          \
+      (const struct kr_dims *d, int c, const float *logits, const uint8_t *label,                  \
+       struct kr_loss_sums *sums, void *workspace),                                                \
+      (d, c, logits, label, sums, workspace))                                                      \
+    X(void, kr_loss_backward,                                                                      \
+      (const struct kr_dims *d, int c, const float *logits, const uint8_t *label,                  \
+       const struct kr_loss_sums *sums, double eps, double wdice, double wce, float *dlogits),     \
+      (d, c, logits, label, sums, eps, wdice, wce, dlogits))                                       \
+    X(void, kr_adam,                                                                               \
+      (const struct kr_adam *o, size_t n, float *w, const float *g, void *m, void *v),             \
+      (o, n, w, g, m, v))                                                                          \
+    X(void, kr_sgd, (const struct kr_sgd *o, size_t n, float *w, const float *g, void *m),         \
+      (o, n, w, g, m))                                                                             \
+    X(double, kr_sum_squares, (size_t n, const float *g, int threads), (n, g, threads))            \
+    X(int64_t, kr_find_nonfinite, (size_t n, const void *x, enum kr_dtype dtype, int threads),     \
+      (n, x, dtype, threads))
 
 #define KR_PASTE2(a, b) a##_##b
 #define KR_PASTE(a, b) KR_PASTE2(a, b)

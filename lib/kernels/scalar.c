@@ -1,0 +1,117 @@
+#include "lib/kernels/pointwise.h"
+
+#include "lib/base/rng.h"
+
+#include <math.h>
+#include <string.h>
+
+static void clear_padding(int c, float *v)
+{
+    for (int i = c; i < kr_pad(c); i++)
+        v[i] = 0;
+}
+
+void kr_bn_train(const struct kr_bn *b, size_t count, const double *sums)
+{
+    const double *squares = sums + kr_pad(b->c), m = (double)count;
+    for (int i = 0; i < b->c; i++) {
+        double mean = sums[i] / m, var = squares[i] / m - mean * mean;
+        if (var < 0) /* rounding only: a NaN stays one */
+            var = 0;
+        double invstd = 1 / sqrt(var + b->eps);
+        b->mean[i] = mean;
+        b->invstd[i] = invstd;
+        b->scale[i] = (float)(b->gamma[i] * invstd);
+        b->shift[i] = (float)(b->beta[i] - mean * b->gamma[i] * invstd);
+        if (b->running_mean) {
+            double unbiased = count > 1 ? var * m / (m - 1) : var;
+            b->running_mean[i] += (float)(b->momentum * (mean - b->running_mean[i]));
+            b->running_var[i] += (float)(b->momentum * (unbiased - b->running_var[i]));
+        }
+    }
+    clear_padding(b->c, b->scale);
+    clear_padding(b->c, b->shift);
+}
+
+void kr_bn_eval(const struct kr_bn *b)
+{
+    for (int i = 0; i < b->c; i++) {
+        double scale = b->gamma[i] / sqrt(b->running_var[i] + b->eps);
+        b->scale[i] = (float)scale;
+        b->shift[i] = (float)(b->beta[i] - b->running_mean[i] * scale);
+    }
+    clear_padding(b->c, b->scale);
+    clear_padding(b->c, b->shift);
+}
+
+void kr_bn_backward(const struct kr_bn *b, size_t count, const double *sums, float *dgamma,
+                    float *dbeta, float *k)
+{
+    const int cp = kr_pad(b->c);
+    const double *products = sums + cp, m = (double)count;
+    float *k0 = k, *k1 = k + cp, *k2 = k + 2 * cp;
+    for (int i = 0; i < b->c; i++) {
+        double mean = b->mean[i], invstd = b->invstd[i];
+        double dz = sums[i], dzxhat = invstd * (products[i] - mean * dz);
+        double a = b->gamma[i] * invstd, slope = -a * invstd * dzxhat / m;
+        k0[i] = (float)a;
+        k1[i] = (float)slope;
+        k2[i] = (float)(-a * dz / m - slope * mean);
+        dgamma[i] = (float)dzxhat;
+        dbeta[i] = (float)dz;
+    }
+    clear_padding(b->c, k0);
+    clear_padding(b->c, k1);
+    clear_padding(b->c, k2);
+}
+
+void kr_dropout_gain(int n, int c, double p, uint64_t seed, uint64_t step, uint64_t layer,
+                     uint64_t first, float *gain)
+{
+    const float keep = (float)(1 / (1 - p));
+    for (int i = 0; i < n; i++, gain += kr_pad(c)) {
+        struct rng r = rng_seed(seed);
+        rng_mix_text(&r, "dropout");
+        rng_mix(&r, step);
+        rng_mix(&r, layer);
+        rng_mix(&r, first + (uint64_t)i);
+        for (int j = 0; j < c; j++)
+            gain[j] = rng_uniform(&r) < p ? 0 : keep;
+        clear_padding(c, gain);
+    }
+}
+
+void kr_dropout_fold(int n, int c, const float *gain, const float *v, float *out)
+{
+    const int cp = kr_pad(c);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < cp; j++)
+            out[(size_t)i * (size_t)cp + j] = gain[(size_t)i * (size_t)cp + j] * v[j];
+}
+
+void kr_loss_add(struct kr_loss_sums *to, const struct kr_loss_sums *from)
+{
+    for (int k = 0; k < KR_CLASSES_MAX; k++) {
+        to->inter[k] += from->inter[k];
+        to->prob[k] += from->prob[k];
+        to->truth[k] += from->truth[k];
+        to->pred[k] += from->pred[k];
+        to->hit[k] += from->hit[k];
+    }
+    to->ce += from->ce;
+    to->pixels += from->pixels;
+    to->bad += from->bad;
+}
+
+double kr_loss_dice(const struct kr_loss_sums *s, int c, double eps)
+{
+    double mean = 0;
+    for (int k = 0; k < c; k++)
+        mean += (2 * s->inter[k] + eps) / (s->prob[k] + (double)s->truth[k] + eps) / c;
+    return 1 - mean;
+}
+
+double kr_loss_ce(const struct kr_loss_sums *s)
+{
+    return s->pixels ? s->ce / (double)s->pixels : 0;
+}

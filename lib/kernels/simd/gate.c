@@ -1,0 +1,233 @@
+#include "lib/kernels/pointwise.h"
+
+#include "lib/kernels/simd/map.h"
+#include "lib/kernels/simd/vmath.h"
+#include "lib/kernels/table.h"
+
+#include <assert.h>
+
+/* Pixels whose scores are worked on together. */
+#define RUN 64
+
+INLINE float psi_at(const struct kr_gate *g, size_t c)
+{
+    return c < (size_t)g->a.c ? g->psi[c] : 0;
+}
+
+INLINE vf psi_vector(const struct kr_gate *g, size_t c)
+{
+    float t[VL];
+    for (size_t l = 0; l < VL; l++)
+        t[l] = psi_at(g, c + l);
+    return vload(t);
+}
+
+/* alpha of up to RUN pixels. */
+INLINE void alphas(const struct kr_gate *g, const float *score, size_t count, float *alpha)
+{
+    float t[RUN] = {0};
+    memcpy(t, score, count * sizeof *t);
+    for (size_t i = 0; i < RUN; i += VL)
+        vstore(alpha + i, 1 / (1 + vexp(-(vload(t + i) * *g->scale + *g->shift))));
+}
+
+#define FOR_RUNS(chunks, chunk, total, sample)                                                     \
+    for (size_t end = chunk_start(total, chunks, (chunk) + 1),                                     \
+                p0 = chunk_start(total, chunks, chunk), n = p0 / (sample),                         \
+                count = min_size(min_size(RUN, end - p0), (n + 1) * (sample)-p0);                  \
+         p0 < end; p0 += count, n = p0 / (sample),                                                 \
+                count = min_size(min_size(RUN, end - p0), (n + 1) * (sample)-p0))
+
+void KR_NAME(kr_gate_score)(const struct kr_dims *d, const struct kr_gate *g, float *score,
+                            double sums[2], void *workspace)
+{
+    const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
+    const size_t cp = (size_t)kr_pad(g->a.c);
+    const int chunks = chunk_count(total, 1);
+    assert(!sums || workspace);
+    if (!sums)
+        workspace = NULL;
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        double *slot = slot_at(workspace, chunk, 2);
+        FOR_RUNS(chunks, chunk, total, sample)
+        {
+            vf s[RUN];
+            for (size_t p = 0; p < count; p++)
+                s[p] = vset(0);
+            for (size_t j = 0; j < cp; j += VL) {
+                const struct view a = view_at(&g->a, (int)n, (int)j);
+                const struct view b = view_at(&g->b, (int)n, (int)j);
+                const vf psi = psi_vector(g, j);
+                for (size_t p = 0, i = p0 * cp + j; p < count; p++, i += cp)
+                    s[p] += psi * vmaximum(view_get(&a, i) + view_get(&b, i), vset(0));
+            }
+            for (size_t p = 0; p < count; p++) {
+                float v = sum_lanes(s[p]);
+                score[p0 + p] = v;
+                if (slot) {
+                    slot[0] += (double)v;
+                    slot[1] += (double)v * (double)v;
+                }
+            }
+        }
+    }
+    slots_sum(workspace, chunks, 2, 0, 2, sums);
+}
+
+void KR_NAME(kr_gate_apply)(const struct kr_dims *d, const struct kr_gate *g, const float *score,
+                            const struct kr_out *out, void *workspace)
+{
+    const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
+    const size_t cp = (size_t)kr_pad(out->c);
+    const int chunks = chunk_count(total, 1);
+    assert(!out->sums || workspace);
+    if (!out->sums)
+        workspace = NULL;
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        double *slot = slot_at(workspace, chunk, 2 * cp);
+        FOR_RUNS(chunks, chunk, total, sample)
+        {
+            float alpha[RUN];
+            alphas(g, score + p0, count, alpha);
+            for (size_t j = 0; j < cp; j += VL) {
+                const struct view x = view_at(&g->x, (int)n, (int)j);
+                struct put y = put_at(out, (int)j);
+                for (size_t p = 0, i = p0 * cp + j; p < count; p++, i += cp)
+                    put_set(&y, i, view_get(&x, i) * alpha[p]);
+                if (slot) {
+                    sum_add(slot + j, y.sum);
+                    sum_add(slot + cp + j, y.squares);
+                }
+            }
+        }
+    }
+    slots_sum(workspace, chunks, 2 * cp, 0, 2 * cp, out->sums);
+}
+
+void KR_NAME(kr_gate_apply_backward)(const struct kr_dims *d, const struct kr_gate *g,
+                                     const float *score, const float *dout, const struct kr_dx *dx,
+                                     float *dscore, double sums[2], void *workspace)
+{
+    const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
+    const size_t cp = (size_t)kr_pad(dx->c), count_doubles = 2 * cp + 2;
+    const int chunks = chunk_count(total, 1);
+    assert(workspace);
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        double *slot = slot_at(workspace, chunk, count_doubles);
+        FOR_RUNS(chunks, chunk, total, sample)
+        {
+            float alpha[RUN];
+            vf s[RUN];
+            alphas(g, score + p0, count, alpha);
+            for (size_t p = 0; p < count; p++)
+                s[p] = vset(0);
+            for (size_t j = 0; j < cp; j += VL) {
+                const struct view x = view_at(&g->x, (int)n, (int)j);
+                struct grad t = grad_at(dx, (int)n, (int)j);
+                for (size_t p = 0, i = p0 * cp + j; p < count; p++, i += cp) {
+                    vf dy = vload(dout + i);
+                    s[p] += dy * view_get(&x, i);
+                    grad_set(&t, i, dy * alpha[p]);
+                }
+                sum_add(slot + j, t.sum);
+                sum_add(slot + cp + j, t.products);
+            }
+            for (size_t p = 0; p < count; p++) {
+                float v = sum_lanes(s[p]) * alpha[p] * (1 - alpha[p]);
+                dscore[p0 + p] = v;
+                slot[2 * cp] += (double)v;
+                slot[2 * cp + 1] += (double)v * (double)score[p0 + p];
+            }
+        }
+    }
+    slots_sum(workspace, chunks, count_doubles, 0, 2 * cp, dx->sums);
+    slots_sum(workspace, chunks, count_doubles, 2 * cp, 2, sums);
+}
+
+/* The derivative by the raw score of `count` pixels. */
+INLINE void score_gradient(const float *score, const float *dscore, const float *k, size_t count,
+                           float *ds)
+{
+    const float k0 = k[0], k1 = k[KR_LANES], k2 = k[2 * KR_LANES];
+    for (size_t p = 0; p < count; p++)
+        ds[p] = k0 * dscore[p] + (k1 * score[p] + k2);
+}
+
+void KR_NAME(kr_gate_score_sums)(const struct kr_dims *d, const struct kr_gate *g,
+                                 const float *score, const float *dscore, const float *k,
+                                 double *sums_a, double *sums_b, float *dpsi, void *workspace)
+{
+    const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
+    const size_t cp = (size_t)kr_pad(g->a.c);
+    const int chunks = chunk_count(total, 1);
+    assert(workspace);
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        double *slot = slot_at(workspace, chunk, 4 * cp);
+        FOR_RUNS(chunks, chunk, total, sample)
+        {
+            float ds[RUN];
+            score_gradient(score + p0, dscore + p0, k, count, ds);
+            for (size_t j = 0; j < cp; j += VL) {
+                const struct view a = view_at(&g->a, (int)n, (int)j);
+                const struct view b = view_at(&g->b, (int)n, (int)j);
+                const vf psi = psi_vector(g, j);
+                vf sz = vset(0), sa = sz, sb = sz, sp = sz;
+                for (size_t p = 0, i = p0 * cp + j; p < count; p++, i += cp) {
+                    const vf xa = vload_as(a.x, a.dtype, i), xb = vload_as(b.x, b.dtype, i);
+                    const vf v = view_get(&a, i) + view_get(&b, i);
+                    const vf dv = vwhere(v > 0, vset(ds[p])), dz = dv * psi;
+                    sp += dv * v;
+                    sz += dz;
+                    sa += dz * xa;
+                    sb += dz * xb;
+                }
+                sum_add(slot + j, sz);
+                sum_add(slot + cp + j, sa);
+                sum_add(slot + 2 * cp + j, sb);
+                sum_add(slot + 3 * cp + j, sp);
+            }
+        }
+    }
+    slots_sum(workspace, chunks, 4 * cp, 0, 2 * cp, sums_a);
+    slots_sum(workspace, chunks, 4 * cp, 0, cp, sums_b);
+    slots_sum(workspace, chunks, 4 * cp, 2 * cp, cp, sums_b + cp);
+    for (size_t c = 0; c < (size_t)g->a.c; c++) {
+        double s = 0;
+        for (int chunk = 0; chunk < chunks; chunk++)
+            s += ((double *)workspace)[(size_t)chunk * 4 * cp + 3 * cp + c];
+        dpsi[c] = (float)s;
+    }
+}
+
+void KR_NAME(kr_gate_score_backward)(const struct kr_dims *d, const struct kr_gate *g,
+                                     const float *score, const float *dscore, const float *k,
+                                     const float *ka, const float *kb, float *da, float *db)
+{
+    const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
+    const size_t cp = (size_t)kr_pad(g->a.c);
+    const int chunks = chunk_count(total, 1);
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int chunk = 0; chunk < chunks; chunk++)
+        FOR_RUNS(chunks, chunk, total, sample)
+        {
+            float ds[RUN];
+            score_gradient(score + p0, dscore + p0, k, count, ds);
+            for (size_t j = 0; j < cp; j += VL) {
+                const struct view a = view_at(&g->a, (int)n, (int)j);
+                const struct view b = view_at(&g->b, (int)n, (int)j);
+                const vf psi = psi_vector(g, j);
+                const vf a0 = vload(ka + j), a1 = vload(ka + cp + j), a2 = vload(ka + 2 * cp + j);
+                const vf b0 = vload(kb + j), b1 = vload(kb + cp + j), b2 = vload(kb + 2 * cp + j);
+                for (size_t p = 0, i = p0 * cp + j; p < count; p++, i += cp) {
+                    const vf xa = vload_as(a.x, a.dtype, i), xb = vload_as(b.x, b.dtype, i);
+                    const vf dz = vwhere(view_get(&a, i) + view_get(&b, i) > 0, psi * ds[p]);
+                    vstore(da + i, a0 * dz + (a1 * xa + a2));
+                    vstore(db + i, b0 * dz + (b1 * xb + b2));
+                }
+            }
+        }
+}

@@ -1,0 +1,186 @@
+/* map.h - what kernels that go over maps pixel by pixel share: operands read, results and gradients
+ * written, VL channels at a time, and sums whose order depends on the shapes alone.
+ *
+ * Pixels are cut into at most CHUNKS chunks, one task each; every task sums into a slot of its own,
+ * and the slots are added in order. Inside a chunk, blocks of pixels small enough for the first
+ * cache are swept once for each vector of channels, so that scale, shift and sums stay in
+ * registers. */
+#ifndef MAP_H
+#define MAP_H
+
+#include "lib/kernels/simd/vec.h"
+
+#include <stddef.h>
+
+#define CHUNKS 32
+#define CHUNK_LEAST 64 /* pixels */
+#define SUM_VECTORS 4  /* vectors of kr_pad(c) doubles that a slot may hold */
+
+/* One operand at VL channels. Without scale, v = 1 * x + 0. */
+struct view {
+    const char *x;
+    enum kr_dtype dtype;
+    vf scale, shift, low;
+};
+
+INLINE struct view view_at(const struct kr_in *in, int n, int c)
+{
+    struct view v = {in->x, in->dtype, vset(1), vset(0), vset(in->relu ? 0 : -__builtin_inff())};
+    if (in->scale) {
+        v.scale = vload(in->scale + (size_t)n * in->stride + c);
+        v.shift = vload(in->shift + (size_t)n * in->stride + c);
+    }
+    return v;
+}
+
+/* i: the element's number in the map. */
+INLINE vf view_get(const struct view *v, size_t i)
+{
+    return vmaximum(vload_as(v->x, v->dtype, i) * v->scale + v->shift, v->low);
+}
+
+/* A result at VL channels. */
+struct put {
+    char *y;
+    enum kr_dtype dtype;
+    vf scale, shift, low, sum, squares;
+};
+
+INLINE struct put put_at(const struct kr_out *out, int c)
+{
+    struct put p = {.y = out->y, .dtype = out->dtype, .scale = vset(1)};
+    p.low = vset(out->relu ? 0 : -__builtin_inff());
+    if (out->scale) {
+        p.scale = vload(out->scale + c);
+        p.shift = vload(out->shift + c);
+    }
+    return p;
+}
+
+INLINE void put_set(struct put *p, size_t i, vf v)
+{
+    p->sum += v;
+    p->squares += v * v;
+    v = vmaximum(v * p->scale + p->shift, p->low);
+    if (p->dtype == KR_F32)
+        vstore((float *)p->y + i, v);
+    else
+        vstore_bf16((uint16_t *)p->y + i, v);
+}
+
+/* A gradient at VL channels. */
+struct grad {
+    float *dx;
+    const char *x; /* the raw map before the activation, or NULL */
+    enum kr_dtype dtype;
+    bool accumulate, relu;
+    vf scale, shift, gain, sum, products;
+};
+
+INLINE struct grad grad_at(const struct kr_dx *d, int n, int c)
+{
+    struct grad g = {.dx = d->dx, .accumulate = d->accumulate, .scale = vset(1), .gain = vset(1)};
+    if (d->act) {
+        g.x = d->act->x;
+        g.dtype = d->act->dtype;
+        g.relu = d->act->relu;
+        if (d->act->scale) {
+            g.scale = vload(d->act->scale + (size_t)n * d->act->stride + c);
+            g.shift = vload(d->act->shift + (size_t)n * d->act->stride + c);
+        }
+    }
+    if (d->gain)
+        g.gain = vload(d->gain + (size_t)n * (size_t)kr_pad(d->c) + c);
+    return g;
+}
+
+INLINE void grad_set(struct grad *g, size_t i, vf v)
+{
+    if (g->accumulate)
+        v += vload(g->dx + i);
+    if (g->x) {
+        vf x = vload_as(g->x, g->dtype, i);
+        if (g->relu)
+            v = vwhere(x * g->scale + g->shift > 0, v);
+        v *= g->gain;
+        g->products += v * x;
+    } else {
+        v *= g->gain;
+    }
+    g->sum += v;
+    if (g->dx)
+        vstore(g->dx + i, v);
+}
+
+INLINE void sum_add(double *to, vf v)
+{
+    for (int i = 0; i < VL; i++)
+        to[i] += (double)v[i];
+}
+
+INLINE float sum_lanes(vf v)
+{
+#if defined KR_LEVEL_avx512
+    return _mm512_reduce_add_ps(v);
+#else
+    float t[VL];
+    vstore(t, v);
+    for (int s = VL / 2; s; s /= 2)
+        for (int i = 0; i < s; i++)
+            t[i] += t[i + s];
+    return t[0];
+#endif
+}
+
+INLINE size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Units (pixels, rows) of `size` pixels each into chunks. */
+INLINE int chunk_count(size_t units, size_t size)
+{
+    size_t n = units * size / CHUNK_LEAST;
+    n = min_size(n, units);
+    return n < 1 ? 1 : n > CHUNKS ? CHUNKS : (int)n;
+}
+
+/* Chunk i of n covers units chunk_start(i) up to chunk_start(i+1). */
+INLINE size_t chunk_start(size_t units, int n, int i)
+{
+    return (units * (size_t)i) / (size_t)n;
+}
+
+/* Pixels worked on together where a pixel has cp channels. */
+INLINE size_t block_pixels(int cp)
+{
+    int n = 4096 / cp;
+    return (size_t)(n > 64 ? 64 : n < 4 ? 4 : n);
+}
+
+/* The slot of a chunk: `count` doubles, zeroed. NULL without workspace. */
+INLINE double *slot_at(void *workspace, int chunk, size_t count)
+{
+    double *s = workspace;
+    if (!s)
+        return NULL;
+    s += (size_t)chunk * count;
+    memset(s, 0, count * sizeof *s);
+    return s;
+}
+
+/* to[i] = slot 0's from[i] + slot 1's + ...; by one thread. */
+INLINE void slots_sum(const void *workspace, int chunks, size_t count, size_t from, size_t n,
+                      double *to)
+{
+    if (!to)
+        return;
+    memset(to, 0, n * sizeof *to);
+    for (int k = 0; k < chunks; k++) {
+        const double *s = (const double *)workspace + (size_t)k * count + from;
+        for (size_t i = 0; i < n; i++)
+            to[i] += s[i];
+    }
+}
+
+#endif

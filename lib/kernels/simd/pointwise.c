@@ -1,0 +1,149 @@
+#include "lib/kernels/pointwise.h"
+
+#include "lib/kernels/simd/map.h"
+#include "lib/kernels/table.h"
+
+#include <assert.h>
+
+static size_t pixels(const struct kr_dims *d)
+{
+    return (size_t)d->n * (size_t)d->h * (size_t)d->w;
+}
+
+size_t KR_NAME(kr_pointwise_workspace)(int c)
+{
+    return (size_t)CHUNKS * SUM_VECTORS * (size_t)kr_pad(c) * sizeof(double);
+}
+
+/* Walks the pixels of a chunk in blocks that do not cross a sample: for each, sets p0, p1 and n. */
+#define FOR_BLOCKS(chunks, chunk, total, sample, block)                                            \
+    for (size_t end = chunk_start(total, chunks, (chunk) + 1),                                     \
+                p0 = chunk_start(total, chunks, chunk), n = p0 / (sample),                         \
+                p1 = min_size(min_size(p0 + (block), end), (n + 1) * (sample));                    \
+         p0 < end; p0 = p1, n = p0 / (sample),                                                     \
+                p1 = min_size(min_size(p0 + (block), end), (n + 1) * (sample)))
+
+void KR_NAME(kr_bn_apply)(const struct kr_dims *d, int c, const float *dz, const void *x,
+                          enum kr_dtype dtype, const float *k, float *dx)
+{
+    const size_t total = pixels(d), cp = (size_t)kr_pad(c), block = block_pixels((int)cp);
+    const int chunks = chunk_count(total, 1);
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int chunk = 0; chunk < chunks; chunk++)
+        FOR_BLOCKS(chunks, chunk, total, total, block)
+    for (size_t j = 0; j < cp; j += VL) {
+        const vf k0 = vload(k + j), k1 = vload(k + cp + j), k2 = vload(k + 2 * cp + j);
+        for (size_t i = p0 * cp + j; i < p1 * cp; i += cp)
+            vstore(dx + i, k0 * vload(dz + i) + (k1 * vload_as(x, dtype, i) + k2));
+    }
+}
+
+void KR_NAME(kr_add)(const struct kr_dims *d, int nin, const struct kr_in in[],
+                     const struct kr_out *out, void *workspace)
+{
+    const size_t total = pixels(d), sample = (size_t)d->h * (size_t)d->w;
+    const size_t cp = (size_t)kr_pad(out->c), block = block_pixels((int)cp);
+    const int chunks = chunk_count(total, 1);
+    assert(!out->sums || workspace);
+    if (!out->sums)
+        workspace = NULL;
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        double *slot = slot_at(workspace, chunk, 2 * cp);
+        FOR_BLOCKS(chunks, chunk, total, sample, block)
+        for (size_t j = 0; j < cp; j += VL) {
+            const struct view a = view_at(&in[0], (int)n, (int)j);
+            const struct view b = view_at(&in[nin - 1], (int)n, (int)j);
+            struct put y = put_at(out, (int)j);
+            if (nin == 1)
+                for (size_t i = p0 * cp + j; i < p1 * cp; i += cp)
+                    put_set(&y, i, view_get(&a, i));
+            else
+                for (size_t i = p0 * cp + j; i < p1 * cp; i += cp)
+                    put_set(&y, i, view_get(&a, i) + view_get(&b, i));
+            if (slot) {
+                sum_add(slot + j, y.sum);
+                sum_add(slot + cp + j, y.squares);
+            }
+        }
+    }
+    slots_sum(workspace, chunks, 2 * cp, 0, 2 * cp, out->sums);
+}
+
+void KR_NAME(kr_add_backward)(const struct kr_dims *d, const float *dy, int ndx,
+                              const struct kr_dx dx[], void *workspace)
+{
+    const size_t total = pixels(d), sample = (size_t)d->h * (size_t)d->w;
+    const size_t cp = (size_t)kr_pad(dx[0].c), block = block_pixels((int)cp);
+    const int chunks = chunk_count(total, 1);
+    bool sums = dx[0].sums || dx[ndx - 1].sums;
+    assert(!sums || workspace);
+    if (!sums)
+        workspace = NULL;
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        double *slot = slot_at(workspace, chunk, 4 * cp);
+        FOR_BLOCKS(chunks, chunk, total, sample, block)
+        for (size_t j = 0; j < cp; j += VL) {
+            struct grad a = grad_at(&dx[0], (int)n, (int)j);
+            struct grad b = grad_at(&dx[ndx - 1], (int)n, (int)j);
+            for (size_t i = p0 * cp + j; i < p1 * cp; i += cp) {
+                vf v = vload(dy + i);
+                grad_set(&a, i, v);
+                if (ndx == 2)
+                    grad_set(&b, i, v);
+            }
+            if (slot) {
+                sum_add(slot + j, a.sum);
+                sum_add(slot + cp + j, a.products);
+                sum_add(slot + 2 * cp + j, b.sum);
+                sum_add(slot + 3 * cp + j, b.products);
+            }
+        }
+    }
+    slots_sum(workspace, chunks, 4 * cp, 0, 2 * cp, dx[0].sums);
+    if (ndx == 2)
+        slots_sum(workspace, chunks, 4 * cp, 2 * cp, 2 * cp, dx[1].sums);
+}
+
+void KR_NAME(kr_from_planar)(const struct kr_dims *d, int c, const float *planar, void *map,
+                             enum kr_dtype dtype)
+{
+    const size_t rows = (size_t)d->n * (size_t)d->h, w = (size_t)d->w, cp = (size_t)kr_pad(c);
+    const size_t plane = (size_t)d->h * w;
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (size_t r = 0; r < rows; r++) {
+        const float *from = planar + r / (size_t)d->h * (size_t)c * plane + r % (size_t)d->h * w;
+        for (size_t x = 0; x < w; x++)
+            for (size_t j = 0; j < cp; j += VL) {
+                float t[VL] = {0};
+                for (size_t l = 0; l < VL && j + l < (size_t)c; l++)
+                    t[l] = from[(j + l) * plane + x];
+                size_t i = (r * w + x) * cp + j;
+                if (dtype == KR_F32)
+                    vstore((float *)map + i, vload(t));
+                else
+                    vstore_bf16((uint16_t *)map + i, vload(t));
+            }
+    }
+}
+
+void KR_NAME(kr_to_planar)(const struct kr_dims *d, const struct kr_in *in, float *planar)
+{
+    const size_t rows = (size_t)d->n * (size_t)d->h, w = (size_t)d->w, cp = (size_t)kr_pad(in->c);
+    const size_t plane = (size_t)d->h * w, c = (size_t)in->c;
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (size_t r = 0; r < rows; r++) {
+        size_t n = r / (size_t)d->h;
+        float *to = planar + n * c * plane + r % (size_t)d->h * w;
+        for (size_t j = 0; j < cp; j += VL) {
+            const struct view v = view_at(in, (int)n, (int)j);
+            for (size_t x = 0; x < w; x++) {
+                float t[VL];
+                vstore(t, view_get(&v, (r * w + x) * cp + j));
+                for (size_t l = 0; l < VL && j + l < c; l++)
+                    to[(j + l) * plane + x] = t[l];
+            }
+        }
+    }
+}
