@@ -514,6 +514,15 @@ int main(void)
          .out = KR_BF16,
          .bias = true},
         {.s = {2, 9, 9}, .c0 = 48, .cout = 80, .out = KR_BF16, .out_affine = true, .relu = true},
+        /* Filters beyond what stays in cache transformed. */
+        {.s = {2, 5, 6},
+         .c0 = 300,
+         .c1 = 64,
+         .cout = 250,
+         .affine = true,
+         .relu = true,
+         .sums = true},
+        {.s = {1, 17, 9}, .c0 = 272, .cout = 336, .affine = true, .strided = true, .bias = true},
         {.s = {2, 33, 34}, .c0 = 16, .cout = 16, .affine = true, .relu = true, .sums = true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)

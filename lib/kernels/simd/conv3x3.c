@@ -84,11 +84,33 @@ void KR_NAME(kr_conv3x3_sums)(const struct sink *s, const double *slots, int cou
     }
 }
 
+/* Below 16 input channels most of a transformed vector would be padding. */
+static bool use_winograd(enum kr_algo algo, const struct source *s)
+{
+    return algo == KR_WINOGRAD || (algo == KR_AUTO && s->c >= 16);
+}
+
+static size_t workspace(enum kr_algo algo, const struct source *s, const struct sink *out,
+                        int threads)
+{
+    return use_winograd(algo, s) ? KR_NAME(kr_conv3x3_winograd_workspace)(s, out, threads)
+                                 : KR_NAME(kr_conv3x3_direct_workspace)(s, out, threads);
+}
+
+static void run(enum kr_algo algo, const struct source *s, const struct filters *f,
+                const struct sink *out, int threads, void *ws)
+{
+    if (use_winograd(algo, s))
+        KR_NAME(kr_conv3x3_winograd)(s, f, out, threads, ws);
+    else
+        KR_NAME(kr_conv3x3_direct)(s, f, out, threads, ws);
+}
+
 size_t KR_NAME(kr_conv3x3_forward_workspace)(const struct kr_conv3x3 *p)
 {
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     struct sink out = KR_NAME(kr_conv3x3_sink_y)(p, NULL);
-    return KR_NAME(kr_conv3x3_direct_workspace)(&in, &out, p->threads);
+    return workspace(p->algo, &in, &out, p->threads);
 }
 
 void KR_NAME(kr_conv3x3_forward)(const struct kr_conv3x3 *p, const struct kr_out *y, void *ws)
@@ -96,14 +118,14 @@ void KR_NAME(kr_conv3x3_forward)(const struct kr_conv3x3 *p, const struct kr_out
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     struct sink out = KR_NAME(kr_conv3x3_sink_y)(p, y);
     struct filters f = {.w = p->weight, .so = 9 * (size_t)in.c, .si = 9};
-    KR_NAME(kr_conv3x3_direct)(&in, &f, &out, p->threads, ws);
+    run(p->algo, &in, &f, &out, p->threads, ws);
 }
 
 size_t KR_NAME(kr_conv3x3_backward_data_workspace)(const struct kr_conv3x3 *p)
 {
     struct source in = KR_NAME(kr_conv3x3_gradient)(p, NULL);
     struct sink out = KR_NAME(kr_conv3x3_sink_dx)(p, NULL);
-    return KR_NAME(kr_conv3x3_direct_workspace)(&in, &out, p->threads);
+    return workspace(p->algo, &in, &out, p->threads);
 }
 
 void KR_NAME(kr_conv3x3_backward_data)(const struct kr_conv3x3 *p, const float *dy,
@@ -114,7 +136,7 @@ void KR_NAME(kr_conv3x3_backward_data)(const struct kr_conv3x3 *p, const float *
     struct filters f = {
         .w = p->weight, .so = 9, .si = 9 * (size_t)KR_NAME(kr_conv3x3_source)(p).c, .flip = true};
     if (out.parts)
-        KR_NAME(kr_conv3x3_direct)(&in, &f, &out, p->threads, ws);
+        run(p->algo, &in, &f, &out, p->threads, ws);
 }
 
 size_t KR_NAME(kr_conv3x3_backward_weight_workspace)(const struct kr_conv3x3 *p)

@@ -172,6 +172,12 @@ struct sink KR_NAME(kr_conv3x3_sink_dx)(const struct kr_conv3x3 *, const struct 
 /* Adds the slots in order; to be called by one thread. */
 void KR_NAME(kr_conv3x3_sums)(const struct sink *, const double *slots, int count);
 
+/* In conv3x3_winograd.c */
+size_t KR_NAME(kr_conv3x3_winograd_workspace)(const struct source *, const struct sink *,
+                                              int threads);
+void KR_NAME(kr_conv3x3_winograd)(const struct source *, const struct filters *,
+                                  const struct sink *, int threads, void *workspace);
+
 /* In conv3x3_direct.c */
 size_t KR_NAME(kr_conv3x3_direct_workspace)(const struct source *, const struct sink *,
                                             int threads);

@@ -44,6 +44,10 @@ INLINE int mk_panel(int o, int width)
 #endif
 }
 
+/* Rows are reached from every third one with an index register (addresses scale it by 1 or 2); left
+ * to itself the compiler keeps an offset for each row, and in tall tiles runs out of registers. */
+#define KEEP(pointer) __asm__("" : "+r"(pointer))
+
 INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, const bool along)
 {
     const size_t at = along ? m->at : 1, ak = along ? 1 : m->ak, bk = m->bk;
@@ -55,7 +59,10 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
         for (int j = 0; j < NV; j++)
             acc[t][j] = m->add ? vload(c + (size_t)t * m->ct + VL * j) : (vf){0};
     for (int r = 0; r < m->runs; r++) {
-        const float *a = m->a + (size_t)r * m->ar + (size_t)t0 * at, *b = m->b + (size_t)r * m->br;
+        const float *b = m->b + (size_t)r * m->br, *g[5];
+#pragma GCC unroll 5
+        for (int i = 0; i < (MR + 2) / 3; i++)
+            g[i] = m->a + (size_t)r * m->ar + (size_t)(t0 + 3 * i) * at;
         for (int k = 0; k < m->k; k++) {
             vf u[4];
 #pragma GCC unroll 4
@@ -63,12 +70,16 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
                 u[j] = vload(b + VL * j);
 #pragma GCC unroll 14
             for (int t = 0; t < MR; t++) {
-                vf x = vset(a[(size_t)t * at]);
+                vf x = vset(g[t / 3][(size_t)(t % 3) * at]);
 #pragma GCC unroll 4
                 for (int j = 0; j < NV; j++)
                     acc[t][j] += x * u[j];
             }
-            a += ak;
+#pragma GCC unroll 5
+            for (int i = 0; i < (MR + 2) / 3; i++) {
+                g[i] += ak;
+                KEEP(g[i]);
+            }
             b += bk;
         }
     }

@@ -1,0 +1,263 @@
+/* 3x3 convolution by Winograd F(4x4,3x3): 36 products for a tile of 16 results where the direct sum
+ * takes 144. Two schedules:
+ *
+ * fused: the weights are transformed once, whole, into the workspace; then each task takes a block
+ * of tiles through the input transform, 36 matrix products and the output transform inside its
+ * cache. panel: where the transformed weights (36/9 of the file's) would not stay in cache, but
+ * tiles are few: the input transform of many tiles is staged in the workspace, and each task owns a
+ * block of output channels, transforms its weights panel by panel as it needs them and takes all
+ * tiles through. */
+#include "lib/kernels/simd/winograd.h"
+
+#ifndef FUSED_WEIGHTS
+#define FUSED_WEIGHTS ((size_t)10 << 20) /* bytes of transformed weights, at most, for `fused` */
+#endif
+#ifndef STAGED_BYTES
+#define STAGED_BYTES ((size_t)20 << 20) /* of staged input, about, for `panel` */
+#endif
+#ifndef DEPTH
+#define DEPTH 64 /* input channels of a panel of weights */
+#endif
+#ifndef BLOCK_BYTES
+#define BLOCK_BYTES                                                                                \
+    (600 << 10) /* of a block's transformed input and products, about, for `fused` */
+#endif
+#define PAD 16 /* floats that keep the 36 planes from falling on the same cache sets */
+#define RUN 32 /* tiles whose sums are gathered in float */
+
+struct plan {
+    bool fused;
+    int tiles, tasks;      /* of a block or chunk; number of blocks or chunks */
+    int rows;              /* tiles, rounded up */
+    size_t vs, vp, up, mp; /* strides in floats: tile of V, planes of V, U, M */
+    size_t u, v, m, slots, private, bytes;
+};
+
+static struct plan plan(const struct source *s, const struct sink *out)
+{
+    struct tiling g = tiling(s);
+    struct plan p = {0};
+    size_t k = (size_t)s->cp, o = (size_t)out->cp, used = 0, mine = 0;
+    size_t whole = POINTS * k * o * sizeof(float);
+    p.vs = k % 256 ? k : k + PAD;
+    p.fused = whole <= FUSED_WEIGHTS;
+    if (p.fused) {
+        int fit = (int)(BLOCK_BYTES / (POINTS * sizeof(float) * (k + (o < BLOCK ? o : BLOCK))));
+        p.tiles = min_int(g.count, max_int(12, min_int(48, fit / 6 * 6)));
+    } else {
+        int fit = (int)(STAGED_BYTES / (POINTS * sizeof(float) * k));
+        int chunks = (g.count + fit - 1) / fit;
+        p.tiles = (g.count + chunks - 1) / chunks;
+    }
+    p.tasks = (g.count + p.tiles - 1) / p.tiles;
+    p.vp = (size_t)p.tiles * p.vs + PAD;
+    p.mp = (size_t)p.tiles * (o < BLOCK ? o : BLOCK) + PAD;
+    p.up = (p.fused ? k * o : (size_t)DEPTH * BLOCK) + PAD;
+    p.slots = take(&used, (size_t)p.tasks * 2 * o, sizeof(double));
+    size_t *u = p.fused ? &used : &mine, *v = p.fused ? &mine : &used;
+    p.u = take(u, POINTS * p.up, sizeof(float));
+    p.v = take(v, POINTS * p.vp, sizeof(float));
+    p.m = take(&mine, POINTS * p.mp, sizeof(float));
+    p.private = used;
+    p.bytes = mine;
+    return p;
+}
+
+size_t KR_NAME(kr_conv3x3_winograd_workspace)(const struct source *s, const struct sink *out,
+                                              int threads)
+{
+    struct plan p = plan(s, out);
+    return p.private + (size_t)threads * p.bytes;
+}
+
+/* Weights of padded input channels k0..k1 to the columns of a block, to u[p*ps + panel + k*nr + j],
+ * a panel of columns from o on starting at o * (k1 - k0). */
+static void weights_transform(const struct source *s, const struct filters *f,
+                              const struct block *b, int k0, int k1, float *u, size_t ps)
+{
+    for (int i = 0, first = 0, real = 0; i < s->parts; i++) {
+        int c = s->in[i].c, cp = kr_pad(c);
+        for (int k = max_int(k0, first); k < min_int(k1, first + cp); k++)
+            for (int o = 0, nr; o < b->width; o += nr) {
+                nr = mk_panel(o, b->width);
+                float *d = u + (size_t)o * (size_t)(k1 - k0) + (size_t)(k - k0) * (size_t)nr;
+                for (int j = 0; j < nr; j += VL) {
+                    int have = k - first < c ? min_int(VL, b->real - o - j) : 0;
+                    if (have > 0)
+                        filter_transform(f, real + k - first, b->part->real + b->o + o + j, have,
+                                         d + j, ps);
+                    else
+                        for (int p = 0; p < POINTS; p++)
+                            vstore(d + j + (size_t)p * ps, (vf){0});
+                }
+            }
+        first += cp;
+        real += c;
+    }
+}
+
+static __attribute__((noinline)) void product(const struct mk *m)
+{
+    mk_run(m, true);
+}
+
+/* The output transform of one tile, VL channels. */
+INLINE void output_vector(const struct sink_part *part, const enum sink_kind kind, const bool whole,
+                          const struct lane *l, const struct tiling *g, const struct tile *t, int o,
+                          const float *m, size_t mp, vf sum[2])
+{
+    vf e[4][6];
+#pragma GCC unroll 6
+    for (int q = 0; q < 6; q++) {
+        vf d[6], r[4];
+#pragma GCC unroll 6
+        for (int a = 0; a < 6; a++)
+            d[a] = vload(m + (size_t)(a * 6 + q) * mp);
+        at4(d, r);
+#pragma GCC unroll 4
+        for (int a = 0; a < 4; a++)
+            e[a][q] = r[a];
+    }
+    size_t pixel = ((size_t)t->n * (size_t)g->h + (size_t)t->y) * (size_t)g->w + (size_t)t->x;
+#pragma GCC unroll 4
+    for (int a = 0; a < 4; a++) {
+        vf r[4];
+        at4(e[a], r);
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; q++)
+            if (whole || (t->y + a < g->h && t->x + q < g->w))
+                sink_put(part, kind, l, pixel + (size_t)a * (size_t)g->w + (size_t)q, o, r[q], sum);
+    }
+}
+
+INLINE void output_block(const struct sink *out, const struct block *b, const enum sink_kind kind,
+                         const struct tiling *g, int t0, int count, const float *m, size_t ms,
+                         size_t mp, double *slot)
+{
+    for (int r = 0; r < count; r += RUN)
+        for (int j = 0; j < b->width; j += VL) {
+            struct tile t = tile_at(g, t0 + r);
+            struct lane l;
+            vf sum[2] = {{0}};
+            for (int i = r, n = -1; i < min_int(count, r + RUN); i++, tile_next(g, &t)) {
+                if (t.n != n)
+                    l = sink_lane(b->part, kind, b->o + j, n = t.n);
+                const float *from = m + (size_t)i * ms + j;
+                if (t.y + 4 <= g->h && t.x + 4 <= g->w)
+                    output_vector(b->part, kind, true, &l, g, &t, b->o + j, from, mp, sum);
+                else
+                    output_vector(b->part, kind, false, &l, g, &t, b->o + j, from, mp, sum);
+            }
+            sink_sum(out, b->part, slot, b->o + j, sum);
+        }
+}
+
+static void output_transform(const struct sink *out, const struct block *b, const struct tiling *g,
+                             int t0, int count, const float *m, size_t ms, size_t mp, double *slot)
+{
+    if (b->part->kind == SINK_F32)
+        output_block(out, b, SINK_F32, g, t0, count, m, ms, mp, slot);
+    else if (b->part->kind == SINK_BF16)
+        output_block(out, b, SINK_BF16, g, t0, count, m, ms, mp, slot);
+    else
+        output_block(out, b, SINK_DX, g, t0, count, m, ms, mp, slot);
+}
+
+static void products(const struct block *b, int count, int k, const float *v, size_t vs, size_t vp,
+                     const float *u, size_t up, float *m, size_t mp, bool add)
+{
+    for (int p = 0; p < POINTS; p++)
+        for (int o = 0, nr; o < b->width; o += nr) {
+            nr = mk_panel(o, b->width);
+            struct mk x = {.rows = count,
+                           .nr = nr,
+                           .runs = 1,
+                           .k = k,
+                           .a = v + (size_t)p * vp,
+                           .at = vs,
+                           .b = u + (size_t)p * up + (size_t)o * (size_t)k,
+                           .bk = (size_t)nr,
+                           .c = m + (size_t)p * mp + o,
+                           .ct = (size_t)b->width,
+                           .add = add};
+            product(&x);
+        }
+}
+
+static void fused(const struct source *s, const struct filters *f, const struct sink *out,
+                  const struct plan *p, int threads, char *ws)
+{
+    struct tiling g = tiling(s);
+    int blocks = sink_blocks(out), steps = s->cp / KR_LANES;
+    float *u = (float *)(ws + p->u);
+    double *slots = (double *)(ws + p->slots);
+#pragma omp parallel num_threads(threads)
+    {
+        char *mine = ws + p->private + (size_t)omp_get_thread_num() * p->bytes;
+        float *v = (float *)(mine + p->v), *m = (float *)(mine + p->m);
+        (void)steps;
+#pragma omp for schedule(static)
+        for (int i = 0; i < blocks; i++) {
+            struct block b = sink_block(out, i);
+            weights_transform(s, f, &b, 0, s->cp, u + (size_t)(b.part->first + b.o) * (size_t)s->cp,
+                              p->up);
+        }
+#pragma omp for schedule(dynamic)
+        for (int t = 0; t < p->tasks; t++) {
+            int t0 = t * p->tiles, count = min_int(p->tiles, g.count - t0);
+            double *slot = slots + (size_t)t * 2 * (size_t)out->cp;
+            memset(slot, 0, 2 * (size_t)out->cp * sizeof(double));
+            input_transform(s, &g, t0, count, 0, s->cp, v, p->vs, p->vp);
+            for (int i = 0; i < blocks; i++) {
+                struct block b = sink_block(out, i);
+                products(&b, count, s->cp, v, p->vs, p->vp,
+                         u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, false);
+                output_transform(out, &b, &g, t0, count, m, (size_t)b.width, p->mp, slot);
+            }
+        }
+    }
+    KR_NAME(kr_conv3x3_sums)(out, slots, p->tasks);
+}
+
+static void panel(const struct source *s, const struct filters *f, const struct sink *out,
+                  const struct plan *p, int threads, char *ws)
+{
+    struct tiling g = tiling(s);
+    int blocks = sink_blocks(out);
+    float *v = (float *)(ws + p->v);
+    double *slots = (double *)(ws + p->slots);
+    memset(slots, 0, (size_t)p->tasks * 2 * (size_t)out->cp * sizeof(double));
+#pragma omp parallel num_threads(threads)
+    {
+        char *mine = ws + p->private + (size_t)omp_get_thread_num() * p->bytes;
+        float *u = (float *)(mine + p->u), *m = (float *)(mine + p->m);
+        for (int t = 0; t < p->tasks; t++) {
+            int t0 = t * p->tiles, count = min_int(p->tiles, g.count - t0);
+#pragma omp for schedule(dynamic)
+            for (int i = 0; i < count; i++)
+                input_transform(s, &g, t0 + i, 1, 0, s->cp, v + (size_t)i * p->vs, p->vs, p->vp);
+#pragma omp for schedule(dynamic)
+            for (int i = 0; i < blocks; i++) {
+                struct block b = sink_block(out, i);
+                for (int k = 0; k < s->cp; k += DEPTH) {
+                    int depth = min_int(DEPTH, s->cp - k);
+                    weights_transform(s, f, &b, k, k + depth, u, p->up);
+                    products(&b, count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp, k > 0);
+                }
+                output_transform(out, &b, &g, t0, count, m, (size_t)b.width, p->mp,
+                                 slots + (size_t)t * 2 * (size_t)out->cp);
+            }
+        }
+    }
+    KR_NAME(kr_conv3x3_sums)(out, slots, p->tasks);
+}
+
+void KR_NAME(kr_conv3x3_winograd)(const struct source *s, const struct filters *f,
+                                  const struct sink *out, int threads, void *workspace)
+{
+    struct plan p = plan(s, out);
+    if (p.fused)
+        fused(s, f, out, &p, threads, workspace);
+    else
+        panel(s, f, out, &p, threads, workspace);
+}
