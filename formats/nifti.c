@@ -50,8 +50,8 @@ static char *sibling(const char *path, const char *ext)
 
     if (!p)
         return NULL;
-    for (int i = 0; i < 2; i++) {
-        sprintf(p, "%.*s%s%s", (int)n - 4, path, ext, gz == !i ? ".gz" : "");
+    for (int i = 0; i < 3; i++) { /* if there is neither, the message names the likelier */
+        sprintf(p, "%.*s%s%s", (int)n - 4, path, ext, gz == (i != 1) ? ".gz" : "");
         if (!access(p, F_OK))
             break;
     }
@@ -282,14 +282,17 @@ static const void *row_as(const struct nii_header *h, uint8_t *row, size_t n, en
 /* --- first pass
  * ------------------------------------------------------------------------------------ */
 
+/* What a channel has shown so far. Sums are exact, so that they do not depend on the order in which
+ * a file stores its voxels: whole numbers in integers, float32 in one integer for each exponent. */
 struct tally {
-    uint64_t n;  /* non-zero */
-    int64_t sum; /* of a plane of int16 */
-    uint64_t square;
-    double mean, m2; /* of a plane of float32, about `shift` until the plane ends */
-    double shift;
+    uint64_t n; /* non-zero voxels */
+    __int128 sum;
+    unsigned __int128 square;
+    int64_t sum_at[256];
+    unsigned __int128 square_at[256];
     float lo, hi;
-    uint32_t first, last; /* non-zero columns of a row, one past the last */
+    uint32_t box[3][2];   /* by file axis */
+    uint32_t first, last; /* non-zero columns of the last row, one past the last */
 };
 
 /* Both give the row's first and one past the last non-zero element. */
@@ -332,18 +335,19 @@ static int tally_f32(struct tally *t, const float *v, uint32_t n)
     t->first = n;
     t->last = 0;
     for (uint32_t i = 0; i < n; i++) {
-        double d;
-        if (v[i] == 0)
-            continue;
-        if (!isfinite(v[i])) {
+        uint32_t u, e, m;
+        memcpy(&u, v + i, 4);
+        e = u >> 23 & 0xff;
+        m = (u & 0x7fffff) | (e ? 0x800000 : 0);
+        if (e == 255) {
             t->first = i;
             return -1;
         }
-        if (t->n++ == 0)
-            t->shift = (double)v[i];
-        d = (double)v[i] - t->shift;
-        t->mean += d;
-        t->m2 += d * d;
+        if (!m)
+            continue;
+        t->n++;
+        t->sum_at[e] += u >> 31 ? -(int64_t)m : (int64_t)m;
+        t->square_at[e] += (uint64_t)m * m;
         t->lo = v[i] < t->lo ? v[i] : t->lo;
         t->hi = v[i] > t->hi ? v[i] : t->hi;
         if (t->first == n)
@@ -353,37 +357,20 @@ static int tally_f32(struct tally *t, const float *v, uint32_t n)
     return 0;
 }
 
-/* One channel as it grows, plane by plane. */
-struct total {
-    uint64_t n;
-    __int128 sum;
-    unsigned __int128 square;
-    double mean, m2;
-    float lo, hi;
-    uint32_t box[3][2]; /* by file axis */
-};
-
-/* Chan, Golub, LeVeque 1983: pairs of (count, mean, sum of squared deviations) add up. Whole
- * numbers need none of it: their sums are exact. */
-static void add_plane(struct total *c, const struct tally *t)
+static void float_moments(const struct tally *t, double *mean, double *std)
 {
-    double n = (double)t->n, mean, m2, d;
+    long double sum = 0, square = 0, n = (long double)t->n, m2;
 
-    c->sum += t->sum;
-    c->square += t->square;
-    if (t->n) {
-        mean = t->shift + t->mean / n;
-        m2 = t->m2 - t->mean * t->mean / n;
-        d = mean - c->mean;
-        c->mean += d * n / ((double)c->n + n);
-        c->m2 += m2 + d * d * (double)c->n * n / ((double)c->n + n);
-        c->lo = t->lo < c->lo ? t->lo : c->lo;
-        c->hi = t->hi > c->hi ? t->hi : c->hi;
+    for (int e = 0; e < 255; e++) {
+        sum += ldexpl((long double)t->sum_at[e], (e ? e : 1) - 150);
+        square += ldexpl((long double)t->square_at[e], 2 * ((e ? e : 1) - 150));
     }
-    c->n += t->n;
+    m2 = square - sum * sum / n;
+    *mean = (double)(sum / n);
+    *std = t->lo < t->hi && m2 > 0 ? (double)sqrtl(m2 / n) : 0;
 }
 
-static void conclude(const struct nii_header *h, const struct total *c, struct nii_channel *out)
+static void conclude(const struct nii_header *h, const struct tally *c, struct nii_channel *out)
 {
     double n = (double)c->n;
 
@@ -400,8 +387,7 @@ static void conclude(const struct nii_header *h, const struct total *c, struct n
         out->mean = (double)c->sum / n;
         out->std = sqrt((double)spread) / n;
     } else {
-        out->mean = c->mean;
-        out->std = sqrt(c->m2 > 0 ? c->m2 / n : 0);
+        float_moments(c, &out->mean, &out->std);
     }
     for (int k = 0; k < 3; k++) {
         const uint32_t *b = c->box[h->axis[k]];
@@ -452,11 +438,10 @@ static void mark_used(const struct nii_header *h, const void *row, enum dtype ty
 }
 
 static int scan_plane(struct nii_file *f, bool label, uint8_t *plane, void *room, uint32_t k,
-                      struct total *total, uint8_t *used, char *why)
+                      struct tally *t, uint8_t *used, char *why)
 {
     const struct nii_header *h = &f->head;
     enum dtype type = narrow(h) ? DT_I16 : DT_F32;
-    struct tally t = {.lo = INFINITY, .hi = -INFINITY};
     size_t row = (size_t)h->dim[0] * h->size;
 
     if (!scaled(h) && !plane[0] && !memcmp(plane, plane + 1, row * h->dim[1] - 1))
@@ -464,23 +449,22 @@ static int scan_plane(struct nii_file *f, bool label, uint8_t *plane, void *room
     for (uint32_t j = 0; j < h->dim[1]; j++) {
         const void *v = row_as(h, plane + j * row, h->dim[0], type, room);
         if (type == DT_I16)
-            tally_i16(&t, v, h->dim[0]);
-        else if (tally_f32(&t, v, h->dim[0]))
-            return bad_voxel(f, ((const float *)v)[t.first], t.first, j, k, why);
-        if (t.first >= t.last)
+            tally_i16(t, v, h->dim[0]);
+        else if (tally_f32(t, v, h->dim[0]))
+            return bad_voxel(f, ((const float *)v)[t->first], t->first, j, k, why);
+        if (t->first >= t->last)
             continue;
-        for (uint32_t i = t.first; label && i < t.last; i++) {
+        for (uint32_t i = t->first; label && i < t->last; i++) {
             float x = type == DT_I16 ? ((const int16_t *)v)[i] : ((const float *)v)[i];
             if (x < 0 || x > 255 || x != floorf(x))
                 return bad_voxel(f, x, i, j, k, why);
         }
-        grow(total->box[0], t.first, t.last);
-        grow(total->box[1], j, j + 1);
-        grow(total->box[2], k, k + 1);
+        grow(t->box[0], t->first, t->last);
+        grow(t->box[1], j, j + 1);
+        grow(t->box[2], k, k + 1);
         if (used)
-            mark_used(h, v, type, &t, j, k, used);
+            mark_used(h, v, type, t, j, k, used);
     }
-    add_plane(total, &t);
     return 0;
 }
 
@@ -526,9 +510,9 @@ int nii_scan(struct nii_file *f, bool label, struct nii_channel *channel, uint8_
         goto done;
     }
     for (uint32_t c = 0; c < h->channels; c++) {
-        struct total total = {.lo = INFINITY, .hi = -INFINITY};
+        struct tally t = {.lo = INFINITY, .hi = -INFINITY};
         for (int a = 0; a < 3; a++)
-            total.box[a][0] = h->dim[a];
+            t.box[a][0] = h->dim[a];
         for (uint32_t k = 0; k < h->dim[2]; k++) {
             ssize_t r;
             if (k == (in_order(h) ? first_slice : 0) && !(reader[c] = leave_reader(f, k, why)))
@@ -541,10 +525,10 @@ int nii_scan(struct nii_file *f, bool label, struct nii_channel *channel, uint8_
                 nii_fail(why, f->path, "cut: the voxels end in plane %u of %u", k, h->dim[2]);
                 goto done;
             }
-            if (scan_plane(f, label, plane, room, k, &total, used, why))
+            if (scan_plane(f, label, plane, room, k, &t, used, why))
                 goto done;
         }
-        conclude(h, &total, &channel[c]);
+        conclude(h, &t, &channel[c]);
     }
     if (inf_drain(f->in))
         nii_fail(why, f->path, "%s", inf_why(f->in));

@@ -1,0 +1,387 @@
+/* nii2slices - one record for each axial slice of NIfTI studies
+ *
+ * reads   NIfTI files
+ * adds    image, label, nifti; case, patient, slice, slices, modalities, scheme, spacing, brain,
+ * mean, std */
+#include "formats/layout.h"
+#include "formats/nifti.h"
+#include "tools/tool.h"
+
+#include <malloc.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] = "[-tHv] [-j THREADS] [-l brats|msd|nnunet|file] CASE... > STREAM";
+
+static struct {
+    bool tumour;
+    enum layout layout;
+    long threads;
+} opt;
+
+/* --- the cases
+ * ------------------------------------------------------------------------------------- */
+
+static struct {
+    struct lay_place *place;
+    size_t places, n; /* n: cases */
+} list;
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void find_case(size_t i, struct lay_case *c, char *why)
+{
+    for (size_t p = 0; p < list.places; i -= list.place[p++].n)
+        if (i < list.place[p].n) {
+            if (lay_case(&list.place[p], i, c, why))
+                tool_die("%s", why);
+            return;
+        }
+}
+
+/* Every case is looked at before the first record is written. */
+static void list_cases(int argc, char **argv)
+{
+    static char why[NII_WHY];
+    static struct lay_case c;
+    const char **name;
+    size_t n = 0;
+
+    list.place = tool_alloc((size_t)argc * sizeof *list.place);
+    for (int i = 0; i < argc; i++, list.places++) {
+        if (lay_open(opt.layout, argv[i], &list.place[i], why))
+            tool_die("%s", why);
+        list.n += list.place[i].n;
+    }
+    name = tool_alloc(list.n * sizeof *name);
+    for (size_t p = 0; p < list.places; p++)
+        for (size_t i = 0; i < list.place[p].n; i++)
+            name[n++] = list.place[p].name[i];
+    qsort(name, n, sizeof *name, by_text);
+    for (size_t i = 1; i < n; i++)
+        if (!strcmp(name[i - 1], name[i]))
+            tool_die("case %s is named twice", name[i]);
+    free(name);
+    for (size_t i = 0; i < n; i++) {
+        find_case(i, &c, why);
+        if (opt.tumour && !*c.label)
+            tool_die("%s: no segmentation (option -t needs one)", c.name);
+    }
+}
+
+/* --- the first pass: on several threads, at most one case ahead of the second
+ * ---------------------- */
+
+#define AHEAD 2 /* cases at work: one in each pass */
+
+struct study {
+    struct lay_case c;
+    struct nii_file *file[LAY_MODALITIES];
+    struct nii_header head;
+    struct nii_channel channel[LAY_MODALITIES]; /* in the stream's order, as the readers */
+    struct nii_reader *reader[LAY_MODALITIES], *label;
+    uint8_t *used, *header; /* used: slices with tumour */
+    size_t header_bytes;
+    uint32_t first;
+    int files, taken, open; /* scans: in all, begun, not finished */
+    bool prepared;
+    char why[LAY_MODALITIES + 1][NII_WHY]; /* of each file, then of the preparation */
+};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t change;
+    struct study study[AHEAD];
+    size_t begun, written; /* cases */
+} work = {.lock = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER};
+
+static void keep_header(struct study *s, const struct nii_file *f)
+{
+    const void *bytes = nii_bytes(f, &s->header_bytes);
+
+    s->header = tool_alloc(s->header_bytes);
+    memcpy(s->header, bytes, s->header_bytes);
+}
+
+static int scan_label(struct study *s, char *why)
+{
+    struct nii_channel channel;
+    struct nii_file *f = nii_open(s->c.label, why);
+    int e = -1;
+
+    if (!f)
+        return -1;
+    if (nii_head(f)->channels != 1)
+        snprintf(why, NII_WHY, "%.700s: a segmentation with %u volumes (wanted 1)", s->c.label,
+                 nii_head(f)->channels);
+    else {
+        s->head = *nii_head(f);
+        keep_header(s, f);
+        s->used = tool_alloc(s->head.grid[2]);
+        e = nii_scan(f, true, &channel, s->used, 0, &s->label, why);
+    }
+    nii_close(f);
+    return e;
+}
+
+/* Opens every file of a case, compares their grids, and learns from the segmentation where to
+ * start. */
+static int prepare(struct study *s, size_t i, char *why)
+{
+    char differ[NII_WHY];
+    uint32_t wanted = opt.layout == LAY_MSD ? LAY_MODALITIES : 1;
+
+    find_case(i, &s->c, why);
+    if (*s->c.label && scan_label(s, why))
+        return -1;
+    s->files = opt.layout == LAY_MSD ? 1 : s->c.modalities;
+    for (int f = 0; f < s->files; f++) {
+        const struct nii_header *h;
+        if (!(s->file[f] = nii_open(s->c.file[f], why)))
+            return -1;
+        h = nii_head(s->file[f]);
+        if (h->channels != wanted) {
+            snprintf(why, NII_WHY, "%.700s: wrong number of volumes (wanted %u, got %u)",
+                     s->c.file[f], wanted, h->channels);
+            return -1;
+        }
+        if (f == 0 && !s->header) {
+            s->head = *h;
+            keep_header(s, s->file[f]);
+        } else if (nii_grids_differ(&s->head, h, differ)) {
+            snprintf(why, NII_WHY, "%.380s: not on the grid of %.380s (%.200s)", s->c.file[f],
+                     *s->c.label ? s->c.label : s->c.file[0], differ);
+            return -1;
+        }
+    }
+    while (opt.tumour && s->first < s->head.grid[2] && !s->used[s->first])
+        s->first++;
+    return 0;
+}
+
+static int scan(struct study *s, int f, char *why)
+{
+    struct nii_channel channel[LAY_MODALITIES];
+    struct nii_reader *reader[LAY_MODALITIES];
+
+    if (nii_scan(s->file[f], false, channel, NULL, s->first, reader, why))
+        return -1;
+    for (int m = 0; m < s->c.modalities; m++)
+        if (s->files == 1 || m == f) {
+            s->channel[m] = channel[s->c.channel[m]];
+            s->reader[m] = reader[s->c.channel[m]];
+        }
+    nii_close(s->file[f]);
+    s->file[f] = NULL;
+    return 0;
+}
+
+/* Takes the oldest thing to do. */
+static void *worker(void *unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&work.lock);
+    for (;;) {
+        struct study *s = NULL;
+        char *why;
+        int f = -1, e;
+        for (size_t i = work.written; i < work.begun && !s; i++) {
+            struct study *t = &work.study[i % AHEAD];
+            if (t->prepared && t->taken < t->files) {
+                s = t;
+                f = s->taken++;
+            }
+        }
+        if (!s && work.begun < list.n && work.begun < work.written + AHEAD)
+            s = &work.study[work.begun++ % AHEAD];
+        if (!s) {
+            pthread_cond_wait(&work.change, &work.lock);
+            continue;
+        }
+        size_t i = work.begun - 1;
+        pthread_mutex_unlock(&work.lock);
+        why = s->why[f < 0 ? LAY_MODALITIES : f];
+        e = f < 0 ? prepare(s, i, why) : scan(s, f, why);
+        pthread_mutex_lock(&work.lock);
+        if (f < 0) {
+            if (e)
+                s->files = 0;
+            s->open = s->files;
+            s->prepared = true;
+        } else {
+            s->open--;
+        }
+        pthread_cond_broadcast(&work.change);
+    }
+    return NULL;
+}
+
+static void start_workers(void)
+{
+    pthread_attr_t attr;
+    pthread_t t;
+
+    mallopt(M_ARENA_MAX, 1);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, 256 << 10);
+    for (long i = 0; i < opt.threads; i++)
+        if (pthread_create(&t, &attr, worker, NULL) || pthread_detach(t))
+            tool_die("cannot start a thread");
+}
+
+static struct study *await(size_t i)
+{
+    struct study *s = &work.study[i % AHEAD];
+
+    pthread_mutex_lock(&work.lock);
+    while (work.begun <= i || !s->prepared || s->open)
+        pthread_cond_wait(&work.change, &work.lock);
+    pthread_mutex_unlock(&work.lock);
+    for (int f = 0; f <= LAY_MODALITIES; f++)
+        if (*s->why[f])
+            tool_die("%s", s->why[f]);
+    return s;
+}
+
+static void release(struct study *s)
+{
+    for (int m = 0; m < LAY_MODALITIES; m++)
+        nii_reader_free(s->reader[m]);
+    nii_reader_free(s->label);
+    free(s->used);
+    free(s->header);
+    pthread_mutex_lock(&work.lock);
+    memset(s, 0, sizeof *s);
+    work.written++;
+    pthread_cond_broadcast(&work.change);
+    pthread_mutex_unlock(&work.lock);
+}
+
+/* --- the second pass: the records
+ * ------------------------------------------------------------------ */
+
+static void set_numbers(struct tns_record *rec, const char *key, int n, const double *v)
+{
+    if (tns_set_numbers(&rec->meta, key, n, v))
+        tool_die("out of memory");
+}
+
+static void describe(struct tns_record *rec, const struct study *s)
+{
+    double mean[LAY_MODALITIES], std[LAY_MODALITIES];
+    uint32_t box[2][2] = {{UINT32_MAX, 0}, {UINT32_MAX, 0}};
+    char names[64] = "";
+
+    for (int m = 0; m < s->c.modalities; m++) {
+        const struct nii_channel *c = &s->channel[m];
+        mean[m] = c->mean;
+        std[m] = c->std;
+        for (int a = 0; a < 2 && c->count; a++) {
+            box[a][0] = c->box[a][0] < box[a][0] ? c->box[a][0] : box[a][0];
+            box[a][1] = c->box[a][1] > box[a][1] ? c->box[a][1] : box[a][1];
+        }
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", m ? "," : "",
+                 s->c.modalities == 1 ? "image" : lay_modality[m]);
+    }
+    tool_set(rec, "case", "%s", s->c.name);
+    tool_set(rec, "patient", "%s", s->c.patient);
+    tool_set(rec, "slices", "%u", s->head.grid[2]);
+    tool_set(rec, "modalities", "%s", names);
+    if (s->label)
+        tool_set(rec, "scheme", "raw");
+    set_numbers(rec, "spacing", 3, s->head.spacing);
+    if (box[0][1])
+        tool_set(rec, "brain", "%u %u %u %u", box[1][0], box[0][0], box[1][1] - box[1][0],
+                 box[0][1] - box[0][0]);
+    else
+        tool_set(rec, "brain", "0 0 0 0");
+    set_numbers(rec, "mean", s->c.modalities, mean);
+    set_numbers(rec, "std", s->c.modalities, std);
+}
+
+static void write_slices(struct tns_record *rec, struct study *s)
+{
+    uint32_t h = s->head.grid[1], w = s->head.grid[0], slices = s->head.grid[2];
+    uint32_t n = (uint32_t)s->header_bytes, image[3] = {(uint32_t)s->c.modalities, h, w};
+    enum dtype type = DT_I16;
+    char why[NII_WHY];
+    uint64_t written = 0;
+
+    for (int m = 0; m < s->c.modalities; m++)
+        type = s->channel[m].whole ? type : DT_F32;
+    for (uint32_t z = s->first; z < slices; z++) {
+        size_t plane = (size_t)h * w * dtype_size(type);
+        struct tensor *t;
+        if (opt.tumour && !s->used[z])
+            continue;
+        if (written++ == 0) {
+            tns_clear(rec);
+            describe(rec, s);
+            tool_add(rec, "image", type, 3, image);
+            if (s->label)
+                tool_add(rec, "label", DT_U8, 2, image + 1);
+            memcpy(tool_add(rec, "nifti", DT_U8, 1, &n)->data, s->header, n);
+        }
+        tool_set(rec, "slice", "%u", z);
+        t = tns_tensor(rec, "image");
+        for (int m = 0; m < s->c.modalities; m++)
+            if (nii_slice(s->reader[m], z, type, (char *)t->data + (size_t)m * plane, why))
+                tool_die("%s", why);
+        if (s->label && nii_slice(s->label, z, DT_U8, tns_tensor(rec, "label")->data, why))
+            tool_die("%s", why);
+        tool_write(rec);
+    }
+    for (int m = 0; m < s->c.modalities; m++)
+        if (s->reader[m] && nii_unchanged(s->reader[m], why))
+            tool_die("%s", why);
+    tool_note("%s: %llu of %u slices", s->c.name, (unsigned long long)written, slices);
+}
+
+int main(int argc, char **argv)
+{
+    static struct tns_record rec;
+    const char *layout = "brats";
+    int c;
+
+    tool_start(argc, argv, usage);
+    opt.threads = sysconf(_SC_NPROCESSORS_ONLN);
+    opt.threads = opt.threads < 1 ? 1 : opt.threads > 4 ? 4 : opt.threads;
+    while ((c = tool_getopt("j:l:t")) != -1)
+        switch (c) {
+        case 'j':
+            opt.threads = tool_int('j', optarg, 1, 64);
+            break;
+        case 'l':
+            if (lay_by_name(layout = optarg, &opt.layout))
+                tool_misuse("-l: unknown layout (wanted brats, msd, nnunet or file, got '%s')",
+                            optarg);
+            break;
+        case 't':
+            opt.tumour = true;
+            break;
+        }
+    if (optind == argc)
+        tool_usage();
+    list_cases(argc - optind, argv + optind);
+    tool_open_out("-l %s%s", layout, opt.tumour ? " -t" : "");
+    start_workers();
+
+    for (size_t i = 0; i < list.n; i++) {
+        struct study *s = await(i);
+        if (!s->head.oriented)
+            tool_warn("%s: no orientation in the header (left and right are a guess)", s->c.name);
+        write_slices(&rec, s);
+        release(s);
+    }
+    tns_release(&rec);
+    for (size_t p = 0; p < list.places; p++)
+        lay_close(&list.place[p]);
+    free(list.place);
+    return tool_finish();
+}
