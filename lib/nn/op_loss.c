@@ -1,0 +1,70 @@
+/* op_loss.c - the end of a network: softmax, prediction, soft Dice and cross-entropy. */
+#include "lib/nn/net.h"
+
+#include <math.h>
+#include <string.h>
+
+#define DICE_EPS 1e-5
+
+static void compare(struct nn *nn, const struct kr_dims *d, int c, const float *logits)
+{
+    struct kr_loss_sums *s = &nn->sums;
+    struct nn_result *r = &nn->result;
+    memset(s, 0, sizeof *s);
+    kr_loss_sums(d, c, logits, nn->batch->label, s, nn_workspace(nn));
+    if (s->bad) {
+        nn_fail(nn, NN_ELABEL, "labels outside the %d classes (%llu of them)", c,
+                (unsigned long long)s->bad);
+        return;
+    }
+    *r = (struct nn_result){.dice = kr_loss_dice(s, c, DICE_EPS), .ce = kr_loss_ce(s)};
+    r->loss = nn->opt.training.loss == NN_DICE_CE ? r->dice + r->ce : r->dice;
+    r->pixels = s->pixels;
+    for (int i = 0; i < c; i++) {
+        r->inter[i] = s->inter[i], r->prob[i] = s->prob[i];
+        r->truth[i] = s->truth[i], r->pred[i] = s->pred[i], r->hit[i] = s->hit[i];
+    }
+    if (nn->now->learn && !isfinite(r->loss))
+        nn_fail(nn, NN_ENAN, "the loss is not finite");
+}
+
+static void forward(struct nn *nn, const struct op *op)
+{
+    struct kr_dims d = nn_dims(nn, op->in[0]);
+    struct kr_in in[2];
+    nn_operands(nn, op->in[0], in);
+    const float *logits = in[0].x;
+    const struct nn_output *out = nn->output;
+    if (nn->now->learn || out->result)
+        compare(nn, &d, in[0].c, logits);
+    if (out && (out->pred || out->prob))
+        kr_predict(&d, in[0].c, logits, out->pred, out->prob);
+    if (out && out->logits)
+        kr_to_planar(&d, in, out->logits);
+}
+
+static void data(struct nn *nn, const struct op *op)
+{
+    struct kr_dims d = nn_dims(nn, op->in[0]);
+    struct kr_in in[2];
+    nn_operands(nn, op->in[0], in);
+    double ce = nn->opt.training.loss == NN_DICE_CE;
+    kr_loss_backward(&d, in[0].c, in[0].x, nn->batch->label, &nn->sums, DICE_EPS, 1, ce,
+                     nn_dy(nn, op->in[0]));
+}
+
+static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
+{
+    (void)nn, (void)op;
+    return pass == PASS_FORWARD ? kr_loss_workspace() : 0;
+}
+
+static const struct kind kind = {
+    .name = "loss", .data_reads = true, .forward = forward, .data = data, .workspace = workspace};
+
+void nn_loss_op(struct graph *g, int logits)
+{
+    struct op *op = nn_append(g, &kind, "loss", "");
+    nn_read(g, op, logits);
+    g->value[logits].whole = true;
+}

@@ -1,0 +1,159 @@
+/* plan.c - chooses what a network keeps, so that it fits a ceiling at the least cost.
+ *
+ * Without a ceiling, and while it is met, everything is kept in float. Training has these ways to
+ * need less, and takes whichever frees the most of what is too much for its cost, one at a time,
+ * until the plan fits:
+ *
+ * - a map is dropped after the forward pass and made again when the backward pass needs it: exact,
+ * at the cost of its operation (next to nothing for a pooling or the first convolution);
+ * - a map is kept as bfloat16: at no time, but the gradient loses precision, so it is charged as
+ * much as a convolution of some 30 channels;
+ * - at last, the moments are kept as bfloat16 (stochastically rounded).
+ *
+ * A parameter's gradient is used up as soon as it is whole unless something needs all of them at
+ * once (clipping, or options.gradients). */
+#include "lib/nn/net.h"
+
+#include <string.h>
+
+#define NARROW_COST 600.0 /* flops for each element */
+
+double nn_cost(const struct nn *nn, const struct plan *p, const struct op *op)
+{
+    double pixels =
+        (double)p->n * (p->h >> nn->g.value[op->out].level) * (p->w >> nn->g.value[op->out].level);
+    return op->kind->cost ? pixels * op->kind->cost(&nn->g, op) : 0;
+}
+
+static size_t live(const struct plan *p, size_t at_step[MAX_STEPS])
+{
+    size_t most = 0;
+    memset(at_step, 0, MAX_STEPS * sizeof *at_step);
+    for (int i = 0; i < p->buffers; i++)
+        for (int s = p->buffer[i].first; s <= p->buffer[i].last; s++)
+            at_step[s] += p->buffer[i].bytes;
+    for (int s = 0; s < p->steps; s++)
+        most = at_step[s] > most ? at_step[s] : most;
+    return most;
+}
+
+/* What is too much, summed over the steps. */
+static double excess(const struct plan *p, size_t room)
+{
+    size_t at_step[MAX_STEPS];
+    double sum = 0;
+    live(p, at_step);
+    for (int s = 0; s < p->steps; s++)
+        sum += at_step[s] > room ? (double)(at_step[s] - room) : 0;
+    return sum;
+}
+
+/* What freeing `bytes` from step `from` to step `to` takes off that. */
+static double relief(const size_t at_step[MAX_STEPS], size_t room, int from, int to, size_t bytes)
+{
+    double sum = 0;
+    for (int s = from; s <= to; s++)
+        if (at_step[s] > room)
+            sum += at_step[s] - room < bytes ? (double)(at_step[s] - room) : (double)bytes;
+    return sum;
+}
+
+struct choice {
+    bool *flag;
+    double worth;
+};
+
+/* The best choice that has not been made nor found useless, or worth 0. */
+static struct choice best(const struct nn *nn, struct plan *p, size_t room,
+                          const bool useless[2][MAX_VALUES])
+{
+    struct choice c = {NULL, 0};
+    size_t at_step[MAX_STEPS];
+    live(p, at_step);
+    for (int v = 0; v < nn->g.values; v++) {
+        if (p->map[v] < 0 || nn->g.value[v].whole)
+            continue;
+        const struct op *op = &nn->g.op[nn->g.value[v].writer];
+        const struct buffer *b = &p->buffer[p->map[v]];
+        double cost = nn_cost(nn, p, op) + 1;
+        if (!p->drop[v] && !useless[0][v] && p->idle[v][1] >= 0) {
+            double worth = relief(at_step, room, p->idle[v][0] + 1, p->idle[v][1] - 1, b->bytes);
+            if (worth / cost > c.worth)
+                c = (struct choice){&p->drop[v], worth / cost};
+        }
+        if (!p->narrow[v] && !useless[1][v] && op->kind->narrow) {
+            cost = NARROW_COST * (double)b->bytes / 4;
+            double worth = relief(at_step, room, b->first, b->last, b->bytes / 2);
+            if (worth / cost > c.worth)
+                c = (struct choice){&p->narrow[v], worth / cost};
+        }
+    }
+    return c;
+}
+
+/* Shrinks the plan until its buffers have room, or as far as they will. */
+static void shrink(struct nn *nn, struct plan *p, size_t room)
+{
+    bool useless[2][MAX_VALUES] = {{false}};
+    memset(p->drop, 0, sizeof p->drop);
+    memset(p->narrow, 0, sizeof p->narrow);
+    nn_schedule(nn, p);
+    nn_place(p);
+    /* Gaps between buffers may ask for somewhat less than the room. */
+    for (size_t goal = room; p->extent > room; goal -= goal / 64) {
+        double now = excess(p, goal);
+        for (;;) {
+            struct choice c = best(nn, p, goal, useless);
+            if (!c.flag)
+                break;
+            *c.flag = true;
+            nn_schedule(nn, p);
+            double then = excess(p, goal);
+            if (then < now) {
+                now = then;
+                continue;
+            }
+            *c.flag = false;
+            if (c.flag >= p->narrow)
+                useless[1][c.flag - p->narrow] = true;
+            else
+                useless[0][c.flag - p->drop] = true;
+            nn_schedule(nn, p);
+        }
+        nn_place(p);
+        if (goal < 64 || now > 0)
+            break;
+    }
+}
+
+int nn_plan(struct nn *nn)
+{
+    const struct nn_options *o = &nn->opt;
+    struct plan *p = &nn->train;
+    nn->stepwise = o->train && !o->gradients && o->training.clip == 0;
+    nn->eval.n = o->eval_n, nn->eval.h = o->eval_h, nn->eval.w = o->eval_w;
+    nn_schedule(nn, &nn->eval);
+    nn_place(&nn->eval);
+    if (o->train) {
+        p->learn = true;
+        p->n = o->n, p->h = o->h, p->w = o->w;
+        nn_schedule(nn, p);
+        nn_place(p);
+    }
+    size_t peak = nn_measure(nn), least;
+    if (!o->ceiling || peak <= o->ceiling)
+        return 0;
+    for (int narrow = 0; narrow < 2 && o->train; narrow++) {
+        nn->moments_narrow = narrow;
+        p->extent = 0;
+        size_t rest = nn_measure(nn) - nn->memory.maps;
+        shrink(nn, p, rest < o->ceiling ? o->ceiling - rest : 0);
+        if (nn_measure(nn) <= o->ceiling)
+            return 0;
+    }
+    if (o->train)
+        shrink(nn, p, 0);
+    least = nn_measure(nn);
+    return nn_fail(nn, NN_EMEM, "does not fit in %.0f MiB (at least %.0f MiB are needed)",
+                   (double)o->ceiling / (1 << 20), (double)(least + (1 << 20) - 1) / (1 << 20));
+}

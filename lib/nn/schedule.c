@@ -1,0 +1,288 @@
+/* schedule.c - turns a graph and a plan's choices into steps, and each step's memory into buffers
+ * with a lifetime; then gives each buffer its place.
+ *
+ * Forward, an operation reads its inputs' maps and writes its own. Backward, in reverse: a
+ * normalisation turns the gradient of its map's view into that of the map, in place, and is the
+ * last to read the map; an operation makes its weights' gradient, then its inputs' (in that order,
+ * so that an input that was made again for the first is gone before the second needs room), then
+ * its parameters take their step. A map that the plan drops is made again just before its first
+ * reader. */
+#include "lib/nn/net.h"
+
+#include <assert.h>
+#include <string.h>
+
+struct state {
+    struct nn *nn;
+    struct plan *p;
+    int alive[MAX_VALUES]; /* the map's buffer now, or -1 */
+    int left[MAX_VALUES];  /* readers that have not yet written its gradient */
+    bool backward;
+};
+
+static int add(struct state *s, size_t bytes, int step)
+{
+    struct plan *p = s->p;
+    assert(p->buffers < MAX_BUFFERS);
+    p->buffer[p->buffers] =
+        (struct buffer){.bytes = (bytes + 63) / 64 * 64, .first = step, .last = step};
+    return p->buffers++;
+}
+
+static void touch(struct state *s, int buffer, int step)
+{
+    assert(buffer >= 0);
+    s->p->buffer[buffer].last = step;
+}
+
+static void read_map(struct state *s, int root, int step)
+{
+    touch(s, s->alive[root], step);
+    if (!s->backward)
+        s->p->idle[root][0] = step;
+    else if (s->p->idle[root][1] < 0)
+        s->p->idle[root][1] = step;
+}
+
+static size_t pixels(const struct plan *p, int level)
+{
+    return (size_t)p->n * (size_t)(p->h >> level) * (size_t)(p->w >> level);
+}
+
+static size_t map_bytes(const struct state *s, int root, bool gradient)
+{
+    const struct value *v = &s->nn->g.value[root];
+    size_t size = !gradient && s->p->narrow[root] ? 2 : 4;
+    return pixels(s->p, v->level) * (size_t)kr_pad(v->c) * size;
+}
+
+static int push(struct state *s, const struct op *op, enum pass pass)
+{
+    struct plan *p = s->p;
+    assert(p->steps < MAX_STEPS);
+    int at = p->steps++;
+    p->step[at] = (struct step){.op = (short)op->id, .pass = pass, .workspace = -1};
+    return at;
+}
+
+/* The maps under the operation's inputs: at most three. */
+static int roots(const struct state *s, const struct op *op, int root[3])
+{
+    int n = 0;
+    for (int i = 0; i < op->nin; i++)
+        for (int j = 0; j < 2; j++) {
+            int part = s->nn->g.value[op->in[i]].part[j];
+            if (part >= 0)
+                root[n++] = s->nn->g.value[part].root;
+        }
+    return n;
+}
+
+/* Workspace is asked for once the buffers that the step reads are known. */
+static void want_workspace(struct state *s, int at)
+{
+    const struct op *op = &s->nn->g.op[s->p->step[at].op];
+    s->nn->at = &s->p->step[at];
+    size_t bytes = op->kind->workspace ? op->kind->workspace(s->nn, op, s->p->step[at].pass) : 0;
+    if (bytes)
+        s->p->step[at].workspace = add(s, bytes, at);
+}
+
+static void forward(struct state *s, const struct op *op, enum pass pass)
+{
+    struct plan *p = s->p;
+    int root[3], n = roots(s, op, root), at = push(s, op, pass);
+    if (op->kind->view) /* numbers for each channel only */
+        return;
+    for (int i = 0; i < n; i++)
+        read_map(s, root[i], at);
+    if (op->out >= 0) {
+        int b = add(s, map_bytes(s, op->out, false), at);
+        s->alive[op->out] = b;
+        if (!s->backward)
+            p->idle[op->out][0] = at;
+        if (pass == PASS_AGAIN)
+            p->again[op->out] = b;
+        else
+            p->map[op->out] = b;
+    }
+    if (op->kind->aux && pass == PASS_FORWARD)
+        p->aux[op->id] = add(s, pixels(p, s->nn->g.value[op->out].level) * sizeof(float), at);
+    else if (op->kind->aux)
+        touch(s, p->aux[op->id], at);
+    for (int i = 0; i < op->nparams; i++)
+        if (s->nn->g.param[op->param[i]].widened)
+            p->wide[op->param[i]] =
+                add(s, tensor_count(&s->nn->g.param[op->param[i]].t) * sizeof(float), at);
+    want_workspace(s, at);
+}
+
+/* Makes sure that a map is there for the step that comes next. */
+static void need(struct state *s, int map)
+{
+    if (!s->p->drop[map] || s->p->again[map] >= 0)
+        return;
+    const struct op *op = &s->nn->g.op[s->nn->g.value[map].writer];
+    int root[3], n = roots(s, op, root);
+    for (int i = 0; i < n; i++)
+        need(s, root[i]);
+    forward(s, op, PASS_AGAIN);
+}
+
+static void update(struct state *s, const struct op *op)
+{
+    bool any = false;
+    for (int i = 0; i < op->nparams; i++)
+        any |= s->nn->g.param[op->param[i]].trained;
+    if (!any || !s->nn->stepwise)
+        return;
+    int at = push(s, op, PASS_UPDATE);
+    for (int i = 0; i < op->nparams; i++)
+        if (s->p->dweight[op->param[i]] >= 0)
+            touch(s, s->p->dweight[op->param[i]], at);
+}
+
+/* Gradients of parameters: in the plan's buffers if each is used up at once. */
+static void want_gradients(struct state *s, const struct op *op, int at)
+{
+    for (int i = 0; i < op->nparams && s->nn->stepwise; i++) {
+        const struct param *q = &s->nn->g.param[op->param[i]];
+        if (q->trained && s->p->dweight[op->param[i]] < 0)
+            s->p->dweight[op->param[i]] = add(s, tensor_count(&q->t) * sizeof(float), at);
+    }
+}
+
+static void backward_view(struct state *s, const struct op *op)
+{
+    int root = op->out >= 0 ? s->nn->g.value[op->out].root : -1;
+    if (op->kind->data && !op->absorbed) {
+        need(s, root);
+        int at = push(s, op, PASS_DATA);
+        read_map(s, root, at);
+        touch(s, s->p->grad[root], at);
+        want_gradients(s, op, at);
+    }
+    update(s, op);
+}
+
+static void backward(struct state *s, const struct op *op)
+{
+    const struct graph *g = &s->nn->g;
+    struct plan *p = s->p;
+    int root[3], n = roots(s, op, root), at;
+    bool trains = false, flows = false;
+    for (int i = 0; i < n; i++)
+        flows |= !g->value[root[i]].fixed;
+    for (int i = 0; i < op->nparams; i++)
+        trains |= g->param[op->param[i]].trained;
+    if (op->kind->weight && trains) {
+        for (int i = 0; i < n; i++)
+            need(s, root[i]);
+        at = push(s, op, PASS_WEIGHT);
+        for (int i = 0; i < n; i++)
+            read_map(s, root[i], at);
+        touch(s, p->grad[op->out], at);
+        want_gradients(s, op, at);
+        want_workspace(s, at);
+    }
+    if (op->kind->data && flows) {
+        bool reads[3];
+        for (int i = 0; i < n; i++) {
+            const struct value *v = &g->value[g->value[root[i]].last];
+            p->final[op->id][i] = --s->left[root[i]] == 0;
+            reads[i] = op->kind->data_reads ||
+                       (p->final[op->id][i] && (v->relu || (v->norm >= 0 && !v->fixed)));
+            if (reads[i])
+                need(s, root[i]);
+        }
+        at = push(s, op, PASS_DATA);
+        for (int i = 0; i < n; i++) {
+            if (reads[i])
+                read_map(s, root[i], at);
+            if (g->value[root[i]].fixed)
+                continue;
+            p->first[op->id][i] = p->grad[root[i]] < 0;
+            if (p->first[op->id][i])
+                p->grad[root[i]] = add(s, map_bytes(s, root[i], true), at);
+            touch(s, p->grad[root[i]], at);
+        }
+        if (op->out >= 0)
+            touch(s, p->grad[op->out], at);
+        if (op->kind->aux)
+            touch(s, p->aux[op->id], at);
+        if (!op->kind->weight)
+            want_gradients(s, op, at);
+        for (int i = 0; i < op->nin; i++) { /* absorbed normalisations */
+            int norm = g->value[op->in[i]].norm;
+            if (norm >= 0 && g->op[norm].absorbed && op->kind->data_reads)
+                want_gradients(s, &g->op[norm], at);
+        }
+        want_workspace(s, at);
+    }
+    update(s, op);
+}
+
+static void clear(int *v, int n)
+{
+    for (int i = 0; i < n; i++)
+        v[i] = -1;
+}
+
+void nn_schedule(struct nn *nn, struct plan *p)
+{
+    const struct graph *g = &nn->g;
+    struct state s = {.nn = nn, .p = p};
+    p->steps = p->buffers = 0;
+    clear(p->map, MAX_VALUES), clear(p->again, MAX_VALUES), clear(p->grad, MAX_VALUES);
+    clear(p->dweight, MAX_PARAMS), clear(p->wide, MAX_PARAMS), clear(p->aux, MAX_OPS);
+    clear(s.alive, MAX_VALUES);
+    memset(p->idle, -1, sizeof p->idle);
+    memset(p->first, 0, sizeof p->first), memset(p->final, 0, sizeof p->final);
+    nn->now = p;
+    nn->n = p->n, nn->h = p->h, nn->w = p->w;
+    for (int i = 0; i < g->values; i++)
+        s.left[i] = g->value[i].readers;
+    for (int i = 0; i < g->ops; i++)
+        if (g->op[i].kind->forward && !(g->op[i].kind->view && !p->learn))
+            forward(&s, &g->op[i], PASS_FORWARD);
+    s.backward = true;
+    for (int i = g->ops - 1; i >= 0 && p->learn; i--)
+        if (g->op[i].kind->view)
+            backward_view(&s, &g->op[i]);
+        else
+            backward(&s, &g->op[i]);
+    nn->at = NULL;
+}
+
+/* First the big ones, each into the tightest gap that its lifetime leaves. */
+void nn_place(struct plan *p)
+{
+    int order[MAX_BUFFERS], placed[MAX_BUFFERS], n = 0;
+    for (int i = 0; i < p->buffers; i++) {
+        int j = i;
+        for (; j > 0 && p->buffer[order[j - 1]].bytes < p->buffer[i].bytes; j--)
+            order[j] = order[j - 1];
+        order[j] = i;
+    }
+    p->extent = 0;
+    for (int i = 0; i < p->buffers; i++) {
+        struct buffer *b = &p->buffer[order[i]];
+        size_t at = 0, best = SIZE_MAX, tightest = SIZE_MAX;
+        for (int j = 0; j < n; j++) { /* placed[] is sorted by offset */
+            const struct buffer *q = &p->buffer[placed[j]];
+            if (q->last < b->first || b->last < q->first)
+                continue;
+            if (q->offset >= at + b->bytes && q->offset - at < tightest)
+                best = at, tightest = q->offset - at;
+            if (q->offset + q->bytes > at)
+                at = q->offset + q->bytes;
+        }
+        b->offset = best == SIZE_MAX ? at : best;
+        int j = n++;
+        for (; j > 0 && p->buffer[placed[j - 1]].offset > b->offset; j--)
+            placed[j] = placed[j - 1];
+        placed[j] = order[i];
+        if (b->offset + b->bytes > p->extent)
+            p->extent = b->offset + b->bytes;
+    }
+}
