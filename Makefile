@@ -63,7 +63,7 @@ PKG_DEMO  := $(PKG_BUILD) gnuplot-nox
 PKG_CHECK := $(PKG_DEMO) bats clang clang-format libomp-dev libclang-rt-14-dev python3 python3-numpy groff time jq
 PKG_BENCH := $(PKG_BUILD) python3-nibabel python3-torch python3-venv time
 
-.PHONY: all help deps check lint bench install uninstall clean demo format tools
+.PHONY: all help deps check lint bench bench-peers install uninstall clean demo format tools
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -75,6 +75,8 @@ help:
 	@echo 'make check           every test (T=WORD: only test files whose name holds WORD)'
 	@echo 'make lint            formatting, include rules, man pages'
 	@echo 'make bench           every benchmark beside its peer (B=NAME: one)'
+	@echo 'make bench-peers     installs the peers that Debian has not, into build/peers (TORCH=: without the'
+	@echo '                     newest PyTorch, whose wheel brings gigabytes of GPU libraries)'
 	@echo 'make install         PREFIX= DESTDIR= PROGPREFIX= (GNU recode exists: PROGPREFIX=glio-)'
 	@echo 'make clean           removes build/ and bin/'
 
@@ -142,6 +144,13 @@ bench:
 	$(need) $(PKG_BENCH)
 	@$(MAKE) -s -j$(NPROC) tools benches
 	@tests/bench/run $(B)
+
+TORCH ?= torch
+bench-peers:
+	$(call need,$(PKG_BENCH))
+	@[ -x build/peers/bin/python ] || $(or $(wildcard /usr/bin/python3),python3) -m venv build/peers
+	@build/peers/bin/pip install -q --upgrade numpy onnxruntime openvino $(TORCH)
+	@build/peers/bin/pip list 2>/dev/null | grep -iE '^(torch|onnxruntime|openvino) '
 
 # --- install --------------------------------------------------------------------------------------
 BINDIR := $(DESTDIR)$(PREFIX)/bin

@@ -1,0 +1,61 @@
+"""The U-Net of this project in PyTorch, for the peers of the benchmarks.
+
+Parameter names, widths and the two losses are those of lib/nn: 3x3 convolution + batch normalisation +
+ReLU twice a block, 2x2 max pooling, 2x2 transposed convolution, skips, a 1x1 head.
+"""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self, cin, cout):
+        super().__init__()
+        self.conv1 = nn.Conv2d(cin, cout, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(cout)
+        self.conv2 = nn.Conv2d(cout, cout, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(cout)
+
+    def forward(self, x):
+        x = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(x)))
+
+
+class Up(Block):
+    def __init__(self, cin, cout):
+        super().__init__(2 * cout, cout)
+        self.up = nn.ConvTranspose2d(cin, cout, 2, stride=2)
+
+    def forward(self, x, skip):
+        return super().forward(torch.cat([skip, self.up(x)], 1))
+
+
+class UNet(nn.Module):
+    def __init__(self, base, cin=4, classes=4):
+        super().__init__()
+        width = [base << i for i in range(5)]
+        for i in range(4):
+            setattr(self, f"enc{i + 1}", Block(([cin] + width)[i], width[i]))
+        self.bottleneck = Block(width[3], width[4])
+        for i in (4, 3, 2, 1):
+            setattr(self, f"dec{i}", Up(width[i], width[i - 1]))
+        self.head = nn.Conv2d(base, classes, 1)
+
+    def forward(self, x):
+        skips = []
+        for i in (1, 2, 3, 4):
+            x = getattr(self, f"enc{i}")(x)
+            skips.append(x)
+            x = F.max_pool2d(x, 2)
+        x = self.bottleneck(x)
+        for i in (4, 3, 2, 1):
+            x = getattr(self, f"dec{i}")(x, skips[i - 1])
+        return self.head(x)
+
+
+def dice_loss(logits, labels, eps=1e-5):
+    """1 - mean over all classes of (2 sum p o + eps) / (sum p + sum o + eps), sums over the batch."""
+    p = logits.softmax(1)
+    o = F.one_hot(labels.long(), p.shape[1]).permute(0, 3, 1, 2).to(p.dtype)
+    both, total = (p * o).sum((0, 2, 3)), p.sum((0, 2, 3)) + o.sum((0, 2, 3))
+    return 1 - ((2 * both + eps) / (total + eps)).mean()

@@ -1,0 +1,98 @@
+"""One peer, as a process that does one piece of work for each line on its standard input.
+
+  worker.py torch-infer BASE N H W THREADS nchw|nhwc      worker.py onnxruntime MODEL.onnx N H W THREADS
+  worker.py torch-train BASE N H W THREADS nchw|nhwc      worker.py openvino    MODEL.onnx N H W THREADS
+  worker.py export BASE N H W MODEL.onnx                  (PyTorch writes the model and the process ends)
+
+Prints its version once it is ready; then, for each line, the seconds that one batch took; at the end of
+its input the peak resident memory in KiB.
+"""
+import sys
+import time
+
+
+def torch_infer(base, n, h, w, threads, layout):
+    import torch
+    from unet import UNet
+    torch.set_num_threads(threads)
+    torch.manual_seed(1)
+    net, x = UNet(base).eval(), torch.randn(n, 4, h, w)
+    if layout == "nhwc":
+        net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+
+    def step():
+        with torch.inference_mode():
+            net(x)
+    return torch.__version__, step
+
+
+def torch_train(base, n, h, w, threads, layout):
+    import torch
+    from unet import UNet, dice_loss
+    torch.set_num_threads(threads)
+    torch.manual_seed(1)
+    net, x = UNet(base).train(), torch.randn(n, 4, h, w)
+    labels = torch.randint(0, 4, (n, h, w))
+    if layout == "nhwc":
+        net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    adam = torch.optim.Adam(net.parameters(), 1e-3)
+
+    def step():
+        adam.zero_grad(set_to_none=True)
+        dice_loss(net(x), labels).backward()
+        adam.step()
+    return torch.__version__, step
+
+
+def onnxruntime(model, n, h, w, threads):
+    import numpy as np
+    import onnxruntime as ort
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: np.random.default_rng(1).standard_normal((n, 4, h, w), dtype=np.float32)}
+    return ort.__version__, lambda: session.run(None, feed)
+
+
+def openvino(model, n, h, w, threads):
+    import numpy as np
+    import openvino as ov
+    core = ov.Core()
+    # float32 as everybody else: by default OpenVINO may compute in bfloat16 where the processor can
+    net = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32",
+                                            "PERFORMANCE_HINT": "LATENCY"})
+    request = net.create_infer_request()
+    x = np.random.default_rng(1).standard_normal((n, 4, h, w), dtype=np.float32)
+    return ov.__version__.split("-")[0], lambda: request.infer({0: x})
+
+
+def export(base, n, h, w, path):
+    import torch
+    from unet import UNet
+    torch.manual_seed(1)
+    torch.onnx.export(UNet(base).eval(), torch.randn(n, 4, h, w), path, input_names=["image"], output_names=["logits"])
+
+
+def peak_kib():
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM"))
+
+
+def main(kind, *args):
+    args = [int(a) if a.isdigit() else a for a in args]
+    if kind == "export":
+        return export(*args)
+    version, step = {"torch-infer": torch_infer, "torch-train": torch_train,
+                     "onnxruntime": onnxruntime, "openvino": openvino}[kind](*args)
+    step()
+    step()
+    print(version, flush=True)
+    for _ in sys.stdin:
+        t = time.perf_counter()
+        step()
+        print(time.perf_counter() - t, flush=True)
+    print(peak_kib(), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
