@@ -49,6 +49,9 @@ struct met_score met_score(const struct met_convention *c, const struct met_coun
         s.dice = 2 * tp / (2 * tp + fp + fn);
     s.sensitivity = no_truth ? no_pred ? c->sens_both : c->sens_truth : tp / (tp + fn);
     s.specificity = tn + fp > 0 ? tn / (tn + fp) : c->spec_none;
-    s.hd95 = both ? c->hd_both : no_truth || no_pred ? c->hd_one : hd[c->hd];
+    s.hd95 = c->hd == MET_HD_NONE  ? NAN
+             : both                ? c->hd_both
+             : no_truth || no_pred ? c->hd_one
+                                   : hd[c->hd];
     return s;
 }

@@ -71,17 +71,21 @@ static size_t extract(const int32_t *map, const size_t dim[3], const struct box 
     return count;
 }
 
-/* The components of `map` that a mask over the box touches. */
-static void touched(const int32_t *map, const size_t dim[3], const struct box *b,
-                    const uint8_t *mask, uint8_t *hit)
+/* The components of `map` that a mask over the box touches: marked in hit, and listed. */
+static int32_t touched(const int32_t *map, const size_t dim[3], const struct box *b,
+                       const uint8_t *mask, uint8_t *hit, int32_t *list)
 {
+    int32_t n = 0;
     for (size_t z = b->lo[0]; z < b->hi[0]; z++)
         for (size_t y = b->lo[1]; y < b->hi[1]; y++) {
             const int32_t *row = map + (z * dim[1] + y) * dim[2];
             for (size_t x = b->lo[2]; x < b->hi[2]; x++)
-                if (*mask++)
+                if (*mask++ && row[x] && !hit[row[x]]) {
                     hit[row[x]] = 1;
+                    list[n++] = row[x];
+                }
         }
+    return n;
 }
 
 struct work {
@@ -91,6 +95,7 @@ struct work {
     int32_t nl, nc;
     struct box *lesion_box, *comp_box;
     uint8_t *is_lesion, *hit, *ever; /* nl + 1, nc + 1, nc + 1 */
+    int32_t *list;                   /* nc + 1 */
     uint8_t *a, *b;                  /* masks as large as the whole */
 };
 
@@ -110,23 +115,20 @@ static int score_lesion(struct work *w, int32_t l, int dilate, double penalty, d
     struct box box = w->lesion_box[l - 1];
     double hd[MET_HDS];
     size_t both = 0;
-    int matched = 0, r;
+    int32_t matched;
+    int r;
 
     w->is_lesion[l] = 1;
     box_grow(&box, (size_t)dilate, w->dim);
     set_box_grid(&p, w, &box);
     extract(w->lesions, w->dim, &box, w->is_lesion, w->a);
     met_dilate(w->a, w->b, p.grid.dim, dilate);
-    memset(w->hit, 0, (size_t)w->nc + 1);
-    touched(w->comps, w->dim, &box, w->a, w->hit);
-    w->hit[0] = 0;
+    matched = touched(w->comps, w->dim, &box, w->a, w->hit, w->list);
     box = w->lesion_box[l - 1];
-    for (int32_t c = 1; c <= w->nc; c++)
-        if (w->hit[c]) {
-            matched++;
-            w->ever[c] = 1;
-            box_join(&box, &w->comp_box[c - 1]);
-        }
+    for (int32_t i = 0; i < matched; i++) {
+        w->ever[w->list[i]] = 1;
+        box_join(&box, &w->comp_box[w->list[i] - 1]);
+    }
     *dice = 0;
     *hd95 = penalty;
     if (matched) {
@@ -141,7 +143,9 @@ static int score_lesion(struct work *w, int32_t l, int dilate, double penalty, d
         *hd95 = hd[MET_HD_SURFACE];
     }
     w->is_lesion[l] = 0;
-    return matched;
+    for (int32_t i = 0; i < matched; i++)
+        w->hit[w->list[i]] = 0;
+    return matched > 0;
 }
 
 static int score(struct work *w, const struct met_lesion_rule *rule, double penalty,
@@ -200,7 +204,8 @@ int met_lesions(const struct met_pair *pair, const struct met_lesion_rule *rule,
     w.is_lesion = calloc((size_t)w.nl + 1, 1);
     w.hit = calloc((size_t)w.nc + 1, 1);
     w.ever = calloc((size_t)w.nc + 1, 1);
-    if (!w.lesion_box || !w.comp_box || !w.is_lesion || !w.hit || !w.ever)
+    w.list = malloc(((size_t)w.nc + 1) * sizeof *w.list);
+    if (!w.lesion_box || !w.comp_box || !w.is_lesion || !w.hit || !w.ever || !w.list)
         goto out;
     measure_boxes(w.lesions, w.dim, w.lesion_box, w.nl);
     measure_boxes(w.comps, w.dim, w.comp_box, w.nc);
@@ -213,6 +218,7 @@ out:
     free(w.is_lesion);
     free(w.hit);
     free(w.ever);
+    free(w.list);
     free(w.a);
     free(w.b);
     return r;

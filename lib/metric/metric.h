@@ -169,6 +169,25 @@ struct met_score {
 struct met_score met_score(const struct met_convention *, const struct met_counts *,
                            const double hd[MET_HDS]);
 
+/* --- a case --------------------------------------------------------------------------------------
+ * Everything of one case: a row for each part, then the means over labels 1 to 3 and 0 to 3 (a NaN
+ * is left out). What is not defined is NaN: distances and lesions of the background, lesions of the
+ * single labels 1 and 2 (and of 3, which ET's row has), the loss but in the last row, volumes in
+ * the means, soft values without probabilities. */
+enum { MET_MEAN_LABELS = MET_PARTS, MET_MEAN_ALL, MET_ROWS };
+extern const char *const met_row_names[MET_ROWS];
+#define MET_MAX_CONVENTIONS 8
+struct met_row {
+    struct met_score score[MET_MAX_CONVENTIONS];
+    double truth_mm3, pred_mm3, soft_dice, dice_loss;
+    double lesion_dice, lesion_hd95, found, missed, invented;
+};
+/* Labels and predictions are below 4. soft and lesions may be NULL; `conventions` are at most
+ * MET_MAX_CONVENTIONS. */
+int met_case(const uint8_t *label, const uint8_t *pred, const struct met_grid *,
+             const struct met_soft *soft, const struct met_convention *conventions, int n,
+             const struct met_lesion_rule *lesions, struct met_row row[MET_ROWS]);
+
 /* --- means ---------------------------------------------------------------------------------------
  * Mean and sample deviation (n - 1) of the values that are not NaN, by Welford's recurrence. */
 struct met_mean {

@@ -1,0 +1,511 @@
+/* dice - how well the predictions agree with the labels, by case, label and region
+ *
+ * reads   label, pred (u8, canonical), prob where present; case, slice, slices, spacing, scheme;
+ *         crop, patient, trained where present
+ * writes  text: TSV, or JSON with -j */
+#include "lib/metric/metric.h"
+#include "tools/tool.h"
+
+#include <math.h>
+#include <search.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] = "[-ajLv] [-c CONVENTION] [-d surface|pooled|border|none] "
+                            "[-l RULE|none] [-p case|slice] < STREAM > TABLE";
+
+/* Voxels of one case's grid, at most; two bytes are held for each. */
+#define MAX_VOXELS (1u << 29)
+
+enum { MAX_COLUMNS = 4 * MET_MAX_CONVENTIONS + 16 };
+
+static struct {
+    bool all, json, trained_too, by_slice;
+    const struct met_convention *convention;
+    int hd; /* a definition for all conventions, or -1 */
+    const struct met_lesion_rule *lesions;
+} opt = {.hd = -1};
+
+/* --- the table -------------------------------------------------------------------------------- */
+
+static struct met_convention used[MET_MAX_CONVENTIONS];
+static int conventions;
+
+static struct {
+    char name[48];
+    size_t offset; /* of a double in struct met_row */
+} column[MAX_COLUMNS];
+static int columns;
+
+static void add_column(const char *name, size_t offset)
+{
+    snprintf(column[columns].name, sizeof column->name, "%s", name);
+    column[columns++].offset = offset;
+}
+
+/* A score under each convention, side by side. */
+static void add_scores(const char *name, size_t offset)
+{
+    char full[48];
+    for (int i = 0; i < conventions; i++) {
+        const char *by = offset == offsetof(struct met_score, hd95) ? met_hd_names[used[i].hd] : "";
+        snprintf(full, sizeof full, opt.all ? "%s.%s%s%s" : "%s", name, used[i].name,
+                 *by ? "." : "", by);
+        add_column(full,
+                   offsetof(struct met_row, score) + (size_t)i * sizeof(struct met_score) + offset);
+    }
+}
+
+static double value(const struct met_row *row, int i)
+{
+    double v;
+    memcpy(&v, (const char *)row + column[i].offset, sizeof v);
+    return v;
+}
+
+static void choose_columns(void)
+{
+    for (const struct met_convention *c = met_conventions; c->name; c++)
+        if (opt.all || c == opt.convention) {
+            used[conventions] = *c;
+            if (opt.by_slice)
+                used[conventions].hd = MET_HD_NONE;
+            else if (opt.hd >= 0)
+                used[conventions].hd = (enum met_hd)opt.hd;
+            conventions++;
+        }
+    add_scores("dice", offsetof(struct met_score, dice));
+    add_scores("hd95", offsetof(struct met_score, hd95));
+    add_scores("sensitivity", offsetof(struct met_score, sensitivity));
+    add_scores("specificity", offsetof(struct met_score, specificity));
+    add_column("label_mm3", offsetof(struct met_row, truth_mm3));
+    add_column("pred_mm3", offsetof(struct met_row, pred_mm3));
+    add_column("soft_dice", offsetof(struct met_row, soft_dice));
+    add_column("dice_loss", offsetof(struct met_row, dice_loss));
+    add_column("lesion_dice", offsetof(struct met_row, lesion_dice));
+    add_column("lesion_hd95", offsetof(struct met_row, lesion_hd95));
+    add_column("found", offsetof(struct met_row, found));
+    add_column("missed", offsetof(struct met_row, missed));
+    add_column("invented", offsetof(struct met_row, invented));
+}
+
+/* --- one case, or slice ----------------------------------------------------------------------- */
+
+static struct {
+    char *name, *patient;
+    struct met_grid grid;
+    uint8_t *label, *pred; /* the full grid; what no record covers is background */
+    uint8_t *seen;
+    size_t slices, index; /* records so far; of the only slice, with -p slice */
+    int trained;          /* -1 unknown */
+    int soft;             /* -1 not known yet */
+    struct met_soft sums;
+} unit;
+
+static struct met_mean means[MET_ROWS][MAX_COLUMNS];
+static size_t counted, trained, incomplete;
+static void *finished; /* tree of case names */
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+static char *copy(const char *s)
+{
+    size_t n = strlen(s) + 1;
+    return memcpy(tool_alloc(n), s, n);
+}
+
+static void *zeroed(size_t n)
+{
+    void *p = calloc(n, 1);
+    if (!p)
+        tool_die("out of memory (wanted %zu bytes)", n);
+    return p;
+}
+
+static void out_of_memory(void)
+{
+    tool_die("out of memory (case %s)", unit.name);
+}
+
+static void put_case(const struct met_row *);
+
+static void finish(void)
+{
+    struct met_row row[MET_ROWS];
+    if (!unit.name)
+        return;
+    if (met_case(unit.label, unit.pred, &unit.grid, unit.soft > 0 ? &unit.sums : NULL, used,
+                 conventions, opt.lesions, row))
+        out_of_memory();
+    put_case(row);
+    incomplete += unit.slices < unit.grid.dim[0];
+    if (unit.trained > 0)
+        trained++;
+    if (unit.trained <= 0 || opt.trained_too) {
+        counted++;
+        for (int r = 0; r < MET_ROWS; r++)
+            for (int i = 0; i < columns; i++)
+                met_mean_add(&means[r][i], value(&row[r], i));
+    }
+    free(unit.name);
+    free(unit.patient);
+    free(unit.label);
+    free(unit.pred);
+    free(unit.seen);
+    memset(&unit, 0, sizeof unit);
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+struct place { /* of the record's rectangle in the full slice */
+    long y, x;
+    size_t h, w, H, W;
+};
+
+static struct place get_place(struct tns_record *rec, const struct tensor *label)
+{
+    struct place p = {0, 0, label->dim[0], label->dim[1], label->dim[0], label->dim[1]};
+    double c[6];
+    if (!tns_get(&rec->meta, "crop"))
+        return p;
+    tool_need_numbers(rec, "crop", 6, c);
+    for (int i = 0; i < 6; i++)
+        if (c[i] != floor(c[i]) || fabs(c[i]) > TNS_MAX_DIM || (i > 1 && c[i] < 1))
+            tool_die_at(rec, "key 'crop': no rectangle (got '%.80s')", tns_get(&rec->meta, "crop"));
+    if (c[2] != p.h || c[3] != p.w)
+        tool_die_at(rec, "label is not the size of its crop (wanted %gx%g, got %zux%zu)", c[2],
+                    c[3], p.h, p.w);
+    return (struct place){(long)c[0], (long)c[1], p.h, p.w, (size_t)c[4], (size_t)c[5]};
+}
+
+/* What lies outside the slice was padding. */
+static void paste(const struct place *p, const uint8_t *from, uint8_t *to)
+{
+    long lo = p->x < 0 ? -p->x : 0, hi = (long)p->W - p->x;
+    hi = hi < (long)p->w ? hi : (long)p->w;
+    for (long y = 0; y < (long)p->h && lo < hi; y++)
+        if (y + p->y >= 0 && y + p->y < (long)p->H)
+            memcpy(to + (size_t)(y + p->y) * p->W + (size_t)(p->x + lo),
+                   from + (size_t)y * p->w + (size_t)lo, (size_t)(hi - lo));
+}
+
+static void start(struct tns_record *rec, const struct met_grid *g)
+{
+    const char *name = tool_need_key(rec, "case"), *patient = tns_get(&rec->meta, "patient");
+    size_t n = g->dim[1] * g->dim[2];
+    unit.name = copy(name);
+    if (!opt.by_slice) {
+        char **known = tsearch(unit.name, &finished, compare);
+        if (!known)
+            out_of_memory();
+        if (*known != unit.name)
+            tool_die_at(rec, "the case was there before (wanted all its slices in a row)");
+        unit.name = copy(name); /* the tree keeps the other */
+    }
+    if (n > MAX_VOXELS || g->dim[0] > MAX_VOXELS / n)
+        tool_die_at(rec, "the case is too large (wanted at most %u voxels, got %zux%zux%zu)",
+                    MAX_VOXELS, g->dim[0], g->dim[1], g->dim[2]);
+    unit.patient = copy(patient ? patient : name);
+    unit.grid = *g;
+    unit.label = zeroed(g->dim[0] * n);
+    unit.pred = zeroed(g->dim[0] * n);
+    unit.seen = zeroed(g->dim[0]);
+    unit.trained = unit.soft = -1;
+}
+
+static void add_prob(struct tns_record *rec, const struct tensor *label)
+{
+    struct tensor *t = tns_tensor(rec, "prob");
+    size_t n = tensor_count(label);
+    if (unit.soft >= 0 && unit.soft != (t != NULL))
+        tool_die_at(rec, "prob is in some slices of the case and not in others");
+    unit.soft = t != NULL;
+    if (!t)
+        return;
+    tool_need(rec, "prob", DT_COUNT, 3);
+    if (t->dim[0] != MET_CLASSES || t->dim[1] != label->dim[0] || t->dim[2] != label->dim[1])
+        tool_die_at(rec, "prob: wrong shape (wanted %dx%ux%u, got %ux%ux%u)", MET_CLASSES,
+                    label->dim[0], label->dim[1], t->dim[0], t->dim[1], t->dim[2]);
+    float *prob = tool_alloc(MET_CLASSES * n * sizeof *prob);
+    tensor_to_f32(t, 0, MET_CLASSES * n, prob);
+    for (size_t i = 0; i < MET_CLASSES * n; i++)
+        if (!(prob[i] >= 0 && prob[i] <= 1.001f)) /* bf16 rounds sums a little above 1 */
+            tool_die_at(rec, "prob: no probability (wanted 0 to 1, got %g)", (double)prob[i]);
+    met_soft_count(&unit.sums, label->data, prob, n, n);
+    free(prob);
+}
+
+static void add(struct tns_record *rec)
+{
+    struct tensor *label = tool_need(rec, "label", DT_U8, 2),
+                  *pred = tool_need(rec, "pred", DT_U8, 2);
+    const char *name = tool_need_key(rec, "case"), *scheme = tool_need_key(rec, "scheme"),
+               *known = tns_get(&rec->meta, "trained");
+    uint64_t table[MET_CLASSES][MET_CLASSES] = {{0}};
+    double spacing[3];
+    size_t bad;
+
+    if (strcmp(scheme, "canonical"))
+        tool_die_at(rec,
+                    "labels are not canonical (wanted scheme=canonical, got scheme=%.40s; "
+                    "recode comes first)",
+                    scheme);
+    if (label->dim[0] != pred->dim[0] || label->dim[1] != pred->dim[1])
+        tool_die_at(rec, "pred: not the label's shape (wanted %ux%u, got %ux%u)", label->dim[0],
+                    label->dim[1], pred->dim[0], pred->dim[1]);
+    if ((bad = met_count(label->data, pred->data, tensor_count(label), table))) {
+        const uint8_t *l = label->data, *p = pred->data;
+        tool_die_at(rec,
+                    "%s: value outside the scheme (wanted 0 to 3, got %u at row %zu, column %zu)",
+                    l[bad - 1] > 3 ? "label" : "pred", l[bad - 1] > 3 ? l[bad - 1] : p[bad - 1],
+                    (bad - 1) / label->dim[1], (bad - 1) % label->dim[1]);
+    }
+    if (known && strcmp(known, "yes") && strcmp(known, "no"))
+        tool_die_at(rec, "key 'trained': (wanted yes or no, got '%.40s')", known);
+    struct place p = get_place(rec, label);
+    long slices = tool_need_int(rec, "slices", 1, TNS_MAX_DIM);
+    size_t slice = (size_t)tool_need_int(rec, "slice", 0, slices - 1);
+    struct met_grid g = {{opt.by_slice ? 1 : (size_t)slices, p.H, p.W}, {0}};
+    tool_need_numbers(rec, "spacing", 3, spacing);
+    for (int i = 0; i < 3; i++)
+        if (!((g.spacing[i] = spacing[2 - i]) > 0 && g.spacing[i] < 1e6))
+            tool_die_at(rec, "key 'spacing': (wanted millimetres above 0, got %g)", g.spacing[i]);
+
+    if (unit.name && (opt.by_slice || strcmp(unit.name, name)))
+        finish();
+    if (!unit.name)
+        start(rec, &g);
+    if (memcmp(&g, &unit.grid, sizeof g))
+        tool_die_at(rec, "the case's size or spacing changes");
+    unit.index = slice;
+    slice = opt.by_slice ? 0 : slice;
+    if (unit.seen[slice])
+        tool_die_at(rec, "the slice is there twice");
+    unit.seen[slice] = 1;
+    unit.slices++;
+    if (known && unit.trained < 1)
+        unit.trained = !strcmp(known, "yes");
+    paste(&p, label->data, unit.label + slice * p.H * p.W);
+    paste(&p, pred->data, unit.pred + slice * p.H * p.W);
+    add_prob(rec, label);
+}
+
+/* --- writing ---------------------------------------------------------------------------------- */
+
+static void put_number(double v)
+{
+    printf(isnan(v) ? opt.json ? "null" : "nan" : "%.8g", v);
+}
+
+/* Text of the stream, which is UTF-8 without line ends: as it is but for control characters. */
+static void put_text(const char *s)
+{
+    if (opt.json)
+        putchar('"');
+    for (; *s; s++)
+        if ((unsigned char)*s < ' ' || *s == 0x7f)
+            printf(opt.json ? "\\u%04x" : "?", (unsigned char)*s);
+        else if (opt.json && (*s == '"' || *s == '\\'))
+            printf("\\%c", *s);
+        else
+            putchar(*s);
+    if (opt.json)
+        putchar('"');
+}
+
+static const char *convention_name(void)
+{
+    return opt.all ? "all" : used[0].name;
+}
+
+static const char *hd_name(void)
+{
+    return opt.all && opt.hd < 0 && !opt.by_slice ? "each" : met_hd_names[used[0].hd];
+}
+
+static const char *lesions_name(void)
+{
+    return opt.lesions ? opt.lesions->name : "none";
+}
+
+static void put_begin(void)
+{
+    if (opt.json) {
+        printf("{\"convention\": \"%s\", \"hd95_by\": \"%s\", \"lesion_rule\": \"%s\", "
+               "\"pooled_by\": \"%s\",\n \"cases\": [",
+               convention_name(), hd_name(), lesions_name(), opt.by_slice ? "slice" : "case");
+        return;
+    }
+    printf("row\tcase\tpatient\tslice\ttrained\tslices\tabsent\tpart\tconvention\thd95_by\tlesion_"
+           "rule");
+    for (int i = 0; i < columns; i++)
+        printf("\t%s", column[i].name);
+    putchar('\n');
+}
+
+/* One row's values, after what names the row. */
+static void put_values(int row, const double *v)
+{
+    if (opt.json)
+        printf("%s\n   \"%s\": {", row ? "," : "", met_row_names[row]);
+    else
+        printf("\t%s\t%s\t%s\t%s", met_row_names[row], convention_name(), hd_name(),
+               lesions_name());
+    for (int i = 0; i < columns; i++) {
+        if (opt.json)
+            printf("%s\"%s\": ", i ? ", " : "", column[i].name);
+        else
+            putchar('\t');
+        put_number(v[i]);
+    }
+    putchar(opt.json ? '}' : '\n');
+}
+
+static const char *yes_no(const char *yes, const char *no, const char *unknown)
+{
+    return unit.trained > 0 ? yes : unit.trained == 0 ? no : unknown;
+}
+
+static void put_case(const struct met_row *row)
+{
+    static bool more;
+    size_t absent = unit.grid.dim[0] - unit.slices;
+    if (opt.json) {
+        printf("%s\n  {\"case\": ", more ? "," : "");
+        put_text(unit.name);
+        printf(", \"patient\": ");
+        put_text(unit.patient);
+        if (opt.by_slice)
+            printf(", \"slice\": %zu", unit.index);
+        printf(", \"trained\": %s, \"slices\": %zu, \"absent\": %zu, \"parts\": {",
+               yes_no("true", "false", "null"), unit.slices, absent);
+        more = true;
+    }
+    for (int r = 0; r < MET_ROWS; r++) {
+        double v[MAX_COLUMNS];
+        for (int i = 0; i < columns; i++)
+            v[i] = value(&row[r], i);
+        if (!opt.json) {
+            printf("%s\t", opt.by_slice ? "slice" : "case");
+            put_text(unit.name);
+            putchar('\t');
+            put_text(unit.patient);
+            printf(opt.by_slice ? "\t%zu" : "\t-", unit.index);
+            printf("\t%s\t%zu\t%zu", yes_no("yes", "no", "-"), unit.slices, absent);
+        }
+        put_values(r, v);
+    }
+    if (opt.json)
+        printf("}}");
+}
+
+static void put_means(void)
+{
+    static const char *const kind[] = {"mean", "sd", "n"};
+    if (opt.json)
+        printf("],\n \"counted\": %zu, \"trained\": %zu", counted, trained);
+    for (int k = 0; k < 3; k++) {
+        if (opt.json)
+            printf(",\n \"%s\": {", kind[k]);
+        for (int r = 0; r < MET_ROWS; r++) {
+            double v[MAX_COLUMNS];
+            for (int i = 0; i < columns; i++) {
+                const struct met_mean *m = &means[r][i];
+                v[i] = k == 0 ? met_mean_value(m) : k == 1 ? met_mean_deviation(m) : (double)m->n;
+            }
+            if (!opt.json)
+                printf("%s\t-\t-\t-\t-\t-\t-", kind[k]);
+            put_values(r, v);
+        }
+        if (opt.json)
+            putchar('}');
+    }
+    if (opt.json)
+        printf("}\n");
+}
+
+/* --- arguments -------------------------------------------------------------------------------- */
+
+static void set_convention(const char *name)
+{
+    if (!(opt.convention = met_convention(name)))
+        tool_misuse("-c: (wanted brats2023, brats2020, nnunet, monai or study, got '%s')", name);
+}
+
+static void set_hd(const char *name)
+{
+    for (opt.hd = 0; opt.hd < MET_HDS; opt.hd++)
+        if (!strcmp(name, met_hd_names[opt.hd]))
+            return;
+    tool_misuse("-d: (wanted surface, pooled, border or none, got '%s')", name);
+}
+
+static void set_lesions(const char *name)
+{
+    opt.lesions = met_lesion_rule(name);
+    if (!opt.lesions && strcmp(name, "none"))
+        tool_misuse("-l: (wanted gli, ssa, ped, men, met or none, got '%s')", name);
+}
+
+int main(int argc, char **argv)
+{
+    struct tns_record rec = {0};
+    int c;
+
+    opt.lesions = met_lesion_rule("gli");
+    opt.convention = met_convention("brats2023");
+    tool_start(argc, argv, usage);
+    while ((c = tool_getopt("ac:d:jl:Lp:")) != -1)
+        switch (c) {
+        case 'a':
+            opt.all = true;
+            break;
+        case 'c':
+            set_convention(optarg);
+            break;
+        case 'd':
+            set_hd(optarg);
+            break;
+        case 'j':
+            opt.json = true;
+            break;
+        case 'l':
+            set_lesions(optarg);
+            break;
+        case 'L':
+            opt.trained_too = true;
+            break;
+        case 'p':
+            if (strcmp(optarg, "case") && strcmp(optarg, "slice"))
+                tool_misuse("-p: (wanted case or slice, got '%s')", optarg);
+            opt.by_slice = *optarg == 's';
+            break;
+        }
+    tool_no_operands();
+    if (opt.by_slice)
+        opt.lesions = NULL;
+    choose_columns();
+
+    tool_open_in();
+    put_begin();
+    while (tool_read(&rec))
+        if (!tns_get(&rec.meta, "mark"))
+            add(&rec);
+    finish();
+    put_means();
+
+    if (trained && !opt.trained_too)
+        tool_warn("%zu %s of patients that the model was trained on: left out of the means "
+                  "(-L counts them)",
+                  trained, opt.by_slice ? "slices" : "cases");
+    if (incomplete)
+        tool_warn("%zu of %zu cases lack slices: what was predicted there is not seen", incomplete,
+                  counted + (opt.trained_too ? 0 : trained));
+    tns_release(&rec);
+    return tool_finish();
+}
