@@ -1,0 +1,179 @@
+/* nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] [-v] [-D] [-d f16|bf16]
+ *
+ * Times inference or a training step with Adam and the Dice loss, and prints one a line
+ * seconds_per_slice (median of the repeats), planned_bytes and peak_bytes (the process's peak
+ * resident memory). Inference maps its weights from a file, as infer does. -v prints the plan; -D
+ * convolves directly. */
+#include "formats/safetensors.h"
+#include "lib/base/rng.h"
+#include "lib/nn/nn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static _Noreturn void die(const char *what)
+{
+    fprintf(stderr, "nn: %s\n", what);
+    exit(1);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* VmHWM, as ru_maxrss begins with what the process had before exec. */
+static size_t peak(void)
+{
+    char line[256];
+    unsigned long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %lu", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return kib << 10;
+}
+
+static void line(void *ctx, const char *text)
+{
+    (void)ctx;
+    fprintf(stderr, "%s\n", text);
+}
+
+/* In a process of its own, so that its memory does not count. */
+static void write_weights(const struct nn_spec *spec, const char *path, enum dtype dtype)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        char why[256];
+        size_t n;
+        struct nn_options o = {.train = true, .n = 1, .h = 16, .w = 16};
+        struct nn *nn = nn_new(spec, &o, why, sizeof why);
+        if (!nn || nn_init(nn, 1))
+            die(nn ? nn_why(nn) : why);
+        const struct tensor *p = nn_params(nn, &n);
+        struct tensor *list = calloc(n, sizeof *list);
+        for (size_t i = 0; i < n; i++) {
+            list[i] = p[i];
+            list[i].dtype = dtype;
+            size_t count = tensor_count(&p[i]);
+            if (!(list[i].data = malloc(count * dtype_size(dtype))))
+                die("no memory");
+            tensor_from_f32(&list[i], 0, count, p[i].data);
+        }
+        if (st_write(path, NULL, 0, list, (int)n, why, sizeof why))
+            die(why);
+        _exit(0);
+    }
+    int status;
+    if (child < 0 || waitpid(child, &status, 0) < 0 || status)
+        die("cannot make weights");
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv)
+{
+    struct nn_spec spec = {.cin = 4, .classes = 4};
+    struct nn_options o = {.threads = 2, .weights = DT_F32};
+    int repeats = 5, c, arch;
+    bool verbose = false;
+    char why[256], path[] = "/tmp/nn-bench-XXXXXX", *end;
+    while ((c = getopt(argc, argv, "j:M:r:vDd:")) >= 0)
+        switch (c) {
+        case 'j':
+            o.threads = atoi(optarg);
+            break;
+        case 'M':
+            o.ceiling = (size_t)(strtod(optarg, &end) * (*end == 'G' ? 1 << 30 : 1 << 20));
+            break;
+        case 'r':
+            repeats = atoi(optarg);
+            break;
+        case 'v':
+            verbose = true;
+            break;
+        case 'D':
+            o.algo = KR_DIRECT;
+            break;
+        case 'd':
+            o.weights = *optarg == 'f' ? DT_F16 : DT_BF16;
+            break;
+        default:
+            return 2;
+        }
+    argv += optind;
+    if (argc - optind != 6 || (arch = nn_arch_find(argv[1])) < 0 || repeats < 1 || repeats > 1000) {
+        fprintf(stderr, "usage: nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] "
+                        "[-v] [-D] [-d f16|bf16]\n");
+        return 2;
+    }
+    o.train = !strcmp(argv[0], "train");
+    spec.arch = (enum nn_arch)arch;
+    spec.base = atoi(argv[2]);
+    o.n = atoi(argv[3]), o.h = atoi(argv[4]), o.w = atoi(argv[5]);
+
+    const char *bad = kr_init();
+    if (bad)
+        die(bad);
+    struct st_file file = {0};
+    if (!o.train) {
+        int fd = mkstemp(path);
+        if (fd < 0)
+            die("cannot make a temporary file");
+        close(fd);
+        write_weights(&spec, path, o.weights);
+        if (st_open(&file, path, why, sizeof why))
+            die(why);
+        unlink(path);
+    }
+    size_t pixels = (size_t)o.n * (size_t)o.h * (size_t)o.w;
+    o.outside = pixels * ((size_t)spec.cin * sizeof(float) + 2);
+    struct nn *nn = nn_new(&spec, &o, why, sizeof why);
+    if (!nn)
+        die(why);
+    if (verbose)
+        nn_print(nn, line, NULL);
+    if (o.train ? nn_init(nn, 1) : nn_load(nn, file.tensor, (size_t)file.tensors))
+        die(nn_why(nn));
+
+    float *image = malloc(pixels * (size_t)spec.cin * sizeof *image);
+    uint8_t *label = calloc(pixels, 1), *pred = malloc(pixels);
+    struct rng r = rng_seed(1);
+    for (size_t i = 0; i < pixels * (size_t)spec.cin; i++)
+        image[i] = (float)rng_range(&r, -1.7, 1.7);
+    for (size_t i = 0; i < pixels; i++)
+        label[i] = (uint8_t)(i / 97 % 7 > 3 ? 0 : i / 97 % 4);
+    struct nn_batch batch = {.n = o.n, .h = o.h, .w = o.w, .image = image, .label = label};
+    struct nn_output out = {.pred = pred};
+    double took[1000];
+    for (int i = -1; i < repeats; i++) {
+        double start = now();
+        if (o.train ? nn_train(nn, &batch, 1e-4, NULL) : nn_infer(nn, &batch, &out))
+            die(nn_why(nn));
+        if (i >= 0)
+            took[i] = now() - start;
+    }
+    qsort(took, (size_t)repeats, sizeof *took, by_value);
+    printf("seconds_per_slice %.6f\n", took[repeats / 2] / o.n);
+    printf("planned_bytes %zu\n", nn_memory(nn).peak);
+    printf("peak_bytes %zu\n", peak());
+    if (verbose)
+        fprintf(stderr, "least %.6f\n", took[0] / o.n);
+    nn_free(nn);
+    st_close(&file);
+    free(image), free(label), free(pred);
+    return 0;
+}
