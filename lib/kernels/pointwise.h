@@ -87,11 +87,10 @@ void kr_maxpool_backward(const struct kr_dims *, const struct kr_in *, const flo
  * and shift of its normalisation: kr_bn with c = 1, whose scale and shift have 16 floats of which
  * this takes the first.
  *
- * Forward: kr_gate_score, with sums (2 doubles: of score and of its square) -> kr_bn_train ->
- * kr_gate_apply. Backward, from dout:
- *   kr_gate_apply_backward     dx (kr_dx) from alpha * dout; dscore (N,H,W), the derivative by bn's
- *                              output; sums of dscore and of dscore * score
- *   kr_bn_backward             -> k of 3 * 16 floats
+ * Forward: kr_gate_score, with sums (of score and of its square, as those of a map of one channel:
+ * 2 * 16 doubles) -> kr_bn_train -> kr_gate_apply. Backward, from dout: kr_gate_apply_backward dx
+ * (kr_dx) from alpha * dout; dscore (N,H,W), the derivative by bn's output; sums of dscore and of
+ * dscore * score, in 2 * 16 doubles kr_bn_backward             -> k of 3 * 16 floats
  *   kr_gate_score_sums         ds = k0 * dscore + k1 * score + k2, dz = ds * psi[c] where a + b >
  * 0: sums of dz and dz * a->x, of dz and dz * b->x; dpsi (a->c) kr_bn_backward, twice      -> ka,
  * kb kr_gate_score_backward     da = ka0 * dz + ka1 * a->x + ka2, db likewise, dz made again: plain
@@ -103,12 +102,12 @@ struct kr_gate {
     const float *scale, *shift; /* one of each, of psi's normalisation */
 };
 
-void kr_gate_score(const struct kr_dims *, const struct kr_gate *, float *score, double sums[2],
+void kr_gate_score(const struct kr_dims *, const struct kr_gate *, float *score, double *sums,
                    void *workspace); /* sums may be NULL; workspace is needed if not */
 void kr_gate_apply(const struct kr_dims *, const struct kr_gate *, const float *score,
                    const struct kr_out *, void *workspace);
 void kr_gate_apply_backward(const struct kr_dims *, const struct kr_gate *, const float *score,
-                            const float *dout, const struct kr_dx *, float *dscore, double sums[2],
+                            const float *dout, const struct kr_dx *, float *dscore, double *sums,
                             void *workspace); /* workspace is needed; dscore may not be score */
 void kr_gate_score_sums(const struct kr_dims *, const struct kr_gate *, const float *score,
                         const float *dscore, const float *k, double *sums_a, double *sums_b,

@@ -1,0 +1,414 @@
+/* Batch normalisation, sums and copies, pooling, dropout: against double, the gradients against
+ * finite differences of the forward pass in double. */
+#include "lib/kernels/pointwise.h"
+#include "tests/lib/maps.h"
+
+static void *workspace(int c)
+{
+    return guarded(kr_pointwise_workspace(c), 64);
+}
+
+static struct kr_dims dims(struct shape s, int threads)
+{
+    return (struct kr_dims){s.n, s.h, s.w, threads};
+}
+
+/* --- batch normalisation --------------------------------------------------------------------------- */
+
+/* sum of r * relu(bn(x)) with the batch's statistics, x as doubles (pixels, c). */
+static double normalised(size_t n, int c, const double *x, const double *gamma, const double *beta,
+                         const float *r)
+{
+    double loss = 0;
+    for (int k = 0; k < c; k++) {
+        double mean = 0, var = 0;
+        for (size_t p = 0; p < n; p++)
+            mean += x[p * (size_t)c + (size_t)k] / (double)n;
+        for (size_t p = 0; p < n; p++)
+            var += pow(x[p * (size_t)c + (size_t)k] - mean, 2) / (double)n;
+        for (size_t p = 0; p < n; p++) {
+            double v = (x[p * (size_t)c + (size_t)k] - mean) / sqrt(var + 1e-5);
+            v = v * gamma[k] + beta[k];
+            loss += fmax(v, 0) * get(r, KR_F32, c, p, k);
+        }
+    }
+    return loss;
+}
+
+static void test_norm(struct shape s, int c, enum kr_dtype t, int threads)
+{
+    struct rng r = rng_seed(5);
+    const size_t n = pixels_of(s), cp = (size_t)kr_pad(c);
+    const struct kr_dims d = dims(s, threads);
+    const float *gamma = random_floats(&r, (size_t)c, 1, 0.2);
+    const float *beta = random_floats(&r, (size_t)c, 0, 0.3);
+    double weight[64], bias[64]; /* the same, for the oracle */
+    float *running_mean = random_floats(&r, (size_t)c, 0, 1);
+    float *running_var = floats((size_t)c), old_mean[64], old_var[64];
+    double *x = doubles(n * (size_t)c), *mean = doubles((size_t)c), *invstd = doubles((size_t)c);
+    for (int k = 0; k < c; k++) {
+        weight[k] = (double)gamma[k];
+        bias[k] = (double)beta[k];
+        running_var[k] = 1 + (float)k / 10;
+    }
+    memcpy(old_mean, running_mean, (size_t)c * sizeof(float));
+    memcpy(old_var, running_var, (size_t)c * sizeof(float));
+    struct kr_in in = {.x = random_map(&r, s, c, t), .c = c, .dtype = t};
+    for (size_t p = 0; p < n; p++)
+        for (int k = 0; k < c; k++) /* means that matter */
+            set((void *)in.x, t, c, p, k, (float)(get(in.x, t, c, p, k) * (1 + k % 3) + k % 5));
+    for (size_t p = 0; p < n; p++)
+        for (int k = 0; k < c; k++)
+            x[p * (size_t)c + (size_t)k] = get(in.x, t, c, p, k);
+    struct kr_bn bn = {.c = c,
+                       .gamma = gamma,
+                       .beta = beta,
+                       .running_mean = running_mean,
+                       .running_var = running_var,
+                       .scale = floats(cp),
+                       .shift = floats(cp),
+                       .mean = mean,
+                       .invstd = invstd,
+                       .eps = 1e-5,
+                       .momentum = 0.1};
+    double *sums = doubles(2 * cp);
+    struct kr_out copy = {.y = empty_map(s, c, KR_F32), .c = c, .sums = sums};
+    kr_add(&d, 1, &in, &copy, workspace(c));
+    kr_bn_train(&bn, n, sums);
+    struct error e = {0}, er = {0};
+    for (int k = 0; k < (int)cp; k++) {
+        double m = 0, var = 0;
+        for (size_t p = 0; k < c && p < n; p++)
+            m += x[p * (size_t)c + (size_t)k] / (double)n;
+        for (size_t p = 0; k < c && p < n; p++)
+            var += pow(x[p * (size_t)c + (size_t)k] - m, 2) / (double)n;
+        double scale = k < c ? (double)gamma[k] / sqrt(var + 1e-5) : 0;
+        compare(&e, (double)bn.scale[k], scale);
+        compare(&e, (double)bn.shift[k], k < c ? (double)beta[k] - m * scale : 0);
+        if (k < c) {
+            compare(&er, (double)running_mean[k], 0.9 * (double)old_mean[k] + 0.1 * m);
+            compare(&er, (double)running_var[k],
+                    0.9 * (double)old_var[k] + 0.1 * var * (double)n / (double)(n - 1));
+        }
+    }
+    const char *level = kr_level();
+    ok(relative(&e) < 1e-5, "%s: %d channels: scale and shift (error %.1e)", level, c,
+       relative(&e));
+    ok(relative(&er) < 1e-5, "%s: %d channels: running statistics (error %.1e)", level, c,
+       relative(&er));
+
+    /* backward: dz through the mask, then k, then dx */
+    float *gradient = random_map(&r, s, c, KR_F32), *dz = empty_map(s, c, KR_F32);
+    float *k = floats(3 * cp), *dgamma = floats((size_t)c), *dbeta = floats((size_t)c);
+    struct kr_in act = in;
+    act.scale = bn.scale;
+    act.shift = bn.shift;
+    act.relu = true;
+    struct kr_dx dx = {.dx = dz, .c = c, .act = &act, .sums = sums};
+    kr_add_backward(&d, gradient, 1, &dx, workspace(c));
+    kr_bn_backward(&bn, n, sums, dgamma, dbeta, k);
+    kr_bn_apply(&d, c, dz, in.x, t, k, dz);
+    struct error ex = {0}, eg = {0};
+    const double h = 1e-6;
+    for (int i = 0; i < 60; i++) {
+        size_t p = rng_below(&r, n);
+        int j = (int)rng_below(&r, (uint64_t)c);
+        double *at = &x[p * (size_t)c + (size_t)j], keep = *at;
+        if (fabs(before(&act, s, p, j)) < 1e-3)
+            continue;
+        *at = keep + h;
+        double up = normalised(n, c, x, weight, bias, gradient);
+        *at = keep - h;
+        double down = normalised(n, c, x, weight, bias, gradient);
+        *at = keep;
+        compare(&ex, get(dz, KR_F32, c, p, j), (up - down) / (2 * h));
+    }
+    for (int j = 0; j < 2 * c; j++) {
+        double *at = j < c ? &weight[j] : &bias[j - c], keep = *at;
+        *at = keep + h;
+        double up = normalised(n, c, x, weight, bias, gradient);
+        *at = keep - h;
+        double down = normalised(n, c, x, weight, bias, gradient);
+        *at = keep;
+        compare(&eg, (double)(j < c ? dgamma[j] : dbeta[j - c]), (up - down) / (2 * h));
+    }
+    ok(relative(&ex) < 1e-4, "%s: %d channels: gradient of the input (error %.1e)", level, c,
+       relative(&ex));
+    ok(relative(&eg) < 1e-4, "%s: %d channels: gradients of weight and bias (error %.1e)", level, c,
+       relative(&eg));
+    guards_free();
+}
+
+static void test_norm_edges(void)
+{
+    float one = 1, zero = 0, scale[16], shift[16];
+    double mean, invstd, sums[32] = {0};
+    struct kr_bn bn = {.c = 1,
+                       .gamma = &one,
+                       .beta = &zero,
+                       .scale = scale,
+                       .shift = shift,
+                       .mean = &mean,
+                       .invstd = &invstd,
+                       .eps = 1e-5,
+                       .momentum = 0.1};
+    sums[0] = 1e6 * 1000.1;
+    sums[16] = 1e6 * 1000.1 * 1000.1 * (1 - 1e-14);
+    kr_bn_train(&bn, 1000000, sums);
+    ok(isfinite(scale[0]) && isfinite(shift[0]) && invstd <= 1 / sqrt(1e-5) * 1.0000001,
+       "a constant channel has variance 0, never less");
+    ok(scale[1] == 0 && scale[15] == 0 && shift[15] == 0, "padding of scale and shift is zero");
+    sums[0] = NAN;
+    kr_bn_train(&bn, 1000000, sums);
+    ok(isnan(scale[0]), "NaN stays NaN");
+    float m = 2, v = 4 - 1e-5f;
+    bn.running_mean = &m;
+    bn.running_var = &v;
+    kr_bn_eval(&bn);
+    ok(fabs((double)scale[0] - 0.5) < 1e-6 && fabs((double)shift[0] + 1) < 1e-6,
+       "running statistics of mean 2, variance 4 give x / 2 - 1");
+}
+
+/* --- sums and copies ------------------------------------------------------------------------------- */
+
+static void test_add(struct rng *r, struct shape s, int c, int how0, int how1, int nin, bool affine,
+                     enum kr_dtype type)
+{
+    struct kr_in in[2] = {random_in(r, s, c, how0), random_in(r, s, c, how1)};
+    struct kr_out out = {.c = c, .dtype = type, .relu = affine};
+    const size_t cp = (size_t)kr_pad(c);
+    double *want = doubles(pixels_of(s) * (size_t)c), error = 0;
+    const void *first = NULL, *sums = NULL;
+    bool same = true;
+    if (affine) {
+        out.scale = random_rows(r, 1, c, 1, 0.2);
+        out.shift = random_rows(r, 1, c, 0, 0.2);
+    }
+    for (size_t p = 0; p < pixels_of(s); p++)
+        for (int k = 0; k < c; k++)
+            want[p * (size_t)c + (size_t)k] =
+                value(&in[0], s, p, k) + (nin > 1 ? value(&in[1], s, p, k) : 0);
+    for (int threads = 1; threads <= 4; threads *= 2) {
+        const struct kr_dims d = dims(s, threads);
+        out.y = empty_map(s, c, type);
+        out.sums = doubles(2 * cp);
+        kr_add(&d, nin, in, &out, workspace(c));
+        error = out_error(&out, s, want);
+        same = same && (!first || (!memcmp(first, out.y, elements(s, c) * kr_dtype_size(type)) &&
+                                   !memcmp(sums, out.sums, 2 * cp * sizeof(double))));
+        first = out.y;
+        sums = out.sums;
+    }
+    ok(error < (type == KR_F32 ? 1e-5 : 4e-2) && same,
+       "%s: %d operands, %d channels, how %d %d (error %.1e)", kr_level(), nin, c, how0, how1,
+       error);
+    guards_free();
+}
+
+static void test_add_backward(struct rng *r, struct shape s, int c, int ndx)
+{
+    const size_t cp = (size_t)kr_pad(c), bytes = elements(s, c) * sizeof(float);
+    struct kr_in act[2] = {random_in(r, s, c, AFFINE | RELU), random_in(r, s, c, STRIDED | BF16)};
+    const float *dy = random_map(r, s, c, KR_F32), *old = random_map(r, s, c, KR_F32);
+    const float *gain = random_rows(r, s.n, c, 1, 0.5);
+    double *v = doubles(pixels_of(s) * (size_t)c), error = 0;
+    const void *first = NULL;
+    bool same = true;
+    for (size_t p = 0; p < pixels_of(s); p++)
+        for (int k = 0; k < c; k++)
+            v[p * (size_t)c + (size_t)k] = get(dy, KR_F32, c, p, k);
+    for (int threads = 1; threads <= 4; threads *= 2) {
+        const struct kr_dims d = dims(s, threads);
+        struct kr_dx dx[2] = {{.dx = empty_map(s, c, KR_F32),
+                               .c = c,
+                               .act = &act[0],
+                               .gain = gain,
+                               .sums = doubles(2 * cp)},
+                              {.dx = empty_map(s, c, KR_F32),
+                               .c = c,
+                               .accumulate = true,
+                               .act = &act[1],
+                               .sums = doubles(2 * cp)}};
+        memcpy(dx[1].dx, old, bytes);
+        kr_add_backward(&d, dy, ndx, dx, workspace(c));
+        for (int i = 0; i < ndx; i++)
+            error = fmax(error, dx_error(&dx[i], s, old, v));
+        same = same && (!first || !memcmp(first, dx[0].dx, bytes));
+        first = dx[0].dx;
+        if (threads == 1) { /* sums alone; in place */
+            struct kr_dx only = dx[0], place = dx[0];
+            only.dx = NULL;
+            only.sums = doubles(2 * cp);
+            place.dx = empty_map(s, c, KR_F32);
+            place.sums = NULL;
+            memcpy(place.dx, dy, bytes);
+            kr_add_backward(&d, dy, 1, &only, workspace(c));
+            kr_add_backward(&d, place.dx, 1, &place, NULL);
+            ok(!memcmp(only.sums, dx[0].sums, 2 * cp * sizeof(double)), "%s: sums without a map",
+               kr_level());
+            ok(!memcmp(place.dx, dx[0].dx, bytes), "%s: a gradient masked in place", kr_level());
+        }
+    }
+    ok(error < 1e-5 && same, "%s: gradient to %d maps, %d channels (error %.1e)", kr_level(), ndx,
+       c, error);
+    guards_free();
+}
+
+static void test_planar(struct rng *r, struct shape s, int c)
+{
+    const struct kr_dims d = dims(s, 2);
+    const size_t plane = (size_t)s.h * (size_t)s.w;
+    const float *x = random_floats(r, pixels_of(s) * (size_t)c, 0, 1);
+    struct kr_in in = {.x = empty_map(s, c, KR_F32), .c = c};
+    float *back = floats(pixels_of(s) * (size_t)c);
+    bool right = true;
+    kr_from_planar(&d, c, x, (void *)in.x, KR_F32);
+    for (size_t p = 0; p < pixels_of(s); p++)
+        for (int k = 0; k < kr_pad(c); k++) {
+            size_t n = p / plane;
+            double want = k < c ? (double)x[(n * (size_t)c + (size_t)k) * plane + p % plane] : 0;
+            right = right && get(in.x, KR_F32, c, p, k) == want;
+        }
+    kr_to_planar(&d, &in, back);
+    ok(right, "%s: %d planes become a map", kr_level(), c);
+    ok(!memcmp(x, back, pixels_of(s) * (size_t)c * sizeof(float)), "%s: and planes again",
+       kr_level());
+    guards_free();
+}
+
+/* --- pooling --------------------------------------------------------------------------------------- */
+
+static void test_pool(struct rng *r, struct shape s, int c, int how, bool accumulate)
+{
+    const struct shape so = {s.n, s.h / 2, s.w / 2};
+    const size_t cp = (size_t)kr_pad(c), w = (size_t)s.w, ow = (size_t)so.w;
+    struct kr_in in = random_in(r, s, c, how);
+    for (size_t p = 0; p < pixels_of(s); p += 3) /* ties: the same raw value in all of a window */
+        for (int k = 0; k < c; k++)
+            set((void *)in.x, in.dtype, c, p, k, (float)(int)(p / 8 % 2));
+    double *want = doubles(pixels_of(so) * (size_t)c + 1), error = 0, back = 0;
+    double *dv = doubles(pixels_of(s) * (size_t)c);
+    const float *dy = random_map(r, so, c, KR_F32), *old = random_map(r, s, c, KR_F32);
+    const void *first = NULL, *first_dx = NULL;
+    bool same = true;
+    memset(dv, 0, pixels_of(s) * (size_t)c * sizeof *dv);
+    for (size_t q = 0; q < pixels_of(so); q++)
+        for (int k = 0; k < c; k++) {
+            size_t n = q / ((size_t)so.h * ow), y = q / ow % (size_t)so.h, x = q % ow;
+            size_t best = 0;
+            double top = -INFINITY;
+            for (size_t i = 0; i < 4; i++) {
+                size_t p = (n * (size_t)s.h + 2 * y + i / 2) * w + 2 * x + i % 2;
+                if (value(&in, s, p, k) > top) {
+                    top = value(&in, s, p, k);
+                    best = p;
+                }
+            }
+            want[q * (size_t)c + (size_t)k] = top;
+            dv[best * (size_t)c + (size_t)k] += get(dy, KR_F32, c, q, k);
+        }
+    for (int threads = 1; threads <= 4; threads *= 2) {
+        const struct kr_dims d = dims(s, threads);
+        struct kr_out out = {.y = empty_map(so, c, KR_F32), .c = c, .sums = doubles(2 * cp)};
+        struct kr_dx dx = {.dx = empty_map(s, c, KR_F32),
+                           .c = c,
+                           .accumulate = accumulate,
+                           .act = &in,
+                           .sums = doubles(2 * cp)};
+        memcpy(dx.dx, old, elements(s, c) * sizeof(float));
+        kr_maxpool_forward(&d, &in, &out, workspace(c));
+        kr_maxpool_backward(&d, &in, dy, &dx, workspace(c));
+        error = out_error(&out, so, want);
+        back = dx_error(&dx, s, old, dv);
+        same = same && (!first || (!memcmp(first, out.y, elements(so, c) * 4) &&
+                                   !memcmp(first_dx, dx.dx, elements(s, c) * 4)));
+        first = out.y;
+        first_dx = dx.dx;
+    }
+    ok(error < 1e-5, "%s: pooling %dx%d, %d channels, how %d (error %.1e)", kr_level(), s.h, s.w, c,
+       how, error);
+    ok(back < 1e-5 && same, "%s: its gradient (error %.1e)", kr_level(), back);
+    guards_free();
+}
+
+static void test_pool_nan(void)
+{
+    const struct shape s = {1, 2, 4};
+    const struct kr_dims d = dims(s, 1);
+    struct rng r = rng_seed(2);
+    struct kr_in in = random_in(&r, s, 16, 0);
+    struct kr_out out = {.y = empty_map((struct shape){1, 1, 2}, 16, KR_F32), .c = 16};
+    bool all = true;
+    for (int q = 0; q < 4; q++) {
+        memset((void *)in.x, 0, elements(s, 16) * 4);
+        set((void *)in.x, KR_F32, 16, (size_t)(q / 2 * 4 + q % 2), 3, NAN);
+        kr_maxpool_forward(&d, &in, &out, NULL);
+        all = all && isnan(get(out.y, KR_F32, 16, 0, 3)) && get(out.y, KR_F32, 16, 1, 3) == 0;
+    }
+    ok(all, "%s: NaN wins a pool wherever it is", kr_level());
+    guards_free();
+}
+
+static void test_dropout(void)
+{
+    enum { N = 40, C = 200 };
+    const int cp = kr_pad(C);
+    float *a = floats((size_t)(N * cp)), *b = floats((size_t)(N * cp)), *out = floats(2 * 208);
+    kr_dropout_gain(N, C, 0.25, 1, 2, 3, 0, a);
+    kr_dropout_gain(N - 7, C, 0.25, 1, 2, 3, 7, b);
+    int zeros = 0;
+    bool values = true, padding = true;
+    for (int i = 0; i < N * cp; i++) {
+        if (i % cp >= C) {
+            padding = padding && a[i] == 0;
+            continue;
+        }
+        zeros += a[i] == 0;
+        values = values && (a[i] == 0 || a[i] == (float)(1 / 0.75));
+    }
+    /* 8000 draws: deviation 39 */
+    ok(values && padding && abs(zeros - N * C / 4) < 5 * 39, "a quarter is dropped: %d of %d",
+       zeros, N * C);
+    ok(!memcmp(a + 7 * cp, b, (size_t)((N - 7) * cp) * sizeof *a),
+       "a sample's factors depend on its number alone");
+    kr_dropout_gain(N, C, 0.25, 1, 3, 3, 0, b);
+    ok(memcmp(a, b, (size_t)(N * cp) * sizeof *a), "another step, other channels");
+    float v[208];
+    for (int i = 0; i < 208; i++)
+        v[i] = (float)i;
+    kr_dropout_fold(2, C, a, v, out);
+    ok(out[5] == a[5] * 5 && out[cp + 9] == a[cp + 9] * 9, "folded into a scale");
+    guards_free();
+}
+
+static void all(void)
+{
+    struct rng r = rng_seed(1);
+    static const struct shape shapes[] = {{1, 6, 8}, {2, 13, 9}, {3, 1, 1}, {2, 30, 34}};
+    static const int channels[] = {8, 16, 40, 3};
+    test_norm((struct shape){2, 9, 7}, 8, KR_F32, 2);
+    test_norm((struct shape){3, 12, 11}, 20, KR_F32, 1);
+    test_norm((struct shape){2, 9, 8}, 17, KR_BF16, 3);
+    for (int i = 0; i < 4; i++) {
+        test_add(&r, shapes[i], channels[i], AFFINE, AFFINE | RELU, 2, true, KR_F32);
+        test_add(&r, shapes[i], channels[i], STRIDED | RELU, BF16, 2, false, KR_BF16);
+        test_add(&r, shapes[i], channels[i], RELU | BF16, 0, 1, false, KR_F32);
+        test_add_backward(&r, shapes[i], channels[i], 1);
+        test_add_backward(&r, shapes[i], channels[i], 2);
+        test_planar(&r, shapes[i], channels[i]);
+        if (shapes[i].h > 1) {
+            test_pool(&r, shapes[i], channels[i], AFFINE | RELU, true);
+            test_pool(&r, shapes[i], channels[i], BF16 | STRIDED, false);
+            test_pool(&r, shapes[i], channels[i], 0, true);
+        }
+    }
+    test_pool_nan();
+}
+
+int main(void)
+{
+    test_norm_edges();
+    test_dropout();
+    each_level(all);
+    return done_testing();
+}
