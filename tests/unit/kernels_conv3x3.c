@@ -498,7 +498,7 @@ int main(void)
          .relu = true,
          .sums = true},
         {.s = {2, 15, 13}, .c0 = 20, .c1 = 90, .cout = 70, .relu = true, .sums = true},
-        {.s = {1, 30, 30}, .c0 = 80, .cout = 144, .affine = true, .relu = true},
+        {.s = {1, 14, 18}, .c0 = 80, .cout = 144, .affine = true, .relu = true},
         {.s = {1, 8, 12},
          .c0 = 64,
          .cout = 64,
@@ -529,6 +529,8 @@ int main(void)
         for (int a = KR_AUTO; a <= KR_WINOGRAD; a++) {
             struct variant v = cases[i];
             v.algo = (enum kr_algo)a;
+            if (a == KR_AUTO && v.c0 > 64)
+                continue; /* one of the other two, and slow to check */
             test_forward(&v);
             test_data(&v, i % 2, true, i % 3 == 1, v.c1 && i % 2 ? (int)(i / 2 % 2) : -1);
             test_data(&v, false, i % 2, false, -1);

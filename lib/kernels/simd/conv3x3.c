@@ -142,12 +142,17 @@ void KR_NAME(kr_conv3x3_backward_data)(const struct kr_conv3x3 *p, const float *
 size_t KR_NAME(kr_conv3x3_backward_weight_workspace)(const struct kr_conv3x3 *p)
 {
     struct source in = KR_NAME(kr_conv3x3_source)(p);
-    return KR_NAME(kr_conv3x3_direct_weight_workspace)(&in, p->cout, p->threads);
+    return use_winograd(p->algo, &in)
+               ? KR_NAME(kr_conv3x3_winograd_weight_workspace)(&in, p->cout, p->threads)
+               : KR_NAME(kr_conv3x3_direct_weight_workspace)(&in, p->cout, p->threads);
 }
 
 void KR_NAME(kr_conv3x3_backward_weight)(const struct kr_conv3x3 *p, const float *dy, float *dw,
                                          void *ws)
 {
     struct source in = KR_NAME(kr_conv3x3_source)(p);
-    KR_NAME(kr_conv3x3_direct_weight)(&in, p->cout, dy, dw, p->threads, ws);
+    if (use_winograd(p->algo, &in))
+        KR_NAME(kr_conv3x3_winograd_weight)(&in, p->cout, dy, dw, p->threads, ws);
+    else
+        KR_NAME(kr_conv3x3_direct_weight)(&in, p->cout, dy, dw, p->threads, ws);
 }

@@ -178,6 +178,11 @@ size_t KR_NAME(kr_conv3x3_winograd_workspace)(const struct source *, const struc
 void KR_NAME(kr_conv3x3_winograd)(const struct source *, const struct filters *,
                                   const struct sink *, int threads, void *workspace);
 
+/* In conv3x3_weight.c */
+size_t KR_NAME(kr_conv3x3_winograd_weight_workspace)(const struct source *, int cout, int threads);
+void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *, int cout, const float *dy,
+                                         float *dw, int threads, void *workspace);
+
 /* In conv3x3_direct.c */
 size_t KR_NAME(kr_conv3x3_direct_workspace)(const struct source *, const struct sink *,
                                             int threads);

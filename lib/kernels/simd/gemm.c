@@ -311,8 +311,9 @@ void KR_NAME(kr_product)(const struct product *p, void *workspace)
  * ------------------------------------------------------------------------- Rows are dy's columns,
  * columns are v's; the sum runs over pixels. The pixels are cut into `splits` pieces of the sum,
  * few where the matrix is big; v's columns into panels. */
-#define OUTER_BLOCK 128 /* pixels summed by the microkernel before they join the sum of the split  \
-                         */
+#define OUTER_BLOCK                                                                                \
+    128 /* pixels summed by the microkernel before they join the sum of the split                  \
+         */
 #define OUTER_BYTES ((size_t)4 << 20)
 
 struct outer_plan {
