@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""A second implementation of formats/tns.md, for tests: shares no line with the codec in C.
+
+  mkstream.py make [OPTION=VALUE]... >STREAM   a small study, see study()
+  mkstream.py dump <STREAM                     keys and tensors as text, with a hash of every payload; strict
+  mkstream.py get RECORD TENSOR <STREAM        the bytes of one tensor
+  mkstream.py cuts <STREAM                     every byte offset at which a part of the format ends
+  mkstream.py join FILE... >STREAM             one stream of the segments of all
+
+As a module: stream(), record(), parse().
+"""
+import ctypes, hashlib, struct, sys, zlib
+import numpy as np
+
+MAGIC = b"\x89TNS\r\n\x1a\n"
+DTYPES = {1: "u1", 2: "<i2", 3: "<i4", 4: "<f2", 5: "bf16", 6: "<f4", 7: "<f8"}
+CODES = {np.dtype(v): k for k, v in DTYPES.items() if v != "bf16"}
+try:
+    _xxh = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
+    _xxh.restype, _xxh.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
+except (OSError, AttributeError):
+    _xxh = None
+
+
+def check(kind, b):
+    return _xxh(b, len(b)) if kind == 1 else zlib.crc32(b)
+
+
+def pad(b):
+    return b + bytes(-len(b) % 64)
+
+
+def fixed(kind, meta, n, front, rest, count):
+    b = MAGIC + struct.pack("<HcxIIIQQ20x", 1, kind, meta, n, zlib.crc32(front), rest, count)
+    return b + struct.pack("<I", zlib.crc32(b))
+
+
+def lines(meta):
+    pairs = meta.items() if isinstance(meta, dict) else meta
+    return "".join(f"{k}={v}\n" for k, v in pairs).encode()
+
+
+def record(meta, tensors, ordinal, kind=2):
+    text = lines(meta)
+    front, payloads = pad(text), b""
+    for name, a in tensors.items():
+        a = np.asarray(a, order="C")
+        b = a.tobytes()
+        dim = list(a.shape) + [0] * (8 - a.ndim)
+        k = 1 if kind == 1 and _xxh else 2
+        front += struct.pack("<64sBBB5x8IQ8xQ", name.encode(), CODES[a.dtype], a.ndim, k, *dim, len(b), check(k, b))
+        payloads += pad(b)
+    return fixed(b"R", len(text), len(tensors), front, len(front) + len(payloads), ordinal) + front + payloads
+
+
+def stream(header, records, kind=2):
+    text = lines(header)
+    out = [fixed(b"H", len(text), 0, pad(text), len(pad(text)), 0) + pad(text)]
+    out += [record(m, t, i, kind) for i, (m, t) in enumerate(records)]
+    return b"".join(out) + fixed(b"E", 0, 0, b"", 0, len(records))
+
+
+class Bad(Exception):
+    pass
+
+
+def need(ok, what):
+    if not ok:
+        raise Bad(what)
+
+
+def parse(b):
+    """Yields (kind, offset, metadata as pairs, {name: array}, part ends) for each record; strict."""
+    at, inside, ordinal = 0, False, 0
+    need(b, "empty")
+    while at < len(b):
+        f = b[at:at + 64]
+        need(len(f) == 64, "cut")
+        need(f[:8] == MAGIC and struct.unpack("<I", f[60:])[0] == zlib.crc32(f[:60]), f"fixed part at {at}")
+        version, kind, zero, meta, n, front_crc, rest, count = struct.unpack("<HcBIIIQQ", f[8:40])
+        need(version == 1 and zero == 0 and not any(f[40:60]), "newer")
+        text_end = at + 64 + meta + -meta % 64
+        front = b[at + 64:text_end + 128 * n]
+        need(zlib.crc32(front) == front_crc, f"front at {at}")
+        need(at + 64 + rest <= len(b), "cut")
+        text = b[at + 64:at + 64 + meta]
+        need(not any(b[at + 64 + meta:text_end]) and text[-1:] in (b"", b"\n"), "metadata")
+        pairs = [tuple(line.split("=", 1)) for line in text.decode().split("\n")[:-1]]
+        names = [k for k, _ in pairs if k != "history"]
+        need(len(names) == len(set(names)), "key twice")
+        ends = [at + 64, text_end, text_end + 128 * n]
+        tensors, pos = {}, ends[-1]
+        for i in range(n):
+            d = b[text_end + 128 * i:text_end + 128 * (i + 1)]
+            name = d[:64].rstrip(b"\0").decode()
+            code, rank, chk = d[64:67]
+            need(name not in tensors and not any(d[67:72]) and not any(d[112:120]), "descriptor")
+            dim = struct.unpack("<8I", d[72:104])
+            size, sum_ = struct.unpack("<Q8xQ", d[104:])
+            p = b[pos:pos + size]
+            need(chk == 2 or _xxh is None or check(1, p) == sum_, f"check of {name}")
+            need(chk == 1 or check(2, p) == sum_, f"check of {name}")
+            need(not any(dim[rank:]) and not any(b[pos + size:pos + size + -size % 64]), "padding")
+            a = np.frombuffer(p, "<u2" if code == 5 else DTYPES[code])
+            need(a.size == int(np.prod(dim[:rank], dtype=object)), "length")
+            tensors[name] = a.reshape(dim[:rank])
+            pos += size + -size % 64
+            ends += [pos]
+        need(pos == at + 64 + rest, "length of record")
+        if kind == b"H":
+            need(not inside and n == 0 and count == 0, "header")
+            inside, ordinal = True, 0
+        elif kind == b"R":
+            need(inside and count == ordinal, "ordinal")
+            ordinal += 1
+        else:
+            need(kind == b"E" and inside and count == ordinal and rest == 0, "end record")
+            inside = False
+        yield kind.decode(), at, pairs, tensors, ends
+        at = pos
+    need(not inside, "no end record")
+
+
+def study(cases=2, slices=3, h=24, w=20, dtype="f4", seed=1, extra=1, kind=2, first=0, names="case{:03d}", scheme="raw", bare=0):
+    """Cases with four modalities, a head in the middle, a tumour in it, and every key that tools need."""
+    r = np.random.default_rng(seed)
+    records = []
+    for c in range(first, first + cases):
+        name = names.format(c)
+        brain = np.zeros((slices, h, w), bool)
+        brain[:, h // 6:h - h // 5, w // 5:w - w // 6] = True
+        image = np.where(brain[:, None], r.integers(1, 1000, (slices, 4, h, w)), 0).astype(dtype)
+        label = np.zeros((slices, h, w), "u1")
+        label[:, h // 3:h // 2, w // 3:w // 2] = r.choice([1, 2, 4] if scheme == "raw" else [1, 2, 3], (slices, h // 2 - h // 3, w // 2 - w // 3))
+        v = [image[:, m][image[:, m] != 0].astype("f8") for m in range(4)]
+        ys, xs = np.nonzero(brain.any(0))
+        hdr = np.zeros(352, "u1")
+        hdr[:348] = np.frombuffer(nifti(h, w, slices), "u1")
+        for z in range(slices):
+            meta = {"case": name, "patient": name, "slice": z, "slices": slices, "modalities": "flair,t1,t1gd,t2",
+                    "scheme": scheme, "spacing": "1 1 1",
+                    "brain": f"{ys.min()} {xs.min()} {ys.max() - ys.min() + 1} {xs.max() - xs.min() + 1}",
+                    "mean": " ".join(repr(float(x.mean())) for x in v), "std": " ".join(repr(float(x.std())) for x in v)}
+            t = {"image": image[z], "label": label[z], "nifti": hdr}
+            if extra:
+                meta["x-lab.note"] = "größe = 3 µm"
+                t = {"first_unknown": r.integers(0, 255, 77, dtype="u1"), **t, "scalar": np.float64(2.5),
+                     "odd": r.standard_normal((2, 3, 1, 5)), "half": r.standard_normal(9).astype("f2")}
+            if bare:
+                t = {"image": image[z]}
+            records.append((meta, t))
+    return records
+
+
+def nifti(h, w, slices):
+    b = bytearray(348)
+    struct.pack_into("<i", b, 0, 348)
+    struct.pack_into("<8h", b, 40, 3, w, h, slices, 1, 1, 1, 1)
+    struct.pack_into("<hh", b, 70, 4, 16)
+    struct.pack_into("<8f", b, 76, 1, 1, 1, 1, 0, 0, 0, 0)
+    struct.pack_into("<f", b, 108, 352)
+    struct.pack_into("<hh", b, 252, 0, 1)
+    struct.pack_into("<12f", b, 280, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0)
+    b[344:348] = b"n+1\0"
+    return bytes(b)
+
+
+def main(argv):
+    job, out = argv[1], sys.stdout.buffer
+    if job == "make":
+        o = dict(a.split("=", 1) for a in argv[2:])
+        o = {k: v if k in ("dtype", "names", "scheme") else int(v) for k, v in o.items()}
+        out.write(stream([("generator", "mkstream"), ("history", "made -x 1"), ("x-lab.header", "kept")], study(**o), o.get("kind", 2)))
+        return
+    if job == "join":
+        for f in argv[2:]:
+            out.write(open(f, "rb").read())
+        return
+    data = sys.stdin.buffer.read()
+    if job == "dump":
+        n = -1
+        for kind, _, pairs, tensors, _ in parse(data):
+            n += kind == "R"
+            print({"H": "header", "R": f"record {n}", "E": "end"}[kind])
+            for k, v in pairs if kind == "H" else sorted(pairs):
+                print(f"  {k}={v}")
+            for k, a in sorted(tensors.items()):
+                print(f"  {k} {a.dtype} {'x'.join(map(str, a.shape))} {hashlib.sha256(a.tobytes()).hexdigest()[:24]}")
+    elif job == "get":
+        all_ = [t for kind, _, _, t, _ in parse(data) if kind == "R"]
+        out.write(all_[int(argv[2])][argv[3]].tobytes())
+    elif job == "cuts":
+        print(*sorted({e for *_, ends in parse(data) for e in ends}), sep="\n")
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv)
+    except Bad as e:
+        sys.exit(f"mkstream: {e}")
