@@ -11,7 +11,8 @@
 
 enum img_class { IMG_BACKGROUND, IMG_CORE, IMG_OEDEMA, IMG_ENHANCING, IMG_CLASSES };
 
-#define IMG_CAVITY 4 /* resection cavity: outside the canonical classes, kept only when asked for  \
+#define IMG_CAVITY                                                                                 \
+    4                /* resection cavity: outside the canonical classes, kept only when asked for  \
                       */
 #define IMG_NONE 255 /* in a table: the scheme does not use this value */
 
