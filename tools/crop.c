@@ -1,0 +1,224 @@
+/* crop - cut slices to the brain, or put them back
+ *
+ * reads   image, label, pred, prob; brain unless -p slice; crop
+ * changes image, label, pred, prob
+ * adds    crop; with -u drops it */
+#include "lib/image/crop.h"
+#include "tools/tool.h"
+
+#include <string.h>
+
+static const char usage[] = "[-FHv] [-p case|slice] [-m MULTIPLE | -s HxW] < STREAM > STREAM\n"
+                            "       crop -u [-Hv] < STREAM > STREAM";
+
+#define MAX_SIDE 16384
+
+static const char *const cropped[] = {"image", "label", "pred", "prob"};
+enum { IMAGE, LABEL, PRED, PROB, CROPPED };
+
+static struct {
+    bool by_slice, undo, force;
+    long multiple, height, width; /* multiple, or height and width, or neither: as if 16 */
+} opt;
+
+static struct {
+    unsigned long long voxels, slices;
+} lost;
+
+/* Where the record's tensors lie: `now` on the uncropped grid of rows x columns. */
+struct place {
+    struct img_box now;
+    long rows, columns;
+};
+
+static void set_size(const char *text)
+{
+    const char *x = strchr(text, 'x');
+    char height[16];
+    if (!x || (size_t)(x - text) >= sizeof height)
+        tool_misuse("-s: (wanted HxW such as 160x192, got '%s')", text);
+    memcpy(height, text, (size_t)(x - text));
+    height[x - text] = 0;
+    opt.height = tool_int('s', height, 1, MAX_SIDE);
+    opt.width = tool_int('s', x + 1, 1, MAX_SIDE);
+}
+
+/* n whole numbers of a key. */
+static void whole_numbers(struct tns_record *rec, const char *key, int n, long *out)
+{
+    double v[8];
+    tool_need_numbers(rec, key, n, v);
+    for (int i = 0; i < n; i++) {
+        if (!(v[i] >= -MAX_SIDE && v[i] <= TNS_MAX_DIM) || v[i] != (double)(long)v[i])
+            tool_die_at(rec, "key '%s': (wanted whole numbers, got %g)", key, v[i]);
+        out[i] = (long)v[i];
+    }
+}
+
+/* The slice's place, told by the key `crop` or by the tensors, which have to agree. */
+static struct place find_place(struct tns_record *rec)
+{
+    struct place p = {{0, 0, 0, 0}, 0, 0};
+    const char *first = NULL;
+    long v[6];
+    for (int i = 0; i < CROPPED; i++) {
+        struct tensor *t = tns_tensor(rec, cropped[i]);
+        if (!t)
+            continue;
+        tool_need(rec, cropped[i], DT_COUNT, i == IMAGE || i == PROB ? 3 : 2);
+        long h = t->dim[t->rank - 2], w = t->dim[t->rank - 1];
+        if (first && (h != p.now.height || w != p.now.width))
+            tool_die_at(rec, "tensors '%s' and '%s' differ in size (%ldx%ld and %ldx%ld)", first,
+                        cropped[i], p.now.height, p.now.width, h, w);
+        first = cropped[i];
+        p.now.height = h;
+        p.now.width = w;
+    }
+    if (!first)
+        tool_die_at(rec, "nothing to crop (wanted one of image, label, pred, prob)");
+    p.rows = p.now.height;
+    p.columns = p.now.width;
+    if (tns_get(&rec->meta, "crop")) {
+        whole_numbers(rec, "crop", 6, v);
+        if (v[2] != p.now.height || v[3] != p.now.width || v[4] < 1 || v[5] < 1)
+            tool_die_at(rec, "key 'crop' does not fit tensor '%s' (%ldx%ld, got '%s')", first,
+                        p.now.height, p.now.width, tns_get(&rec->meta, "crop"));
+        p = (struct place){{v[0], v[1], v[2], v[3]}, v[4], v[5]};
+    }
+    return p;
+}
+
+/* The box to cut, on the uncropped grid. */
+static struct img_box choose(struct tns_record *rec, const struct place *p)
+{
+    struct img_box b;
+    long v[4];
+    if (opt.by_slice) {
+        struct tensor *t = tool_need(rec, "image", DT_COUNT, 3);
+        if (img_nonzero_box(t, &b)) {
+            b.y += p->now.y;
+            b.x += p->now.x;
+        }
+    } else {
+        whole_numbers(rec, "brain", 4, v);
+        b = (struct img_box){v[0], v[1], v[2], v[3]};
+        if (b.y < 0 || b.x < 0 || b.height < 0 || b.width < 0 || b.y + b.height > p->rows ||
+            b.x + b.width > p->columns)
+            tool_die_at(rec, "key 'brain' does not lie on the slice (%ldx%ld, got '%s')", p->rows,
+                        p->columns, tns_get(&rec->meta, "brain"));
+    }
+    return opt.height ? img_box_fixed(b, opt.height, opt.width, p->rows, p->columns)
+                      : img_box_multiple(b, opt.multiple, p->rows, p->columns);
+}
+
+/* Tumour outside the box is never lost without a word. */
+static void check_tumour(struct tns_record *rec, struct img_box b)
+{
+    size_t most = 0;
+    for (int i = LABEL; i <= PRED; i++) {
+        struct tensor *t = tns_tensor(rec, cropped[i]);
+        size_t n = t ? img_count_outside(t, b) : 0;
+        if (n && !opt.force)
+            tool_die_at(rec,
+                        "%s: %zu voxels lie outside the box of %ldx%ld (a larger -s or -m keeps "
+                        "them, -F drops them)",
+                        cropped[i], n, b.height, b.width);
+        most = n > most ? n : most;
+    }
+    lost.voxels += most;
+    lost.slices += most > 0;
+}
+
+/* Cuts what `b` is, on the uncropped grid. Where a class probability is made up, it is
+ * background's. */
+static void cut(struct tns_record *rec, const struct place *p, struct img_box b)
+{
+    struct img_box local = {b.y - p->now.y, b.x - p->now.x, b.height, b.width};
+    for (int i = 0; i < CROPPED; i++) {
+        struct tensor *t = tns_tensor(rec, cropped[i]), in;
+        if (!t)
+            continue;
+        in = *t;
+        uint32_t dim[3] = {in.dim[0], (uint32_t)b.height, (uint32_t)b.width};
+        t = tool_add(rec, cropped[i], in.dtype, in.rank, in.rank == 3 ? dim : dim + 1);
+        img_crop(&in, local, t);
+        if (i != PROB)
+            continue;
+        for (long y = 0; y < b.height; y++)
+            for (long x = 0; x < b.width; x++)
+                if (local.y + y < 0 || local.y + y >= p->now.height || local.x + x < 0 ||
+                    local.x + x >= p->now.width)
+                    tensor_set(t, (size_t)(y * b.width + x), 1);
+    }
+}
+
+static void crop(struct tns_record *rec)
+{
+    struct place p = find_place(rec);
+    struct img_box b;
+    if (opt.undo) {
+        cut(rec, &p, (struct img_box){0, 0, p.rows, p.columns});
+        tns_unset(&rec->meta, "crop");
+        return;
+    }
+    b = choose(rec, &p);
+    check_tumour(rec, (struct img_box){b.y - p.now.y, b.x - p.now.x, b.height, b.width});
+    cut(rec, &p, b);
+    tool_set(rec, "crop", "%ld %ld %ld %ld %ld %ld", b.y, b.x, b.height, b.width, p.rows,
+             p.columns);
+}
+
+int main(int argc, char **argv)
+{
+    struct tns_record rec = {0};
+    int c;
+    bool how = false;
+
+    tool_start(argc, argv, usage);
+    while ((c = tool_getopt("Fm:p:s:u")) != -1)
+        switch (c) {
+        case 'F':
+            opt.force = how = true;
+            break;
+        case 'm':
+            opt.multiple = tool_int('m', optarg, 1, MAX_SIDE);
+            break;
+        case 'p':
+            if (strcmp(optarg, "case") && strcmp(optarg, "slice"))
+                tool_misuse("-p: (wanted case or slice, got '%s')", optarg);
+            opt.by_slice = *optarg == 's';
+            how = true;
+            break;
+        case 's':
+            set_size(optarg);
+            break;
+        case 'u':
+            opt.undo = true;
+            break;
+        }
+    tool_no_operands();
+    if (opt.undo && (how || opt.multiple || opt.height))
+        tool_misuse("-u: takes no other option");
+    if (opt.multiple && opt.height)
+        tool_misuse("-m and -s: wanted one of them");
+    if (!opt.multiple)
+        opt.multiple = 16;
+
+    const char *force = opt.force ? "-F " : "", *per = opt.by_slice ? "slice" : "case";
+    if (opt.undo)
+        tool_open("-u");
+    else if (opt.height)
+        tool_open("%s-p %s -s %ldx%ld", force, per, opt.height, opt.width);
+    else
+        tool_open("%s-p %s -m %ld", force, per, opt.multiple);
+    while (tool_read(&rec)) {
+        if (!opt.undo || tns_get(&rec.meta, "crop"))
+            crop(&rec);
+        tool_write(&rec);
+    }
+    if (lost.voxels)
+        tool_warn("%llu voxels of tumour in %llu slices lay outside the box", lost.voxels,
+                  lost.slices);
+    tns_release(&rec);
+    return tool_finish();
+}
