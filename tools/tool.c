@@ -310,10 +310,11 @@ static void follow_segment(void)
             write_header(tns_header(tool.in));
 }
 
-bool tool_read(struct tns_record *rec)
+static bool next(struct tns_record *rec, bool hop)
 {
+    uint64_t offset;
     int e;
-    while ((e = tns_read(tool.in, rec)) == 1) {
+    while ((e = hop ? tns_hop(tool.in, rec, &offset) : tns_read(tool.in, rec)) == 1) {
         follow_segment();
         tool.seen++;
         if (tool.progress)
@@ -326,6 +327,16 @@ bool tool_read(struct tns_record *rec)
         tool_die("%s: %s", tool.input, tns_why(tool.in));
     follow_segment();
     return false;
+}
+
+bool tool_read(struct tns_record *rec)
+{
+    return next(rec, false);
+}
+
+bool tool_hop(struct tns_record *rec)
+{
+    return next(rec, true);
 }
 
 void tool_write(struct tns_record *rec)

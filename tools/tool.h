@@ -65,6 +65,8 @@ struct tns_meta *tool_header(void);
  * tool writes a stream, and returned like any record where it does not. A new segment in gives a
  * new segment out. */
 bool tool_read(struct tns_record *);
+/* As tool_read for a tool that needs no payloads: tensors have shapes, data is NULL and unchecked. */
+bool tool_hop(struct tns_record *);
 void tool_write(struct tns_record *);
 
 /* What the tool needs, or death with the record's place: a tensor of that rank (and dtype, unless
