@@ -1,6 +1,5 @@
 #include "formats/layout.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
@@ -55,24 +54,6 @@ int lay_by_name(const char *name, enum layout *layout)
 static size_t digits(const char *s)
 {
     return strspn(s, "0123456789");
-}
-
-void lay_patient(const char *name, char patient[LAY_NAME])
-{
-    size_t kind = 0, number, point;
-
-    snprintf(patient, LAY_NAME, "%s", name);
-    if (strncmp(name, "BraTS-", 6))
-        return;
-    while (isalpha((unsigned char)name[6 + kind]))
-        kind++;
-    if (!kind || name[6 + kind] != '-' || !(number = digits(name + 7 + kind)))
-        return;
-    kind += 7 + number;
-    if (name[kind] != '-' || !(point = digits(name + kind + 1)) || name[kind + 1 + point])
-        return;
-    if (kind < LAY_NAME)
-        patient[kind] = 0;
 }
 
 /* --- names
@@ -485,7 +466,6 @@ int lay_case(const struct lay_place *p, size_t i, struct lay_case *c, char *why)
     *c->label = 0;
     c->modalities = LAY_MODALITIES;
     snprintf(c->name, sizeof c->name, "%s", p->name[i]);
-    lay_patient(c->name, c->patient);
     if (p->layout == LAY_BRATS)
         return folder_case(p, c, why);
     if (p->layout != LAY_FILE)

@@ -25,10 +25,6 @@ extern const char *const lay_modality[LAY_MODALITIES];
 /* The index of a modality by any of its names (t1ce, T1Gd, t2f, ...), or -1. */
 int lay_find_modality(const char *name, size_t n);
 
-/* Whom a case shows: BraTS 2023 and later name time points, BraTS-GLI-00005-001 shows
- * BraTS-GLI-00005; any other name stands for itself. */
-void lay_patient(const char *name, char patient[LAY_NAME]);
-
 /* -1 and no layout for an unknown name (brats, msd, nnunet, file). */
 int lay_by_name(const char *name, enum layout *);
 
@@ -47,7 +43,7 @@ void lay_close(struct lay_place *);
 
 /* The files of case i. `modalities` is 4, or 1 for LAY_FILE. */
 struct lay_case {
-    char name[LAY_NAME], patient[LAY_NAME];
+    char name[LAY_NAME];
     int modalities;
     char file[LAY_MODALITIES][LAY_PATH]; /* in the stream's order */
     int channel[LAY_MODALITIES];         /* inside its file: 0 unless the file is 4D */

@@ -53,8 +53,7 @@ int nii_parse(const void *raw, const char *path, struct nii_header *, char *why)
 void nii_layout(const struct nii_header *, int64_t *base, int64_t step[3]);
 
 /* What differs between two grids, in words; NULL if they are one (affines within 1e-3 mm). */
-const char *nii_grids_differ(const struct nii_header *, const struct nii_header *,
-                             char *why);
+const char *nii_grids_differ(const struct nii_header *, const struct nii_header *, char *why);
 
 struct nii_file;
 

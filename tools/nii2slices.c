@@ -5,6 +5,7 @@
  * mean, std */
 #include "formats/layout.h"
 #include "formats/nifti.h"
+#include "lib/image/patient.h"
 #include "tools/tool.h"
 
 #include <malloc.h>
@@ -276,7 +277,7 @@ static void describe(struct tns_record *rec, const struct study *s)
 {
     double mean[LAY_MODALITIES], std[LAY_MODALITIES];
     uint32_t box[2][2] = {{UINT32_MAX, 0}, {UINT32_MAX, 0}};
-    char names[64] = "";
+    char names[64] = "", patient[LAY_NAME];
 
     for (int m = 0; m < s->c.modalities; m++) {
         const struct nii_channel *c = &s->channel[m];
@@ -290,7 +291,8 @@ static void describe(struct tns_record *rec, const struct study *s)
                  s->c.modalities == 1 ? "image" : lay_modality[m]);
     }
     tool_set(rec, "case", "%s", s->c.name);
-    tool_set(rec, "patient", "%s", s->c.patient);
+    img_patient(s->c.name, patient);
+    tool_set(rec, "patient", "%s", patient);
     tool_set(rec, "slices", "%u", s->head.grid[2]);
     tool_set(rec, "modalities", "%s", names);
     if (s->label)

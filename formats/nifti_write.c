@@ -1,0 +1,197 @@
+#include "formats/nifti_write.h"
+
+#include <nifti1.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+#include "formats/atomic.h"
+#include "formats/nifti_impl.h"
+
+#define OUT_ROOM 32768
+
+struct nii_out {
+    struct afile file;
+    bool gzip;
+    z_stream z;
+    uint8_t out[OUT_ROOM];
+};
+
+/* --- headers --------------------------------------------------------------------------------------- */
+
+static const struct {
+    int16_t datatype, bitpix;
+} types[DT_COUNT] = {
+    [DT_U8] = {DT_UINT8, 8},     [DT_I16] = {DT_INT16, 16},    [DT_I32] = {DT_INT32, 32},
+    [DT_F16] = {DT_FLOAT32, 32}, [DT_BF16] = {DT_FLOAT32, 32}, [DT_F32] = {DT_FLOAT32, 32},
+    [DT_F64] = {DT_FLOAT64, 64},
+};
+
+void nii_make_header(uint8_t raw[NII_HEADER], const uint32_t grid[3], uint32_t volumes,
+                     const double spacing[3], enum dtype dtype, const char *description)
+{
+    struct nifti_1_header h;
+    float s[3] = {(float)spacing[0], (float)spacing[1], (float)spacing[2]};
+
+    memset(&h, 0, sizeof h);
+    h.sizeof_hdr = NII_HEADER;
+    h.regular = 'r';
+    h.dim[0] = volumes > 1 ? 4 : 3;
+    for (int i = 0; i < 7; i++) {
+        h.dim[i + 1] = (short)(i < 3 ? grid[i] : i == 3 ? volumes : 1);
+        h.pixdim[i + 1] = i < 3 ? s[i] : 1;
+    }
+    h.pixdim[0] = 1;
+    h.datatype = types[dtype].datatype;
+    h.bitpix = types[dtype].bitpix;
+    h.vox_offset = 352;
+    h.scl_slope = 1;
+    h.xyzt_units = NIFTI_UNITS_MM | NIFTI_UNITS_SEC;
+    snprintf(h.descrip, sizeof h.descrip, "%s", description);
+    h.qform_code = h.sform_code = NIFTI_XFORM_SCANNER_ANAT;
+    h.quatern_d = 1; /* half a turn about z: x to the left, y to the posterior */
+    h.qoffset_y = s[1] * (float)(grid[1] - 1);
+    h.srow_x[0] = -s[0];
+    h.srow_y[1] = -s[1];
+    h.srow_y[3] = h.qoffset_y;
+    h.srow_z[2] = s[2];
+    memcpy(h.magic, "n+1", 4);
+    memcpy(raw, &h, NII_HEADER);
+}
+
+static uint32_t get16(const uint8_t *p, bool swap)
+{
+    uint16_t u;
+    memcpy(&u, p, 2);
+    return swap ? __builtin_bswap16(u) : u;
+}
+
+static void put16(uint8_t *p, uint32_t v, bool swap)
+{
+    uint16_t u = swap ? __builtin_bswap16((uint16_t)v) : (uint16_t)v;
+    memcpy(p, &u, 2);
+}
+
+static void putf(uint8_t *p, float v, bool swap)
+{
+    uint32_t u;
+    memcpy(&u, &v, 4);
+    u = swap ? __builtin_bswap32(u) : u;
+    memcpy(p, &u, 4);
+}
+
+size_t nii_remake_header(const uint8_t *raw, size_t n, uint32_t volumes, enum dtype dtype,
+                         uint8_t *out)
+{
+    int32_t size;
+    bool swap;
+
+    memcpy(&size, raw, 4);
+    swap = size != (int32_t)NII_HEADER;
+    memcpy(out, raw, n);
+    for (; n < 352; n++) /* a header that came alone has no extension */
+        out[n] = 0;
+    if (volumes != (get16(out + 40, swap) >= 4 ? get16(out + 48, swap) : 1)) {
+        put16(out + 40, volumes > 1 ? 4 : 3, swap);
+        put16(out + 48, volumes, swap);
+    }
+    put16(out + 70, (uint32_t)types[dtype].datatype, swap);
+    put16(out + 72, (uint32_t)types[dtype].bitpix, swap);
+    putf(out + 108, (float)n, swap);
+    putf(out + 112, 1, swap);
+    putf(out + 116, 0, swap);
+    memcpy(out + 344, "n+1", 4);
+    return n;
+}
+
+/* --- files ----------------------------------------------------------------------------------------- */
+
+static int deflate_some(struct nii_out *o, int flush, char *why)
+{
+    do {
+        size_t n;
+        o->z.next_out = o->out;
+        o->z.avail_out = OUT_ROOM;
+        if (deflate(&o->z, flush) == Z_STREAM_ERROR)
+            return nii_fail(why, o->file.path, "zlib fails");
+        n = OUT_ROOM - o->z.avail_out;
+        if (n && afile_write(&o->file, o->out, n, why, NII_WHY))
+            return -1;
+    } while (o->z.avail_out == 0);
+    return 0;
+}
+
+struct nii_out *nii_create(const char *path, const void *header, size_t n, char *why)
+{
+    struct nii_out *o = calloc(1, sizeof *o);
+    size_t len = strlen(path);
+
+    if (!o) {
+        nii_fail(why, path, "out of memory");
+        return NULL;
+    }
+    o->gzip = len > 3 && !strcmp(path + len - 3, ".gz");
+    if (o->gzip && deflateInit2(&o->z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+        nii_fail(why, path, "out of memory");
+        free(o);
+        return NULL;
+    }
+    if (afile_open(&o->file, path, why, NII_WHY)) {
+        if (o->gzip)
+            deflateEnd(&o->z);
+        free(o);
+        return NULL;
+    }
+    if (nii_put(o, header, n, why)) {
+        nii_abort(o);
+        return NULL;
+    }
+    return o;
+}
+
+int nii_put(struct nii_out *o, const void *voxels, size_t bytes, char *why)
+{
+    const uint8_t *p = voxels;
+
+    if (!o->gzip)
+        return afile_write(&o->file, voxels, bytes, why, NII_WHY);
+    while (bytes) {
+        size_t n = bytes < 1u << 30 ? bytes : 1u << 30;
+        o->z.next_in = (Bytef *)p;
+        o->z.avail_in = (uInt)n;
+        if (deflate_some(o, Z_NO_FLUSH, why))
+            return -1;
+        p += n;
+        bytes -= n;
+    }
+    return 0;
+}
+
+int nii_commit(struct nii_out *o, char *why)
+{
+    int e = 0;
+
+    if (o->gzip) {
+        o->z.avail_in = 0;
+        if (deflate_some(o, Z_FINISH, why)) {
+            nii_abort(o);
+            return -1;
+        }
+        deflateEnd(&o->z);
+    }
+    e = afile_commit(&o->file, why, NII_WHY);
+    free(o);
+    return e;
+}
+
+void nii_abort(struct nii_out *o)
+{
+    if (!o)
+        return;
+    if (o->gzip)
+        deflateEnd(&o->z);
+    afile_abort(&o->file);
+    free(o);
+}
