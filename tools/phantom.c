@@ -26,7 +26,8 @@ static struct {
     uint64_t seed;
     enum { BRATS2020, BRATS2023, MSD } layout;
     const char *dir;
-} opt = {1, {96, 96, 48}, 1, BRATS2020, NULL};
+    uint8_t values[256]; /* canonical labels to the layout's */
+} opt = {.count = 1, .grid = {96, 96, 48}, .seed = 1};
 
 static const char *const layouts[] = {"brats2020", "brats2023", "msd"};
 static const char *const schemes[] = {"brats2017", "brats2023", "msd"};
@@ -76,7 +77,6 @@ static void path_in(char out[PATH_ROOM], const char *dir, const char *name)
 struct study {
     struct img_phantom plan;
     char name[64];
-    uint8_t values[256]; /* canonical labels to the layout's */
     int16_t *image;
     uint8_t *label;
 };
@@ -101,7 +101,7 @@ static int put_slices(struct study *s, struct nii_out *const out[5], char *why)
     for (uint32_t z = 0; z < opt.grid[2]; z++) {
         img_phantom_slice(&s->plan, z, s->image, s->label);
         for (size_t i = 0; i < plane; i++)
-            s->label[i] = s->values[s->label[i]];
+            s->label[i] = opt.values[s->label[i]];
         for (int m = 0; m < 4; m++)
             if (out[m] && nii_put(out[m], s->image + (size_t)m * plane, 2 * plane, why))
                 return -1;
@@ -169,7 +169,6 @@ static int write_study(long i, char *why)
     name_study(i, s.name);
     identify(i, &patient, &visit);
     img_phantom_plan(&s.plan, opt.grid, opt.seed, patient, visit);
-    img_scheme_inverse(img_scheme(schemes[opt.layout]), s.values);
     s.image = malloc(4 * plane * sizeof *s.image);
     s.label = malloc(plane);
     if (!s.image || !s.label)
@@ -271,6 +270,7 @@ int main(int argc, char **argv)
     if (!opt.dir)
         tool_usage();
 
+    img_scheme_inverse(img_scheme(schemes[opt.layout]), opt.values);
     make_dir(opt.dir);
     if (opt.layout == MSD) {
         path_in(path, opt.dir, "imagesTr");

@@ -148,7 +148,7 @@ static void plan_scanner(struct img_phantom *p, struct rng *r)
         for (int t = 0; t < IMG_TISSUES; t++)
             p->value[t][m] = pow(contrast[t][m] * (1 + 0.06 * rng_normal(r)), gamma);
         for (int i = 0; i < 9; i++)
-            p->bias[m][i] = 0.10 * rng_normal(r);
+            p->bias[m][i] = 0.13 * rng_normal(r);
     }
 }
 
@@ -212,8 +212,9 @@ static bool tissue(const struct img_phantom *p, const double q0[3], double share
     *depth = (1 - r) * 70;
     unpush(p, q0, q);
     n = fabs(noise(p->key + 2, q, 8 * p->fold));
-    csf = ramp(0.16, 0.04, n) * ramp(15, 4, *depth) * 0.9;
-    grey = *depth < 20 ? ramp(4.5, 3, *depth - 10 * ramp(0.32, 0.14, n)) : 0;
+    csf = ramp(0.14, 0.04, n) * ramp(20, 5, *depth) * 0.85;
+    grey = fmax(ramp(4.5, 3, *depth), 0.9 * ramp(0.42, 0.2, n) * ramp(26, 16, *depth));
+    grey = fmax(grey, 0.25 * ramp(0.1, 0.6, noise(p->key + 4, q, 16)));
     csf = fmax(csf, ramp(1.6, 0.6, fabs(q[0] + 1.5 * noise(p->key + 3, q, 20))) *
                         ramp(30, 22, *depth) * ramp(-25, -10, q[2]));
     for (int side = -1; side <= 1; side += 2) {
@@ -251,20 +252,22 @@ static int lesion(const struct img_phantom *p, int i, const double q[3], double 
     far = length3(d[0], d[1], d[2]);
     if (far > 1.6)
         return IMG_BACKGROUND;
-    whole = 1 - far - 0.38 * noise(key, q, 0.7 * size) - 0.16 * noise(key + 1, q, 0.3 * size) -
+    whole = 1 - far - 0.5 * noise(key, q, 0.6 * size) - 0.22 * noise(key + 1, q, 0.25 * size) -
             0.15 * share[GREY] - 0.7 * share[CSF];
-    inside = 1 - length3(e[0], e[1], e[2]) - 0.3 * noise(key + 2, q, 0.5 * size) -
-             0.12 * noise(key + 3, q, 0.2 * size);
+    inside = 1 - length3(e[0], e[1], e[2]) - 0.42 * noise(key + 2, q, 0.45 * size) -
+             0.2 * noise(key + 3, q, 0.2 * size);
     if (whole > -0.05)
         cover(share, OEDEMA,
               ramp(-0.05, 0.22, whole) * p->lesion[i].oedema *
-                  (0.82 + 0.25 * noise(key + 4, q, 0.3 * size)));
+                  (0.75 + 0.3 * noise(key + 4, q, 0.3 * size)));
     if (inside > -0.04) {
         double rim = p->lesion[i].rim * (1 + 0.8 * noise(key + 5, q, 0.4 * size));
         bool bright = p->lesion[i].rim > 0 && inside < rim &&
                       noise(key + 6, q, 0.55 * size) > p->lesion[i].gap;
-        int with = bright ? ENHANCING : p->lesion[i].rim > 0 ? NECROSIS : SOLID;
-        cover(share, with, ramp(-0.04, 0.05, inside));
+        double patch = ramp(-0.35, 0.35, noise(key + 7, q, 0.3 * size));
+        double edge = ramp(-0.04, 0.07, inside);
+        cover(share, bright ? ENHANCING : p->lesion[i].rim > 0 ? NECROSIS : SOLID, edge);
+        cover(share, bright ? SOLID : p->lesion[i].rim > 0 ? SOLID : OEDEMA, 0.5 * edge * patch);
         if (inside > 0)
             return bright ? IMG_ENHANCING : IMG_CORE;
     }
