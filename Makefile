@@ -135,6 +135,7 @@ check:
 	@tests/run $(T)
 
 lint:
+	@$(MAKE) -s -j$(JOBS) CONFIG=release tools
 	@tests/lint
 
 format:

@@ -1,4 +1,5 @@
-/* tap.h - a unit test is a program that prints TAP: ok(condition, "what holds"), then done_testing(). */
+/* tap.h - a unit test is a program that prints TAP: ok(condition, "what holds"), then
+ * done_testing(). */
 #ifndef TAP_H
 #define TAP_H
 
