@@ -292,6 +292,11 @@ struct tns_meta *tool_header(void)
     return tns_header(tool.in);
 }
 
+int tool_segment(void)
+{
+    return tns_segment(tool.in);
+}
+
 static void show_progress(void)
 {
     double t = now();

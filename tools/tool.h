@@ -61,11 +61,15 @@ void tool_open_file(int fd, const char *name);
 /* The header of the segment being read; of tool_open_out's stream before its first tool_write. */
 struct tns_meta *tool_header(void);
 
+/* Segments begun so far. */
+int tool_segment(void);
+
 /* The next record, or false after the end of the stream. Epoch marks are passed on unseen where the
  * tool writes a stream, and returned like any record where it does not. A new segment in gives a
  * new segment out. */
 bool tool_read(struct tns_record *);
-/* As tool_read for a tool that needs no payloads: tensors have shapes, data is NULL and unchecked. */
+/* As tool_read for a tool that needs no payloads: tensors have shapes, data is NULL and unchecked.
+ */
 bool tool_hop(struct tns_record *);
 void tool_write(struct tns_record *);
 
