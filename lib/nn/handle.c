@@ -177,6 +177,13 @@ size_t nn_measure(struct nn *nn)
 struct nn *nn_new(const struct nn_spec *spec, const struct nn_options *options, char *why,
                   size_t size)
 {
+    return nn_from(nn_build, spec, options, why, size);
+}
+
+struct nn *nn_from(void (*build)(struct graph *, const struct nn_spec *),
+                   const struct nn_spec *spec, const struct nn_options *options, char *why,
+                   size_t size)
+{
     struct nn_options o = *options;
     o.threads = o.threads ? o.threads : 1;
     if (o.weights == DT_U8)
@@ -192,7 +199,7 @@ struct nn *nn_new(const struct nn_spec *spec, const struct nn_options *options, 
     }
     nn->spec = *spec;
     nn->opt = o;
-    nn_build(&nn->g, spec);
+    build(&nn->g, spec);
     for (int i = 0; i < nn->g.params; i++) {
         struct param *p = &nn->g.param[i];
         p->owned = o.train || p->t.rank == 1;

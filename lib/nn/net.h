@@ -225,6 +225,8 @@ size_t nn_count(const struct nn *, const struct op *); /* N*H*W */
 void nn_norm_commit(struct nn *, const struct op *);   /* running statistics take the batch's */
 
 /* handle.c */
+struct nn *nn_from(void (*build)(struct graph *, const struct nn_spec *), const struct nn_spec *,
+                   const struct nn_options *, char *why, size_t size); /* nn_new for any graph */
 int nn_arena(struct nn *);      /* allocates once, at the first nn_load or nn_init */
 size_t nn_measure(struct nn *); /* the peak under the plan as it stands: nn->memory */
 

@@ -22,13 +22,6 @@ static struct kr_gate describe(const struct nn *nn, const struct op *op)
                             .shift = s->shift};
 }
 
-/* The kernels give one channel's sums; kr_bn wants those of a map. */
-static void spread(double *to, const double from[2])
-{
-    to[0] = from[0];
-    to[kr_pad(1)] = from[1];
-}
-
 static void forward(struct nn *nn, const struct op *op)
 {
     struct kr_dims d = nn_dims(nn, op->out);
@@ -37,10 +30,8 @@ static void forward(struct nn *nn, const struct op *op)
     float *score = nn_aux(nn, op);
     if (nn->at->pass == PASS_FORWARD) {
         struct norm *s = &nn->norm[op->id];
-        double sums[2];
-        kr_gate_score(&d, &k, score, nn->now->learn ? sums : NULL, nn_workspace(nn));
+        kr_gate_score(&d, &k, score, nn->now->learn ? s->sums : NULL, nn_workspace(nn));
         if (nn->now->learn) {
-            spread(s->sums, sums);
             struct kr_bn bn = nn_bn(nn, op);
             bn.running_mean = bn.running_var = NULL;
             kr_bn_train(&bn, nn_count(nn, op), s->sums);
@@ -67,10 +58,8 @@ static void data(struct nn *nn, const struct op *op)
     float *dscore = nn_workspace(nn), *score = nn_aux(nn, op);
     void *work = (char *)dscore + dscore_bytes(nn, op);
     size_t n = nn_count(nn, op);
-    double sums[2];
 
-    kr_gate_apply_backward(&d, &k, score, nn_dy(nn, op->out), dx, dscore, sums, work);
-    spread(s->sums, sums);
+    kr_gate_apply_backward(&d, &k, score, nn_dy(nn, op->out), dx, dscore, s->sums, work);
     struct kr_bn bn = nn_bn(nn, op);
     kr_bn_backward(&bn, n, s->sums, nn_dweight(nn, op, GAMMA), nn_dweight(nn, op, BETA), s->k);
     kr_gate_score_sums(&d, &k, score, dscore, s->k, sa->sums, sb->sums, nn_dweight(nn, op, PSI),

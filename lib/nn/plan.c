@@ -14,9 +14,11 @@
  * once (clipping, or options.gradients). */
 #include "lib/nn/net.h"
 
+#include <math.h>
 #include <string.h>
 
 #define NARROW_COST 600.0 /* flops for each element */
+#define NOTHING 0.004     /* of a forward pass */
 
 double nn_cost(const struct nn *nn, const struct plan *p, const struct op *op)
 {
@@ -63,8 +65,9 @@ struct choice {
     double worth;
 };
 
-/* The best choice that has not been made nor found useless, or worth 0. */
-static struct choice best(const struct nn *nn, struct plan *p, size_t room,
+/* The best choice that has not been made nor found useless. Below a limit to the cost none that
+ * loses precision. */
+static struct choice best(const struct nn *nn, struct plan *p, size_t room, double most,
                           const bool useless[2][MAX_VALUES])
 {
     struct choice c = {NULL, 0};
@@ -76,13 +79,13 @@ static struct choice best(const struct nn *nn, struct plan *p, size_t room,
         const struct op *op = &nn->g.op[nn->g.value[v].writer];
         const struct buffer *b = &p->buffer[p->map[v]];
         double cost = nn_cost(nn, p, op) + 1;
-        if (!p->drop[v] && !useless[0][v] && p->idle[v][1] >= 0) {
+        if (!p->drop[v] && !useless[0][v] && p->idle[v][1] >= 0 && cost <= most) {
             double worth = relief(at_step, room, p->idle[v][0] + 1, p->idle[v][1] - 1, b->bytes);
             if (worth / cost > c.worth)
                 c = (struct choice){&p->drop[v], worth / cost};
         }
-        if (!p->narrow[v] && !useless[1][v] && op->kind->narrow) {
-            cost = NARROW_COST * (double)b->bytes / 4;
+        cost = NARROW_COST * (double)b->bytes / 4;
+        if (!p->narrow[v] && !useless[1][v] && op->kind->narrow && isinf(most)) {
             double worth = relief(at_step, room, b->first, b->last, b->bytes / 2);
             if (worth / cost > c.worth)
                 c = (struct choice){&p->narrow[v], worth / cost};
@@ -91,8 +94,9 @@ static struct choice best(const struct nn *nn, struct plan *p, size_t room,
     return c;
 }
 
-/* Shrinks the plan until its buffers have room, or as far as they will. */
-static void shrink(struct nn *nn, struct plan *p, size_t room)
+/* Shrinks the plan until its buffers have room, or as far as they will, by choices that cost at
+ * most `most` each. */
+static void shrink(struct nn *nn, struct plan *p, size_t room, double most)
 {
     bool useless[2][MAX_VALUES] = {{false}};
     memset(p->drop, 0, sizeof p->drop);
@@ -103,7 +107,7 @@ static void shrink(struct nn *nn, struct plan *p, size_t room)
     for (size_t goal = room; p->extent > room; goal -= goal / 64) {
         double now = excess(p, goal);
         for (;;) {
-            struct choice c = best(nn, p, goal, useless);
+            struct choice c = best(nn, p, goal, most, useless);
             if (!c.flag)
                 break;
             *c.flag = true;
@@ -126,6 +130,29 @@ static void shrink(struct nn *nn, struct plan *p, size_t room)
     }
 }
 
+/* Whether the plan can be made to fit, with moments as they are chosen. */
+static bool fits(struct nn *nn, size_t ceiling)
+{
+    if (!nn->opt.train)
+        return nn_measure(nn) <= ceiling;
+    nn->train.extent = 0;
+    size_t rest = nn_measure(nn) - nn->memory.maps;
+    shrink(nn, &nn->train, rest < ceiling ? ceiling - rest : 0, INFINITY);
+    return nn_measure(nn) <= ceiling;
+}
+
+/* The smallest ceiling, in whole MiB, that fits. */
+static size_t least(struct nn *nn)
+{
+    fits(nn, 0);
+    size_t low = 0, high = (nn_measure(nn) + (1 << 20) - 1) >> 20;
+    while (nn->opt.train && high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        *(fits(nn, middle << 20) ? &high : &low) = middle;
+    }
+    return high;
+}
+
 int nn_plan(struct nn *nn)
 {
     const struct nn_options *o = &nn->opt;
@@ -137,23 +164,17 @@ int nn_plan(struct nn *nn)
     if (o->train) {
         p->learn = true;
         p->n = o->n, p->h = o->h, p->w = o->w;
-        nn_schedule(nn, p);
-        nn_place(p);
+        double forward = 0;
+        for (int i = 0; i < nn->g.ops; i++)
+            forward += nn->g.op[i].out >= 0 ? nn_cost(nn, p, &nn->g.op[i]) : 0;
+        shrink(nn, p, 0, NOTHING * forward);
     }
-    size_t peak = nn_measure(nn), least;
-    if (!o->ceiling || peak <= o->ceiling)
+    size_t peak = nn_measure(nn);
+    if (!o->ceiling || peak <= o->ceiling || fits(nn, o->ceiling))
         return 0;
-    for (int narrow = 0; narrow < 2 && o->train; narrow++) {
-        nn->moments_narrow = narrow;
-        p->extent = 0;
-        size_t rest = nn_measure(nn) - nn->memory.maps;
-        shrink(nn, p, rest < o->ceiling ? o->ceiling - rest : 0);
-        if (nn_measure(nn) <= o->ceiling)
-            return 0;
-    }
-    if (o->train)
-        shrink(nn, p, 0);
-    least = nn_measure(nn);
-    return nn_fail(nn, NN_EMEM, "does not fit in %.0f MiB (at least %.0f MiB are needed)",
-                   (double)o->ceiling / (1 << 20), (double)(least + (1 << 20) - 1) / (1 << 20));
+    nn->moments_narrow = true;
+    if (fits(nn, o->ceiling))
+        return 0;
+    return nn_fail(nn, NN_EMEM, "does not fit in %zu MiB (at least %zu MiB are needed)",
+                   o->ceiling >> 20, least(nn));
 }

@@ -1,9 +1,9 @@
-/* nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] [-v] [-D] [-d f16|bf16]
+/* nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] [-n] [-v] [-D] [-d f16|bf16]
  *
  * Times inference or a training step with Adam and the Dice loss, and prints one a line
  * seconds_per_slice (median of the repeats), planned_bytes and peak_bytes (the process's peak
- * resident memory). Inference maps its weights from a file, as infer does. -v prints the plan; -D
- * convolves directly. */
+ * resident memory). Inference maps its weights from a file, as infer does. -v prints the plan, -n
+ * only that; -D convolves directly. */
 #include "formats/safetensors.h"
 #include "lib/base/rng.h"
 #include "lib/nn/nn.h"
@@ -89,9 +89,9 @@ int main(int argc, char **argv)
     struct nn_spec spec = {.cin = 4, .classes = 4};
     struct nn_options o = {.threads = 2, .weights = DT_F32};
     int repeats = 5, c, arch;
-    bool verbose = false;
+    bool verbose = false, only = false;
     char why[256], path[] = "/tmp/nn-bench-XXXXXX", *end;
-    while ((c = getopt(argc, argv, "j:M:r:vDd:")) >= 0)
+    while ((c = getopt(argc, argv, "j:M:r:vnDd:")) >= 0)
         switch (c) {
         case 'j':
             o.threads = atoi(optarg);
@@ -105,6 +105,9 @@ int main(int argc, char **argv)
         case 'v':
             verbose = true;
             break;
+        case 'n':
+            verbose = only = true;
+            break;
         case 'D':
             o.algo = KR_DIRECT;
             break;
@@ -117,7 +120,7 @@ int main(int argc, char **argv)
     argv += optind;
     if (argc - optind != 6 || (arch = nn_arch_find(argv[1])) < 0 || repeats < 1 || repeats > 1000) {
         fprintf(stderr, "usage: nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] "
-                        "[-v] [-D] [-d f16|bf16]\n");
+                        "[-n] [-v] [-D] [-d f16|bf16]\n");
         return 2;
     }
     o.train = !strcmp(argv[0], "train");
@@ -146,6 +149,8 @@ int main(int argc, char **argv)
         die(why);
     if (verbose)
         nn_print(nn, line, NULL);
+    if (only)
+        return 0;
     if (o.train ? nn_init(nn, 1) : nn_load(nn, file.tensor, (size_t)file.tensors))
         die(nn_why(nn));
 
