@@ -1,0 +1,85 @@
+#include "lib/base/names.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* FNV-1a: names are short, and an attacker who makes them collide only slows himself down. */
+static uint32_t hash(const char *s)
+{
+    uint32_t h = 2166136261u;
+    for (; *s; s++)
+        h = (h ^ (unsigned char)*s) * 16777619u;
+    return h;
+}
+
+const char *names_text(const struct names *n, uint32_t i)
+{
+    return n->text + n->at[i];
+}
+
+/* The slot that holds the text, or the free one where it belongs. */
+static uint32_t *slot_of(const struct names *n, const char *text)
+{
+    uint32_t i = hash(text) & (n->slots - 1);
+    while (n->slot[i] && strcmp(names_text(n, n->slot[i] - 1), text))
+        i = (i + 1) & (n->slots - 1);
+    return &n->slot[i];
+}
+
+uint32_t names_find(const struct names *n, const char *text)
+{
+    return n->slots ? *slot_of(n, text) - 1 : NAMES_NONE; /* 0 - 1 is NAMES_NONE */
+}
+
+static int grow(struct names *n)
+{
+    uint32_t slots = n->slots ? n->slots * 2 : 64;
+    uint32_t *table = slots > n->slots ? calloc(slots, sizeof *table) : NULL;
+    if (!table)
+        return -1;
+    free(n->slot);
+    n->slot = table;
+    n->slots = slots;
+    for (uint32_t i = 0; i < n->count; i++)
+        *slot_of(n, names_text(n, i)) = i + 1;
+    return 0;
+}
+
+uint32_t names_add(struct names *n, const char *text)
+{
+    size_t len = strlen(text) + 1;
+    if (n->count >= n->slots / 2 && grow(n))
+        return NAMES_NONE;
+    uint32_t *slot = slot_of(n, text);
+    if (*slot)
+        return *slot - 1;
+    if (n->len + len > n->room) {
+        size_t room = (n->len + len) * 2;
+        char *p = realloc(n->text, room);
+        if (!p)
+            return NAMES_NONE;
+        n->text = p;
+        n->room = room;
+    }
+    if (n->count == n->at_room) {
+        uint32_t room = n->at_room ? n->at_room * 2 : 64;
+        size_t *p = realloc(n->at, room * sizeof *p);
+        if (!p)
+            return NAMES_NONE;
+        n->at = p;
+        n->at_room = room;
+    }
+    memcpy(n->text + n->len, text, len);
+    n->at[n->count] = n->len;
+    n->len += len;
+    *slot = ++n->count;
+    return n->count - 1;
+}
+
+void names_free(struct names *n)
+{
+    free(n->text);
+    free(n->at);
+    free(n->slot);
+    memset(n, 0, sizeof *n);
+}

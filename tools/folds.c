@@ -1,0 +1,231 @@
+/* folds - deal patients into folds
+ *
+ * reads   case; patient, if present; slice with -b slice
+ * writes  a manifest; no stream */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/folds.h"
+#include "lib/image/deal.h"
+#include "lib/image/patient.h"
+#include "tools/tool.h"
+
+static const char usage[] = "-k K -s SEED [-b patient|slice] [-m MAP] < STREAM > FOLDS\n"
+                            "       folds -k K -s SEED [-m MAP] -l LIST > FOLDS";
+
+static struct {
+    int k;
+    long seed;
+    bool by_slice;
+    const char *list, *map;
+} opt = {.seed = -1};
+
+/* A case: its patient, and how many slices it has. */
+struct study {
+    uint32_t patient, slices;
+    bool told; /* the patient stands in MAP */
+};
+
+static struct folds out;
+static struct study *study;
+static uint32_t room, records;
+
+static void out_of_memory(void)
+{
+    tool_die("out of memory (or more than %u cases and slices)", FOLDS_MAX_ENTRIES);
+}
+
+/* The case of that name, new or not; its patient from `patient`, or if that is NULL from the name.
+ */
+static struct study *find_study(const char *name, const char *patient, const char *place)
+{
+    char own[TNS_MAX_VALUE + 1];
+    uint32_t known = out.cases.count, i;
+    if (strlen(name) > TNS_MAX_VALUE || !folds_name_ok(name))
+        tool_die("%s: case '%.60s' cannot stand in a manifest", place, name);
+    if ((i = names_add(&out.cases, name)) == NAMES_NONE)
+        out_of_memory();
+    if (i >= room) {
+        room = room ? room * 2 : 256;
+        if (!(study = realloc(study, room * sizeof *study)))
+            out_of_memory();
+    }
+    struct study *s = &study[i];
+    if (i == known)
+        *s = (struct study){.patient = NAMES_NONE};
+    if (s->told || (!patient && i < known))
+        return s;
+    if (!patient) {
+        img_patient(name, own);
+        patient = own;
+    }
+    if (!folds_name_ok(patient))
+        tool_die("%s: patient '%.60s' cannot stand in a manifest", place, patient);
+    uint32_t p = names_add(&out.patients, patient);
+    if (p == NAMES_NONE)
+        out_of_memory();
+    if (i < known && s->patient != p)
+        tool_die("%s: case '%.60s' has two patients, '%.60s' and '%.60s'", place, name,
+                 names_text(&out.patients, s->patient), patient);
+    s->patient = p;
+    return s;
+}
+
+/* A file of lines "case patient"; the patient may be missing if `optional`. */
+static void read_pairs(const char *path, bool optional, bool told)
+{
+    static struct lines l;
+    char *field[2], place[128];
+    int e;
+    l = (struct lines){.name = path};
+    if (!(l.file = !strcmp(path, "-") ? stdin : fopen(path, "r")))
+        tool_die("%s: cannot be opened", path);
+    while ((e = lines_next(&l)) == 1) {
+        int n = lines_split(&l, " \t", 1, field, 2);
+        if (n == 0 || *field[0] == '#')
+            continue;
+        if (n > 2 || (n == 1 && !optional)) {
+            lines_fail(&l, "wanted case and patient");
+            tool_die("%s", l.why);
+        }
+        snprintf(place, sizeof place, "%.80s: line %lu", path, l.number);
+        struct study *s = find_study(field[0], n == 2 ? field[1] : NULL, place);
+        s->told = told || s->told;
+        s->slices += !told;
+    }
+    if (e < 0)
+        tool_die("%s", l.why);
+    if (l.file != stdin)
+        fclose(l.file);
+}
+
+static void read_stream(void)
+{
+    struct tns_record rec = {0};
+    tool_open_in();
+    while (tool_hop(&rec)) {
+        char place[64];
+        if (tns_get(&rec.meta, "mark"))
+            continue;
+        snprintf(place, sizeof place, "stdin: record %" PRIu32, records++);
+        struct study *s =
+            find_study(tool_need_key(&rec, "case"), tns_get(&rec.meta, "patient"), place);
+        s->slices++;
+        if (opt.by_slice &&
+            folds_add(&out, (uint32_t)(s - study),
+                      (uint32_t)tool_need_int(&rec, "slice", 0, FOLDS_MAX_SLICE), 0, 0))
+            out_of_memory();
+    }
+    tns_release(&rec);
+}
+
+static int by_name(const void *a, const void *b, void *names)
+{
+    return strcmp(names_text(names, *(const uint32_t *)a), names_text(names, *(const uint32_t *)b));
+}
+
+static void deal(const uint64_t *weight, uint32_t n, uint32_t *fold)
+{
+    uint32_t *order = tool_alloc(n * sizeof *order);
+    uint64_t *load = tool_alloc(2 * (size_t)opt.k * sizeof *load);
+    img_deal(weight, n, (uint32_t)opt.k, (uint64_t)opt.seed, fold, order, load);
+    free(order);
+    free(load);
+}
+
+static void deal_patients(void)
+{
+    uint32_t n = 0, all = out.patients.count, *who = tool_alloc(all * sizeof *who),
+             *fold = tool_alloc(all * sizeof *fold), *of = tool_alloc(all * sizeof *of);
+    uint64_t *weight = tool_alloc(all * sizeof *weight), *mine = tool_alloc(all * sizeof *mine);
+    memset(weight, 0, all * sizeof *weight);
+    for (uint32_t i = 0; i < out.cases.count; i++)
+        weight[study[i].patient] += study[i].slices;
+    for (uint32_t p = 0; p < all; p++)
+        if (weight[p])
+            who[n++] = p;
+    if (n < (uint32_t)opt.k)
+        tool_die("too few patients for %d folds (%u)", opt.k, n);
+    qsort_r(who, n, sizeof *who, by_name, &out.patients);
+    for (uint32_t i = 0; i < n; i++)
+        mine[i] = weight[who[i]];
+    deal(mine, n, fold);
+    for (uint32_t i = 0; i < n; i++)
+        of[who[i]] = fold[i];
+    for (uint32_t i = 0; i < out.cases.count; i++)
+        if (study[i].slices && folds_add(&out, i, 0, study[i].patient, of[study[i].patient]))
+            out_of_memory();
+    free(who), free(fold), free(of), free(weight), free(mine);
+}
+
+static void deal_slices(void)
+{
+    uint32_t *fold = tool_alloc(out.count * sizeof *fold);
+    uint64_t *weight = tool_alloc(out.count * sizeof *weight);
+    folds_sort_for_write(&out); /* all are in fold 0 still: by name and slice */
+    for (uint32_t i = 0; i < out.count; i++) {
+        struct fold_entry *x = &out.entry[i];
+        if (i && x[-1].case_ == x->case_ && x[-1].slice == x->slice)
+            tool_die("stdin: case '%.60s' slice %" PRIu32 " stands twice",
+                     names_text(&out.cases, x->case_), x->slice);
+        x->patient = study[x->case_].patient;
+        weight[i] = 1;
+    }
+    if (out.count < (uint32_t)opt.k)
+        tool_die("too few slices for %d folds (%" PRIu32 ")", opt.k, out.count);
+    deal(weight, out.count, fold);
+    for (uint32_t i = 0; i < out.count; i++)
+        out.entry[i].fold = fold[i];
+    free(fold), free(weight);
+    tool_warn("slices of one patient come into several folds: a score from them is no score");
+}
+
+int main(int argc, char **argv)
+{
+    int c;
+
+    tool_start(argc, argv, usage);
+    while ((c = tool_getopt("b:k:l:m:s:")) != -1)
+        switch (c) {
+        case 'b':
+            if (strcmp(optarg, "patient") && strcmp(optarg, "slice"))
+                tool_misuse("-b: (wanted patient or slice, got '%s')", optarg);
+            opt.by_slice = *optarg == 's';
+            break;
+        case 'k':
+            opt.k = (int)tool_int('k', optarg, 2, FOLDS_MAX);
+            break;
+        case 'l':
+            opt.list = optarg;
+            break;
+        case 'm':
+            opt.map = optarg;
+            break;
+        case 's':
+            opt.seed = tool_int('s', optarg, 0, INT64_MAX);
+            break;
+        }
+    tool_no_operands();
+    if (!opt.k || opt.seed < 0)
+        tool_usage();
+    if (opt.list && opt.by_slice)
+        tool_misuse("-b slice: a list has no slices (wanted a stream)");
+
+    if (opt.map)
+        read_pairs(opt.map, false, true);
+    if (opt.list)
+        read_pairs(opt.list, true, false);
+    else
+        read_stream();
+    out.k = opt.k;
+    out.seed = (uint64_t)opt.seed;
+    out.by_slice = opt.by_slice;
+    (opt.by_slice ? deal_slices : deal_patients)();
+    folds_sort_for_write(&out);
+    folds_write(&out, stdout);
+    folds_free(&out);
+    free(study);
+    return tool_finish();
+}
