@@ -97,29 +97,41 @@ static int flush_directory(const char *path)
     return r;
 }
 
-int afile_commit(struct afile *f, char *why, size_t size)
+int afile_seal(struct afile *f, char *why, size_t size)
 {
     int r = 0, closed;
     if (fsync(f->fd) < 0)
         r = fail(why, size, f->path, "cannot flush", errno);
     closed = close(f->fd);
+    f->fd = -1;
     if (!r && closed < 0)
         r = fail(why, size, f->path, "cannot close", errno);
-    if (!r && rename(f->temp, f->path) < 0)
-        r = fail(why, size, f->path, "cannot rename", errno);
     if (r < 0)
+        afile_abort(f);
+    return r;
+}
+
+int afile_commit(struct afile *f, char *why, size_t size)
+{
+    int r = 0;
+    if (f->fd >= 0 && afile_seal(f, why, size) < 0)
+        return -1;
+    if (rename(f->temp, f->path) < 0) {
+        r = fail(why, size, f->path, "cannot rename", errno);
         unlink(f->temp);
-    else if (flush_directory(f->path) < 0)
+    } else if (flush_directory(f->path) < 0) {
         r = fail(why, size, f->path, "cannot flush the directory", errno);
+    }
     forget(f);
     return r;
 }
 
 void afile_abort(struct afile *f)
 {
-    if (f->fd < 0)
+    if (!f->temp)
         return;
-    close(f->fd);
+    if (f->fd >= 0)
+        close(f->fd);
     unlink(f->temp);
     forget(f);
 }

@@ -32,6 +32,10 @@ __attribute__((warn_unused_result)) int afile_open(struct afile *, const char *p
 __attribute__((warn_unused_result)) int afile_write(struct afile *, const void *data, size_t n,
                                                     char *why, size_t size);
 
+/* Flushes the file to the disk and closes it, so that only the name is missing: for those who give
+ * many files their names together. After -1 the temporary file is gone. */
+__attribute__((warn_unused_result)) int afile_seal(struct afile *, char *why, size_t size);
+
 /* Whatever the outcome, the file is closed afterwards. */
 __attribute__((warn_unused_result)) int afile_commit(struct afile *, char *why, size_t size);
 

@@ -14,9 +14,9 @@
 
 struct nii_out {
     struct afile file;
-    bool gzip;
+    bool gzip, deflating, sealed;
     z_stream z;
-    uint8_t out[OUT_ROOM];
+    uint8_t *out;
 };
 
 /* --- headers --------------------------------------------------------------------------------------- */
@@ -132,23 +132,17 @@ struct nii_out *nii_create(const char *path, const void *header, size_t n, char 
         nii_fail(why, path, "out of memory");
         return NULL;
     }
+    o->file.fd = -1;
     o->gzip = len > 3 && !strcmp(path + len - 3, ".gz");
-    if (o->gzip && deflateInit2(&o->z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+    o->out = malloc(OUT_ROOM);
+    o->deflating = o->gzip && o->out &&
+                   deflateInit2(&o->z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK;
+    if (!o->out || o->gzip != o->deflating)
         nii_fail(why, path, "out of memory");
-        free(o);
-        return NULL;
-    }
-    if (afile_open(&o->file, path, why, NII_WHY)) {
-        if (o->gzip)
-            deflateEnd(&o->z);
-        free(o);
-        return NULL;
-    }
-    if (nii_put(o, header, n, why)) {
-        nii_abort(o);
-        return NULL;
-    }
-    return o;
+    else if (!afile_open(&o->file, path, why, NII_WHY) && !nii_put(o, header, n, why))
+        return o;
+    nii_abort(o);
+    return NULL;
 }
 
 int nii_put(struct nii_out *o, const void *voxels, size_t bytes, char *why)
@@ -169,17 +163,32 @@ int nii_put(struct nii_out *o, const void *voxels, size_t bytes, char *why)
     return 0;
 }
 
+static void drop_buffers(struct nii_out *o)
+{
+    if (o->deflating)
+        deflateEnd(&o->z);
+    o->deflating = false;
+    free(o->out);
+    o->out = NULL;
+}
+
+int nii_seal(struct nii_out *o, char *why)
+{
+    o->z.avail_in = 0;
+    if (o->gzip && deflate_some(o, Z_FINISH, why))
+        return -1;
+    drop_buffers(o);
+    o->sealed = true;
+    return afile_seal(&o->file, why, NII_WHY);
+}
+
 int nii_commit(struct nii_out *o, char *why)
 {
-    int e = 0;
+    int e = o->sealed ? 0 : nii_seal(o, why);
 
-    if (o->gzip) {
-        o->z.avail_in = 0;
-        if (deflate_some(o, Z_FINISH, why)) {
-            nii_abort(o);
-            return -1;
-        }
-        deflateEnd(&o->z);
+    if (e) {
+        nii_abort(o);
+        return -1;
     }
     e = afile_commit(&o->file, why, NII_WHY);
     free(o);
@@ -190,8 +199,7 @@ void nii_abort(struct nii_out *o)
 {
     if (!o)
         return;
-    if (o->gzip)
-        deflateEnd(&o->z);
+    drop_buffers(o);
     afile_abort(&o->file);
     free(o);
 }

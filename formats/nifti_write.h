@@ -28,6 +28,9 @@ size_t nii_remake_header(const uint8_t *raw, size_t n, uint32_t volumes, enum dt
 struct nii_out *nii_create(const char *path, const void *header, size_t n, char *why);
 int nii_put(struct nii_out *, const void *voxels, size_t bytes, char *why);
 
+/* Ends the file, all but its name: what is left takes little memory and no descriptor. */
+int nii_seal(struct nii_out *, char *why);
+
 /* Ends the file and gives it its name; it is closed and freed in any case. */
 int nii_commit(struct nii_out *, char *why);
 void nii_abort(struct nii_out *);

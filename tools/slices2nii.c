@@ -1,0 +1,427 @@
+/* slices2nii - put slices together to NIfTI volumes on the grid they came from
+ *
+ * reads   label, or the tensor of -n; nifti; case, slice, slices, crop, scheme
+ * writes  NIfTI files */
+#include "formats/nifti_write.h"
+#include "lib/image/scheme.h"
+#include "tools/tool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char usage[] = "[-hVv] [-n TENSOR] [-s SCHEME] -o DIR < STREAM";
+
+#define OPEN_CASES 16
+#define MAX_CASE 200 /* of a name, so that its file's name is short enough everywhere */
+
+static struct {
+    const char *dir, *tensor;
+    const struct img_scheme *scheme;
+    uint8_t map[256];
+} opt = {.tensor = "label"};
+
+/* A case whose slices are coming in: they wait in a nameless file, canonical slice after slice,
+ * since they may come in any order and the original grid may store them in another. */
+struct open_case {
+    char name[MAX_CASE + 1];
+    int spool;
+    uint8_t *header;
+    size_t header_bytes;
+    struct nii_header head;
+    enum dtype type; /* in the file */
+    uint32_t volumes, have;
+    uint8_t *seen;
+    uint64_t used; /* record at which it was last met */
+};
+
+static struct {
+    struct open_case open[OPEN_CASES];
+    struct {
+        char *name;
+        struct nii_out *out;
+    } * done; /* whole files, which get their names when the stream has proved to be whole */
+    size_t ndone;
+    uint64_t records;
+    uint8_t *slice;
+    size_t slice_room;
+} state;
+
+static void abandon(void)
+{
+    for (size_t i = 0; i < state.ndone; i++)
+        nii_abort(state.done[i].out);
+}
+
+/* --- spool ----------------------------------------------------------------------------------------- */
+
+static size_t slice_bytes(const struct open_case *c)
+{
+    return (size_t)c->head.grid[0] * c->head.grid[1] * dtype_size(c->type);
+}
+
+static void transfer(const struct open_case *c, bool put, void *buf, size_t n, uint64_t at)
+{
+    while (n) {
+        ssize_t r = put ? pwrite(c->spool, buf, n, (off_t)at) : pread(c->spool, buf, n, (off_t)at);
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r <= 0)
+            tool_die("%s: temporary file: %s", opt.dir, r ? strerror(errno) : "too short");
+        buf = (char *)buf + r;
+        at += (uint64_t)r;
+        n -= (size_t)r;
+    }
+}
+
+static int make_spool(uint64_t bytes)
+{
+    char path[4352];
+    int fd;
+
+    if (snprintf(path, sizeof path, "%s/.slices2nii-XXXXXX", opt.dir) >= (int)sizeof path)
+        tool_die("%s: the path is too long", opt.dir);
+    if ((fd = mkostemp(path, O_CLOEXEC)) < 0 || unlink(path) || ftruncate(fd, (off_t)bytes))
+        tool_die("%s: temporary file: %s", opt.dir, strerror(errno));
+    return fd;
+}
+
+static uint8_t *slice_room(size_t n)
+{
+    if (n > state.slice_room) {
+        free(state.slice);
+        state.slice = tool_alloc(n);
+        state.slice_room = n;
+    }
+    return state.slice;
+}
+
+/* --- a case leaves --------------------------------------------------------------------------------- */
+
+static void swap_bytes(uint8_t *p, size_t n, size_t size)
+{
+    for (; n--; p += size)
+        for (size_t i = 0; i < size / 2; i++) {
+            uint8_t t = p[i];
+            p[i] = p[size - 1 - i];
+            p[size - 1 - i] = t;
+        }
+}
+
+/* Gathers plane k of volume v, as the file stores it, from the canonical slices. */
+static void gather_plane(const struct open_case *c, uint32_t v, uint32_t k, uint8_t *plane)
+{
+    const struct nii_header *h = &c->head;
+    size_t e = dtype_size(c->type), slice = slice_bytes(c), row = h->grid[0] * e;
+    int along = h->axis[0] == 2   ? 0
+                : h->axis[1] == 2 ? 1
+                                  : 2; /* canonical axis that k goes along */
+    uint32_t at = h->flip[along] ? h->grid[along] - 1 - k : k;
+    uint32_t lo[3] = {0, 0, 0}, hi[3] = {h->grid[0], h->grid[1], h->grid[2]};
+    int64_t stride[3], base = 0, file[3] = {1, h->dim[0], 0};
+    uint8_t *buf = slice_room(slice);
+
+    for (int a = 0; a < 3; a++) {
+        stride[a] = h->flip[a] ? -file[h->axis[a]] : file[h->axis[a]];
+        base += h->flip[a] ? (int64_t)(h->grid[a] - 1) * file[h->axis[a]] : 0;
+    }
+    lo[along] = at;
+    hi[along] = at + 1;
+    for (uint32_t z = lo[2]; z < hi[2]; z++) {
+        uint64_t from = ((uint64_t)v * h->grid[2] + z) * slice;
+        transfer(c, false, buf, (hi[1] - lo[1]) * row, from + lo[1] * row);
+        for (uint32_t y = lo[1]; y < hi[1]; y++) {
+            const uint8_t *line = buf + (y - lo[1]) * row;
+            uint8_t *to = plane + (int64_t)e * (base + y * stride[1] + z * stride[2]);
+            if (stride[0] == 1)
+                memcpy(to, line, row);
+            else
+                for (uint32_t x = lo[0]; x < hi[0]; x++)
+                    memcpy(to + (int64_t)e * x * stride[0], line + x * e, e);
+        }
+    }
+    if (h->swapped)
+        swap_bytes(plane, (size_t)h->dim[0] * h->dim[1], e);
+}
+
+static void remember(const char *name, struct nii_out *out)
+{
+    if (!(state.ndone & (state.ndone - 1))) {
+        void *more = realloc(state.done, (state.ndone ? 2 * state.ndone : 1) * sizeof *state.done);
+        if (!more)
+            tool_die("out of memory");
+        state.done = more;
+    }
+    state.done[state.ndone].name = strdup(name);
+    state.done[state.ndone++].out = out;
+}
+
+static void finish_case(struct open_case *c)
+{
+    char path[4352], why[NII_WHY];
+    uint8_t *header = tool_alloc(c->header_bytes + 4);
+    size_t n = nii_remake_header(c->header, c->header_bytes, c->volumes, c->type, header);
+    size_t plane_bytes = (size_t)c->head.dim[0] * c->head.dim[1] * dtype_size(c->type);
+    uint8_t *plane = tool_alloc(plane_bytes);
+    bool plain = !strcmp(opt.tensor, "label");
+    struct nii_out *out;
+
+    if (snprintf(path, sizeof path, "%s/%s%s%s.nii.gz", opt.dir, c->name, plain ? "" : "_",
+                 plain ? "" : opt.tensor) >= (int)sizeof path)
+        tool_die("%s: the path is too long", opt.dir);
+    if (!(out = nii_create(path, header, n, why)))
+        tool_die("%s", why);
+    remember(c->name, out);
+    for (uint32_t v = 0; v < c->volumes; v++)
+        for (uint32_t k = 0; k < c->head.dim[2]; k++) {
+            gather_plane(c, v, k, plane);
+            if (nii_put(out, plane, plane_bytes, why))
+                tool_die("%s", why);
+        }
+    if (nii_seal(out, why))
+        tool_die("%s", why);
+    if (c->have < c->head.grid[2])
+        tool_warn("%s: %u of %u slices are missing and become background", c->name,
+                  c->head.grid[2] - c->have, c->head.grid[2]);
+    tool_note("%s: %u slices", path, c->have);
+    close(c->spool);
+    free(plane);
+    free(header);
+    free(c->header);
+    free(c->seen);
+    memset(c, 0, sizeof *c);
+}
+
+/* --- a record comes -------------------------------------------------------------------------------- */
+
+static void check_name(const struct tns_record *rec, const char *name)
+{
+    if (!*name || *name == '.' || strchr(name, '/') || strlen(name) > MAX_CASE)
+        tool_die_at(rec,
+                    "case: no fit name for a file (wanted no slash, no leading dot, 1 to %d bytes)",
+                    MAX_CASE);
+}
+
+static enum dtype file_type(enum dtype t)
+{
+    return t == DT_F16 || t == DT_BF16 ? DT_F32 : t;
+}
+
+static void open_case(struct tns_record *rec, struct open_case *c, const char *name,
+                      const struct tensor *t)
+{
+    const struct tensor *header = tool_need(rec, "nifti", DT_U8, 1);
+    char why[NII_WHY];
+    uint64_t bytes;
+
+    check_name(rec, name);
+    for (size_t i = 0; i < state.ndone; i++)
+        if (!strcmp(state.done[i].name, name))
+            tool_die_at(rec,
+                        "the case was written already (its slices are too scattered, or it comes "
+                        "twice)");
+    memset(c, 0, sizeof *c);
+    strcpy(c->name, name);
+    if (header->dim[0] < NII_HEADER)
+        tool_die_at(rec, "tensor 'nifti': too short for a header (wanted %u bytes, got %u)",
+                    NII_HEADER, header->dim[0]);
+    if (nii_parse(header->data, "tensor 'nifti'", &c->head, why))
+        tool_die_at(rec, "%s", why);
+    c->header_bytes = header->dim[0];
+    c->header = tool_alloc(c->header_bytes);
+    memcpy(c->header, header->data, c->header_bytes);
+    c->type = file_type(t->dtype);
+    c->volumes = t->rank == 3 ? t->dim[0] : 1;
+    if (c->volumes > 32767)
+        tool_die_at(rec, "tensor '%s': too many channels (wanted at most 32767, got %u)", t->name,
+                    c->volumes);
+    if (__builtin_mul_overflow((uint64_t)slice_bytes(c) * c->head.grid[2], c->volumes, &bytes) ||
+        bytes > (uint64_t)1 << 46)
+        tool_die_at(rec, "tensor '%s': too large a volume", t->name);
+    c->seen = tool_alloc(c->head.grid[2]);
+    memset(c->seen, 0, c->head.grid[2]);
+    c->spool = make_spool(bytes);
+}
+
+/* The case's place; where all are taken, the one that was met longest ago is ended. */
+static struct open_case *find_case(struct tns_record *rec, const struct tensor *t)
+{
+    const char *name = tool_need_key(rec, "case");
+    const struct tensor *header = tool_need(rec, "nifti", DT_U8, 1);
+    struct open_case *c = NULL, *oldest = &state.open[0];
+
+    for (int i = 0; i < OPEN_CASES && !c; i++) {
+        if (!strcmp(state.open[i].name, name) && *name)
+            c = &state.open[i];
+        if (state.open[i].used < oldest->used)
+            oldest = &state.open[i];
+    }
+    if (!c) {
+        c = oldest;
+        if (c->used)
+            finish_case(c);
+        open_case(rec, c, name, t);
+    } else if (header->dim[0] != c->header_bytes ||
+               memcmp(header->data, c->header, c->header_bytes)) {
+        tool_die_at(rec, "tensor 'nifti' differs from the one in the case's other records");
+    }
+    if (c->type != file_type(t->dtype) || c->volumes != (t->rank == 3 ? t->dim[0] : 1))
+        tool_die_at(rec, "tensor '%s': type or shape differs from the case's other records",
+                    t->name);
+    c->used = ++state.records;
+    return c;
+}
+
+/* Where the tensor lies in the uncropped slice; y and x may be negative, where zeros were added. */
+static void find_place(struct tns_record *rec, const struct open_case *c, const struct tensor *t,
+                       long place[2])
+{
+    uint32_t h = t->dim[t->rank - 2], w = t->dim[t->rank - 1];
+    double v[6];
+
+    place[0] = place[1] = 0;
+    if (!tns_get(&rec->meta, "crop")) {
+        if (h != c->head.grid[1] || w != c->head.grid[0])
+            tool_die_at(rec, "tensor '%s': not the size of the grid (wanted %ux%u, got %ux%u)",
+                        t->name, c->head.grid[1], c->head.grid[0], h, w);
+        return;
+    }
+    tool_need_numbers(rec, "crop", 6, v);
+    for (int i = 0; i < 2; i++)
+        if (!(v[i] >= -1e6 && v[i] <= 1e6) || v[i] != (double)(place[i] = (long)v[i]))
+            tool_die_at(rec, "key 'crop': y and x are no whole numbers");
+    if (v[2] != h || v[3] != w)
+        tool_die_at(rec, "tensor '%s': not the size of the crop (wanted %gx%g, got %ux%u)", t->name,
+                    v[2], v[3], h, w);
+    if (v[4] != c->head.grid[1] || v[5] != c->head.grid[0])
+        tool_die_at(rec, "key 'crop': not from this grid (wanted %ux%u, got %gx%g)",
+                    c->head.grid[1], c->head.grid[0], v[4], v[5]);
+}
+
+static void to_scheme(struct tns_record *rec, struct tensor *t)
+{
+    const char *have;
+    size_t n, bad;
+
+    if (!opt.scheme)
+        return;
+    tool_need(rec, t->name, DT_U8, 2);
+    have = tool_need_key(rec, "scheme");
+    if (!strcmp(have, opt.scheme->name))
+        return;
+    if (strcmp(have, "canonical"))
+        tool_die_at(rec, "labels cannot be written as %s (wanted scheme=canonical, got scheme=%s)",
+                    opt.scheme->name, have);
+    n = tensor_count(t);
+    if ((bad = img_recode(t->data, n, opt.map)) < n)
+        tool_die_at(rec, "%s: value outside canonical (got %u)", t->name,
+                    ((const uint8_t *)t->data)[bad]);
+}
+
+static void put_slice(struct tns_record *rec, struct open_case *c, const struct tensor *t,
+                      uint32_t z)
+{
+    uint32_t h = t->dim[t->rank - 2], w = t->dim[t->rank - 1], H = c->head.grid[1],
+             W = c->head.grid[0];
+    size_t e = dtype_size(t->dtype), out = dtype_size(c->type), slice = slice_bytes(c);
+    long place[2], x0, x1;
+    uint8_t *buf;
+
+    find_place(rec, c, t, place);
+    buf = slice_room(slice);
+    x0 = place[1] < 0 ? -place[1] : 0;
+    x1 = (long)W - place[1] < (long)w ? (long)W - place[1] : (long)w;
+    for (uint32_t v = 0; v < c->volumes; v++) {
+        memset(buf, 0, slice);
+        for (uint32_t y = 0; y < h; y++) {
+            long to = place[0] + (long)y;
+            size_t from = ((size_t)v * h + y) * w + (size_t)x0;
+            if (to < 0 || to >= (long)H || x0 >= x1)
+                continue;
+            to = to * (long)W + place[1] + x0;
+            if (e == out)
+                memcpy(buf + (size_t)to * out, (const char *)t->data + from * e,
+                       (size_t)(x1 - x0) * e);
+            else
+                tensor_to_f32(t, from, (size_t)(x1 - x0), (float *)buf + to);
+        }
+        transfer(c, true, buf, slice, ((uint64_t)v * c->head.grid[2] + z) * slice);
+    }
+}
+
+static void take(struct tns_record *rec)
+{
+    struct tensor *t = tns_tensor(rec, opt.tensor);
+    struct open_case *c;
+    long z;
+
+    if (tns_get(&rec->meta, "mark"))
+        return;
+    if (!t || (t->rank != 2 && t->rank != 3))
+        t = tool_need(rec, opt.tensor, DT_COUNT, 2);
+    c = find_case(rec, t);
+    tool_need_int(rec, "slices", c->head.grid[2], c->head.grid[2]);
+    z = tool_need_int(rec, "slice", 0, (long)c->head.grid[2] - 1);
+    if (c->seen[z])
+        tool_die_at(rec, "slice %ld comes twice", z);
+    to_scheme(rec, t);
+    put_slice(rec, c, t, (uint32_t)z);
+    c->seen[z] = 1;
+    if (++c->have == c->head.grid[2])
+        finish_case(c);
+}
+
+int main(int argc, char **argv)
+{
+    static struct tns_record rec;
+    char why[NII_WHY];
+    int c;
+
+    tool_start(argc, argv, usage);
+    while ((c = tool_getopt("n:o:s:")) != -1)
+        switch (c) {
+        case 'n':
+            opt.tensor = optarg;
+            break;
+        case 'o':
+            opt.dir = optarg;
+            break;
+        case 's':
+            if (!(opt.scheme = img_scheme(optarg)))
+                tool_misuse("-s: unknown scheme '%s' (recode(1) lists them)", optarg);
+            break;
+        }
+    tool_no_operands();
+    if (!opt.dir)
+        tool_usage();
+    if (strchr(opt.tensor, '/') || !*opt.tensor)
+        tool_misuse("-n: (wanted the name of a tensor, got '%s')", opt.tensor);
+    if (opt.scheme)
+        img_scheme_inverse(opt.scheme, opt.map);
+    tool_open_in();
+    if (mkdir(opt.dir, 0777) && errno != EEXIST)
+        tool_die("%s: %s", opt.dir, strerror(errno));
+    atexit(abandon);
+
+    while (tool_read(&rec))
+        take(&rec);
+    for (int i = 0; i < OPEN_CASES; i++)
+        if (state.open[i].used)
+            finish_case(&state.open[i]);
+    for (size_t i = 0; i < state.ndone; i++) {
+        struct nii_out *out = state.done[i].out;
+        state.done[i].out = NULL;
+        if (nii_commit(out, why))
+            tool_die("%s", why);
+        free(state.done[i].name);
+    }
+    state.ndone = 0;
+    free(state.done);
+    free(state.slice);
+    tns_release(&rec);
+    return tool_finish();
+}
