@@ -63,7 +63,8 @@ PKG_DEMO  := $(PKG_BUILD) gnuplot-nox
 PKG_CHECK := $(PKG_DEMO) bats clang clang-format libomp-dev libclang-rt-14-dev python3 python3-numpy groff time jq
 PKG_BENCH := $(PKG_BUILD) python3-nibabel python3-torch python3-venv time
 
-.PHONY: all help deps check lint bench bench-peers install uninstall clean demo format tools
+STUDY := attempt1 attempt2 attempt3 attempt4 attempt5 attempt6 combined attention residual control study explore predict
+.PHONY: $(STUDY) all help check lint bench bench-peers install uninstall clean demo format tools
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -72,6 +73,9 @@ all: tools
 help:
 	@echo 'make                 the tools, into bin/ (CONFIG=release|debug|asan|tsan: build/CONFIG/bin)'
 	@echo 'make demo            the whole study on synthetic patients, with a page to look at'
+	@echo 'make study DATA=dir  the study on real patients (attempt1 to residual, control: one part of it)'
+	@echo 'make explore | predict   look at the cases; segment unlabelled ones with MODEL=file'
+	@echo '                     the knobs of these: make -f pipelines/Makefile help'
 	@echo 'make check           every test (T=WORD: only test files whose name holds WORD)'
 	@echo 'make lint            formatting, include rules, man pages'
 	@echo 'make bench           every benchmark beside its peer (B=NAME: one)'
@@ -125,6 +129,26 @@ units: $(UNIT:%=$(O)/unit/%)
 benches: $(BENCHC:%=$(O)/bench/%)
 
 -include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(O)/tools/tool.d $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d)
+
+# --- the study --------------------------------------------------------------------------------------
+export PATH := $(CURDIR)/bin:$(PATH)
+$(STUDY):
+	$(need) $(PKG_DEMO)
+	@$(MAKE) -s tools
+	@$(MAKE) --no-print-directory -f pipelines/Makefile $@
+
+# Synthetic patients, a narrow network, few passes: what the study does, in minutes. A real study is
+# the same command with DATA=, and hours.
+DEMO := demo
+demo:
+	$(need) $(PKG_DEMO)
+	@$(MAKE) -s -j$(NPROC) tools
+	@mkdir -p $(DEMO)
+	phantom -n 12 -s 1 -o $(DEMO)/data
+	@$(MAKE) --no-print-directory -f pipelines/Makefile explore study DATA=$(DEMO)/data OUT=$(DEMO) \
+	  BASE=8 EPOCHS=8 CROP='-s 80x80' SCHEME=brats2017
+	@echo 'look at it:  xdg-open $(DEMO)/study.html   (and $(DEMO)/explore/explore.html)'
+	@echo 'next:        make study DATA=folder-of-cases BASE=16   (make help, man man/gliopipe.7)'
 
 # --- proof ----------------------------------------------------------------------------------------
 NPROC := $(shell nproc 2>/dev/null || echo 2)
