@@ -3,8 +3,8 @@
  *
  * Maps, reading, writing, threads and levels are as in kernels.h. Where a function takes
  * `workspace` it needs kr_pointwise_workspace(c) bytes, 64-byte aligned, c the largest number of
- * channels in the call; NULL will do where none of its kr_out and kr_dx has `sums` (except where it
- * says so).
+ * channels in the call; NULL will do where none of its kr_out and kr_dx has `sums` (except where
+ * it says so).
  *
  * A map that is written may be one of those read (in place) where a comment says so, never else. */
 #ifndef POINTWISE_H
@@ -20,13 +20,12 @@ struct kr_dims {
     int threads;
 };
 
-/* --- batch normalisation
- * --------------------------------------------------------------------------- A normalisation is
- * never a pass of its own: the convolution in front of it writes its raw output x and the sums
- * (kr_out.sums), kr_bn_train makes of them a scale and a shift, and whoever reads the map applies
- * them (kr_in). Backward the last contribution to the gradient dz of its output leaves the sums
- * (kr_dx.sums, after the mask of the activation), kr_bn_backward makes of them
- * dx = k[0] * dz + k[1] * x + k[2] for each channel, and kr_bn_apply does that in one pass.
+/* --- batch normalisation ----------------------------------------------------------------------
+ * A normalisation is never a pass of its own: the convolution in front of it writes its raw
+ * output x and the sums (kr_out.sums), kr_bn_train makes of them a scale and a shift, and whoever
+ * reads the map applies them (kr_in). Backward the last contribution to the gradient dz of its
+ * output leaves the sums (kr_dx.sums, after the mask of the activation), kr_bn_backward makes of
+ * them dx = k[0] * dz + k[1] * x + k[2] for each channel, and kr_bn_apply does that in one pass.
  * Statistics and their derivatives are computed in double. All in O(c) but kr_bn_apply. */
 struct kr_bn {
     int c;
@@ -54,15 +53,15 @@ void kr_bn_backward(const struct kr_bn *, size_t count, const double *sums, floa
 void kr_bn_apply(const struct kr_dims *, int c, const float *dz, const void *x, enum kr_dtype dtype,
                  const float *k, float *dx);
 
-/* --- sums, copies
- * ---------------------------------------------------------------------------------- out = in[0] +
- * ... + in[nin-1] (1 <= nin <= 2), each read through its kr_in. With one operand: makes a view
- * real, or converts between float and bf16. May be in place if the types are the same. */
+/* --- sums, copies -----------------------------------------------------------------------------
+ * out = in[0] + ... + in[nin-1] (1 <= nin <= 2), each read through its kr_in. With one operand:
+ * makes a view real, or converts between float and bf16. May be in place if the types are the
+ * same. */
 void kr_add(const struct kr_dims *, int nin, const struct kr_in in[], const struct kr_out *,
             void *workspace);
 
-/* The gradient dy goes to each of dx[0..ndx-1] (1 <= ndx <= 2) by the rules of kr_dx; dx[i].dx may
- * be dy if not `accumulate`. Where dx[i].dx is NULL nothing is written but the sums. */
+/* The gradient dy goes to each of dx[0..ndx-1] (1 <= ndx <= 2) by the rules of kr_dx; dx[i].dx
+ * may be dy if not `accumulate`. Where dx[i].dx is NULL nothing is written but the sums. */
 void kr_add_backward(const struct kr_dims *, const float *dy, int ndx, const struct kr_dx dx[],
                      void *workspace);
 
@@ -70,31 +69,33 @@ void kr_add_backward(const struct kr_dims *, const float *dy, int ndx, const str
 void kr_from_planar(const struct kr_dims *, int c, const float *planar, void *map, enum kr_dtype);
 void kr_to_planar(const struct kr_dims *, const struct kr_in *, float *planar);
 
-/* --- 2x2 max pooling, stride 2
- * --------------------------------------------------------------------- dims are those of the
- * input; the output is (N, h/2, w/2), an odd last row or column is left out. NaN wins, as in
- * PyTorch. Backward finds the winner again: the first of equals in row-major order. */
+/* --- 2x2 max pooling, stride 2 ----------------------------------------------------------------
+ * dims are those of the input; the output is (N, h/2, w/2), an odd last row or column is left out.
+ * NaN wins, as in PyTorch. Backward finds the winner again: the first of equals in row-major
+ * order. */
 void kr_maxpool_forward(const struct kr_dims *, const struct kr_in *, const struct kr_out *,
                         void *workspace);
 void kr_maxpool_backward(const struct kr_dims *, const struct kr_in *, const float *dy,
                          const struct kr_dx *, void *workspace);
 
-/* --- attention gate (Oktay et al. 2018)
- * ------------------------------------------------------------ score = sum_c psi[c] * max(a + b, 0)
- * (N,H,W), one float a pixel: no padding to 16 lanes alpha = sigmoid(bn[0] * score + bn[1]) never
- * stored out   = alpha * x                         (N,H,W,C') a and b are the two 1x1 convolutions
- * read through their normalisations (relu false), psi (a->c) the weight of the third, bn the scale
- * and shift of its normalisation: kr_bn with c = 1, whose scale and shift have 16 floats of which
- * this takes the first.
+/* --- attention gate (Oktay et al. 2018) -------------------------------------------------------
+ * score = sum_c psi[c] * max(a + b, 0)      (N,H,W), one float a pixel: no padding to 16 lanes
+ * alpha = sigmoid(bn[0] * score + bn[1])    never stored
+ * out   = alpha * x                         (N,H,W,C')
+ * a and b are the two 1x1 convolutions read through their normalisations (relu false), psi (a->c)
+ * the weight of the third, bn the scale and shift of its normalisation: kr_bn with c = 1, whose
+ * scale and shift have 16 floats of which this takes the first.
  *
- * Forward: kr_gate_score, with sums (of score and of its square, as those of a map of one channel:
- * 2 * 16 doubles) -> kr_bn_train -> kr_gate_apply. Backward, from dout: kr_gate_apply_backward dx
- * (kr_dx) from alpha * dout; dscore (N,H,W), the derivative by bn's output; sums of dscore and of
- * dscore * score, in 2 * 16 doubles kr_bn_backward             -> k of 3 * 16 floats
- *   kr_gate_score_sums         ds = k0 * dscore + k1 * score + k2, dz = ds * psi[c] where a + b >
- * 0: sums of dz and dz * a->x, of dz and dz * b->x; dpsi (a->c) kr_bn_backward, twice      -> ka,
- * kb kr_gate_score_backward     da = ka0 * dz + ka1 * a->x + ka2, db likewise, dz made again: plain
- *                              maps, the gradients of the two convolutions' raw outputs */
+ * Forward: kr_gate_score, with sums (2 doubles: of score and of its square) -> kr_bn_train ->
+ * kr_gate_apply. Backward, from dout:
+ *   kr_gate_apply_backward   dx (kr_dx) from alpha * dout; dscore (N,H,W), the derivative by
+ *                            bn's output; sums of dscore and of dscore * score
+ *   kr_bn_backward           -> k of 3 * 16 floats
+ *   kr_gate_score_sums       ds = k0 * dscore + k1 * score + k2, dz = ds * psi[c] where
+ *                            a + b > 0: sums of dz and dz * a->x, of dz and dz * b->x; dpsi
+ *   kr_bn_backward, twice    -> ka, kb
+ *   kr_gate_score_backward   da = ka0 * dz + ka1 * a->x + ka2, db likewise, dz made again: plain
+ *                            maps, the gradients of the two convolutions' raw outputs */
 struct kr_gate {
     struct kr_in a, b;
     const float *psi; /* (a.c) */
@@ -102,12 +103,12 @@ struct kr_gate {
     const float *scale, *shift; /* one of each, of psi's normalisation */
 };
 
-void kr_gate_score(const struct kr_dims *, const struct kr_gate *, float *score, double *sums,
+void kr_gate_score(const struct kr_dims *, const struct kr_gate *, float *score, double sums[2],
                    void *workspace); /* sums may be NULL; workspace is needed if not */
 void kr_gate_apply(const struct kr_dims *, const struct kr_gate *, const float *score,
                    const struct kr_out *, void *workspace);
 void kr_gate_apply_backward(const struct kr_dims *, const struct kr_gate *, const float *score,
-                            const float *dout, const struct kr_dx *, float *dscore, double *sums,
+                            const float *dout, const struct kr_dx *, float *dscore, double sums[2],
                             void *workspace); /* workspace is needed; dscore may not be score */
 void kr_gate_score_sums(const struct kr_dims *, const struct kr_gate *, const float *score,
                         const float *dscore, const float *k, double *sums_a, double *sums_b,
@@ -116,10 +117,9 @@ void kr_gate_score_backward(const struct kr_dims *, const struct kr_gate *, cons
                             const float *dscore, const float *k, const float *ka, const float *kb,
                             float *da, float *db); /* da, db may be the maps a.x, b.x if float */
 
-/* --- channel dropout
- * ------------------------------------------------------------------------------- gain[n *
- * kr_pad(c) + c]: 0 with probability p, else 1/(1-p); zero in the padding. Depends on the arguments
- * alone: sample `first` + i has row i. */
+/* --- channel dropout --------------------------------------------------------------------------
+ * gain[n * kr_pad(c) + c]: 0 with probability p, else 1/(1-p); zero in the padding. Depends on the
+ * arguments alone: sample `first` + i has row i. */
 void kr_dropout_gain(int n, int c, double p, uint64_t seed, uint64_t step, uint64_t layer,
                      uint64_t first, float *gain);
 
@@ -127,18 +127,17 @@ void kr_dropout_gain(int n, int c, double p, uint64_t seed, uint64_t step, uint6
  * out[n][c] = gain[n][c] * v[c], for v = scale and for v = shift. */
 void kr_dropout_fold(int n, int c, const float *gain, const float *v, float *out);
 
-/* --- softmax, prediction
- * --------------------------------------------------------------------------- logits are a plain
- * float map of c <= 16 classes, so 16 floats a pixel. pred (N,H,W): the class of the largest logit,
- * the first of equals; prob (N,C,H,W): softmax. Either may be NULL. */
+/* --- softmax, prediction ----------------------------------------------------------------------
+ * logits are a plain float map of c <= 16 classes, so 16 floats a pixel. pred (N,H,W): the class
+ * of the largest logit, the first of equals; prob (N,C,H,W): softmax. Either may be NULL. */
 #define KR_CLASSES_MAX 16
 
 void kr_predict(const struct kr_dims *, int c, const float *logits, uint8_t *pred, float *prob);
 
-/* --- loss
- * ------------------------------------------------------------------------------------------ With p
- * = softmax(logits), o the one-hot label, sums over all pixels that are not ignored: dice = 1 -
- * mean_c (2 sum p o + eps) / (sum p + sum o + eps) ce   = mean over the pixels of -log p[label]
+/* --- loss -------------------------------------------------------------------------------------
+ * With p = softmax(logits), o the one-hot label, sums over all pixels that are not ignored:
+ *   dice = 1 - mean_c (2 sum p o + eps) / (sum p + sum o + eps)
+ *   ce   = mean over the pixels of -log p[label]
  * label (N,H,W) uint8; KR_IGNORE is out of every sum. Other labels >= c are counted in `bad` and
  * otherwise ignored. */
 #define KR_IGNORE 255
@@ -147,10 +146,10 @@ struct kr_loss_sums {
     double inter[KR_CLASSES_MAX], prob[KR_CLASSES_MAX]; /* sum p o, sum p */
     double ce;                                          /* sum of -log p[label] */
     uint64_t truth[KR_CLASSES_MAX];                     /* pixels with that label */
-    uint64_t pred[KR_CLASSES_MAX],
-        hit[KR_CLASSES_MAX]; /* argmax is the class; and so is the label */
-    uint64_t pixels;         /* not ignored */
-    uint64_t bad;            /* labels outside the classes */
+    uint64_t pred[KR_CLASSES_MAX];                      /* argmax is the class */
+    uint64_t hit[KR_CLASSES_MAX];                       /* and so is the label */
+    uint64_t pixels;                                    /* not ignored */
+    uint64_t bad;                                       /* labels outside the classes */
 };
 
 size_t kr_loss_workspace(void);
@@ -166,16 +165,15 @@ void kr_loss_backward(const struct kr_dims *, int c, const float *logits, const 
                       const struct kr_loss_sums *, double eps, double wdice, double wce,
                       float *dlogits);
 
-/* --- optimisers, as in torch.optim
- * ----------------------------------------------------------------- One call steps n parameters w
- * with gradient `gain` * g. `step` counts from 1. Moments are zero before the first step, float or
- * bf16; bf16 moments are rounded stochastically, keyed by (seed, step, element number from
- * `first`), as v would otherwise never decay. Any alignment of 4 (2 for bf16) bytes. */
+/* --- optimisers, as in torch.optim ------------------------------------------------------------
+ * One call steps n parameters w with gradient `gain` * g. `step` counts from 1. Moments are zero
+ * before the first step, float or bf16; bf16 moments are rounded stochastically, keyed by (seed,
+ * step, element number from `first`), as v would otherwise never decay. Any alignment of 4 (2 for
+ * bf16) bytes. */
 struct kr_adam {
     double rate, beta1, beta2, eps;
     double decay;
-    bool
-        decoupled; /* AdamW: w -= rate * decay * w first; else decay * w is added to the gradient */
+    bool decoupled; /* AdamW: w -= rate * decay * w first; else decay * w joins the gradient */
     uint64_t step;
     double gain;
     enum kr_dtype moments;
@@ -184,6 +182,7 @@ struct kr_adam {
 };
 void kr_adam(const struct kr_adam *, size_t n, float *w, const float *g, void *m, void *v);
 
+/* m may be NULL where momentum is 0. */
 struct kr_sgd {
     double rate, momentum, decay;
     bool nesterov;
@@ -193,16 +192,14 @@ struct kr_sgd {
     uint64_t seed, first;
     int threads;
 };
-void kr_sgd(const struct kr_sgd *, size_t n, float *w, const float *g,
-            void *m); /* m NULL: momentum 0 */
+void kr_sgd(const struct kr_sgd *, size_t n, float *w, const float *g, void *m);
 
 /* Sum of squares in double; the order is fixed by n. For clipping: gain = min(1, clip / (norm +
  * 1e-6)). */
 double kr_sum_squares(size_t n, const float *g, int threads);
 
-/* --- the trap
- * -------------------------------------------------------------------------------------- Index of
- * the first of n values that is NaN or infinite, or -1. */
+/* --- the trap ---------------------------------------------------------------------------------
+ * Index of the first of n values that is NaN or infinite, or -1. */
 int64_t kr_find_nonfinite(size_t n, const void *x, enum kr_dtype, int threads);
 
 #endif

@@ -16,8 +16,7 @@
 
 #define MAPS_UNUSED __attribute__((unused))
 
-/* --- memory
- * ---------------------------------------------------------------------------------------- */
+/* --- memory --------------------------------------------------------------------------------- */
 static struct guard {
     char *base;
     size_t bytes;
@@ -58,8 +57,7 @@ MAPS_UNUSED static float *floats(size_t n)
     return guarded(n * sizeof(float), sizeof(float));
 }
 
-/* --- maps
- * ------------------------------------------------------------------------------------------ */
+/* --- maps ----------------------------------------------------------------------------------- */
 struct shape {
     int n, h, w;
 };
@@ -122,8 +120,7 @@ MAPS_UNUSED static float *random_floats(struct rng *r, size_t n, double mean, do
     return p;
 }
 
-/* --- operands
- * -------------------------------------------------------------------------------------- */
+/* --- operands ------------------------------------------------------------------------------- */
 enum { AFFINE = 1, RELU = 2, STRIDED = 4, BF16 = 8 };
 
 MAPS_UNUSED static struct kr_in random_in(struct rng *r, struct shape s, int c, int how)
@@ -152,8 +149,7 @@ MAPS_UNUSED static double value(const struct kr_in *in, struct shape s, size_t p
     return in->relu && v < 0 ? 0 : v;
 }
 
-/* --- comparison
- * ------------------------------------------------------------------------------------ */
+/* --- comparison ----------------------------------------------------------------------------- */
 
 /* The error of a result: the largest difference over the root mean square of what was wanted. */
 struct error {
@@ -244,8 +240,7 @@ MAPS_UNUSED static double dx_error(const struct kr_dx *dx, struct shape s, const
     return fmax(relative(&e), sums.worst);
 }
 
-/* --- levels
- * ---------------------------------------------------------------------------------------- */
+/* --- levels --------------------------------------------------------------------------------- */
 MAPS_UNUSED static void each_level(void (*test)(void))
 {
     static const char *const levels[] = {"plain", "avx2", "avx512", "neon"};

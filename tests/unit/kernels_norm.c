@@ -13,7 +13,7 @@ static struct kr_dims dims(struct shape s, int threads)
     return (struct kr_dims){s.n, s.h, s.w, threads};
 }
 
-/* --- batch normalisation --------------------------------------------------------------------------- */
+/* --- batch normalisation -------------------------------------------------------------------- */
 
 /* sum of r * relu(bn(x)) with the batch's statistics, x as doubles (pixels, c). */
 static double normalised(size_t n, int c, const double *x, const double *gamma, const double *beta,
@@ -169,7 +169,7 @@ static void test_norm_edges(void)
        "running statistics of mean 2, variance 4 give x / 2 - 1");
 }
 
-/* --- sums and copies ------------------------------------------------------------------------------- */
+/* --- sums and copies ------------------------------------------------------------------------ */
 
 static void test_add(struct rng *r, struct shape s, int c, int how0, int how1, int nin, bool affine,
                      enum kr_dtype type)
@@ -276,7 +276,7 @@ static void test_planar(struct rng *r, struct shape s, int c)
     guards_free();
 }
 
-/* --- pooling --------------------------------------------------------------------------------------- */
+/* --- pooling -------------------------------------------------------------------------------- */
 
 static void test_pool(struct rng *r, struct shape s, int c, int how, bool accumulate)
 {

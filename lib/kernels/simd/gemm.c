@@ -8,8 +8,7 @@
 #define BLOCK_MOST 96 /* pixels of a block: of a's rows, packed, at most 384 KiB */
 #define BLOCK_BYTES (384 << 10)
 
-/* --- columns
- * --------------------------------------------------------------------------------------- */
+/* --- columns -------------------------------------------------------------------------------- */
 
 /* The channels of a matrix' columns: up to two parts, each padded, or four phases of one. */
 struct columns {
@@ -56,8 +55,7 @@ static size_t matrix_pixels(const struct matrix *m)
     return (size_t)m->n * (size_t)m->h * (size_t)m->w;
 }
 
-/* --- reading
- * --------------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------- */
 
 /* Where a matrix is its map as it lies, the map. */
 static const float *matrix_plain(const struct matrix *m)
@@ -106,8 +104,7 @@ static void matrix_pack(const struct matrix *m, const struct columns *cols, size
     }
 }
 
-/* --- writing
- * --------------------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 /* A panel's product c (count x width) for pixels p0.. and columns from j0 on. */
 static void result_set(const struct product *p, const struct columns *cols, size_t p0, size_t count,
@@ -160,8 +157,7 @@ static void result_set(const struct product *p, const struct columns *cols, size
     }
 }
 
-/* --- the product
- * ----------------------------------------------------------------------------------- */
+/* --- the product ---------------------------------------------------------------------------- */
 
 struct plan {
     struct columns ka, kr; /* of a and of the result */
@@ -307,8 +303,8 @@ void KR_NAME(kr_product)(const struct product *p, void *workspace)
     }
 }
 
-/* --- the weights' gradient
- * ------------------------------------------------------------------------- Rows are dy's columns,
+/* --- the weights' gradient --------------------------------------------------------------------
+ * Rows are dy's columns,
  * columns are v's; the sum runs over pixels. The pixels are cut into `splits` pieces of the sum,
  * few where the matrix is big; v's columns into panels. */
 #define OUTER_BLOCK                                                                                \

@@ -28,7 +28,7 @@ INLINE vf vexp(vf x)
     return (vf)(((vi)x & bad) | ((vi)p & ~bad));
 }
 
-/* log x for normal x > 0. */
+/* log x for normal x > 0; NaN stays. */
 INLINE vf vlog(vf x)
 {
     const vi one = (vi)vset(1);
@@ -46,7 +46,7 @@ INLINE vf vlog(vf x)
     p = p * r + 3.3333331174e-1f;
     const vf n = __builtin_convertvector(e, vf);
     vf y = r * z * p + n * -2.12194440e-4f - z * 0.5f;
-    return r + y + n * 0.693359375f;
+    return r + y + n * 0.693359375f + (x - x);
 }
 
 #endif

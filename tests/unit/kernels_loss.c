@@ -1,0 +1,214 @@
+/* Softmax, prediction, loss: against double, the gradient against finite differences in double. */
+#include "lib/kernels/pointwise.h"
+#include "tests/lib/maps.h"
+
+/* logits (pixels, c) as doubles. */
+static void softmax(const double *logits, int c, double *p)
+{
+    double top = logits[0], sum = 0;
+    for (int k = 1; k < c; k++)
+        top = fmax(top, logits[k]);
+    for (int k = 0; k < c; k++)
+        sum += p[k] = exp(logits[k] - top);
+    for (int k = 0; k < c; k++)
+        p[k] /= sum;
+}
+
+struct parts {
+    double inter[16], prob[16], ce;
+    uint64_t truth[16], pred[16], hit[16], pixels, bad;
+};
+
+/* wdice * dice + wce * ce, as the networks' reference definition has it; ignored pixels left out.
+ */
+static double loss(const double *logits, const uint8_t *label, size_t n, int c, double wdice,
+                   double wce, struct parts *out)
+{
+    struct parts s = {.ce = 0};
+    double dice = 0;
+    for (size_t i = 0; i < n; i++) {
+        double p[16];
+        int best = 0;
+        softmax(logits + i * (size_t)c, c, p);
+        s.bad += label[i] >= c && label[i] != KR_IGNORE;
+        if (label[i] >= c)
+            continue;
+        for (int k = 0; k < c; k++) {
+            s.prob[k] += p[k];
+            best =
+                logits[i * (size_t)c + (size_t)k] > logits[i * (size_t)c + (size_t)best] ? k : best;
+        }
+        s.inter[label[i]] += p[label[i]];
+        s.ce -= log(p[label[i]]);
+        s.truth[label[i]]++;
+        s.pred[best]++;
+        s.hit[best] += best == label[i];
+        s.pixels++;
+    }
+    for (int k = 0; k < c; k++)
+        dice += (2 * s.inter[k] + 1e-5) / (s.prob[k] + (double)s.truth[k] + 1e-5) / c;
+    if (out)
+        *out = s;
+    return wdice * (1 - dice) + (s.pixels ? wce * s.ce / (double)s.pixels : 0);
+}
+
+static void test_loss(struct shape s, int c, double spread, bool ignore, bool bad)
+{
+    struct rng r = rng_seed(11);
+    const size_t n = pixels_of(s), bytes = elements(s, c) * sizeof(float);
+    float *logits = random_map(&r, s, c, KR_F32);
+    uint8_t *label = guarded(n, 1);
+    double *x = doubles(n * (size_t)c);
+    struct parts want;
+    const char *level = kr_level();
+    for (size_t i = 0; i < n; i++) {
+        label[i] = (uint8_t)rng_below(&r, (uint64_t)(c > 1 ? c - 1 : 1)); /* one class is absent */
+        if (ignore && i % 5 == 0)
+            label[i] = KR_IGNORE;
+        if (bad && i == n / 2)
+            label[i] = (uint8_t)c;
+        for (int k = 0; k < c; k++) {
+            float v = (float)(spread * get(logits, KR_F32, c, i, k));
+            v = i % 7 == 3 ? 1 : v; /* ties: the first class wins */
+            set(logits, KR_F32, c, i, k, v);
+            x[i * (size_t)c + (size_t)k] = (double)v;
+        }
+    }
+    double both = loss(x, label, n, c, 1, 1, &want), dice = loss(x, label, n, c, 1, 0, NULL);
+    struct kr_loss_sums sums = {0}, first = {0};
+    struct error e = {0};
+    bool counts = true, same = true;
+    float *gradient = NULL, *one = NULL;
+    for (int threads = 1; threads <= 4; threads *= 2) {
+        const struct kr_dims d = {s.n, s.h, s.w, threads};
+        kr_loss_sums(&d, c, logits, label, &sums, guarded(kr_loss_workspace(), 64));
+        gradient = empty_map(s, c, KR_F32);
+        kr_loss_backward(&d, c, logits, label, &sums, 1e-5, 1, 0.5, gradient);
+        first = threads == 1 ? sums : first;
+        one = threads == 1 ? gradient : one;
+        same = same && !memcmp(&first, &sums, sizeof sums) && !memcmp(one, gradient, bytes);
+    }
+    for (int k = 0; k < c; k++) {
+        compare(&e, sums.inter[k], want.inter[k]);
+        compare(&e, sums.prob[k], want.prob[k]);
+        counts = counts && sums.truth[k] == want.truth[k] && sums.pred[k] == want.pred[k] &&
+                 sums.hit[k] == want.hit[k];
+    }
+    compare(&e, sums.ce, want.ce);
+    double got = kr_loss_dice(&sums, c, 1e-5);
+    ok(relative(&e) < 2e-6, "%s: %d classes, spread %g: sums (error %.1e)", level, c, spread,
+       relative(&e));
+    ok(counts && sums.pixels == want.pixels && sums.bad == want.bad, "%s: counts", level);
+    ok(fabs(got - dice) <= 1e-6 && fabs(got + kr_loss_ce(&sums) - both) <= 2e-6 * fmax(1, both),
+       "%s: losses %.9f and %.9f", level, got, kr_loss_ce(&sums));
+    ok(same, "%s: the same bytes for 1, 2 and 4 threads", level);
+
+    struct error eg = {0};
+    bool zero = true;
+    for (size_t i = 0; i < n; i++)
+        for (int k = c; k < 16; k++)
+            zero = zero && get(gradient, KR_F32, c, i, k) == 0;
+    for (int i = 0; i < 100; i++) {
+        size_t p = rng_below(&r, n);
+        int k = (int)rng_below(&r, (uint64_t)c);
+        double *at = &x[p * (size_t)c + (size_t)k], keep = *at;
+        *at = keep + 1e-5;
+        double up = loss(x, label, n, c, 1, 0.5, NULL);
+        *at = keep - 1e-5;
+        double down = loss(x, label, n, c, 1, 0.5, NULL);
+        *at = keep;
+        compare(&eg, get(gradient, KR_F32, c, p, k), (up - down) / 2e-5);
+        if (label[p] >= c)
+            zero = zero && get(gradient, KR_F32, c, p, k) == 0;
+    }
+    ok(eg.worst <= 1e-8 + 2e-5 * sqrt(eg.squares / eg.n), "%s: gradient (error %.1e)", level,
+       relative(&eg));
+    ok(zero, "%s: no gradient in the padding, nor at ignored pixels", level);
+
+    const struct kr_dims d = {s.n, s.h, s.w, 3};
+    kr_loss_backward(&d, c, logits, label, &sums, 1e-5, 1, 0.5, logits);
+    ok(!memcmp(logits, gradient, bytes), "%s: in place", level);
+    guards_free();
+}
+
+static void test_predict(struct shape s, int c)
+{
+    struct rng r = rng_seed(12);
+    const size_t n = pixels_of(s), plane = (size_t)s.h * (size_t)s.w;
+    float *logits = random_map(&r, s, c, KR_F32), *prob = NULL;
+    uint8_t *pred = NULL, *first = NULL;
+    struct error e = {0};
+    bool right = true, same = true;
+    for (int threads = 1; threads <= 4; threads *= 2) {
+        const struct kr_dims d = {s.n, s.h, s.w, threads};
+        pred = guarded(n, 1);
+        prob = floats(n * (size_t)c);
+        kr_predict(&d, c, logits, pred, prob);
+        kr_predict(&d, c, logits, NULL, prob);
+        kr_predict(&d, c, logits, pred, NULL);
+        first = first ? first : pred;
+        same = same && !memcmp(first, pred, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        double x[16], p[16];
+        int best = 0;
+        for (int k = 0; k < c; k++)
+            x[k] = get(logits, KR_F32, c, i, k);
+        softmax(x, c, p);
+        for (int k = 0; k < c; k++) {
+            best = x[k] > x[best] ? k : best;
+            compare(&e, (double)prob[(i / plane * (size_t)c + (size_t)k) * plane + i % plane],
+                    p[k]);
+        }
+        right = right && pred[i] == best;
+    }
+    ok(right && same && relative(&e) < 1e-6, "%s: prediction of %d classes (error %.1e)",
+       kr_level(), c, relative(&e));
+    guards_free();
+}
+
+static void test_extremes(void)
+{
+    const struct shape s = {1, 1, 4};
+    const struct kr_dims d = {1, 1, 4, 1};
+    struct rng r = rng_seed(13);
+    float *logits = random_map(&r, s, 4, KR_F32);
+    uint8_t label[4] = {0, 1, 2, 3};
+    struct kr_loss_sums sums;
+    void *workspace = guarded(kr_loss_workspace(), 64);
+    for (int k = 0; k < 4; k++) {
+        set(logits, KR_F32, 4, 0, k, k ? -1e30f : 1e30f);
+        set(logits, KR_F32, 4, 1, k, k ? -200 : 200);
+    }
+    kr_loss_sums(&d, 4, logits, label, &sums, workspace);
+    ok(isfinite(sums.ce) && sums.ce > 300, "%s: huge logits give a finite loss: %g", kr_level(),
+       sums.ce);
+    set(logits, KR_F32, 4, 2, 1, NAN);
+    kr_loss_sums(&d, 4, logits, label, &sums, workspace);
+    ok(isnan(sums.ce) && isnan(kr_loss_dice(&sums, 4, 1e-5)), "%s: NaN is not hidden", kr_level());
+    memset(label, KR_IGNORE, 4);
+    kr_loss_sums(&d, 4, logits, label, &sums, workspace);
+    kr_loss_backward(&d, 4, logits, label, &sums, 1e-5, 1, 1, logits);
+    ok(sums.pixels == 0 && kr_loss_dice(&sums, 4, 1e-5) == 0 && kr_loss_ce(&sums) == 0 &&
+           logits[0] == 0 && logits[3 * 16 - 1] == 0,
+       "%s: nothing but ignored pixels is no loss and no gradient", kr_level());
+    guards_free();
+}
+
+static void all(void)
+{
+    test_loss((struct shape){2, 9, 11}, 4, 2, true, false);
+    test_loss((struct shape){1, 16, 16}, 4, 10, false, true);
+    test_loss((struct shape){1, 5, 7}, 2, 1, true, true);
+    test_loss((struct shape){3, 20, 13}, 16, 1, false, false);
+    test_predict((struct shape){2, 7, 33}, 4);
+    test_predict((struct shape){1, 30, 31}, 3);
+    test_predict((struct shape){1, 1, 1}, 1);
+    test_extremes();
+}
+
+int main(void)
+{
+    each_level(all);
+    return done_testing();
+}
