@@ -87,7 +87,7 @@ INLINE void adam_piece(const struct adam *a, const struct piece *p, const enum k
         const vf v = a->beta2 * vload_as(p->m2, t, i) + new2 * (g * g);
         store_moment(p->m, t, i, m, random);
         store_moment(p->m2, t, i, v, random >> 16);
-        vstore(p->w + i, w * a->shrink - a->rate * (m / (sqrt_lanes(v) * a->root + a->eps)));
+        vstore(p->w + i, w - (w * a->shrink + a->rate * (m / (sqrt_lanes(v) * a->root + a->eps))));
     }
 }
 
@@ -179,7 +179,7 @@ void KR_NAME(kr_adam)(const struct kr_adam *o, size_t n, float *w, const float *
     const struct adam a = {
         .gain = (float)o->gain,
         .decay = o->decoupled ? 0 : (float)o->decay,
-        .shrink = o->decoupled ? (float)(1 - o->rate * o->decay) : 1,
+        .shrink = o->decoupled ? (float)(o->rate * o->decay) : 0,
         .beta1 = (float)o->beta1,
         .beta2 = (float)o->beta2,
         .rate = (float)(o->rate / correct1),
