@@ -10,9 +10,11 @@
  * met_hd95() and met_lesions() measure them. met_score() turns the raw values into scores under a
  * named convention, which decides what an empty mask is worth.
  *
- * Memory: a pair holds 2 bytes for each voxel of the bounding box of the two masks; met_hd95()
- * takes up to 7 bytes more for each, and 8 for each border voxel, while it runs; met_lesions() up
- * to 16.
+ * Memory: a pair holds 2 bytes for each voxel of the bounding box of its two masks; met_hd95()
+ * takes 6 more for each, and 8 for each border voxel, while it runs; met_lesions() as much again as
+ * both for the box of one lesion with what is matched to it, and 16 for each run, a stretch of a
+ * row (a checkerboard has one for every two voxels, a tumour one for tens). The product of dim is
+ * below 2^31.
  *
  * Functions that allocate return 0, or MET_NOMEM; nothing else can fail. */
 #ifndef METRIC_H

@@ -3,8 +3,8 @@
 
 cases.py <PROGRAM >STREAM     PROGRAM is Python that calls
   zeros(D, H, W)              an empty volume, u8
-  case(NAME, LABEL, PRED, prob=None (4,D,H,W), slices=None, only=range(D), crop=None, tensors=(), KEY=VALUE...)
-                              a case's records; a KEY of None leaves it out; crop=(y, x, h, w) cuts the slices
+  case(NAME, LABEL, PRED, prob=None (4,D,H,W), slices=None, only=range(D), box=None, tensors=(), KEY=VALUE...)
+                              a case's records; a KEY of None leaves it out; box=(y, x, h, w) crops
 numpy is np, rng a generator with a fixed seed."""
 import struct, sys, zlib
 import numpy as np
@@ -39,10 +39,10 @@ def zeros(*shape):
     return np.zeros(shape, np.uint8)
 
 
-def cut(a, crop):
-    if not crop:
+def cut(a, box):
+    if not box:
         return a
-    y, x, h, w = crop
+    y, x, h, w = box
     H, W = a.shape[-2:]
     out = np.zeros(a.shape[:-2] + (h, w), a.dtype)
     y0, y1, x0, x1 = max(y, 0), min(y + h, H), max(x, 0), min(x + w, W)
@@ -50,17 +50,17 @@ def cut(a, crop):
     return out
 
 
-def case(name, label, pred, prob=None, slices=None, only=None, crop=None, tensors=(), **keys):
+def case(name, label, pred, prob=None, slices=None, only=None, box=None, tensors=(), **keys):
     global count
     D, H, W = label.shape
     for z in range(D) if only is None else only:
         meta = {"case": name, "patient": name, "slice": z, "slices": slices or D, "scheme": "canonical", "spacing": "1 1 1"}
-        if crop:
-            meta["crop"] = "%d %d %d %d %d %d" % (*crop, H, W)
+        if box:
+            meta["crop"] = "%d %d %d %d %d %d" % (*box, H, W)
         meta.update(keys)
-        data = [("label", cut(label[z], crop)), ("pred", cut(pred[z], crop)), *tensors]
+        data = [("label", cut(label[z], box)), ("pred", cut(pred[z], box)), *tensors]
         if prob is not None:
-            data.append(("prob", cut(prob[:, z], crop)))
+            data.append(("prob", cut(prob[:, z], box)))
         sys.stdout.buffer.write(record(b"R", [(k, v) for k, v in meta.items() if v is not None], data, count))
         count += 1
 
