@@ -1,0 +1,43 @@
+/* config.h - settings in a YAML file, checked against a table.
+ *
+ * The file is one mapping of names to scalars. What is wrong is told with file and line, and an
+ * unknown name with the known one that is nearest. This stands on libyaml's events, which carry the
+ * line of everything; libcyaml's schemas report through a log and know neither the line of a value
+ * out of range nor a nearest name. */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum config_type {
+    CONFIG_INT,    /* int */
+    CONFIG_NUMBER, /* double */
+    CONFIG_SEED,   /* uint64_t, at most 2^63 - 1 */
+    CONFIG_BOOL,   /* bool: true or false, as YAML 1.2 has them */
+    CONFIG_CHOICE, /* int: index into choices */
+    CONFIG_SIZE,   /* int[2]: HEIGHTxWIDTH, both within lo..hi; 0x0 if not given */
+};
+
+struct config_field {
+    const char *name;
+    enum config_type type;
+    void *value;   /* what it holds before is the default */
+    double lo, hi; /* bounds of numbers and of each side of a size */
+    const char *const *choices;
+    bool required;
+};
+
+/* Reads a file, or text of a given length under a name for messages. 0, or -1 with "NAME:LINE:
+ * what" in `why`; values that came before are changed then. */
+int config_read(const char *path, const struct config_field *, int fields, char *why, size_t size)
+    __attribute__((warn_unused_result));
+int config_parse(const char *text, size_t length, const char *name, const struct config_field *,
+                 int fields, char *why, size_t size) __attribute__((warn_unused_result));
+
+/* Writes all settings, in the order of the table, as a file that reads back to the same. Returns
+ * the length, which is at least `size` if it did not fit. */
+size_t config_print(const struct config_field *, int fields, char *out, size_t size);
+
+#endif
