@@ -49,7 +49,8 @@ KERNEL_CFLAGS := $(if $(filter release,$(CONFIG)),-O3) -ffp-contract=fast -fno-m
 BOXES     := lib/base lib/image lib/metric lib/nn lib/kernels formats
 SRC       := $(foreach d,$(BOXES),$(wildcard $(d)/*.c))
 SIMD_SRC  := $(wildcard lib/kernels/simd/*.c)
-TOOLS     := $(patsubst tools/%.c,%,$(filter-out tools/tool.c,$(wildcard tools/*.c)))
+PARTS     := $(wildcard tools/*_*.c)# tools/NAME_PART.c belongs to tools/NAME.c
+TOOLS     := $(patsubst tools/%.c,%,$(filter-out tools/tool.c $(PARTS),$(wildcard tools/*.c)))
 UNIT      := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 BENCHC    := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
 
@@ -110,7 +111,9 @@ $(ARCHIVE): $(OBJ) $(SIMD_OBJ)
 
 $(O)/bin/%: $(O)/tools/%.o $(O)/tools/tool.o $(ARCHIVE)
 	@mkdir -p $(@D)
-	$(CC) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(LIBS)
+	$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(LIBS)
+
+$(foreach p,$(PARTS),$(eval $(O)/bin/$(firstword $(subst _, ,$(notdir $(p)))): $(O)/$(p:.c=.o)))
 
 $(O)/unit/%: $(O)/tests/unit/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
@@ -128,7 +131,7 @@ tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter release,$(CONFIG)),$(TOOLS:%=bin/%))
 units: $(UNIT:%=$(O)/unit/%)
 benches: $(BENCHC:%=$(O)/bench/%)
 
--include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(O)/tools/tool.d $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d)
+-include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(O)/tools/tool.d $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d)
 
 # --- the study --------------------------------------------------------------------------------------
 export PATH := $(CURDIR)/bin:$(PATH)

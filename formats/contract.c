@@ -47,9 +47,17 @@ int contract_steps(const struct tns_meta *header, char steps[CONTRACT_MAX])
         size_t n = strlen(line);
         if (n + 2 > CONTRACT_MAX - len)
             return TNS_EINVALID;
-        memcpy(steps + len, line, n);
-        memcpy(steps + len + n, "\n", 2);
-        len += n + 1;
+        /* To have been forced past a refusal is no difference in itself. */
+        const char *force = strstr(line, " -F");
+        size_t head = force && (force[3] == ' ' || !force[3]) ? (size_t)(force - line) : n;
+        memcpy(steps + len, line, head);
+        len += head;
+        if (head < n) {
+            memcpy(steps + len, force + 3, n - head - 3);
+            len += n - head - 3;
+        }
+        memcpy(steps + len, "\n", 2);
+        len++;
     }
     return known;
 }

@@ -3,9 +3,9 @@
  * The contract of a stream is read off its own metadata: the names and order of the modalities, the
  * meaning of the labels, and its *steps*: those lines of the header's history that change what a
  * network sees. Lines of tools that are known not to (nii2slices, recode, which the scheme speaks
- * for, pick, epochs, augment, infer) are left out, every other counts, unknown tools too; `crop -u`
- * takes the crop before it back. Two streams are prepared alike when their steps are the same, line
- * by line. */
+ * for, pick, epochs, augment, infer) are left out, every other counts, unknown tools too, without a
+ * `-F`; `crop -u` takes the crop before it back. Two streams are prepared alike when their steps
+ * are the same, line by line. */
 #ifndef CONTRACT_H
 #define CONTRACT_H
 

@@ -2,8 +2,10 @@
  *
  * reads   image's shape; label with -b
  * changes nothing
- * adds    epoch, index, epochs, length, largest; repeat with -b; a mark after each pass */
+ * adds    patients in the header; epoch, index, epochs, length, largest; repeat with -b; a mark
+ * after each pass */
 #include "formats/contract.h"
+#include "formats/model.h"
 #include "lib/base/rng.h"
 #include "tools/tool.h"
 
@@ -34,6 +36,7 @@ static uint64_t *place;
 static uint32_t count, rare, room;
 static uint32_t largest[2];
 static bool wanted[256];
+static struct model_names patients;
 
 static void add_header(const struct tns_meta *from, const char *name)
 {
@@ -91,6 +94,9 @@ static void note_record(struct tns_reader *in, struct tns_record *rec, uint64_t 
         for (int i = 0; i < 2; i++)
             if (t->dim[i + 1] > largest[i])
                 largest[i] = t->dim[i + 1];
+    const char *patient = tns_get(&rec->meta, "patient");
+    if (patient && model_names_add(&patients, patient))
+        tool_die("%s: out of memory (at record %u)", name, count);
     if (count == room) {
         if (room > UINT32_MAX / 2 ||
             !(place = realloc(place, (room = room ? room * 2 : 4096) * sizeof *place)))
@@ -121,6 +127,21 @@ static void make_index(struct tns_reader *in, const char *name)
         tool_die("%s: holds no records", name);
     if (opt.share > 0 && !rare)
         tool_die("%s: no record holds a label of %s", name, opt.labels);
+}
+
+/* So that train knows before it starts whom it will learn from. More names than a value can hold,
+ * or names with commas, are left to it to find out. */
+static void list_patients(void)
+{
+    char *list = model_names_join(&patients, ',');
+    int commas = 0;
+    for (const char *p = list; p && *p; p++)
+        commas += *p == ',';
+    if (list && *list && commas == patients.n - 1 && strlen(list) <= TNS_MAX_VALUE &&
+        tns_set(tool_header(), "patients", list))
+        tool_die("out of memory");
+    free(list);
+    model_names_free(&patients);
 }
 
 /* The order of one pass. */
@@ -279,6 +300,7 @@ int main(int argc, char **argv)
         snprintf(batch, sizeof batch, " -b %g -B %ld -T %.200s", opt.share, opt.batch, opt.labels);
     tool_open_out("-n %ld -s %llu%s%s", opt.passes, opt.seed, batch, opt.force ? " -F" : "");
     make_index(in, name);
+    list_patients();
     if ((uint64_t)opt.skip > (uint64_t)opt.passes * count)
         tool_die("%s: -k %ld is past the end (%ld passes of %u records)", name, opt.skip,
                  opt.passes, count);

@@ -17,7 +17,7 @@ static struct {
     const char *name, *usage, *input;
     int argc;
     char **argv;
-    bool no_history, to_stream, progress;
+    bool no_history, to_stream, progress, own_progress;
     struct tns_reader *in;
     struct tns_writer *out;
     struct tns_meta begun; /* header of a stream that starts here */
@@ -297,10 +297,33 @@ int tool_segment(void)
     return tns_segment(tool.in);
 }
 
+void tool_own_progress(void)
+{
+    tool.own_progress = true;
+}
+
+void tool_progress(const char *fmt, ...)
+{
+    double t = now();
+    va_list ap;
+    if (!isatty(2) || (fmt && t - tool.shown < 0.5) || (!fmt && tool.shown <= 0))
+        return;
+    fputs("\r", stderr);
+    if (fmt) {
+        tool.progress = true; /* a message clears the line first */
+        tool.shown = t;
+        fprintf(stderr, "%s: ", tool.name);
+        va_start(ap, fmt);
+        vfprintf(stderr, fmt, ap);
+        va_end(ap);
+    }
+    fputs("\033[K", stderr);
+}
+
 static void show_progress(void)
 {
     double t = now();
-    if (t - tool.shown < 0.5 || t - tool.started < 1)
+    if (tool.own_progress || t - tool.shown < 0.5 || t - tool.started < 1)
         return;
     tool.shown = t;
     fprintf(stderr, "\r%s: %llu records, %.0f a second\033[K", tool.name,

@@ -45,6 +45,11 @@ void tool_warn_at(const struct tns_record *, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void tool_note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* only with -v */
 
+/* A tool that calls this shows its own progress instead of the count of records: one line, on a
+ * terminal only, twice a second at most, replaced each time. tool_progress(NULL) takes it away. */
+void tool_own_progress(void);
+void tool_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 /* Memory or death. */
 void *tool_alloc(size_t bytes);
 

@@ -1,0 +1,248 @@
+#include "formats/model.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- keys --------------------------------------------------------------------------------------*/
+
+int model_set(struct model_keys *k, const char *key, const char *value)
+{
+    char *copy = strdup(value);
+    if (!copy)
+        return -1;
+    for (int i = 0; i < k->n; i++)
+        if (!strcmp(k->pair[i].key, key)) {
+            free((char *)(uintptr_t)k->pair[i].value);
+            k->pair[i].value = copy;
+            return 0;
+        }
+    char *name = k->n < MODEL_MAX_KEYS ? strdup(key) : NULL;
+    if (!name) {
+        free(copy);
+        return -1;
+    }
+    k->pair[k->n++] = (struct st_pair){name, copy};
+    return 0;
+}
+
+int model_setf(struct model_keys *k, const char *key, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return n < 0 || (size_t)n >= sizeof text ? -1 : model_set(k, key, text);
+}
+
+const char *model_get(const struct model_keys *k, const char *key)
+{
+    for (int i = 0; i < k->n; i++)
+        if (!strcmp(k->pair[i].key, key))
+            return k->pair[i].value;
+    return NULL;
+}
+
+int model_copy(struct model_keys *k, const struct st_file *f)
+{
+    for (int i = 0; i < f->metas; i++)
+        if (strcmp(f->meta[i].key, "xxh3") && model_set(k, f->meta[i].key, f->meta[i].value))
+            return -1;
+    return 0;
+}
+
+void model_clear(struct model_keys *k)
+{
+    for (int i = 0; i < k->n; i++) {
+        free((char *)(uintptr_t)k->pair[i].key);
+        free((char *)(uintptr_t)k->pair[i].value);
+    }
+    k->n = 0;
+}
+
+/* --- reading -----------------------------------------------------------------------------------*/
+
+static int missing(const char *path, const char *key, char *why, size_t size)
+{
+    snprintf(why, size, "%s: the model's metadata has no sound '%s'", path, key);
+    return ST_CORRUPT;
+}
+
+static bool whole_number(const char *text, int *out)
+{
+    char *end;
+    errno = 0;
+    long v = text ? strtol(text, &end, 10) : 0;
+    if (!text || errno || end == text || *end || v < 0 || v > 1000000)
+        return false;
+    *out = (int)v;
+    return true;
+}
+
+/* What a program of ours wrote; values are judged by those who use them. */
+static int read_keys(struct model *m, const char *path, char *why, size_t size)
+{
+    const struct st_file *f = &m->file;
+    const char *text = st_meta(f, "model");
+    int version;
+    if (!text) {
+        snprintf(why, size, "%s: tensors, but no model of ours (its metadata has no 'model')",
+                 path);
+        return ST_FOREIGN;
+    }
+    if (!whole_number(text, &version) || version < 1)
+        return missing(path, "model", why, size);
+    if (version > MODEL_VERSION) {
+        snprintf(why, size, "%s: a model of a newer version (wanted %d, got %d)", path,
+                 MODEL_VERSION, version);
+        return ST_UNSUPPORTED;
+    }
+    static const char *const texts[] = {"arch", "modalities", "scheme", "patients", "generator"};
+    const char **to[] = {&m->arch, &m->modalities, &m->scheme, &m->patients, &m->generator};
+    for (int i = 0; i < 5; i++)
+        if (!(*to[i] = st_meta(f, texts[i])))
+            return missing(path, texts[i], why, size);
+    static const char *const numbers[] = {"base", "channels", "classes"};
+    int *into[] = {&m->base, &m->channels, &m->classes};
+    for (int i = 0; i < 3; i++)
+        if (!whole_number(st_meta(f, numbers[i]), into[i]))
+            return missing(path, numbers[i], why, size);
+    char *end = NULL;
+    if ((text = st_meta(f, "dropout")))
+        m->dropout = strtod(text, &end);
+    if (!text || end == text || *end || !(m->dropout >= 0 && m->dropout < 1))
+        return missing(path, "dropout", why, size);
+    if (!(text = st_meta(f, "leaky")) || (strcmp(text, "yes") && strcmp(text, "no")))
+        return missing(path, "leaky", why, size);
+    m->leaky = *text == 'y';
+    m->steps = st_meta(f, "steps");
+    text = st_meta(f, "weights");
+    for (m->weights = DT_F16; m->weights <= DT_F32; m->weights++)
+        if (text && !strcmp(text, dtype_name(m->weights)))
+            return 0;
+    return missing(path, "weights", why, size);
+}
+
+int model_open(struct model *m, const char *path, char *why, size_t size)
+{
+    char text[400];
+    *m = (struct model){0};
+    int e = st_open(&m->file, path, why, size);
+    if (e)
+        return e;
+    if ((e = st_check(&m->file, text, sizeof text)) < 0)
+        snprintf(why, size, "%s: %s", path, text);
+    else
+        e = read_keys(m, path, why, size);
+    if (e)
+        st_close(&m->file);
+    return e;
+}
+
+void model_close(struct model *m)
+{
+    st_close(&m->file);
+}
+
+bool model_has_line(const char *lines, const char *line)
+{
+    size_t n = strlen(line);
+    while (*lines) {
+        size_t k = strcspn(lines, "\n");
+        if (k == n && !memcmp(lines, line, n))
+            return true;
+        lines += k + (lines[k] == '\n');
+    }
+    return false;
+}
+
+/* --- sets of texts -----------------------------------------------------------------------------*/
+
+static int find(const struct model_names *s, const char *text, bool *there)
+{
+    int lo = 0, hi = s->n;
+    *there = false;
+    while (lo < hi) {
+        int mid = (lo + hi) / 2, c = strcmp(s->text[mid], text);
+        if (c == 0) {
+            *there = true;
+            return mid;
+        }
+        if (c < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+bool model_names_has(const struct model_names *s, const char *text)
+{
+    bool there;
+    find(s, text, &there);
+    return there;
+}
+
+int model_names_add(struct model_names *s, const char *text)
+{
+    bool there;
+    int at = find(s, text, &there);
+    if (there)
+        return 0;
+    if (s->n == s->room) {
+        int room = s->room ? 2 * s->room : 64;
+        char **grown = realloc(s->text, (size_t)room * sizeof *grown);
+        if (!grown)
+            return -1;
+        s->text = grown;
+        s->room = room;
+    }
+    char *copy = strdup(text);
+    if (!copy)
+        return -1;
+    memmove(s->text + at + 1, s->text + at, (size_t)(s->n - at) * sizeof *s->text);
+    s->text[at] = copy;
+    s->n++;
+    return 0;
+}
+
+int model_names_add_lines(struct model_names *s, const char *lines)
+{
+    char *all = strdup(lines), *state = NULL;
+    int bad = all ? 0 : -1;
+    for (char *p = all ? strtok_r(all, "\n", &state) : NULL; p && !bad;
+         p = strtok_r(NULL, "\n", &state))
+        bad = model_names_add(s, p);
+    free(all);
+    return bad;
+}
+
+char *model_names_join(const struct model_names *s, char separator)
+{
+    size_t n = 1, at = 0;
+    for (int i = 0; i < s->n; i++)
+        n += strlen(s->text[i]) + 1;
+    char *out = malloc(n);
+    if (!out)
+        return NULL;
+    for (int i = 0; i < s->n; i++) {
+        size_t k = strlen(s->text[i]);
+        if (i)
+            out[at++] = separator;
+        memcpy(out + at, s->text[i], k);
+        at += k;
+    }
+    out[at] = 0;
+    return out;
+}
+
+void model_names_free(struct model_names *s)
+{
+    for (int i = 0; i < s->n; i++)
+        free(s->text[i]);
+    free(s->text);
+    *s = (struct model_names){0};
+}

@@ -1,0 +1,76 @@
+/* model.h - a trained network in a file: safetensors with what a reader has to know beside the
+ * weights.
+ *
+ * Keys of the file's metadata, all texts:
+ *
+ * - model: version of this table, 1. A reader refuses a greater one, and a file without it.
+ * - generator: name and version of the program that trained it; isa: its kernels' level.
+ * - arch, base, channels, classes, dropout: the network, as nn.h has it; weights: f32, f16, bf16.
+ * - config: the settings of the run, as a file that gives them again.
+ * - modalities, scheme: of the stream that it learned from.
+ * - steps: how that stream was prepared (contract.h), one a line; missing if it did not say.
+ * - history: all lines of that stream's history.
+ * - patients: whom it was trained on, one a line, sorted; validated: whom it was validated on.
+ * - leaky: yes if validation patients were among the training patients, else no.
+ * - seed, epochs, epoch (the pass after which these weights were kept, from 0), score (mean Dice of
+ *   WT, TC and ET then, if validated), steps_taken.
+ *
+ * Checkpoints hold more, as "run.NAME", and the optimiser's moments beside the weights. */
+#ifndef MODEL_H
+#define MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "formats/safetensors.h"
+
+#define MODEL_VERSION 1
+#define MODEL_MAX_KEYS 64
+
+/* A growing list of metadata; a zeroed struct is an empty one. */
+struct model_keys {
+    struct st_pair pair[MODEL_MAX_KEYS];
+    int n;
+};
+
+/* Sets or replaces a key; the text is copied. -1 if memory or room is short. */
+int model_set(struct model_keys *, const char *key, const char *value)
+    __attribute__((warn_unused_result));
+int model_setf(struct model_keys *, const char *key, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4), warn_unused_result));
+const char *model_get(const struct model_keys *, const char *key); /* or NULL */
+int model_copy(struct model_keys *, const struct st_file *) __attribute__((warn_unused_result));
+void model_clear(struct model_keys *);
+
+/* A model opened for use. Texts point into the file; steps is NULL where nothing is known. */
+struct model {
+    struct st_file file;
+    const char *arch, *modalities, *scheme, *steps, *patients, *generator;
+    int base, channels, classes;
+    double dropout;
+    enum dtype weights;
+    bool leaky;
+};
+
+/* 0, or an st_error and "PATH: what" in why. The whole file is checked against its checksum. */
+int model_open(struct model *, const char *path, char *why, size_t size)
+    __attribute__((warn_unused_result));
+void model_close(struct model *);
+
+/* Is there such a line among lines? */
+bool model_has_line(const char *lines, const char *line);
+
+/* A sorted set of texts, and its lines in one text (NULL if memory is short). */
+struct model_names {
+    char **text;
+    int n, room;
+};
+bool model_names_has(const struct model_names *, const char *);
+int model_names_add(struct model_names *, const char *)
+    __attribute__((warn_unused_result)); /* -1 */
+int model_names_add_lines(struct model_names *, const char *lines)
+    __attribute__((warn_unused_result));
+char *model_names_join(const struct model_names *, char separator);
+void model_names_free(struct model_names *);
+
+#endif

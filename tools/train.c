@@ -1,0 +1,558 @@
+/* train - teach a network from a stream of epochs
+ *
+ * reads   image, label, patient, modalities, scheme, epoch, index, epochs, length, largest; marks
+ * writes  a model; no stream */
+#include "tools/train.h"
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "[-FLnrv] [-e VALIDATION] [-j THREADS] [-M SIZE] [-s SEED] -c CONFIG -o MODEL < STREAM";
+
+static struct {
+    const char *config, *model, *validation;
+    bool force, leaky, plan, resume, seeded;
+    int threads;
+    unsigned long long memory;
+    uint64_t seed;
+} opt;
+
+static struct settings set;
+static struct source source;
+static struct validation val;
+static struct run run = {.best_epoch = -1, .best_score = -1};
+static struct model_keys keys;
+static struct nn *nn;
+
+/* --- settings ----------------------------------------------------------------------------------*/
+
+#define SETTINGS 19
+static const char *const archs[] = {"unet", "attention", "residual", NULL};
+static const char *const losses[] = {"dice", "dice+ce", NULL};
+static const char *const optimisers[] = {"adam", "adamw", "sgd", NULL};
+static const char *const schedules[] = {"constant", "cosine", "polynomial", NULL};
+static const char *const dtypes[] = {"f32", "f16", "bf16", NULL};
+
+static void settings_table(struct settings *s, struct config_field f[SETTINGS])
+{
+    const struct config_field table[SETTINGS] = {
+        {"arch", CONFIG_CHOICE, &s->arch, 0, 0, archs, true},
+        {"base", CONFIG_INT, &s->base, 1, NN_MAX_BASE, NULL, true},
+        {"channels", CONFIG_INT, &s->channels, 1, NN_MAX_CIN, NULL, false},
+        {"classes", CONFIG_INT, &s->classes, MET_CLASSES, NN_MAX_CLASSES, NULL, false},
+        {"dropout", CONFIG_NUMBER, &s->dropout, 0, 0.99, NULL, false},
+        {"batch", CONFIG_INT, &s->batch, 1, NN_MAX_BATCH, NULL, false},
+        {"size", CONFIG_SIZE, s->size, 16, NN_MAX_SIDE, NULL, false},
+        {"loss", CONFIG_CHOICE, &s->loss, 0, 0, losses, false},
+        {"optimiser", CONFIG_CHOICE, &s->optimiser, 0, 0, optimisers, false},
+        {"rate", CONFIG_NUMBER, &s->rate, 0, 100, NULL, false},
+        {"schedule", CONFIG_CHOICE, &s->schedule, 0, 0, schedules, false},
+        {"warmup", CONFIG_INT, &s->warmup, 0, 1000000, NULL, false},
+        {"momentum", CONFIG_NUMBER, &s->momentum, 0, 0.9999, NULL, false},
+        {"decay", CONFIG_NUMBER, &s->decay, 0, 1, NULL, false},
+        {"clip", CONFIG_NUMBER, &s->clip, 0, 1e9, NULL, false},
+        {"patience", CONFIG_INT, &s->patience, 0, 1000000, NULL, false},
+        {"checkpoint", CONFIG_NUMBER, &s->checkpoint, 0, 100000, NULL, false},
+        {"weights", CONFIG_CHOICE, &s->weights, 0, 0, dtypes, false},
+        {"seed", CONFIG_SEED, &s->seed, 0, 0, NULL, false},
+    };
+    memcpy(f, table, sizeof table);
+}
+
+void settings_read(struct settings *s, const char *path, const uint64_t *seed)
+{
+    struct config_field f[SETTINGS];
+    char why[512];
+    *s = (struct settings){.channels = 4,
+                           .classes = MET_CLASSES,
+                           .batch = 8,
+                           .loss = NN_DICE_CE,
+                           .rate = 1e-3,
+                           .schedule = NN_COSINE,
+                           .momentum = 0.99,
+                           .checkpoint = 10};
+    settings_table(s, f);
+    if (config_read(path, f, SETTINGS, why, sizeof why))
+        tool_die("%s", why);
+    if (s->dropout > 0 && s->arch != NN_RESIDUAL)
+        tool_die("%s: dropout is the residual network's alone (arch is %s)", path, archs[s->arch]);
+    if (s->size[0] % 16 || s->size[1] % 16)
+        tool_die("%s: size: (wanted multiples of 16, got %dx%d)", path, s->size[0], s->size[1]);
+    if (seed)
+        s->seed = *seed;
+}
+
+const char *settings_text(const struct settings *s)
+{
+    static char text[2048];
+    static struct settings copy;
+    struct config_field f[SETTINGS];
+    copy = *s;
+    settings_table(&copy, f);
+    config_print(f, SETTINGS, text, sizeof text);
+    return text;
+}
+
+/* --- before the first step ---------------------------------------------------------------------*/
+
+static void name_shared(const struct model_names *shared)
+{
+    char text[512] = "";
+    size_t n = 0;
+    for (int i = 0; i < shared->n && n < sizeof text - 80; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, i ? ", %.64s" : "%.64s", shared->text[i]);
+    tool_die(
+        "%d patient%s of the validation stream %s trained on too: %s%s (-L lets that pass, and "
+        "the model says so)",
+        shared->n, shared->n > 1 ? "s" : "", shared->n > 1 ? "are" : "is", text,
+        n >= sizeof text - 80 ? ", ..." : "");
+}
+
+/* The header may name all patients to come; then a leak is known before anything is done. */
+static void check_patients(void)
+{
+    const char *list = tns_get(tool_header(), "patients");
+    struct model_names all = {0}, shared = {0};
+    char *copy = strdup(list ? list : "");
+    if (!copy)
+        tool_die("out of memory");
+    for (char *p = copy; *p; p++)
+        *p = *p == ',' ? '\n' : *p;
+    if (model_names_add_lines(&all, copy))
+        tool_die("out of memory");
+    for (int i = 0; i < all.n; i++)
+        if (model_names_has(&val.patients, all.text[i]) && model_names_add(&shared, all.text[i]))
+            tool_die("out of memory");
+    if (shared.n && !opt.leaky)
+        name_shared(&shared);
+    model_names_free(&all);
+    model_names_free(&shared);
+    free(copy);
+}
+
+static char *history_text(const struct tns_meta *header)
+{
+    char key[TNS_MAX_KEY + 1], *text = tool_alloc(header->len + 2);
+    const char *value;
+    size_t n = 0;
+    *text = 0;
+    for (size_t pos = 0; tns_each(header, &pos, key, &value);)
+        if (!strcmp(key, "history"))
+            n += (size_t)sprintf(text + n, "%s%s", n ? "\n" : "", value);
+    return text;
+}
+
+static void set_source(struct tns_record *rec)
+{
+    double largest[2];
+    source.modalities = strdup(tool_need_key(rec, "modalities"));
+    source.scheme = strdup(tool_need_key(rec, "scheme"));
+    source.history = history_text(tool_header());
+    if (!source.modalities || !source.scheme || !source.history)
+        tool_die("out of memory");
+    if (!tns_get(&rec->meta, "epoch"))
+        tool_die_at(rec, "no key 'epoch' (wanted a stream of epochs(1))");
+    source.epochs = tool_need_int(rec, "epochs", 1, 1000000);
+    source.length = (uint64_t)tool_need_int(rec, "length", 1, UINT32_MAX);
+    source.h = set.size[0];
+    source.w = set.size[1];
+    if (!source.h) {
+        tool_need_numbers(rec, "largest", 2, largest);
+        if (!(largest[0] >= 1 && largest[0] <= NN_MAX_SIDE && largest[1] >= 1 &&
+              largest[1] <= NN_MAX_SIDE))
+            tool_die_at(rec, "slices of %g by %g (wanted at most %d)", largest[0], largest[1],
+                        NN_MAX_SIDE);
+        source.h = ((int)largest[0] + 15) / 16 * 16;
+        source.w = ((int)largest[1] + 15) / 16 * 16;
+    }
+    int known = contract_steps(tool_header(), source.steps);
+    if (known < 0)
+        tool_die("stdin: history too long");
+    source.steps_known = known;
+    if (!known)
+        tool_warn("stdin: no history; the model will not say how its data was prepared");
+}
+
+/* Training, validation and settings have to speak of the same thing. */
+static void check_agreement(void)
+{
+    char why[512];
+    int order[NN_MAX_CIN];
+    if (strcmp(source.scheme, "canonical") && !opt.force)
+        tool_die("stdin: labels are not recoded (wanted scheme=canonical, got scheme=%.60s); -F "
+                 "trains on them",
+                 source.scheme);
+    int n =
+        contract_order(source.modalities, source.modalities, order, NN_MAX_CIN, why, sizeof why);
+    if (n < 0)
+        tool_die("stdin: %s", why);
+    if (n != set.channels)
+        tool_die("%s: channels: the stream has %d modalities (wanted %d, got %.100s)", opt.config,
+                 n, set.channels, source.modalities);
+    if (!opt.validation)
+        return;
+    check_patients();
+    if (strcmp(val.modalities, source.modalities))
+        tool_die("%s: other modalities than the training stream (wanted %.100s, got %.100s)",
+                 opt.validation, source.modalities, val.modalities);
+    if (strcmp(val.scheme, source.scheme) && !opt.force)
+        tool_die("%s: another label scheme than the training stream (wanted %.60s, got %.60s)",
+                 opt.validation, source.scheme, val.scheme);
+    if (!opt.force && source.steps_known && val.steps_known &&
+        contract_differs(source.steps, val.steps, why, sizeof why))
+        tool_die("%s: prepared differently from the training stream: %s; -F lets that pass",
+                 opt.validation, why);
+}
+
+static void print_line(void *ctx, const char *text)
+{
+    (void)ctx;
+    puts(text);
+}
+
+static void make_network(void)
+{
+    char why[512];
+    struct nn_spec spec = {(enum nn_arch)set.arch, set.base, set.channels, set.classes,
+                           set.dropout};
+    struct nn_options o = {.train = true,
+                           .n = set.batch,
+                           .h = source.h,
+                           .w = source.w,
+                           .threads = opt.threads,
+                           .ceiling = opt.memory,
+                           .outside = feed_memory(&set, &source),
+                           .training = {.loss = (enum nn_loss)set.loss,
+                                        .optim = (enum nn_optim)set.optimiser,
+                                        .momentum = set.momentum,
+                                        .decay = set.decay,
+                                        .clip = set.clip,
+                                        .seed = set.seed}};
+    if (opt.validation) {
+        validation_size(&val, (size_t)set.batch * (size_t)source.h * (size_t)source.w);
+        o.eval_n = val.n;
+        o.eval_h = val.h;
+        o.eval_w = val.w;
+        o.outside += validation_memory(&val, &set);
+    }
+    if (!(nn = nn_new(&spec, &o, why, sizeof why)))
+        tool_die("%s", why);
+}
+
+/* --- the run -----------------------------------------------------------------------------------*/
+
+static volatile sig_atomic_t asked_to_stop;
+/* Held while a file is written, so that the reading thread's death does not interrupt that. */
+static pthread_mutex_t writing = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+
+static void on_signal(int sig)
+{
+    (void)sig;
+    asked_to_stop = 1;
+}
+
+static void wait_for_files(void)
+{
+    pthread_mutex_lock(&writing);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static uint64_t total(void) /* records of the run */
+{
+    return source.length * (uint64_t)source.epochs;
+}
+
+static uint64_t steps_of_pass(void)
+{
+    return (source.length + (uint64_t)set.batch - 1) / (uint64_t)set.batch;
+}
+
+static double rate_at(uint64_t step)
+{
+    struct nn_rate r = {(enum nn_schedule)set.schedule, set.rate, (uint64_t)set.warmup,
+                        steps_of_pass() * (uint64_t)source.epochs};
+    return nn_rate_at(&r, step);
+}
+
+static void checkpoint(void)
+{
+    pthread_mutex_lock(&writing);
+    save_describe(&keys, &set, &source, opt.validation ? &val : NULL, &run, nn_steps(nn));
+    save_last(&run, &keys, &source, nn);
+    pthread_mutex_unlock(&writing);
+}
+
+static _Noreturn void not_finite(const struct batch *b)
+{
+    char names[600] = "";
+    size_t n = 0;
+    for (int i = 0; i < b->n && n < sizeof names - 140; i++)
+        n += (size_t)snprintf(names + n, sizeof names - n, i ? ", %s" : "%s", b->name[i]);
+    tool_die("step %llu (pass %ld): %s; records: %s%s; %s.last is as it was",
+             (unsigned long long)nn_steps(nn), b->epoch, nn_why(nn), names,
+             n >= sizeof names - 140 ? ", ..." : "", opt.model);
+}
+
+static void show(const struct batch *b, double loss)
+{
+    static double began;
+    static uint64_t from;
+    double t = now();
+    if (began == 0) {
+        began = t;
+        from = b->position;
+        return;
+    }
+    double rate = (double)(b->position - from) / (t - began);
+    double left = rate > 0 ? (double)(total() - b->position) / rate : 0;
+    tool_progress("epoch %ld/%ld, step %llu, loss %.4f, %.1f slices/s, %.0f MiB, %.0f:%02.0f left",
+                  b->epoch + 1, source.epochs, (unsigned long long)nn_steps(nn), loss, rate,
+                  (double)nn_memory(nn).peak / 1048576, floor(left / 60), fmod(left, 60));
+}
+
+static void learn(const struct batch *b)
+{
+    struct nn_batch batch = {b->n, b->h, b->w, b->image, b->label};
+    struct nn_result result;
+    int e = nn_train(nn, &batch, rate_at(nn_steps(nn)), &result);
+    if (e == NN_ENAN)
+        not_finite(b);
+    if (e)
+        tool_die("step %llu: %s", (unsigned long long)nn_steps(nn), nn_why(nn));
+    for (int i = 0; i < b->n; i++) {
+        if (model_names_add(&run.patients, b->patient[i]))
+            tool_die("out of memory");
+        run.leaky |= model_names_has(&val.patients, b->patient[i]);
+    }
+    run.loss_sum += result.loss * b->n;
+    run.loss_count += (uint64_t)b->n;
+    run.position = b->position;
+    show(b, result.loss);
+}
+
+/* A pass is over. */
+static void judge(const struct batch *b)
+{
+    struct scores s;
+    double loss = run.loss_count ? run.loss_sum / (double)run.loss_count : NAN;
+    if (opt.validation) {
+        validation_run(&val, nn, &set, &s);
+        if (!isfinite(s.loss))
+            tool_die("validation after pass %ld: the loss is not finite; %s.last is as it was",
+                     b->epoch, opt.model);
+        if (s.score > run.best_score) {
+            run.best_score = s.score;
+            run.best_epoch = b->epoch;
+            pthread_mutex_lock(&writing);
+            save_describe(&keys, &set, &source, &val, &run, nn_steps(nn));
+            save_best(&run, &keys, nn);
+            pthread_mutex_unlock(&writing);
+        }
+        run.stopped = set.patience && b->epoch - run.best_epoch >= set.patience;
+    }
+    save_log(b->epoch, nn_steps(nn), rate_at(nn_steps(nn) - 1), loss, opt.validation ? &s : NULL);
+    if (opt.validation)
+        tool_note("epoch %ld: loss %.4f, validation %.4f, Dice WT %.3f TC %.3f ET %.3f", b->epoch,
+                  loss, s.loss, s.dice[MET_WT], s.dice[MET_TC], s.dice[MET_ET]);
+    else
+        tool_note("epoch %ld: loss %.4f", b->epoch, loss);
+    run.loss_sum = 0;
+    run.loss_count = 0;
+    checkpoint();
+}
+
+static void train(void)
+{
+    double saved = now();
+    for (;;) {
+        struct batch *b = feed_next();
+        if (b->kind == BATCH_END)
+            break;
+        if (b->kind == BATCH_MARK)
+            judge(b);
+        else
+            learn(b);
+        if (run.stopped)
+            return;
+        bool between = run.position % source.length != 0; /* else the mark comes next */
+        if (asked_to_stop && (between || b->kind == BATCH_MARK)) {
+            checkpoint();
+            tool_die("stopped by a signal; -r continues from record %llu",
+                     (unsigned long long)run.position);
+        }
+        if (between && set.checkpoint > 0 && now() - saved > 60 * set.checkpoint) {
+            checkpoint();
+            saved = now();
+        } else if (!between) {
+            saved = now();
+        }
+    }
+    if (run.position != total())
+        tool_die("stdin: ended after record %llu (wanted %llu: %ld passes of %llu)",
+                 (unsigned long long)run.position, (unsigned long long)total(), source.epochs,
+                 (unsigned long long)source.length);
+}
+
+static void finish(void)
+{
+    uint64_t steps = nn ? nn_steps(nn) : run.steps;
+    bool best = run.best_epoch >= 0;
+    nn_free(nn); /* its memory makes room for the files' */
+    save_describe(&keys, &set, &source, opt.validation ? &val : NULL, &run, steps);
+    pthread_mutex_lock(&writing);
+    save_final(&run, &keys, &set, best);
+    pthread_mutex_unlock(&writing);
+    tool_progress(NULL);
+    if (best)
+        tool_note("%s: of epoch %ld, mean Dice %.4f", opt.model, run.best_epoch, run.best_score);
+}
+
+/* Reads the first record, if there is one, and from it what the stream is. */
+static bool begin_stream(struct tns_record *rec)
+{
+    tool_open_in();
+    if (!tool_read(rec)) {
+        if (!opt.resume || opt.plan)
+            tool_die("stdin: holds no records");
+        return false;
+    }
+    set_source(rec);
+    return true;
+}
+
+static void plan(void)
+{
+    struct tns_record rec = {0};
+    if (set.size[0]) {
+        source.h = set.size[0];
+        source.w = set.size[1];
+    } else {
+        begin_stream(&rec);
+    }
+    make_network();
+    nn_print(nn, print_line, NULL);
+    nn_free(nn);
+    tns_release(&rec);
+}
+
+static void read_options(int argc, char **argv)
+{
+    int c;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    opt.threads = cores < 1 ? 1 : cores > NN_MAX_THREADS ? NN_MAX_THREADS : (int)cores;
+    tool_start(argc, argv, usage);
+    while ((c = tool_getopt("c:e:Fj:LM:no:rs:")) != -1)
+        switch (c) {
+        case 'c':
+            opt.config = optarg;
+            break;
+        case 'e':
+            opt.validation = optarg;
+            break;
+        case 'F':
+            opt.force = true;
+            break;
+        case 'j':
+            opt.threads = (int)tool_int('j', optarg, 1, NN_MAX_THREADS);
+            break;
+        case 'L':
+            opt.leaky = true;
+            break;
+        case 'M':
+            opt.memory = tool_size('M', optarg);
+            break;
+        case 'n':
+            opt.plan = true;
+            break;
+        case 'o':
+            opt.model = optarg;
+            break;
+        case 'r':
+            opt.resume = true;
+            break;
+        case 's':
+            opt.seed = (uint64_t)tool_int('s', optarg, 0, __LONG_MAX__);
+            opt.seeded = true;
+            break;
+        }
+    tool_no_operands();
+    if (!opt.config || (!opt.model && !opt.plan))
+        tool_usage();
+}
+
+static void prepare(bool resumed)
+{
+    save_log_keep((long)(run.position / source.length));
+    make_network();
+    fprintf(stderr,
+            "%s: %s of base %d, %llu steps of %d slices up to %dx%d, %d threads, %.0f MiB\n",
+            tool_name(), archs[set.arch], set.base,
+            (unsigned long long)(steps_of_pass() * (uint64_t)source.epochs), set.batch, source.h,
+            source.w, opt.threads, (double)nn_memory(nn).peak / 1048576);
+    if (resumed)
+        save_restore(&run, nn);
+    else if (nn_init(nn, set.seed))
+        tool_die("%s", nn_why(nn));
+}
+
+static void go(struct tns_record *first)
+{
+    struct feed feed = {&set, &source, &val.patients, opt.leaky, run.position};
+    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+    atexit(wait_for_files);
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGINT, &stop, NULL);
+    feed_start(&feed, first);
+    train();
+}
+
+int main(int argc, char **argv)
+{
+    struct tns_record first = {0};
+
+    read_options(argc, argv);
+    tool_own_progress();
+    settings_read(&set, opt.config, opt.seeded ? &opt.seed : NULL);
+    const char *bad = kr_init();
+    if (bad)
+        tool_die("%s", bad);
+    if (opt.validation)
+        validation_open(&val, opt.validation, set.channels);
+    if (opt.plan) {
+        plan();
+        return tool_finish();
+    }
+
+    bool more = begin_stream(&first);
+    if (more)
+        check_agreement();
+    run.model = opt.model;
+    save_lock(opt.model);
+    if (!opt.resume && save_unfinished(opt.model))
+        tool_die("%s.last: a run that is not finished (-r continues it; remove it to begin anew)",
+                 opt.model);
+    bool resumed = opt.resume && save_resume(&run, &set, &source, more);
+    bool over = resumed && (run.stopped || run.position == total());
+    if (!more && !over)
+        tool_die("stdin: holds no records");
+    if (!over)
+        prepare(resumed);
+    if (!run.stopped)
+        go(more ? &first : NULL);
+    finish();
+    return tool_finish();
+}

@@ -1,0 +1,131 @@
+/* train.h - what the parts of train share: settings, batches as they come, validation, the files of
+ * a run. */
+#ifndef TRAIN_H
+#define TRAIN_H
+
+#include "formats/config.h"
+#include "formats/contract.h"
+#include "formats/model.h"
+#include "lib/metric/metric.h"
+#include "lib/nn/nn.h"
+#include "tools/tool.h"
+
+/* --- settings ----------------------------------------------------------------------------------*/
+
+struct settings {
+    int arch, base, channels, classes;
+    double dropout;
+    int batch, size[2];
+    int loss, optimiser;
+    double rate;
+    int schedule, warmup;
+    double momentum, decay, clip;
+    int patience;
+    double checkpoint; /* minutes */
+    int weights;       /* index into f32, f16, bf16 */
+    uint64_t seed;
+};
+
+/* Reads the file of -c; dies of what is wrong in it. The seed of -s, if any, goes before the
+ * file's. */
+void settings_read(struct settings *, const char *path, const uint64_t *seed);
+/* The settings as a file that gives them again. */
+const char *settings_text(const struct settings *);
+
+/* --- the stream --------------------------------------------------------------------------------*/
+
+/* What the training stream says of itself, in its header and its first record. */
+struct source {
+    char *modalities, *scheme, *history;
+    char steps[CONTRACT_MAX];
+    bool steps_known;
+    long epochs;
+    uint64_t length; /* records of a pass */
+    int h, w;        /* that every slice fits into, divisible by 16 */
+};
+
+struct batch {
+    enum { BATCH_TRAIN, BATCH_MARK, BATCH_END } kind;
+    int n, h, w;
+    float *image;
+    uint8_t *label;
+    char **patient, **name; /* of each record; name is for messages */
+    long epoch;
+    uint64_t position; /* of the record after it: epoch * length + index */
+};
+
+struct feed {
+    const struct settings *set;
+    const struct source *source;
+    const struct model_names *validated; /* patients who must not come */
+    bool leaky;                          /* but may */
+    uint64_t start;                      /* position of the first record wanted */
+};
+
+size_t feed_memory(const struct settings *, const struct source *);
+/* Reads ahead in a thread of its own, by one batch; first is the record that was read already, or
+ * NULL. */
+void feed_start(const struct feed *, struct tns_record *first);
+/* The next batch, valid until the next call. */
+struct batch *feed_next(void);
+
+/* --- validation --------------------------------------------------------------------------------*/
+
+struct validation {
+    const char *path;
+    int fd;
+    struct model_names patients;
+    char *modalities, *scheme;
+    char steps[CONTRACT_MAX];
+    bool steps_known;
+    int n, h, w; /* of the batches that it will make */
+};
+
+struct scores {
+    double loss, dice[MET_PARTS], soft[MET_PARTS]; /* means over the cases */
+    double score;                                  /* mean Dice of WT, TC and ET */
+};
+
+/* Hops through the stream: who is in it, how large it is. `pixels` is the size of a training
+ * batch, 0 for none; its batches are no larger, unless a single slice is. */
+void validation_open(struct validation *, const char *path, int channels);
+void validation_size(struct validation *, size_t pixels);
+size_t validation_memory(const struct validation *, const struct settings *);
+void validation_run(struct validation *, struct nn *, const struct settings *, struct scores *);
+
+/* --- the files of a run: MODEL, MODEL.best, MODEL.last, MODEL.tsv ------------------------------*/
+
+struct run {
+    const char *model;
+    uint64_t position; /* of the next record wanted; a pass's mark has been seen with its last */
+    uint64_t steps;    /* taken until MODEL.last was written */
+    double loss_sum;   /* of the records of this pass so far */
+    uint64_t loss_count;
+    long best_epoch; /* -1: none yet */
+    double best_score;
+    bool stopped, leaky;
+    struct model_names patients;
+};
+
+/* All that a reader of a model wants to know; call before each save. */
+void save_describe(struct model_keys *, const struct settings *, const struct source *,
+                   const struct validation *, const struct run *, uint64_t steps);
+/* The weights as they are, as MODEL.best; the whole state, as MODEL.last. */
+void save_best(const struct run *, const struct model_keys *, const struct nn *);
+void save_last(const struct run *, struct model_keys *, const struct source *, const struct nn *);
+/* MODEL itself, from MODEL.best (or MODEL.last, when nothing was validated); the network's memory
+ * has been given back. */
+void save_final(const struct run *, const struct model_keys *, const struct settings *,
+                bool from_best);
+
+/* Opens and locks MODEL.tsv. False: there is nothing to continue. Else the run and, once there is
+ * a network, its state are what MODEL.last holds. */
+void save_lock(const char *model);
+bool save_resume(struct run *, const struct settings *, struct source *, bool have_stream);
+void save_restore(const struct run *, struct nn *);
+bool save_unfinished(const char *model);
+/* The log: a line for each pass that is over; those from `epoch` on are dropped first. */
+void save_log_keep(long epoch);
+void save_log(long epoch, uint64_t steps, double rate, double loss, const struct scores *);
+
+#endif

@@ -1,0 +1,260 @@
+/* The reading half of train: records become batches, one ahead of the one in use. */
+#include "tools/train.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLOTS = 2 };
+
+static struct {
+    struct feed o;
+    struct tns_record rec;
+    bool first; /* rec holds a record already */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct batch slot[SLOTS];
+    unsigned made, taken; /* counts; slot i % SLOTS */
+    bool in_use;          /* the batch before `taken` */
+    /* the batch that is being gathered: slices as they came */
+    float *raw;
+    uint8_t *raw_label;
+    int (*shape)[2];
+    int n;
+    uint64_t next; /* position wanted */
+    long marks;    /* passes over */
+} feed = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static size_t batch_pixels(const struct settings *set, const struct source *s)
+{
+    return (size_t)set->batch * (size_t)s->h * (size_t)s->w;
+}
+
+size_t feed_memory(const struct settings *set, const struct source *s)
+{
+    size_t pixel = (size_t)set->channels * sizeof(float) + 1;
+    return (SLOTS + 1) * batch_pixels(set, s) * pixel + (size_t)s->h * (size_t)s->w * pixel;
+}
+
+/* --- slots -------------------------------------------------------------------------------------*/
+
+static struct batch *slot_wait(void)
+{
+    pthread_mutex_lock(&feed.lock);
+    while (feed.made - feed.taken + feed.in_use >= SLOTS)
+        pthread_cond_wait(&feed.changed, &feed.lock);
+    struct batch *b = &feed.slot[feed.made % SLOTS];
+    pthread_mutex_unlock(&feed.lock);
+    return b;
+}
+
+static void slot_push(void)
+{
+    pthread_mutex_lock(&feed.lock);
+    feed.made++;
+    pthread_cond_signal(&feed.changed);
+    pthread_mutex_unlock(&feed.lock);
+}
+
+struct batch *feed_next(void)
+{
+    pthread_mutex_lock(&feed.lock);
+    feed.in_use = false;
+    pthread_cond_signal(&feed.changed);
+    while (feed.made == feed.taken)
+        pthread_cond_wait(&feed.changed, &feed.lock);
+    struct batch *b = &feed.slot[feed.taken++ % SLOTS];
+    feed.in_use = true;
+    pthread_mutex_unlock(&feed.lock);
+    return b;
+}
+
+/* --- batches -----------------------------------------------------------------------------------*/
+
+/* Pads each slice to the batch's size: image with zeros, label with what is out of the loss. */
+static void assemble(struct batch *b)
+{
+    int c = feed.o.set->channels, h = 16, w = 16;
+    size_t room = (size_t)feed.o.source->h * (size_t)feed.o.source->w;
+    for (int i = 0; i < feed.n; i++) {
+        int sh = (feed.shape[i][0] + 15) / 16 * 16, sw = (feed.shape[i][1] + 15) / 16 * 16;
+        h = sh > h ? sh : h;
+        w = sw > w ? sw : w;
+    }
+    size_t plane = (size_t)h * (size_t)w;
+    b->n = feed.n, b->h = h, b->w = w;
+    memset(b->image, 0, (size_t)(feed.n * c) * plane * sizeof *b->image);
+    memset(b->label, NN_IGNORE, (size_t)feed.n * plane);
+    for (int i = 0; i < feed.n; i++) {
+        size_t sh = (size_t)feed.shape[i][0], sw = (size_t)feed.shape[i][1];
+        const float *in = feed.raw + (size_t)(i * c) * room;
+        const uint8_t *label = feed.raw_label + (size_t)i * room;
+        for (size_t k = 0; k < (size_t)c; k++)
+            for (size_t y = 0; y < sh; y++)
+                memcpy(b->image + ((size_t)(i * c) + k) * plane + y * (size_t)w,
+                       in + (k * sh + y) * sw, sw * sizeof *in);
+        for (size_t y = 0; y < sh; y++)
+            memcpy(b->label + (size_t)i * plane + y * (size_t)w, label + y * sw, sw);
+    }
+}
+
+static void finish_batch(long epoch)
+{
+    if (!feed.n)
+        return;
+    struct batch *b = &feed.slot[feed.made % SLOTS];
+    assemble(b);
+    b->kind = BATCH_TRAIN;
+    b->epoch = epoch;
+    b->position = feed.next;
+    feed.n = 0;
+    slot_push();
+}
+
+static void push_sign(int kind, long epoch)
+{
+    struct batch *b = slot_wait();
+    b->kind = kind;
+    b->n = 0;
+    b->epoch = epoch;
+    b->position = feed.next;
+    slot_push();
+}
+
+static void replace(char **to, const char *text)
+{
+    free(*to);
+    if (!(*to = strdup(text)))
+        tool_die("out of memory");
+}
+
+static void check_labels(struct tns_record *rec, const struct tensor *label)
+{
+    const uint8_t *v = label->data;
+    for (size_t i = 0, n = tensor_count(label); i < n; i++)
+        if (v[i] >= feed.o.set->classes)
+            tool_die_at(rec, "label: outside the classes (wanted 0 to %d, got %u)",
+                        feed.o.set->classes - 1, v[i]);
+}
+
+static void gather(struct tns_record *rec)
+{
+    const struct source *s = feed.o.source;
+    int c = feed.o.set->channels;
+    struct tensor *image = tool_need(rec, "image", DT_COUNT, 3);
+    struct tensor *label = tool_need(rec, "label", DT_U8, 2);
+    const char *patient = tool_need_key(rec, "patient"), *name = tns_get(&rec->meta, "case");
+    const char *slice = tns_get(&rec->meta, "slice");
+    uint32_t h = image->dim[1], w = image->dim[2];
+    if (image->dim[0] != (uint32_t)c)
+        tool_die_at(rec, "image: wrong number of channels (wanted %d, as configured, got %u)", c,
+                    image->dim[0]);
+    if (strcmp(tool_need_key(rec, "modalities"), s->modalities))
+        tool_die_at(rec, "other modalities than the first record's (wanted %.100s, got %.100s)",
+                    s->modalities, tns_get(&rec->meta, "modalities"));
+    if (strcmp(tool_need_key(rec, "scheme"), s->scheme))
+        tool_die_at(rec, "another label scheme than the first record's (wanted %.60s, got %.60s)",
+                    s->scheme, tns_get(&rec->meta, "scheme"));
+    if (label->dim[0] != h || label->dim[1] != w)
+        tool_die_at(rec, "label: wrong shape (wanted %u by %u, got %u by %u)", h, w, label->dim[0],
+                    label->dim[1]);
+    if (h > (uint32_t)s->h || w > (uint32_t)s->w)
+        tool_die_at(rec,
+                    "image: larger than planned (wanted at most %d by %d, got %u by %u); set size, "
+                    "or crop with -s %dx%d",
+                    s->h, s->w, h, w, s->h, s->w);
+    if (!feed.o.leaky && model_names_has(feed.o.validated, patient))
+        tool_die_at(rec, "patient %.100s is also validated on (-L lets that pass)", patient);
+    check_labels(rec, label);
+    struct batch *b = feed.n ? &feed.slot[feed.made % SLOTS] : slot_wait();
+    size_t room = (size_t)s->h * (size_t)s->w, i = (size_t)feed.n;
+    tensor_to_f32(image, 0, tensor_count(image), feed.raw + i * (size_t)c * room);
+    memcpy(feed.raw_label + i * room, label->data, tensor_count(label));
+    feed.shape[i][0] = (int)h;
+    feed.shape[i][1] = (int)w;
+    char text[128];
+    snprintf(text, sizeof text, "%.80s%s%.20s", name ? name : patient, slice ? " slice " : "",
+             slice ? slice : "");
+    replace(&b->patient[i], patient);
+    replace(&b->name[i], text);
+    feed.n++;
+}
+
+static void check_pass(struct tns_record *rec)
+{
+    const struct source *s = feed.o.source;
+    if (tool_need_int(rec, "epochs", 1, 1000000) != s->epochs)
+        tool_die_at(rec, "another run's record (wanted epochs=%ld, got %s)", s->epochs,
+                    tns_get(&rec->meta, "epochs"));
+}
+
+static void take(struct tns_record *rec)
+{
+    uint64_t length = feed.o.source->length;
+    const char *mark = tns_get(&rec->meta, "mark");
+    if (mark && strcmp(mark, "epoch"))
+        return;
+    check_pass(rec);
+    long epoch = tool_need_int(rec, "epoch", 0, feed.o.source->epochs - 1);
+    long index = tool_need_int(rec, "index", 0, (long)length - !mark);
+    uint64_t position = (uint64_t)epoch * length + (uint64_t)index;
+    if (mark ? epoch < feed.marks : position < feed.o.start)
+        return; /* a resumed run has had it */
+    if (position != feed.next || epoch != feed.marks)
+        tool_die_at(
+            rec,
+            "records are missing (wanted record %llu of pass %ld, got %ld of %ld); a run is "
+            "continued from its beginning or from epochs -k %llu",
+            (unsigned long long)(feed.next % length), feed.marks, index, epoch,
+            (unsigned long long)feed.next);
+    if (mark) {
+        finish_batch(epoch);
+        push_sign(BATCH_MARK, epoch);
+        feed.marks++;
+        return;
+    }
+    gather(rec);
+    feed.next++;
+    if (feed.n == feed.o.set->batch || feed.next % length == 0)
+        finish_batch(epoch);
+}
+
+static void *reading(void *unused)
+{
+    (void)unused;
+    while (feed.first || tool_read(&feed.rec)) {
+        feed.first = false;
+        take(&feed.rec);
+    }
+    push_sign(BATCH_END, feed.marks);
+    return NULL;
+}
+
+void feed_start(const struct feed *o, struct tns_record *first)
+{
+    size_t pixels = batch_pixels(o->set, o->source), n = (size_t)o->set->batch;
+    feed.o = *o;
+    feed.next = o->start;
+    feed.marks = (long)(o->start / o->source->length);
+    if (first) {
+        feed.rec = *first;
+        *first = (struct tns_record){0};
+        feed.first = true;
+    }
+    feed.raw = tool_alloc(pixels * (size_t)o->set->channels * sizeof *feed.raw);
+    feed.raw_label = tool_alloc(pixels);
+    feed.shape = tool_alloc(n * sizeof *feed.shape);
+    for (int i = 0; i < SLOTS; i++) {
+        struct batch *b = &feed.slot[i];
+        b->image = tool_alloc(pixels * (size_t)o->set->channels * sizeof *b->image);
+        b->label = tool_alloc(pixels);
+        b->patient = calloc(n, sizeof *b->patient);
+        b->name = calloc(n, sizeof *b->name);
+        if (!b->patient || !b->name)
+            tool_die("out of memory");
+    }
+    if (pthread_create(&feed.thread, NULL, reading, NULL))
+        tool_die("cannot start a thread");
+}

@@ -1,0 +1,402 @@
+/* The files of a training run. Beside MODEL, which appears when the run is over:
+ *
+ * - MODEL.last: the whole state at a moment between two batches, replaced as the run goes on;
+ * - MODEL.best: the weights of the best pass so far, until they become MODEL;
+ * - MODEL.tsv: a line for each pass; locked while a process writes to any of these. */
+#include "lib/kernels/kernels.h"
+#include "tools/train.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *const dtypes[] = {"f32", "f16", "bf16"};
+
+static const char *beside(const char *model, const char *suffix)
+{
+    static char path[4096];
+    int n = snprintf(path, sizeof path, "%s%s", model, suffix);
+    if (n < 0 || (size_t)n >= sizeof path)
+        tool_die("-o: name too long");
+    return path;
+}
+
+static void set(struct model_keys *k, const char *key, const char *value)
+{
+    if (model_set(k, key, value))
+        tool_die("out of memory");
+}
+
+#define SETF(keys, key, ...)                                                                       \
+    do {                                                                                           \
+        if (model_setf(keys, key, __VA_ARGS__))                                                    \
+            tool_die("out of memory");                                                             \
+    } while (0)
+
+static void set_lines(struct model_keys *k, const char *key, const struct model_names *names)
+{
+    char *text = model_names_join(names, '\n');
+    if (!text)
+        tool_die("out of memory");
+    set(k, key, text);
+    free(text);
+}
+
+void save_describe(struct model_keys *k, const struct settings *s, const struct source *source,
+                   const struct validation *v, const struct run *run, uint64_t steps)
+{
+    SETF(k, "model", "%d", MODEL_VERSION);
+    set(k, "generator", "gliopipe " GLIOPIPE_VERSION);
+    set(k, "isa", kr_level());
+    set(k, "arch", nn_arch_name((enum nn_arch)s->arch));
+    SETF(k, "base", "%d", s->base);
+    SETF(k, "channels", "%d", s->channels);
+    SETF(k, "classes", "%d", s->classes);
+    SETF(k, "dropout", "%.17g", s->dropout);
+    set(k, "weights", "f32");
+    set(k, "config", settings_text(s));
+    set(k, "modalities", source->modalities);
+    set(k, "scheme", source->scheme);
+    if (source->steps_known)
+        set(k, "steps", source->steps);
+    set(k, "history", source->history);
+    set_lines(k, "patients", &run->patients);
+    if (v)
+        set_lines(k, "validated", &v->patients);
+    set(k, "leaky", run->leaky ? "yes" : "no");
+    SETF(k, "seed", "%llu", (unsigned long long)s->seed);
+    SETF(k, "epochs", "%ld", source->epochs);
+    SETF(k, "steps_taken", "%llu", (unsigned long long)steps);
+    if (run->best_epoch >= 0) {
+        SETF(k, "epoch", "%ld", run->best_epoch);
+        SETF(k, "score", "%.17g", run->best_score);
+    }
+}
+
+static void write_file(const char *path, const struct model_keys *k, const struct tensor *t,
+                       size_t n)
+{
+    char why[512];
+    if (st_write(path, k->pair, k->n, t, (int)n, why, sizeof why))
+        tool_die("%s%s%s", strncmp(why, path, strlen(path)) ? path : "",
+                 strncmp(why, path, strlen(path)) ? ": " : "", why);
+}
+
+/* Weights that are not finite would be a checkpoint that nobody can continue. */
+static void check_finite(const struct tensor *t, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float *v = t[i].data;
+        for (size_t j = 0, m = tensor_count(&t[i]); j < m; j++)
+            if (!(v[j] - v[j] == 0))
+                tool_die("parameter '%s' is not finite after step; nothing was saved, -r goes back "
+                         "to the last checkpoint",
+                         t[i].name);
+    }
+}
+
+void save_best(const struct run *run, const struct model_keys *k, const struct nn *nn)
+{
+    size_t n;
+    const struct tensor *t = nn_params(nn, &n);
+    check_finite(t, n);
+    write_file(beside(run->model, ".best"), k, t, n);
+}
+
+void save_last(const struct run *run, struct model_keys *k, const struct source *source,
+               const struct nn *nn)
+{
+    size_t n, m;
+    const struct tensor *params = nn_params(nn, &n), *moments = nn_moments(nn, &m);
+    struct tensor *all = tool_alloc((n + m) * sizeof *all);
+    check_finite(params, n);
+    memcpy(all, params, n * sizeof *all);
+    if (m)
+        memcpy(all + n, moments, m * sizeof *all);
+    SETF(k, "run.position", "%llu", (unsigned long long)run->position);
+    SETF(k, "run.length", "%llu", (unsigned long long)source->length);
+    SETF(k, "run.steps", "%llu", (unsigned long long)nn_steps(nn));
+    SETF(k, "run.loss_sum", "%a", run->loss_sum);
+    SETF(k, "run.loss_count", "%llu", (unsigned long long)run->loss_count);
+    SETF(k, "run.best_epoch", "%ld", run->best_epoch);
+    SETF(k, "run.best_score", "%a", run->best_score);
+    set(k, "run.stopped", run->stopped ? "yes" : "no");
+    write_file(beside(run->model, ".last"), k, all, n + m);
+    free(all);
+}
+
+/* Weights of convolutions in the type asked for; the small tensors stay as they are. */
+static void narrow(struct tensor *t, enum dtype to)
+{
+    if (t->rank < 2 || t->dtype != DT_F32 || to == DT_F32)
+        return;
+    const float *from = t->data;
+    t->dtype = to;
+    t->data = tool_alloc(tensor_bytes(t));
+    tensor_from_f32(t, 0, tensor_count(t), from);
+}
+
+void save_final(const struct run *run, const struct model_keys *k, const struct settings *s,
+                bool from_best)
+{
+    char why[512];
+    struct st_file f;
+    struct model_keys keys = {0};
+    static const enum dtype type[] = {DT_F32, DT_F16, DT_BF16};
+    const char *path = beside(run->model, from_best ? ".best" : ".last");
+    if (from_best && access(path, F_OK) && access(run->model, F_OK) == 0)
+        return; /* a run that is over already */
+    if (st_open(&f, path, why, sizeof why))
+        tool_die("%s", why);
+    if (st_check(&f, why, sizeof why) < 0)
+        tool_die("%s: %s", path, why);
+    for (int i = 0; i < k->n; i++)
+        if (strncmp(k->pair[i].key, "run.", 4))
+            set(&keys, k->pair[i].key, k->pair[i].value);
+    set(&keys, "weights", dtypes[s->weights]);
+    struct tensor *t = tool_alloc((size_t)f.tensors * sizeof *t);
+    int n = 0;
+    for (int i = 0; i < f.tensors; i++)
+        if (strncmp(f.tensor[i].name, "m.", 2) && strncmp(f.tensor[i].name, "v.", 2)) {
+            t[n] = f.tensor[i];
+            narrow(&t[n++], type[s->weights]);
+        }
+    write_file(run->model, &keys, t, (size_t)n);
+    for (int i = 0; i < n; i++)
+        if (t[i].dtype != DT_F32)
+            free(t[i].data);
+    free(t);
+    st_close(&f);
+    model_clear(&keys);
+    if (from_best)
+        unlink(beside(run->model, ".best"));
+}
+
+/* --- continuing --------------------------------------------------------------------------------*/
+
+static struct st_file last;
+
+static const char *need(const char *key)
+{
+    const char *text = st_meta(&last, key);
+    if (!text)
+        tool_die("the checkpoint has no '%s' (was it written by train?)", key);
+    return text;
+}
+
+static uint64_t number(const char *key)
+{
+    char *end;
+    const char *text = need(key);
+    errno = 0;
+    uint64_t v = strtoull(text, &end, 10);
+    if (errno || end == text || *end || *text == '-')
+        tool_die("the checkpoint's '%s' is no number", key);
+    return v;
+}
+
+static double real(const char *key)
+{
+    char *end;
+    const char *text = need(key);
+    double v = strtod(text, &end);
+    if (end == text || *end || isnan(v))
+        tool_die("the checkpoint's '%s' is no number", key);
+    return v;
+}
+
+static void same(const char *key, const char *what, const char *now)
+{
+    const char *then = need(key);
+    while (*then && *now) {
+        size_t a = strcspn(then, "\n"), b = strcspn(now, "\n");
+        if (a != b || memcmp(then, now, a))
+            break;
+        then += a + (then[a] == '\n');
+        now += b + (now[b] == '\n');
+    }
+    if (*then || *now)
+        tool_die("-r: another %s than that of the run so far (wanted '%.*s', got '%.*s')", what,
+                 (int)strcspn(then, "\n"), then, (int)strcspn(now, "\n"), now);
+}
+
+static bool open_last(const char *model)
+{
+    char why[512];
+    const char *path = beside(model, ".last");
+    if (access(path, F_OK) && errno == ENOENT)
+        return false;
+    if (st_open(&last, path, why, sizeof why))
+        tool_die("%s", why);
+    if (st_check(&last, why, sizeof why) < 0)
+        tool_die("%s: %s", path, why);
+    if (number("model") > MODEL_VERSION)
+        tool_die("%s: a checkpoint of a newer version (wanted %d, got %s)", path, MODEL_VERSION,
+                 need("model"));
+    return true;
+}
+
+bool save_unfinished(const char *model)
+{
+    struct stat st;
+    if (!open_last(model))
+        return false;
+    st_close(&last);
+    /* The last thing a run does is to write MODEL, from then on the newer of the two. */
+    char *name = strdup(beside(model, ".last"));
+    struct stat of_last;
+    bool unfinished = !name || stat(name, &of_last) || stat(model, &st) ||
+                      st.st_mtim.tv_sec < of_last.st_mtim.tv_sec ||
+                      (st.st_mtim.tv_sec == of_last.st_mtim.tv_sec &&
+                       st.st_mtim.tv_nsec < of_last.st_mtim.tv_nsec);
+    free(name);
+    return unfinished;
+}
+
+bool save_resume(struct run *run, const struct settings *s, struct source *source, bool have_stream)
+{
+    if (!open_last(run->model))
+        return false;
+    same("config", "configuration", settings_text(s));
+    run->position = number("run.position");
+    run->steps = number("run.steps");
+    run->loss_sum = real("run.loss_sum");
+    run->loss_count = number("run.loss_count");
+    run->best_epoch = (long)real("run.best_epoch");
+    run->best_score = real("run.best_score");
+    run->stopped = !strcmp(need("run.stopped"), "yes");
+    run->leaky = !strcmp(need("leaky"), "yes");
+    if (model_names_add_lines(&run->patients, need("patients")))
+        tool_die("out of memory");
+    uint64_t length = number("run.length");
+    if (have_stream && length != source->length)
+        tool_die("-r: another stream than that of the run so far (wanted passes of %llu records, "
+                 "got %llu)",
+                 (unsigned long long)length, (unsigned long long)source->length);
+    if (!length || run->position > length * number("epochs"))
+        tool_die("the checkpoint's position is past its end");
+    if (have_stream) {
+        same("modalities", "list of modalities", source->modalities);
+        same("scheme", "label scheme", source->scheme);
+        same("history", "history of the stream", source->history);
+    } else {
+        source->modalities = strdup(need("modalities"));
+        source->scheme = strdup(need("scheme"));
+        source->history = strdup(need("history"));
+        source->epochs = (long)number("epochs");
+        source->length = length;
+        if (!source->modalities || !source->scheme || !source->history)
+            tool_die("out of memory");
+        const char *steps = st_meta(&last, "steps");
+        source->steps_known = steps != NULL;
+        snprintf(source->steps, sizeof source->steps, "%s", steps ? steps : "");
+    }
+    return true;
+}
+
+void save_restore(const struct run *run, struct nn *nn)
+{
+    size_t m;
+    const struct tensor *moments = nn_moments(nn, &m);
+    for (size_t i = 0; i < m; i++) {
+        const struct tensor *t = st_tensor(&last, moments[i].name);
+        if (t && t->dtype != moments[i].dtype)
+            tool_die("-r: the run so far kept its moments in %s, with this -M they would be %s; "
+                     "give the -M that it had",
+                     dtype_name(t->dtype), dtype_name(moments[i].dtype));
+    }
+    if (nn_load(nn, last.tensor, (size_t)last.tensors) ||
+        nn_load_moments(nn, last.tensor, (size_t)last.tensors))
+        tool_die("%s: %s", beside(run->model, ".last"), nn_why(nn));
+    nn_set_steps(nn, run->steps);
+    st_close(&last);
+}
+
+/* --- the log -----------------------------------------------------------------------------------*/
+
+static FILE *table;
+static double pass_began;
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void save_lock(const char *model)
+{
+    const char *path = beside(model, ".tsv");
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0 || !(table = fdopen(fd, "r+")))
+        tool_die("%s: %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB))
+        tool_die("%s: another process is training this model", model);
+    pass_began = seconds();
+}
+
+static void log_failed(void)
+{
+    if (fflush(table) || ferror(table))
+        tool_die("the log: %s", strerror(errno));
+}
+
+void save_log_keep(long epoch)
+{
+    char line[4096];
+    long keep = 0;
+    rewind(table);
+    while (fgets(line, sizeof line, table)) {
+        char *end;
+        long e = strtol(line, &end, 10);
+        if (end != line && e >= epoch)
+            break;
+        keep = ftell(table);
+    }
+    clearerr(table);
+    if (epoch == 0)
+        keep = 0;
+    if (ftruncate(fileno(table), keep) || fseek(table, keep, SEEK_SET))
+        log_failed();
+    if (keep == 0) {
+        fputs("epoch\tstep\trate\ttrain_loss\tval_loss\tscore", table);
+        for (int soft = 0; soft < 2; soft++)
+            for (int k = 0; k < MET_PARTS; k++)
+                if (k != MET_BACKGROUND || soft)
+                    fprintf(table, "\t%s_%s", soft ? "soft" : "dice", met_parts[k].name);
+        fputs("\tseconds\n", table);
+    }
+    log_failed();
+}
+
+static void column(double v)
+{
+    if (isnan(v))
+        fputs("\tNA", table);
+    else
+        fprintf(table, "\t%.6g", v);
+}
+
+void save_log(long epoch, uint64_t steps, double rate, double loss, const struct scores *s)
+{
+    double now = seconds();
+    fprintf(table, "%ld\t%llu", epoch, (unsigned long long)steps);
+    column(rate);
+    column(loss);
+    column(s ? s->loss : NAN);
+    column(s ? s->score : NAN);
+    for (int soft = 0; soft < 2; soft++)
+        for (int k = 0; k < MET_PARTS; k++)
+            if (k != MET_BACKGROUND || soft)
+                column(!s ? NAN : soft ? s->soft[k] : s->dice[k]);
+    fprintf(table, "\t%.1f\n", now - pass_began);
+    pass_began = now;
+    log_failed();
+}

@@ -1,0 +1,270 @@
+/* Validation in train: a stream from a file, pooled by case. */
+#include "tools/train.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct pool {
+    char *name;
+    uint64_t table[MET_CLASSES][MET_CLASSES];
+    struct met_soft soft;
+};
+
+static struct tns_reader *reader(struct validation *v)
+{
+    if (lseek(v->fd, 0, SEEK_SET) != 0)
+        tool_die("%s: %s", v->path, strerror(errno));
+    struct tns_reader *in = tns_reader_new(v->fd);
+    if (!in)
+        tool_die("out of memory");
+    return in;
+}
+
+static const char *key(struct validation *v, struct tns_reader *in, struct tns_record *rec,
+                       const char *name)
+{
+    const char *text = tns_get(&rec->meta, name);
+    if (!text)
+        tool_die("%s: record %llu: no key '%s'", v->path, (unsigned long long)tns_count(in) - 1,
+                 name);
+    return text;
+}
+
+static struct tensor *image_of(struct validation *v, struct tns_reader *in, struct tns_record *rec,
+                               int channels)
+{
+    struct tensor *image = tns_tensor(rec, "image"), *label = tns_tensor(rec, "label");
+    unsigned long long n = tns_count(in) - 1;
+    if (!image || image->rank != 3 || !label || label->rank != 2 || label->dtype != DT_U8 ||
+        label->dim[0] != image->dim[1] || label->dim[1] != image->dim[2])
+        tool_die("%s: record %llu: wants an image and a label of its size", v->path, n);
+    if (image->dim[0] != (uint32_t)channels)
+        tool_die("%s: record %llu: wrong number of channels (wanted %d, as configured, got %u)",
+                 v->path, n, channels, image->dim[0]);
+    if (image->dim[1] > NN_MAX_SIDE || image->dim[2] > NN_MAX_SIDE)
+        tool_die("%s: record %llu: image larger than %d", v->path, n, NN_MAX_SIDE);
+    return image;
+}
+
+static void same(struct validation *v, struct tns_reader *in, struct tns_record *rec,
+                 const char *name, char **known)
+{
+    const char *text = key(v, in, rec, name);
+    if (!*known && !(*known = strdup(text)))
+        tool_die("out of memory");
+    if (strcmp(*known, text))
+        tool_die("%s: record %llu: %s differ within the stream (%.100s, %.100s)", v->path,
+                 (unsigned long long)tns_count(in) - 1, name, *known, text);
+}
+
+void validation_open(struct validation *v, const char *path, int channels)
+{
+    struct tns_record rec = {0};
+    struct stat st;
+    uint64_t at;
+    int e;
+    *v = (struct validation){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC)};
+    if (v->fd < 0 || fstat(v->fd, &st))
+        tool_die("%s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        tool_misuse("-e %s: is no regular file, and validation reads it after each pass", path);
+    struct tns_reader *in = reader(v);
+    while ((e = tns_hop(in, &rec, &at)) == 1) {
+        if (tns_get(&rec.meta, "mark"))
+            tool_die("%s: came out of epochs (wanted the stream before it)", path);
+        if (model_names_add(&v->patients, key(v, in, &rec, "patient")))
+            tool_die("out of memory");
+        same(v, in, &rec, "modalities", &v->modalities);
+        same(v, in, &rec, "scheme", &v->scheme);
+        struct tensor *image = image_of(v, in, &rec, channels);
+        int h = (int)(image->dim[1] + 15) / 16 * 16, w = (int)(image->dim[2] + 15) / 16 * 16;
+        v->h = h > v->h ? h : v->h;
+        v->w = w > v->w ? w : v->w;
+    }
+    if (e < 0)
+        tool_die("%s: %s", path, tns_why(in));
+    if (!v->modalities)
+        tool_die("%s: holds no records", path);
+    int known = contract_steps(tns_header(in), v->steps);
+    if (known < 0)
+        tool_die("%s: history too long", path);
+    v->steps_known = known;
+    tns_release(&rec);
+    tns_reader_free(in);
+}
+
+void validation_size(struct validation *v, size_t pixels)
+{
+    size_t n = pixels / ((size_t)v->h * (size_t)v->w);
+    v->n = n < 1 ? 1 : n > 16 ? 16 : (int)n;
+}
+
+static size_t most_pixels(const struct validation *v)
+{
+    return (size_t)v->n * (size_t)v->h * (size_t)v->w;
+}
+
+size_t validation_memory(const struct validation *v, const struct settings *set)
+{
+    size_t pixel = (size_t)(set->channels + set->classes) * sizeof(float) + 2;
+    return most_pixels(v) * pixel + (size_t)v->h * (size_t)v->w * (4 * (size_t)set->channels + 1);
+}
+
+/* --- a batch of equal slices -------------------------------------------------------------------*/
+
+struct part {
+    int n, h, w; /* padded */
+    int shape[16][2];
+    int pool[16];
+    float *image, *prob;
+    uint8_t *label, *pred;
+};
+
+static struct pool *pools;
+static int npools, pool_room;
+static double ce_sum;
+static uint64_t ce_count;
+
+static int pool_of(const char *name)
+{
+    for (int i = npools; i-- > 0;) /* the last one is the likeliest */
+        if (!strcmp(pools[i].name, name))
+            return i;
+    if (npools == pool_room) {
+        pool_room = pool_room ? 2 * pool_room : 64;
+        if (!(pools = realloc(pools, (size_t)pool_room * sizeof *pools)))
+            tool_die("out of memory");
+    }
+    pools[npools] = (struct pool){.name = strdup(name)};
+    if (!pools[npools].name)
+        tool_die("out of memory");
+    return npools++;
+}
+
+/* Regions are of the four canonical classes; a kept cavity counts as background. */
+static void fold(uint8_t *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        v[i] = v[i] < MET_CLASSES ? v[i] : 0;
+}
+
+static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
+{
+    struct nn_result result;
+    struct nn_batch b = {p->n, p->h, p->w, p->image, p->label};
+    struct nn_output out = {.pred = p->pred, .prob = p->prob, .result = &result};
+    size_t plane = (size_t)p->h * (size_t)p->w;
+    if (!p->n)
+        return;
+    if (nn_infer(nn, &b, &out))
+        tool_die("validation: %s", nn_why(nn));
+    ce_sum += result.ce * (double)result.pixels;
+    ce_count += result.pixels;
+    for (int i = 0; i < p->n; i++) {
+        struct pool *to = &pools[p->pool[i]];
+        for (int y = 0; y < p->shape[i][0]; y++) {
+            size_t at = (size_t)y * (size_t)p->w, n = (size_t)p->shape[i][1];
+            uint8_t *label = p->label + (size_t)i * plane + at;
+            uint8_t *pred = p->pred + (size_t)i * plane + at;
+            fold(label, n);
+            fold(pred, n);
+            met_count(label, pred, n, to->table);
+            met_soft_count(&to->soft, label,
+                           p->prob + (size_t)i * (size_t)set->classes * plane + at, plane, n);
+        }
+    }
+    p->n = 0;
+}
+
+static void add(struct part *p, const struct tensor *image, const struct tensor *label, int pool)
+{
+    size_t c = image->dim[0], h = image->dim[1], w = image->dim[2];
+    size_t plane = (size_t)p->h * (size_t)p->w, i = (size_t)p->n;
+    float *to = p->image + i * c * plane;
+    memset(to, 0, c * plane * sizeof *to);
+    memset(p->label + i * plane, NN_IGNORE, plane);
+    for (size_t k = 0; k < c; k++)
+        for (size_t y = 0; y < h; y++)
+            tensor_to_f32(image, (k * h + y) * w, w, to + k * plane + y * (size_t)p->w);
+    for (size_t y = 0; y < h; y++)
+        memcpy(p->label + i * plane + y * (size_t)p->w, (const uint8_t *)label->data + y * w, w);
+    p->shape[i][0] = (int)h;
+    p->shape[i][1] = (int)w;
+    p->pool[i] = pool;
+    p->n++;
+}
+
+static void reckon(struct scores *s, bool with_ce)
+{
+    const struct met_convention *policy = met_convention("brats2023");
+    struct met_mean loss = {0}, dice[MET_PARTS] = {{0}}, soft[MET_PARTS] = {{0}};
+    double hd[MET_HDS] = {0};
+    for (int i = 0; i < npools; i++) {
+        met_mean_add(&loss, met_dice_loss(&pools[i].soft));
+        for (int k = 0; k < MET_PARTS; k++) {
+            struct met_counts counts =
+                met_counts((const uint64_t(*)[MET_CLASSES])pools[i].table, met_parts[k].labels);
+            met_mean_add(&dice[k], met_score(policy, &counts, hd).dice);
+            met_mean_add(&soft[k], met_soft_dice(&pools[i].soft, met_parts[k].labels));
+        }
+        free(pools[i].name);
+    }
+    npools = 0;
+    s->loss = met_mean_value(&loss) + (with_ce && ce_count ? ce_sum / (double)ce_count : 0);
+    for (int k = 0; k < MET_PARTS; k++) {
+        s->dice[k] = met_mean_value(&dice[k]);
+        s->soft[k] = met_mean_value(&soft[k]);
+    }
+    s->score = (s->dice[MET_WT] + s->dice[MET_TC] + s->dice[MET_ET]) / 3;
+}
+
+void validation_run(struct validation *v, struct nn *nn, const struct settings *set,
+                    struct scores *s)
+{
+    struct tns_reader *in = reader(v);
+    struct tns_record rec = {0};
+    size_t most = most_pixels(v), plane, c = (size_t)set->channels, k = (size_t)set->classes;
+    struct part p = {.image = tool_alloc(most * c * sizeof(float)),
+                     .prob = tool_alloc(most * k * sizeof(float)),
+                     .label = tool_alloc(most),
+                     .pred = tool_alloc(most)};
+    int e;
+    ce_sum = 0;
+    ce_count = 0;
+    while ((e = tns_read(in, &rec)) == 1) {
+        struct tensor *image = image_of(v, in, &rec, set->channels);
+        const struct tensor *label = tns_tensor(&rec, "label");
+        const char *name = tns_get(&rec.meta, "case");
+        int h = (int)(image->dim[1] + 15) / 16 * 16, w = (int)(image->dim[2] + 15) / 16 * 16;
+        const uint8_t *value = label->data;
+        for (size_t i = 0, n = tensor_count(label); i < n; i++)
+            if (value[i] >= set->classes)
+                tool_die("%s: record %llu: label outside the classes (wanted 0 to %d, got %u)",
+                         v->path, (unsigned long long)tns_count(in) - 1, set->classes - 1,
+                         value[i]);
+        plane = (size_t)h * (size_t)w;
+        if (plane > most)
+            tool_die("%s: has changed since the run began", v->path);
+        if (h != p.h || w != p.w || p.n == 16 || (size_t)(p.n + 1) * plane > most)
+            evaluate(&p, nn, set);
+        p.h = h;
+        p.w = w;
+        add(&p, image, label, pool_of(name ? name : key(v, in, &rec, "patient")));
+        tool_progress("validating: %llu slices", (unsigned long long)tns_count(in));
+    }
+    if (e < 0)
+        tool_die("%s: %s", v->path, tns_why(in));
+    evaluate(&p, nn, set);
+    reckon(s, set->loss == NN_DICE_CE);
+    free(p.image);
+    free(p.prob);
+    free(p.label);
+    free(p.pred);
+    tns_release(&rec);
+    tns_reader_free(in);
+}
