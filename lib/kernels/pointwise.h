@@ -86,7 +86,9 @@ void kr_maxpool_backward(const struct kr_dims *, const struct kr_in *, const flo
  * the weight of the third, bn the scale and shift of its normalisation: kr_bn with c = 1, whose
  * scale and shift have 16 floats of which this takes the first.
  *
- * Forward: kr_gate_score, with sums (2 doubles: of score and of its square) -> kr_bn_train ->
+ * Sums are those of a map of one channel: 2 * 16 doubles, the second at 16.
+ *
+ * Forward: kr_gate_score, with sums (of score and of its square) -> kr_bn_train ->
  * kr_gate_apply. Backward, from dout:
  *   kr_gate_apply_backward   dx (kr_dx) from alpha * dout; dscore (N,H,W), the derivative by
  *                            bn's output; sums of dscore and of dscore * score
@@ -103,12 +105,12 @@ struct kr_gate {
     const float *scale, *shift; /* one of each, of psi's normalisation */
 };
 
-void kr_gate_score(const struct kr_dims *, const struct kr_gate *, float *score, double sums[2],
+void kr_gate_score(const struct kr_dims *, const struct kr_gate *, float *score, double *sums,
                    void *workspace); /* sums may be NULL; workspace is needed if not */
 void kr_gate_apply(const struct kr_dims *, const struct kr_gate *, const float *score,
                    const struct kr_out *, void *workspace);
 void kr_gate_apply_backward(const struct kr_dims *, const struct kr_gate *, const float *score,
-                            const float *dout, const struct kr_dx *, float *dscore, double sums[2],
+                            const float *dout, const struct kr_dx *, float *dscore, double *sums,
                             void *workspace); /* workspace is needed; dscore may not be score */
 void kr_gate_score_sums(const struct kr_dims *, const struct kr_gate *, const float *score,
                         const float *dscore, const float *k, double *sums_a, double *sums_b,

@@ -72,7 +72,7 @@
        void *workspace),                                                                           \
       (d, in, dy, dx, workspace))                                                                  \
     X(void, kr_gate_score,                                                                         \
-      (const struct kr_dims *d, const struct kr_gate *gate, float *score, double sums[2],          \
+      (const struct kr_dims *d, const struct kr_gate *gate, float *score, double *sums,            \
        void *workspace),                                                                           \
       (d, gate, score, sums, workspace))                                                           \
     X(void, kr_gate_apply,                                                                         \
@@ -81,7 +81,7 @@
       (d, gate, score, out, workspace))                                                            \
     X(void, kr_gate_apply_backward,                                                                \
       (const struct kr_dims *d, const struct kr_gate *gate, const float *score, const float *dout, \
-       const struct kr_dx *dx, float *dscore, double sums[2], void *workspace),                    \
+       const struct kr_dx *dx, float *dscore, double *sums, void *workspace),                      \
       (d, gate, score, dout, dx, dscore, sums, workspace))                                         \
     X(void, kr_gate_score_sums,                                                                    \
       (const struct kr_dims *d, const struct kr_gate *gate, const float *score,                    \

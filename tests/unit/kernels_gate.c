@@ -108,13 +108,6 @@ static struct kr_bn norm(int c, const double *gamma, const double *beta)
                           .momentum = 0.1};
 }
 
-/* Two sums, laid out as those of a map of one channel. */
-static void spread(double *sums)
-{
-    sums[kr_pad(1)] = sums[1];
-    sums[1] = 0;
-}
-
 struct outcome {
     void *out;
     float *dx, *da, *db, *dpsi, *dgamma[3], *dbeta[3];
@@ -141,7 +134,6 @@ static struct outcome run(struct model *m, const struct kr_in raw[MAPS], int thr
     struct kr_gate g = {in[0], in[1], as_floats(m->psi, m->ci), in[2], bn[2].scale, bn[2].shift};
     float *score = floats(n), *dscore = floats(n);
     kr_gate_score(&d, &g, score, two, ws);
-    spread(two);
     kr_bn_train(&bn[2], n, two);
     struct kr_out out = {.y = o.out, .c = m->c};
     kr_gate_apply(&d, &g, score, &out, NULL);
@@ -158,7 +150,6 @@ static struct outcome run(struct model *m, const struct kr_in raw[MAPS], int thr
     o.x_sums = doubles(2 * cp);
     struct kr_dx dx = {.dx = o.dx, .c = m->c, .act = &in[2], .sums = o.x_sums};
     kr_gate_apply_backward(&d, &g, score, m->dout, &dx, dscore, two, ws);
-    spread(two);
     kr_bn_backward(&bn[2], n, two, o.dgamma[2], o.dbeta[2], k);
     kr_gate_score_sums(&d, &g, score, dscore, k, sums, sums_b, o.dpsi, ws);
     kr_bn_backward(&bn[0], n, sums, o.dgamma[0], o.dbeta[0], ka);

@@ -31,6 +31,16 @@ INLINE void alphas(const struct kr_gate *g, const float *score, size_t count, fl
         vstore(alpha + i, 1 / (1 + vexp(-(vload(t + i) * *g->scale + *g->shift))));
 }
 
+/* Two numbers of each slot as the sums of a map of one channel. */
+INLINE void spread(const void *workspace, int chunks, size_t count, size_t from, double *sums)
+{
+    if (!sums)
+        return;
+    memset(sums, 0, 2 * KR_LANES * sizeof *sums);
+    slots_sum(workspace, chunks, count, from, 1, sums);
+    slots_sum(workspace, chunks, count, from + 1, 1, sums + KR_LANES);
+}
+
 #define FOR_RUNS(chunks, chunk, total, sample)                                                     \
     for (size_t end = chunk_start(total, chunks, (chunk) + 1),                                     \
                 p0 = chunk_start(total, chunks, chunk), n = p0 / (sample),                         \
@@ -39,7 +49,7 @@ INLINE void alphas(const struct kr_gate *g, const float *score, size_t count, fl
                 count = min_size(min_size(RUN, end - p0), (n + 1) * (sample)-p0))
 
 void KR_NAME(kr_gate_score)(const struct kr_dims *d, const struct kr_gate *g, float *score,
-                            double sums[2], void *workspace)
+                            double *sums, void *workspace)
 {
     const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
     const size_t cp = (size_t)kr_pad(g->a.c);
@@ -72,7 +82,7 @@ void KR_NAME(kr_gate_score)(const struct kr_dims *d, const struct kr_gate *g, fl
             }
         }
     }
-    slots_sum(workspace, chunks, 2, 0, 2, sums);
+    spread(workspace, chunks, 2, 0, sums);
 }
 
 void KR_NAME(kr_gate_apply)(const struct kr_dims *d, const struct kr_gate *g, const float *score,
@@ -108,7 +118,7 @@ void KR_NAME(kr_gate_apply)(const struct kr_dims *d, const struct kr_gate *g, co
 
 void KR_NAME(kr_gate_apply_backward)(const struct kr_dims *d, const struct kr_gate *g,
                                      const float *score, const float *dout, const struct kr_dx *dx,
-                                     float *dscore, double sums[2], void *workspace)
+                                     float *dscore, double *sums, void *workspace)
 {
     const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
     const size_t cp = (size_t)kr_pad(dx->c), count_doubles = 2 * cp + 2;
@@ -144,7 +154,7 @@ void KR_NAME(kr_gate_apply_backward)(const struct kr_dims *d, const struct kr_ga
         }
     }
     slots_sum(workspace, chunks, count_doubles, 0, 2 * cp, dx->sums);
-    slots_sum(workspace, chunks, count_doubles, 2 * cp, 2, sums);
+    spread(workspace, chunks, count_doubles, 2 * cp, sums);
 }
 
 /* The derivative by the raw score of `count` pixels. */
