@@ -32,6 +32,9 @@ static struct {
 
 static struct met_convention used[MET_MAX_CONVENTIONS];
 static int conventions;
+static struct {
+    const char *convention, *hd95_by, *lesions;
+} says; /* each line, of what it follows */
 
 static struct {
     char name[48];
@@ -76,6 +79,9 @@ static void choose_columns(void)
                 used[conventions].hd = (enum met_hd)opt.hd;
             conventions++;
         }
+    says.convention = opt.all ? "all" : used[0].name;
+    says.hd95_by = opt.all && opt.hd < 0 && !opt.by_slice ? "each" : met_hd_names[used[0].hd];
+    says.lesions = opt.lesions ? opt.lesions->name : "none";
     add_scores("dice", offsetof(struct met_score, dice));
     add_scores("hd95", offsetof(struct met_score, hd95));
     add_scores("sensitivity", offsetof(struct met_score, sensitivity));
@@ -115,21 +121,20 @@ static int compare(const void *a, const void *b)
 
 static char *copy(const char *s)
 {
-    size_t n = strlen(s) + 1;
-    return memcpy(tool_alloc(n), s, n);
+    return strcpy(tool_alloc(strlen(s) + 1), s);
+}
+
+static void out_of_memory(void)
+{
+    tool_die("out of memory (case %s)", unit.name);
 }
 
 static void *zeroed(size_t n)
 {
     void *p = calloc(n, 1);
     if (!p)
-        tool_die("out of memory (wanted %zu bytes)", n);
+        out_of_memory();
     return p;
-}
-
-static void out_of_memory(void)
-{
-    tool_die("out of memory (case %s)", unit.name);
 }
 
 static void put_case(const struct met_row *);
@@ -318,27 +323,12 @@ static void put_text(const char *s)
         putchar('"');
 }
 
-static const char *convention_name(void)
-{
-    return opt.all ? "all" : used[0].name;
-}
-
-static const char *hd_name(void)
-{
-    return opt.all && opt.hd < 0 && !opt.by_slice ? "each" : met_hd_names[used[0].hd];
-}
-
-static const char *lesions_name(void)
-{
-    return opt.lesions ? opt.lesions->name : "none";
-}
-
 static void put_begin(void)
 {
     if (opt.json) {
         printf("{\"convention\": \"%s\", \"hd95_by\": \"%s\", \"lesion_rule\": \"%s\", "
                "\"pooled_by\": \"%s\",\n \"cases\": [",
-               convention_name(), hd_name(), lesions_name(), opt.by_slice ? "slice" : "case");
+               says.convention, says.hd95_by, says.lesions, opt.by_slice ? "slice" : "case");
         return;
     }
     printf("row\tcase\tpatient\tslice\ttrained\tslices\tabsent\tpart\tconvention\thd95_by\tlesion_"
@@ -354,8 +344,7 @@ static void put_values(int row, const double *v)
     if (opt.json)
         printf("%s\n   \"%s\": {", row ? "," : "", met_row_names[row]);
     else
-        printf("\t%s\t%s\t%s\t%s", met_row_names[row], convention_name(), hd_name(),
-               lesions_name());
+        printf("\t%s\t%s\t%s\t%s", met_row_names[row], says.convention, says.hd95_by, says.lesions);
     for (int i = 0; i < columns; i++) {
         if (opt.json)
             printf("%s\"%s\": ", i ? ", " : "", column[i].name);
@@ -500,9 +489,9 @@ int main(int argc, char **argv)
     put_means();
 
     if (trained && !opt.trained_too)
-        tool_warn("%zu %s of patients that the model was trained on: left out of the means "
+        tool_warn("left out of the means: %zu of %zu %s, of patients that the model was trained on "
                   "(-L counts them)",
-                  trained, opt.by_slice ? "slices" : "cases");
+                  trained, counted + trained, opt.by_slice ? "slices" : "cases");
     if (incomplete)
         tool_warn("%zu of %zu cases lack slices: what was predicted there is not seen", incomplete,
                   counted + (opt.trained_too ? 0 : trained));

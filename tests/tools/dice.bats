@@ -296,7 +296,7 @@ case("new", t, p, trained="no", patient="P2")
 PY
     run -0 --separate-stderr dice <s.tns
     echo "$output" >t
-    [[ $stderr == "dice: warning: 1 cases of patients that the model was trained on"*"-L"* ]]
+    [[ $stderr == "dice: warning: left out of the means: 1 of 2 cases, of patients that the model was trained on"*"-L"* ]]
     is t case seen WT trained yes
     is t case new WT trained no
     is t case new WT patient P2
