@@ -5,7 +5,7 @@ import os
 from peers import bench, stream
 
 LIMIT = 8 * 1024
-FILTERS = [["recode", "-s", "brats2023"], ["crop", "-m", "16"], ["crop", "-s", "160x192"], ["augment", "-s", "1", "noise", "gamma"], ["tnsview"], ["tnsview", "-c"]]
+FILTERS = [["recode", "-s", "brats2023"], ["crop", "-m", "16"], ["crop", "-s", "256x256"], ["augment", "-s", "1", "noise", "gamma"], ["tnsview"], ["tnsview", "-c"]]
 
 
 def main(name):
