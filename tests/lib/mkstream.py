@@ -121,7 +121,7 @@ def parse(b):
     need(not inside, "no end record")
 
 
-def study(cases=2, slices=3, h=24, w=20, dtype="f4", seed=1, extra=1, kind=2, first=0, names="case{:03d}", scheme="raw", bare=0):
+def study(cases=2, slices=3, h=24, w=20, dtype="f4", seed=1, extra=1, kind=2, first=0, names="case{:03d}", scheme="raw", bare=0, pred=0, marks=0):
     """Cases with four modalities, a head in the middle, a tumour in it, and every key that tools need."""
     r = np.random.default_rng(seed)
     records = []
@@ -148,7 +148,11 @@ def study(cases=2, slices=3, h=24, w=20, dtype="f4", seed=1, extra=1, kind=2, fi
                      "odd": r.standard_normal((2, 3, 1, 5)), "half": r.standard_normal(9).astype("f2")}
             if bare:
                 t = {"image": image[z]}
+            if pred:
+                t["pred"] = np.roll(label[z], 1, axis=1)
             records.append((meta, t))
+    if marks:
+        records.append(({"mark": "epoch", "epoch": 0, "index": len(records), "epochs": 1, "x-lab.note": "kept"}, {}))
     return records
 
 

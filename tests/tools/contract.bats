@@ -1,0 +1,330 @@
+# What holds for every tool that reads or writes a stream: one table, every tool through every test.
+# To add a tool, add a row; a tool that is not built is left out.
+load ../lib/common
+
+# row TOOL: sets kind (filter: stdin to stdout; reader: stdin to text or files; file: operand to stdout),
+# args, wrong (arguments that are wrong usage), input (options of mkstream.py make) and
+#   zero    exit status with a stream of no records (0 unless said)
+#   memory  no, if the tool does not promise 8 MiB
+#   writes  no, if nothing goes to standard output
+row() {
+    kind=filter args=() wrong=(-p nonesuch) input=() zero=0 memory=yes writes=yes
+    case $1 in
+    recode) args=(-s brats2017) wrong=(-s nonesuch) ;;
+    znorm) ;;
+    crop) args=(-m 16) wrong=(-s 5) ;;
+    pick) args=(-m "$BATS_FILE_TMPDIR/folds" -f 0 val) wrong=(-f 0 val) ;;
+    augment) args=(-s 1 noise@1 flip@1) wrong=(nonesuch) ;;
+    folds) kind=reader args=(-k 2 -s 1) wrong=(-k 1 -s 1) zero=1 ;;
+    tnsview) kind=reader args=(-t) wrong=(-k) ;;
+    stats) kind=reader wrong=(-b 0) input=(scheme=canonical) memory=no ;;
+    dice) kind=reader wrong=(-c nonesuch) input=(scheme=canonical pred=1) memory=no zero=any ;;
+    overlay) kind=reader args=(-o pictures) wrong=(-z 99 -o x) input=(scheme=canonical pred=1) memory=no writes=no zero=any ;;
+    slices2nii) kind=reader args=(-o volumes) wrong=(-s nonesuch -o x) memory=no writes=no zero=any ;;
+    epochs) kind=file args=(-n 2 -s 3) wrong=(-n 0 x) memory=no zero=1 ;;
+    mislabel) kind=file wrong=(-s) memory=no zero=any ;;
+    *) return 1 ;;
+    esac
+    [ -x "$(command -v "$1")" ]
+}
+
+tools() { # KIND...
+    local t
+    for t in recode znorm crop pick augment folds tnsview stats dice overlay slices2nii epochs mislabel; do
+        if row $t && [[ " $* " = *" $kind "* ]]; then echo $t; fi
+    done
+}
+
+# act TOOL FILE: the tool on a stream in a file, into out and err; its exit status.
+act() {
+    row "$1"
+    if [ "$kind" = file ]; then
+        "$1" "${args[@]}" "$2" >out 2>err </dev/null
+    else
+        "$1" "${args[@]}" <"$2" >out 2>err
+    fi
+}
+
+# Does the file end in an end record? (No output shown here: it is binary.)
+ended() {
+    [ "$(tail -c 54 "$1" | head -c 1)" = E ] && tail -c 64 "$1" | head -c 4 | cmp -s - <(printf '\211TNS')
+}
+
+# All findings of a test, so that one failure does not hide the next.
+found() {
+    echo "$*" >>findings
+}
+judge() {
+    [ ! -s findings ] || { cat findings; return 1; }
+}
+
+make() {
+    "$PYTHON" "$ROOT/tests/lib/mkstream.py" make "$@"
+}
+dump() {
+    "$PYTHON" "$ROOT/tests/lib/mkstream.py" dump
+}
+
+setup_file() {
+    "$PYTHON" -c 'import numpy' 2>/dev/null || return 0
+    cd "$BATS_FILE_TMPDIR"
+    printf '# folds 1 k=2 seed=1 by=patient\n' >folds
+    for i in 000 001 010 011; do printf '0\tcase%s\tcase%s\n' $i $i; done >>folds
+    printf '1\tother\tother\n' >>folds
+    for t in $(tools filter reader file); do
+        row "$t"
+        make "${input[@]}" kind=1 >"$t.in"
+        make "${input[@]}" first=10 >"$t.more"
+        make "${input[@]}" cases=0 >"$t.zero"
+    done
+    make cases=2 slices=20 h=240 w=240 extra=0 kind=1 >large
+}
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    need_python numpy
+    in=$BATS_FILE_TMPDIR
+}
+
+@test "contract: every tool of the tree that moves a stream stands in this table" {
+    for f in "$ROOT"/tools/*.c; do
+        t=$(basename "$f" .c)
+        case $t in
+        tool | nii2slices | phantom | train | infer) continue ;; # have streams on one side only, or need a model
+        esac
+        row "$t" || found "$t: no row, or not built"
+    done
+    judge
+}
+
+@test "contract: wrong usage gives 2, nothing on stdout and a line on stderr" {
+    for t in $(tools filter reader file); do
+        row "$t"
+        for a in "-?" "${wrong[*]}" ; do
+            status=0
+            # shellcheck disable=SC2086
+            "$t" $a <"$in/$t.in" >out 2>err || status=$?
+            [ $status = 2 ] || found "$t $a: exit status $status"
+            [ ! -s out ] || found "$t $a: stdout is not empty"
+            [ -s err ] || found "$t $a: says nothing"
+        done
+    done
+    for t in $(tools filter reader); do
+        row "$t"
+        status=0
+        [ "$t" = augment ] || "$t" "${args[@]}" surplus <"$in/$t.in" >out 2>err || status=$?
+        [ "$t" = augment ] || [ $status = 2 ] || found "$t with an operand too many: exit status $status"
+    done
+    judge
+}
+
+@test "contract: -h and -V print to stdout and give 0" {
+    for t in $(tools filter reader file); do
+        "$t" -h >out 2>err </dev/null || found "$t -h: exit status $?"
+        grep -q "^usage: $t " out || found "$t -h: no usage line"
+        "$t" -V >out 2>>err </dev/null || found "$t -V: exit status $?"
+        grep -q "^$t (gliopipe)" out || found "$t -V: no version"
+        [ ! -s err ] || found "$t: -h or -V write to stderr"
+    done
+    judge
+}
+
+@test "contract: what is no stream is refused in one line that says so" {
+    : >empty
+    printf 'BraTS\tnot a stream, but text that is longer than one fixed part of a record, which is 64 bytes\n' >text
+    printf '\037\213\010\000\000\000\000\000' >gzip
+    printf '\211PNG\r\n\032\n and more' >png
+    for t in $(tools filter reader file); do
+        for f in empty text gzip png; do
+            status=0
+            act "$t" $f || status=$?
+            [ $status = 1 ] || found "$t <$f: exit status $status"
+            [ "$(wc -l <err)" = 1 ] || found "$t <$f: $(wc -l <err) lines on stderr"
+            grep -qE "^$t: .*(not a tensor stream|empty)" err || found "$t <$f: says $(cat err)"
+            ! ended out || found "$t <$f: wrote an end record"
+        done
+    done
+    judge
+}
+
+@test "contract: a stream cut anywhere is an error, and no end record goes out" {
+    for t in $(tools filter reader file); do
+        size=$(wc -c <"$in/$t.in")
+        for c in $("$PYTHON" "$ROOT/tests/lib/mkstream.py" cuts <"$in/$t.in"); do
+            # All ends of parts of the first two records and the last ones; a byte less, a byte more.
+            [ $c -lt 9000 ] || [ $c -gt $((size - 9000)) ] || continue
+            for n in $((c - 1)) $c $((c + 1)); do
+                [ $n -lt "$size" ] || continue
+                head -c $n "$in/$t.in" >cut
+                status=0
+                act "$t" cut || status=$?
+                [ $status = 1 ] || found "$t, $n of $size bytes: exit status $status"
+                grep -qE "^$t: .*(cut|ended before|empty)" err || found "$t, $n bytes: says $(cat err)"
+                ! ended out || found "$t, $n bytes: wrote an end record"
+            done
+        done
+    done
+    judge
+}
+
+@test "contract: a flipped bit in any part is an error, and no end record goes out" {
+    for t in $(tools filter reader file); do
+        row "$t"
+        # Tools that read keys alone hop over payloads in a file; through a pipe as well.
+        [ "$t" != folds ] || continue
+        for at in 3 9 20 40 61 70 $((64 + 64 + 5)) $((64 + 64 + 70)) 1400 2000 8000; do
+            "$PYTHON" -c '
+import sys
+b = bytearray(open(sys.argv[1], "rb").read())
+b[int(sys.argv[2])] ^= 4
+sys.stdout.buffer.write(b)' "$in/$t.in" $at >bad
+            status=0
+            act "$t" bad || status=$?
+            [ $status = 1 ] || found "$t, byte $at: exit status $status"
+            [ "$(wc -l <err)" = 1 ] || found "$t, byte $at: says $(cat err)"
+            ! ended out || found "$t, byte $at: wrote an end record"
+        done
+    done
+    judge
+}
+
+@test "contract: keys and tensors that a tool does not know pass bit for bit" {
+    for t in $(tools filter file); do
+        act "$t" "$in/$t.in" || found "$t: exit status $?"
+        for f in "$in/$t.in" out; do
+            dump <$f | grep -E '^  (x-lab|first_unknown|scalar|odd|half|nifti|generator|history=made)' | sort -u
+        done >both
+        [ "$(sort both | uniq -c | awk '$1 != 2' | wc -l)" = 0 ] || found "$t: $(sort both | uniq -u)"
+        [ "$(wc -l <both)" -gt 20 ] || found "$t: nothing was compared"
+    done
+    judge
+}
+
+@test "contract: the output is a stream by the letter of the specification" {
+    for t in $(tools filter file); do
+        act "$t" "$in/$t.in"
+        dump <out >/dev/null || found "$t: not as specified"
+        ended out || found "$t: no end record"
+        [ ! -s err ] || found "$t: says $(cat err)"
+    done
+    judge
+}
+
+@test "contract: two streams after one another are one stream, and stay two segments" {
+    for t in $(tools filter); do
+        cat "$in/$t.in" "$in/$t.more" >two
+        act "$t" two || found "$t: exit status $?, says $(cat err)"
+        [ "$(dump <out | grep -c '^header')" = 2 ] || found "$t: not two segments"
+        [ "$(dump <out | grep -c '^record')" = 12 ] || found "$t: not twelve records"
+    done
+    for t in $(tools reader file); do
+        cat "$in/$t.in" "$in/$t.more" >two
+        act "$t" two || found "$t: exit status $?, says $(cat err)"
+    done
+    judge
+}
+
+@test "contract: no records in, no records out" {
+    for t in $(tools filter reader file); do
+        status=0
+        act "$t" "$in/$t.zero" || status=$?
+        row "$t"
+        [ $zero = any ] && [ $status -le 1 ] || [ $status = $zero ] || found "$t: exit status $status"
+        [ $kind != filter ] || [ "$(dump <out | grep -cE '^(header|record|end)')" = 2 ] || found "$t: not an empty stream"
+        [ $status = 0 ] || [ "$(wc -l <err)" = 1 ] || found "$t: says $(cat err)"
+    done
+    judge
+}
+
+@test "contract: the mark that ends a pass goes through untouched" {
+    for t in $(tools filter); do
+        row "$t"
+        make "${input[@]}" marks=1 >marked
+        act "$t" marked || found "$t: exit status $?, says $(cat err)"
+        diff <(dump <marked | sed -n '/^record 6/,$p') <(dump <out | sed -n '/^record 6/,$p') >diff || found "$t: $(cat diff)"
+    done
+    judge
+}
+
+@test "contract: the history grows by one line, and -H leaves it as it is" {
+    for t in $(tools filter file); do
+        act "$t" "$in/$t.in"
+        [ "$(dump <out | grep -c '^  history=')" = 2 ] || found "$t: not one history line more"
+        dump <out | grep '^  history=' | tail -n 1 | grep -q "^  history=$t" || found "$t: history is not its own"
+        ! dump <out | grep '^  history=' | grep -q / || found "$t: a path in the history"
+        row "$t"
+        if [ $kind = file ]; then "$t" -H "${args[@]}" "$in/$t.in" >out; else "$t" -H "${args[@]}" <"$in/$t.in" >out; fi
+        [ "$(dump <out | grep -c '^  history=')" = 1 ] || found "$t -H: the history changed"
+    done
+    judge
+}
+
+@test "contract: a full disk is an error" {
+    for t in $(tools filter reader file); do
+        row "$t"
+        [ $writes = yes ] || continue
+        status=0
+        if [ $kind = file ]; then
+            "$t" "${args[@]}" "$in/$t.in" >/dev/full 2>err || status=$?
+        else
+            "$t" "${args[@]}" <"$in/$t.in" >/dev/full 2>err || status=$?
+        fi
+        [ $status = 1 ] || found "$t: exit status $status"
+        grep -q "^$t: stdout: .*No space left" err || found "$t: says $(cat err)"
+    done
+    judge
+}
+
+@test "contract: a reader that goes away ends the tool, quietly" {
+    for t in $(tools filter); do
+        row "$t"
+        [ "$t" != recode ] || args=(-s brats2017)
+        bash -c 'timeout 60 "$@" <'"$in/large"' 2>err | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}' - "$t" "${args[@]}" && s=0 || s=$?
+        [ $s = 141 ] || found "$t: exit status $s"
+        [ ! -s err ] || found "$t: says $(cat err)"
+    done
+    judge
+}
+
+@test "contract: a terminal is refused as a stream" {
+    need_command script
+    for t in $(tools filter); do
+        row "$t"
+        status=0
+        script -qec "$t ${args[*]} <$in/$t.in" /dev/null >out 2>&1 </dev/null || status=$?
+        [ $status = 2 ] || found "$t on a terminal: exit status $status"
+        grep -q terminal out || found "$t: says $(cat out)"
+    done
+    for t in $(tools filter reader); do
+        row "$t"
+        status=0
+        script -qec "$t ${args[*]} >out" /dev/null >said 2>&1 </dev/null || status=$?
+        [ $status = 2 ] || found "$t from a terminal: exit status $status"
+        grep -q terminal said || found "$t: says $(cat said)"
+    done
+    judge
+}
+
+@test "contract: two runs give the same bytes" {
+    for t in $(tools filter reader file); do
+        act "$t" "$in/$t.in"
+        mv out first
+        act "$t" "$in/$t.in"
+        cmp first out || found "$t: differ"
+    done
+    judge
+}
+
+@test "contract: 8 MiB are enough for any number of full slices" {
+    need_release memory
+    need_command time
+    for t in $(tools filter reader); do
+        row "$t"
+        [ $memory = yes ] || continue
+        kib=$(peak_kib "$t" "${args[@]}" <"$in/large") || found "$t: exit status $?"
+        [ "$kib" -le 8192 ] || found "$t: $kib KiB"
+        kib=$(cat "$in/large" | peak_kib "$t" "${args[@]}") || found "$t from a pipe: exit status $?"
+        [ "$kib" -le 8192 ] || found "$t from a pipe: $kib KiB"
+    done
+    judge
+}
