@@ -45,9 +45,9 @@ act() {
     fi
 }
 
-# Does the file end in an end record? (No output shown here: it is binary.)
+# Does the file end in an end record? (NULs left out, since the shell drops them.)
 ended() {
-    [ "$(tail -c 54 "$1" | head -c 1)" = E ] && tail -c 64 "$1" | head -c 4 | cmp -s - <(printf '\211TNS')
+    [[ "$(tail -c 64 "$1" | tr -d '\000')" = $'\211TNS\r\n\032\n\001E'* ]]
 }
 
 # All findings of a test, so that one failure does not hide the next.
@@ -151,15 +151,15 @@ setup() {
     for t in $(tools filter reader file); do
         size=$(wc -c <"$in/$t.in")
         for c in $("$PYTHON" "$ROOT/tests/lib/mkstream.py" cuts <"$in/$t.in"); do
-            # All ends of parts of the first two records and the last ones; a byte less, a byte more.
-            [ $c -lt 9000 ] || [ $c -gt $((size - 9000)) ] || continue
-            for n in $((c - 1)) $c $((c + 1)); do
+            # All ends of parts of the first record and of the last ones; and a byte before.
+            [ $c -lt 10000 ] || [ $c -gt $((size - 3000)) ] || continue
+            for n in $((c - 1)) $c; do
                 [ $n -lt "$size" ] || continue
                 head -c $n "$in/$t.in" >cut
                 status=0
                 act "$t" cut || status=$?
                 [ $status = 1 ] || found "$t, $n of $size bytes: exit status $status"
-                grep -qE "^$t: .*(cut|ended before|empty)" err || found "$t, $n bytes: says $(cat err)"
+                [[ "$(<err)" =~ ^$t:.*(cut|ended\ before|empty) ]] || found "$t, $n bytes: says $(<err)"
                 ! ended out || found "$t, $n bytes: wrote an end record"
             done
         done
