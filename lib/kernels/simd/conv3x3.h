@@ -112,11 +112,10 @@ INLINE struct lane sink_lane(const struct sink_part *p, const enum sink_kind kin
     return l;
 }
 
-/* Writes VL channels from o on of one pixel and adds to the sums. */
+/* Writes VL channels of one pixel, at element i of the map, and adds to the sums. */
 INLINE void sink_put(const struct sink_part *p, const enum sink_kind kind, const struct lane *l,
-                     size_t pixel, int o, vf v, vf sum[2])
+                     size_t i, vf v, vf sum[2])
 {
-    size_t i = pixel * (size_t)p->cp + (size_t)o;
     if (kind == SINK_DX) {
         float *dx = (float *)p->y + i;
         if (p->accumulate)

@@ -84,7 +84,8 @@ INLINE void write_pixels(const struct sink *out, const struct block *b, const en
         struct lane l = sink_lane(b->part, kind, b->o + o + j, n);
         vf sum[2] = {{0}};
         for (int x = 0; x < count; x++)
-            sink_put(b->part, kind, &l, pixel + (size_t)x, b->o + o + j,
+            sink_put(b->part, kind, &l,
+                     (pixel + (size_t)x) * (size_t)b->part->cp + (size_t)(b->o + o + j),
                      vload(tile + x * BLOCK + j), sum);
         sink_sum(out, b->part, slot, b->o + o + j, sum);
     }

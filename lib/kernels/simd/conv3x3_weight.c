@@ -54,15 +54,20 @@ INLINE void gradient_vector(const float *dy, size_t cp, const bool whole, const 
     vf e[6][4];
     const float *from =
         dy + (((size_t)t->n * (size_t)g->h + (size_t)t->y) * (size_t)g->w + (size_t)t->x) * cp + o;
+    size_t row = (size_t)g->w * cp;
+    KEEP(from);
 #pragma GCC unroll 4
     for (int q = 0; q < 4; q++) {
         vf d[4], r[6];
 #pragma GCC unroll 4
         for (int a = 0; a < 4; a++)
             if (whole || (t->y + a < g->h && t->x + q < g->w))
-                d[a] = vload(from + ((size_t)a * (size_t)g->w + (size_t)q) * cp);
+                d[a] =
+                    vload(a < 2 ? from + (size_t)a * row : from + 2 * row + (size_t)(a - 2) * row);
             else
                 d[a] = (vf){0};
+        from += cp;
+        KEEP(from);
         at4_t(d, r);
 #pragma GCC unroll 6
         for (int a = 0; a < 6; a++)
@@ -72,9 +77,9 @@ INLINE void gradient_vector(const float *dy, size_t cp, const bool whole, const 
     for (int a = 0; a < 6; a++) {
         vf r[6];
         at4_t(e[a], r);
-#pragma GCC unroll 6
-        for (int q = 0; q < 6; q++)
-            vstore(w + (size_t)(a * 6 + q) * wp, r[q]);
+        vstore6(w, wp, r);
+        w += 6 * wp;
+        KEEP(w);
     }
 }
 
@@ -103,8 +108,9 @@ INLINE void filter_gradient(const float *u, size_t up, vf g[9])
     vf e[3][6];
     for (int q = 0; q < 6; q++) {
         vf d[6], r[3];
-        for (int a = 0; a < 6; a++)
-            d[a] = vload(u + (size_t)(a * 6 + q) * up);
+        vload6(u, 6 * up, d);
+        u += up;
+        KEEP(u);
         g3_t(d, r);
         for (int a = 0; a < 3; a++)
             e[a][q] = r[a];

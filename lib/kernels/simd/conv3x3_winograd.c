@@ -110,23 +110,30 @@ INLINE void output_vector(const struct sink_part *part, const enum sink_kind kin
 #pragma GCC unroll 6
     for (int q = 0; q < 6; q++) {
         vf d[6], r[4];
-#pragma GCC unroll 6
-        for (int a = 0; a < 6; a++)
-            d[a] = vload(m + (size_t)(a * 6 + q) * mp);
+        vload6(m, 6 * mp, d);
+        m += mp;
+        KEEP(m);
         at4(d, r);
 #pragma GCC unroll 4
         for (int a = 0; a < 4; a++)
             e[a][q] = r[a];
     }
-    size_t pixel = ((size_t)t->n * (size_t)g->h + (size_t)t->y) * (size_t)g->w + (size_t)t->x;
+    size_t cp = (size_t)part->cp;
+    size_t i = (((size_t)t->n * (size_t)g->h + (size_t)t->y) * (size_t)g->w + (size_t)t->x) * cp +
+               (size_t)o;
 #pragma GCC unroll 4
     for (int a = 0; a < 4; a++) {
         vf r[4];
+        size_t j = i;
+        KEEP(j);
         at4(e[a], r);
 #pragma GCC unroll 4
-        for (int q = 0; q < 4; q++)
+        for (int q = 0; q < 4; q++) {
             if (whole || (t->y + a < g->h && t->x + q < g->w))
-                sink_put(part, kind, l, pixel + (size_t)a * (size_t)g->w + (size_t)q, o, r[q], sum);
+                sink_put(part, kind, l, j, r[q], sum);
+            j += cp;
+        }
+        i += (size_t)g->w * cp;
     }
 }
 

@@ -44,10 +44,7 @@ INLINE int mk_panel(int o, int width)
 #endif
 }
 
-/* Rows are reached from every third one with an index register (addresses scale it by 1 or 2); left
- * to itself the compiler keeps an offset for each row, and in tall tiles runs out of registers. */
-#define KEEP(pointer) __asm__("" : "+r"(pointer))
-
+/* Rows are reached from every third one with an index register (addresses scale it by 1 or 2). */
 INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, const bool along)
 {
     const size_t at = along ? m->at : 1, ak = along ? 1 : m->ak, bk = m->bk;

@@ -90,4 +90,34 @@ INLINE vf vload_as(const void *base, enum kr_dtype t, size_t i)
     return t == KR_F32 ? vload((const float *)base + i) : vload_bf16((const uint16_t *)base + i);
 }
 
+/* Makes a pointer or index opaque. Where dozens of addresses are a base plus multiples of a stride,
+ * the compiler would keep an induction variable for each, in memory, and update them all in every
+ * step. */
+#define KEEP(x) __asm__("" : "+r"(x))
+
+/* Six vectors, s floats apart, with two base registers. */
+INLINE void vload6(const float *p, size_t s, vf v[6])
+{
+    const float *q = p + 3 * s;
+    KEEP(q);
+    v[0] = vload(p);
+    v[1] = vload(p + s);
+    v[2] = vload(p + 2 * s);
+    v[3] = vload(q);
+    v[4] = vload(q + s);
+    v[5] = vload(q + 2 * s);
+}
+
+INLINE void vstore6(float *p, size_t s, const vf v[6])
+{
+    float *q = p + 3 * s;
+    KEEP(q);
+    vstore(p, v[0]);
+    vstore(p + s, v[1]);
+    vstore(p + 2 * s, v[2]);
+    vstore(q, v[3]);
+    vstore(q + s, v[4]);
+    vstore(q + 2 * s, v[5]);
+}
+
 #endif

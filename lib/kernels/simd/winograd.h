@@ -191,8 +191,9 @@ INLINE void filter_transform(const struct filters *f, int i, int o, int real, fl
     for (int a = 0; a < 6; a++) {
         vf row[6];
         g3(e[a][0], e[a][1], e[a][2], row);
-        for (int b = 0; b < 6; b++)
-            vstore(u + (size_t)(a * 6 + b) * ps, row[b]);
+        vstore6(u, ps, row);
+        u += 6 * ps;
+        KEEP(u);
     }
 }
 
@@ -247,25 +248,31 @@ INLINE void input_vector(const struct kr_in *in, const bool half, const bool aff
                          float *v, size_t ps)
 {
     vf e[6][6], scale = {0}, shift = {0}, low = vset(in->relu ? 0 : -__builtin_inff());
-    size_t cp = (size_t)kr_pad(in->c);
+    size_t cp = (size_t)kr_pad(in->c), row = (size_t)g->w * cp;
     if (affine) {
         scale = in->scale ? vload(in->scale + (size_t)t->n * in->stride + c) : vset(1);
         shift = in->scale ? vload(in->shift + (size_t)t->n * in->stride + c) : vset(0);
     }
-    ptrdiff_t origin = (((ptrdiff_t)t->n * g->h + t->y - 1) * g->w + t->x - 1) * (ptrdiff_t)cp + c;
+    /* Index of the corner; wraps below zero at the first tile, whose corner is not read. */
+    size_t i = (((size_t)t->n * (size_t)g->h + (size_t)t->y) * (size_t)g->w + (size_t)t->x) * cp -
+               row - cp + (size_t)c;
+    KEEP(i);
 #pragma GCC unroll 6
     for (int q = 0; q < 6; q++) {
         vf d[6], o[6];
+        size_t j = i + 3 * row;
+        KEEP(j);
 #pragma GCC unroll 6
         for (int a = 0; a < 6; a++) {
             int y = t->y + a - 1, x = t->x + q - 1;
             if (whole || (y >= 0 && y < g->h && x >= 0 && x < g->w))
-                d[a] = load_value(in, half, affine,
-                                  (size_t)(origin + ((ptrdiff_t)a * g->w + q) * (ptrdiff_t)cp),
-                                  scale, shift, low);
+                d[a] = load_value(in, half, affine, (a < 3 ? i : j) + (size_t)(a % 3) * row, scale,
+                                  shift, low);
             else
                 d[a] = (vf){0};
         }
+        i += cp;
+        KEEP(i);
         bt(d, o);
 #pragma GCC unroll 6
         for (int a = 0; a < 6; a++)
@@ -275,9 +282,9 @@ INLINE void input_vector(const struct kr_in *in, const bool half, const bool aff
     for (int a = 0; a < 6; a++) {
         vf o[6];
         bt(e[a], o);
-#pragma GCC unroll 6
-        for (int q = 0; q < 6; q++)
-            vstore(v + (size_t)(a * 6 + q) * ps, o[q]);
+        vstore6(v, ps, o);
+        v += 6 * ps;
+        KEEP(v);
     }
 }
 
