@@ -22,6 +22,15 @@
 #define BLOCK_BYTES                                                                                \
     (600 << 10) /* of a block's transformed input and products, about, for `fused` */
 #endif
+#ifndef FETCH_SINK
+#define FETCH_SINK 1
+#endif
+#ifndef FETCH_SOURCE
+#define FETCH_SOURCE 1
+#endif
+#ifndef CHUNK
+#define CHUNK 2
+#endif
 #define PAD 16 /* floats that keep the 36 planes from falling on the same cache sets */
 #define RUN 32 /* tiles whose sums are gathered in float */
 
@@ -170,10 +179,15 @@ static void output_transform(const struct sink *out, const struct block *b, cons
         output_block(out, b, SINK_DX, g, t0, count, m, ms, mp, slot);
 }
 
-static void products(const struct block *b, int count, int k, const float *v, size_t vs, size_t vp,
-                     const float *u, size_t up, float *m, size_t mp, bool add)
+INLINE void products(const struct block *b, int count, int k, const float *v, size_t vs, size_t vp,
+                     const float *u, size_t up, float *m, size_t mp, bool add,
+                     const struct source *s, const struct tiling *g, int t0, int next)
 {
-    for (int p = 0; p < POINTS; p++)
+    for (int p = 0; p < POINTS; p++) {
+        if (next)
+            fetch_source(s, g, next, count, p);
+        if (FETCH_SINK && g && b->o == 0)
+            fetch_sink(b->part, g, t0, count, p);
         for (int o = 0, nr; o < b->width; o += nr) {
             nr = mk_panel(o, b->width);
             struct mk x = {.rows = count,
@@ -189,6 +203,7 @@ static void products(const struct block *b, int count, int k, const float *v, si
                            .add = add};
             product(&x);
         }
+    }
 }
 
 static void fused(const struct source *s, const struct filters *f, const struct sink *out,
@@ -209,7 +224,7 @@ static void fused(const struct source *s, const struct filters *f, const struct 
             weights_transform(s, f, &b, 0, s->cp, u + (size_t)(b.part->first + b.o) * (size_t)s->cp,
                               p->up);
         }
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, CHUNK)
         for (int t = 0; t < p->tasks; t++) {
             int t0 = t * p->tiles, count = min_int(p->tiles, g.count - t0);
             double *slot = slots + (size_t)t * 2 * (size_t)out->cp;
@@ -218,7 +233,8 @@ static void fused(const struct source *s, const struct filters *f, const struct 
             for (int i = 0; i < blocks; i++) {
                 struct block b = sink_block(out, i);
                 products(&b, count, s->cp, v, p->vs, p->vp,
-                         u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, false);
+                         u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, false,
+                         s, &g, t0, FETCH_SOURCE && i == 0 ? t0 + p->tiles : 0);
                 output_transform(out, &b, &g, t0, count, m, (size_t)b.width, p->mp, slot);
             }
         }
@@ -249,7 +265,8 @@ static void panel(const struct source *s, const struct filters *f, const struct 
                 for (int k = 0; k < s->cp; k += DEPTH) {
                     int depth = min_int(DEPTH, s->cp - k);
                     weights_transform(s, f, &b, k, k + depth, u, p->up);
-                    products(&b, count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp, k > 0);
+                    products(&b, count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp, k > 0, NULL,
+                             NULL, 0, 0);
                 }
                 output_transform(out, &b, &g, t0, count, m, (size_t)b.width, p->mp,
                                  slots + (size_t)t * 2 * (size_t)out->cp);

@@ -49,15 +49,15 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
 {
     const size_t at = along ? m->at : 1, ak = along ? 1 : m->ak, bk = m->bk;
     float *c = m->c + (size_t)t0 * m->ct;
-    vf acc[14][4];
-#pragma GCC unroll 14
+    vf acc[16][4];
+#pragma GCC unroll 16
     for (int t = 0; t < MR; t++)
 #pragma GCC unroll 4
         for (int j = 0; j < NV; j++)
             acc[t][j] = m->add ? vload(c + (size_t)t * m->ct + VL * j) : (vf){0};
     for (int r = 0; r < m->runs; r++) {
-        const float *b = m->b + (size_t)r * m->br, *g[5];
-#pragma GCC unroll 5
+        const float *b = m->b + (size_t)r * m->br, *g[6];
+#pragma GCC unroll 6
         for (int i = 0; i < (MR + 2) / 3; i++)
             g[i] = m->a + (size_t)r * m->ar + (size_t)(t0 + 3 * i) * at;
         for (int k = 0; k < m->k; k++) {
@@ -65,14 +65,14 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
 #pragma GCC unroll 4
             for (int j = 0; j < NV; j++)
                 u[j] = vload(b + VL * j);
-#pragma GCC unroll 14
+#pragma GCC unroll 16
             for (int t = 0; t < MR; t++) {
                 vf x = vset(g[t / 3][(size_t)(t % 3) * at]);
 #pragma GCC unroll 4
                 for (int j = 0; j < NV; j++)
                     acc[t][j] += x * u[j];
             }
-#pragma GCC unroll 5
+#pragma GCC unroll 6
             for (int i = 0; i < (MR + 2) / 3; i++) {
                 g[i] += ak;
                 KEEP(g[i]);
@@ -80,7 +80,7 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
             b += bk;
         }
     }
-#pragma GCC unroll 14
+#pragma GCC unroll 16
     for (int t = 0; t < MR; t++)
 #pragma GCC unroll 4
         for (int j = 0; j < NV; j++)
@@ -106,7 +106,7 @@ INLINE void mk_run(const struct mk *m, const bool along)
         MK_TILES(4, 2);
         MK_TILES(1, 2);
     } else {
-        MK_TILES(14, 1);
+        MK_TILES(16, 1);
         MK_TILES(8, 1);
         MK_TILES(4, 1);
         MK_TILES(1, 1);

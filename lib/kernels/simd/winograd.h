@@ -328,4 +328,62 @@ static inline __attribute__((unused)) void input_transform(const struct source *
     }
 }
 
+/* --- prefetching ------------------------------------------------------------------------------------
+ * While the products of a block of tiles run, memory is idle: what the transforms will touch next
+ * is fetched then, a 36th with each product. */
+
+/* Piece p of the four rows from row `down` below each tile's first, of tiles t0.., of a map whose
+ * pixels have `bytes` bytes. */
+INLINE void fetch_map(const struct tiling *g, int t0, int count, int down, const void *map,
+                      size_t bytes, int p, const bool write)
+{
+    struct tile t = tile_at(g, t0);
+    while (count > 0) {
+        int run = min_int(count, (g->w - t.x + 3) / 4), y = t.y + down + p / 9;
+        if (t.n * g->down * g->across >= g->count)
+            return;
+        if (y < g->h) {
+            size_t size = (size_t)min_int(4 * run, g->w - t.x) * bytes, piece = (size + 8) / 9;
+            const char *from =
+                (const char *)map +
+                (((size_t)t.n * (size_t)g->h + (size_t)y) * (size_t)g->w + (size_t)t.x) * bytes;
+            const char *end = from + size;
+            from += (size_t)(p % 9) * piece;
+            if (from + piece < end)
+                end = from + piece;
+            for (; from < end; from += 64) {
+                if (write)
+                    __builtin_prefetch(from, 1, 2);
+                else
+                    __builtin_prefetch(from, 0, 2);
+            }
+        }
+        count -= run;
+        t.x = 0;
+        t.y += 4;
+        if (t.y >= g->h)
+            t.y = 0, t.n++;
+    }
+}
+
+INLINE void fetch_source(const struct source *s, const struct tiling *g, int t0, int count, int p)
+{
+    count = min_int(count, g->count - t0);
+    for (int i = 0; i < s->parts && count > 0; i++)
+        fetch_map(g, t0, count, 1, s->in[i].x,
+                  (size_t)kr_pad(s->in[i].c) * kr_dtype_size(s->in[i].dtype), p, false);
+}
+
+/* Only for parts of one block of channels or less per call of all: rows of all channels are
+ * fetched. */
+INLINE void fetch_sink(const struct sink_part *part, const struct tiling *g, int t0, int count,
+                       int p)
+{
+    if (part->kind == SINK_DX && part->act)
+        fetch_map(g, t0, count, 0, part->act->x, (size_t)part->cp * kr_dtype_size(part->act->dtype),
+                  p, false);
+    fetch_map(g, t0, count, 0, part->y, (size_t)part->cp * (part->kind == SINK_BF16 ? 2 : 4), p,
+              true);
+}
+
 #endif
