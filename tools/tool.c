@@ -17,7 +17,7 @@ static struct {
     const char *name, *usage, *input;
     int argc;
     char **argv;
-    bool no_history, to_stream, progress, own_progress;
+    bool no_history, to_stream, ahead, progress, own_progress;
     struct tns_reader *in;
     struct tns_writer *out;
     struct tns_meta begun; /* header of a stream that starts here */
@@ -333,9 +333,19 @@ static void show_progress(void)
 /* Gives each segment of the input its own in the output. */
 static void follow_segment(void)
 {
-    for (; tool.to_stream && tool.segment < tns_segment(tool.in); tool.segment++)
+    for (; tool.to_stream && !tool.ahead && tool.segment < tns_segment(tool.in); tool.segment++)
         if (tool.segment + 1 == tns_segment(tool.in))
             write_header(tns_header(tool.in));
+}
+
+void tool_read_ahead(void)
+{
+    tool.ahead = true;
+}
+
+void tool_write_segment(struct tns_meta *header)
+{
+    write_header(header);
 }
 
 static bool next(struct tns_record *rec, bool hop)
@@ -347,7 +357,7 @@ static bool next(struct tns_record *rec, bool hop)
         tool.seen++;
         if (tool.progress)
             show_progress();
-        if (!tool.to_stream || !tns_get(&rec->meta, "mark"))
+        if (!tool.to_stream || tool.ahead || !tns_get(&rec->meta, "mark"))
             return true;
         tool_write(rec);
     }

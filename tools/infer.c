@@ -1,0 +1,426 @@
+/* infer - label slices with a trained network
+ *
+ * reads   image, label's scheme, patient, modalities
+ * changes scheme, if there is no label
+ * adds    pred (u8), trained; prob (f32) with -P
+ *
+ * Three threads, so that pipes and arithmetic do not wait for each other: one reads records into
+ * batches of equal size, one computes, one writes. Batches go round in the order of the stream. */
+#include "formats/contract.h"
+#include "formats/model.h"
+#include "lib/nn/nn.h"
+#include "tools/tool.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] = "[-FHPv] [-j THREADS] [-M SIZE] -m MODEL < STREAM > STREAM";
+
+static struct {
+    const char *model;
+    bool force, prob;
+    int threads;
+    unsigned long long memory;
+} opt;
+
+enum { SLOTS = 3, MOST = 16 };
+
+/* Records of one padded size, or one that passes as it is, or the header of a segment. */
+struct batch {
+    enum { SLICES, PASSES, SEGMENT, END } kind;
+    int n, h, w;
+    struct tns_record rec[MOST];
+    void *copy[MOST]; /* a record's payloads */
+    size_t room[MOST];
+    struct tns_meta header;
+};
+
+static struct model model;
+static struct nn *nn;
+static struct nn_batch planned; /* its largest batch */
+static float *image, *prob;
+static uint8_t *pred;
+static size_t image_room, prob_room, pred_room;
+
+static struct {
+    struct batch slot[SLOTS];
+    unsigned read, computed, written; /* batches so far; slot i % SLOTS */
+    int most; /* records in a batch, and their pixels: what the plan can take */
+    size_t pixels;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+} ring = {.most = 1, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static void advance(unsigned *count)
+{
+    pthread_mutex_lock(&ring.lock);
+    ++*count;
+    pthread_cond_broadcast(&ring.changed);
+    pthread_mutex_unlock(&ring.lock);
+}
+
+/* The batch that `mine` points at, once `before` is `lead` ahead of it. */
+static struct batch *await(const unsigned *mine, const unsigned *before, unsigned lead)
+{
+    pthread_mutex_lock(&ring.lock);
+    while (*before + lead - *mine == 0)
+        pthread_cond_wait(&ring.changed, &ring.lock);
+    struct batch *b = &ring.slot[*mine % SLOTS];
+    pthread_mutex_unlock(&ring.lock);
+    return b;
+}
+
+/* --- reading -----------------------------------------------------------------------------------*/
+
+static void check_segment(const struct tns_meta *header)
+{
+    char steps[CONTRACT_MAX], why[512];
+    int known = contract_steps(header, steps);
+    if (known < 0)
+        tool_die("stdin: history too long");
+    if (opt.force)
+        return;
+    if (!model.steps)
+        tool_die("%s: does not say how its data was prepared; -F lets that pass", opt.model);
+    if (!known)
+        tool_die("stdin: no history, so nobody can tell how it was prepared; -F lets that pass");
+    if (contract_differs(model.steps, steps, why, sizeof why))
+        tool_die("stdin: prepared differently from what the model learned from: %s; -F lets that "
+                 "pass",
+                 why);
+}
+
+static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
+{
+    char why[512];
+    const struct tensor *t = tool_need(rec, "image", DT_COUNT, 3);
+    const char *scheme = tns_get(&rec->meta, "scheme");
+    int n = contract_order(model.modalities, tool_need_key(rec, "modalities"), order, NN_MAX_CIN,
+                           why, sizeof why);
+    if (n < 0)
+        tool_die_at(rec, "%s", why);
+    if (n != model.channels || t->dim[0] != (uint32_t)n)
+        tool_die_at(rec, "image: wrong number of channels (wanted %d, got %u)", model.channels,
+                    t->dim[0]);
+    if (t->dim[1] > NN_MAX_SIDE || t->dim[2] > NN_MAX_SIDE)
+        tool_die_at(rec, "image: too large (wanted at most %d, got %u by %u)", NN_MAX_SIDE,
+                    t->dim[1], t->dim[2]);
+    if (!opt.force && scheme && strcmp(scheme, model.scheme) && tns_tensor(rec, "label"))
+        tool_die_at(rec,
+                    "another label scheme than the model's (wanted %.60s, got %.60s: recode); -F "
+                    "lets that pass",
+                    model.scheme, scheme);
+    if (model.patients)
+        tool_set(rec, "trained", "%s",
+                 model_has_line(model.patients, tool_need_key(rec, "patient")) ? "yes" : "no");
+}
+
+static void copy_meta(struct tns_meta *to, const struct tns_meta *from)
+{
+    if (from->len > to->room) {
+        free(to->text);
+        to->text = tool_alloc(from->len);
+        to->room = from->len;
+    }
+    if (from->len)
+        memcpy(to->text, from->text, from->len);
+    to->len = from->len;
+}
+
+/* The reader's record is gone with the next one; this one stays. Its image is brought into the
+ * model's order of modalities only where the network reads it. */
+static void copy_record(struct batch *b, const struct tns_record *from)
+{
+    int i = b->n++;
+    struct tns_record *to = &b->rec[i];
+    size_t need = 0, at = 0;
+    tns_clear(to);
+    copy_meta(&to->meta, &from->meta);
+    for (int k = 0; k < from->ntensors; k++)
+        need += (tensor_bytes(&from->tensor[k]) + 63) / 64 * 64;
+    if (need > b->room[i]) {
+        free(b->copy[i]);
+        b->copy[i] = tool_alloc(need);
+        b->room[i] = need;
+    }
+    for (int k = 0; k < from->ntensors; k++) {
+        to->tensor[k] = from->tensor[k];
+        to->tensor[k].data = (char *)b->copy[i] + at;
+        memcpy(to->tensor[k].data, from->tensor[k].data, tensor_bytes(&from->tensor[k]));
+        at += (tensor_bytes(&from->tensor[k]) + 63) / 64 * 64;
+    }
+    to->ntensors = from->ntensors;
+}
+
+static int up16(uint32_t n)
+{
+    return (int)(n + 15) / 16 * 16;
+}
+
+static void *reading(void *unused)
+{
+    struct tns_record rec = {0};
+    struct batch *b = NULL; /* being filled */
+    int order[NN_MAX_CIN], segment = 0;
+    bool more;
+    (void)unused;
+    do {
+        more = tool_read(&rec);
+        bool begins = tool_segment() > segment, mark = more && tns_get(&rec.meta, "mark");
+        int h = 0, w = 0, most;
+        size_t pixels;
+        if (begins) {
+            segment = tool_segment();
+            check_segment(tool_header());
+        }
+        if (more && !mark) {
+            check_record(&rec, order);
+            h = up16(tns_tensor(&rec, "image")->dim[1]);
+            w = up16(tns_tensor(&rec, "image")->dim[2]);
+        }
+        pthread_mutex_lock(&ring.lock);
+        most = ring.most;
+        pixels = ring.pixels;
+        pthread_mutex_unlock(&ring.lock);
+        if (b && (begins || !more || mark || h != b->h || w != b->w || b->n >= most ||
+                  (size_t)(b->n + 1) * (size_t)h * (size_t)w > pixels)) {
+            b = NULL;
+            advance(&ring.read);
+        }
+        if (begins) {
+            struct batch *s = await(&ring.read, &ring.written, SLOTS);
+            s->kind = SEGMENT;
+            copy_meta(&s->header, tool_header());
+            advance(&ring.read);
+        }
+        if (!b && more) {
+            b = await(&ring.read, &ring.written, SLOTS);
+            b->kind = mark ? PASSES : SLICES;
+            b->n = 0;
+            b->h = h;
+            b->w = w;
+        }
+        if (more)
+            copy_record(b, &rec);
+        if (mark) {
+            b = NULL;
+            advance(&ring.read);
+        }
+    } while (more);
+    await(&ring.read, &ring.written, SLOTS)->kind = END;
+    advance(&ring.read);
+    tns_release(&rec);
+    return NULL;
+}
+
+/* --- computing ---------------------------------------------------------------------------------*/
+
+static size_t outside(int n, int h, int w)
+{
+    size_t plane = (size_t)h * (size_t)w, c = (size_t)model.channels, k = (size_t)model.classes;
+    size_t record = plane * (4 * c + 2 + (opt.prob ? 4 * k : 0)) + 8192;
+    return (size_t)(SLOTS * n + 1) * record +
+           (size_t)n * plane * (4 * c + 1 + (opt.prob ? 4 * k : 0));
+}
+
+/* A network for slices of this size: as many at once as are worth while and fit. Small networks and
+ * small slices gain from company, as each layer is too little work for the threads. */
+static void plan(int h, int w)
+{
+    char why[512];
+    double work = (double)h * w * model.base * model.base;
+    int n = 1;
+    while (n < MOST / 2 && 2 * n * work <= 2.5 * 240 * 240 * 64 * 64 / 2)
+        n *= 2;
+    int arch = nn_arch_find(model.arch);
+    if (arch < 0)
+        tool_die("%s: unknown architecture '%.40s'", opt.model, model.arch);
+    struct nn_spec spec = {(enum nn_arch)arch, model.base, model.channels, model.classes,
+                           model.dropout};
+    nn_free(nn);
+    for (nn = NULL; !nn; n /= 2) {
+        struct nn_options o = {.n = n,
+                               .h = h,
+                               .w = w,
+                               .threads = opt.threads,
+                               .ceiling = opt.memory,
+                               .outside = outside(n, h, w),
+                               .weights = model.weights};
+        planned = (struct nn_batch){.n = n, .h = h, .w = w};
+        nn = nn_new(&spec, &o, why, sizeof why);
+        if (!nn && n == 1)
+            tool_die("%s", why);
+    }
+    if (nn_load(nn, model.file.tensor, (size_t)model.file.tensors))
+        tool_die("%s: %s", opt.model, nn_why(nn));
+    tool_note("%d at once of %dx%d, %d threads, %.0f MiB", planned.n, h, w, opt.threads,
+              (double)nn_memory(nn).peak / 1048576);
+    pthread_mutex_lock(&ring.lock);
+    ring.most = planned.n;
+    ring.pixels = (size_t)planned.n * (size_t)h * (size_t)w;
+    pthread_mutex_unlock(&ring.lock);
+}
+
+static void *room(void *p, size_t *have, size_t need)
+{
+    if (need <= *have)
+        return p;
+    free(p);
+    *have = need;
+    return tool_alloc(need);
+}
+
+static void load_slice(struct tns_record *rec, float *to, int h, int w)
+{
+    const struct tensor *t = tns_tensor(rec, "image");
+    size_t rows = t->dim[1], columns = t->dim[2];
+    int order[NN_MAX_CIN];
+    char why[64];
+    contract_order(model.modalities, tns_get(&rec->meta, "modalities"), order, NN_MAX_CIN, why,
+                   sizeof why);
+    memset(to, 0, (size_t)model.channels * (size_t)h * (size_t)w * sizeof *to);
+    for (int c = 0; c < model.channels; c++, to += (size_t)h * (size_t)w)
+        for (size_t y = 0; y < rows; y++)
+            tensor_to_f32(t, ((size_t)order[c] * rows + y) * columns, columns, to + y * (size_t)w);
+}
+
+static void keep_result(struct tns_record *rec, const uint8_t *from, const float *p, int h, int w)
+{
+    const struct tensor *t = tns_tensor(rec, "image");
+    uint32_t dim[3] = {(uint32_t)model.classes, t->dim[1], t->dim[2]};
+    size_t rows = dim[1], columns = dim[2];
+    uint8_t *to = tool_add(rec, "pred", DT_U8, 2, dim + 1)->data;
+    for (size_t y = 0; y < rows; y++)
+        memcpy(to + y * columns, from + y * (size_t)w, columns);
+    if (opt.prob) {
+        float *q = tool_add(rec, "prob", DT_F32, 3, dim)->data;
+        for (size_t k = 0; k < dim[0]; k++)
+            for (size_t y = 0; y < rows; y++)
+                memcpy(q + (k * rows + y) * columns, p + (k * (size_t)h + y) * (size_t)w,
+                       columns * sizeof *q);
+    }
+    if (!tns_tensor(rec, "label") || !tns_get(&rec->meta, "scheme") || opt.force)
+        tool_set(rec, "scheme", "%s", model.scheme);
+}
+
+static void compute(struct batch *b)
+{
+    size_t plane = (size_t)b->h * (size_t)b->w, n = (size_t)b->n;
+    size_t c = (size_t)model.channels, k = (size_t)model.classes;
+    if (!nn || n * plane > (size_t)planned.n * (size_t)planned.h * (size_t)planned.w)
+        plan(b->h, b->w);
+    image = room(image, &image_room, n * c * plane * sizeof *image);
+    pred = room(pred, &pred_room, n * plane);
+    if (opt.prob)
+        prob = room(prob, &prob_room, n * k * plane * sizeof *prob);
+    for (size_t i = 0; i < n; i++)
+        load_slice(&b->rec[i], image + i * c * plane, b->h, b->w);
+    struct nn_batch batch = {b->n, b->h, b->w, image, NULL};
+    struct nn_output out = {.pred = pred, .prob = opt.prob ? prob : NULL};
+    if (nn_infer(nn, &batch, &out))
+        tool_die("%s", nn_why(nn));
+    for (size_t i = 0; i < n; i++)
+        keep_result(&b->rec[i], pred + i * plane, opt.prob ? prob + i * k * plane : NULL, b->h,
+                    b->w);
+}
+
+/* --- writing -----------------------------------------------------------------------------------*/
+
+static void *writing(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        struct batch *b = await(&ring.written, &ring.computed, 0);
+        if (b->kind == END)
+            return NULL;
+        if (b->kind == SEGMENT)
+            tool_write_segment(&b->header);
+        else
+            for (int i = 0; i < b->n; i++)
+                tool_write(&b->rec[i]);
+        advance(&ring.written);
+    }
+}
+
+static void flow(void)
+{
+    pthread_t reader, writer;
+    if (pthread_create(&reader, NULL, reading, NULL) ||
+        pthread_create(&writer, NULL, writing, NULL))
+        tool_die("cannot start a thread");
+    for (;;) {
+        struct batch *b = await(&ring.computed, &ring.read, 0);
+        bool end = b->kind == END;
+        if (b->kind == SLICES)
+            compute(b);
+        advance(&ring.computed);
+        if (end)
+            break;
+    }
+    pthread_join(reader, NULL);
+    pthread_join(writer, NULL);
+}
+
+static void release(void)
+{
+    for (int s = 0; s < SLOTS; s++) {
+        for (int i = 0; i < MOST; i++) {
+            tns_release(&ring.slot[s].rec[i]);
+            free(ring.slot[s].copy[i]);
+        }
+        free(ring.slot[s].header.text);
+    }
+    nn_free(nn);
+    free(image);
+    free(prob);
+    free(pred);
+    model_close(&model);
+}
+
+int main(int argc, char **argv)
+{
+    char why[512];
+    int c;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    opt.threads = cores < 1 ? 1 : cores > NN_MAX_THREADS ? NN_MAX_THREADS : (int)cores;
+    tool_start(argc, argv, usage);
+    while ((c = tool_getopt("Fj:m:M:P")) != -1)
+        switch (c) {
+        case 'F':
+            opt.force = true;
+            break;
+        case 'j':
+            opt.threads = (int)tool_int('j', optarg, 1, NN_MAX_THREADS);
+            break;
+        case 'm':
+            opt.model = optarg;
+            break;
+        case 'M':
+            opt.memory = tool_size('M', optarg);
+            break;
+        case 'P':
+            opt.prob = true;
+            break;
+        }
+    tool_no_operands();
+    if (!opt.model)
+        tool_usage();
+
+    const char *bad = kr_init(), *sum;
+    if (bad)
+        tool_die("%s", bad);
+    if (model_open(&model, opt.model, why, sizeof why))
+        tool_die("%s", why);
+    sum = st_meta(&model.file, "xxh3");
+    tool_open("-m %.20s%d:%.16s%s%s", model.arch, model.base, sum ? sum : "unknown",
+              opt.prob ? " -P" : "", opt.force ? " -F" : "");
+    tool_read_ahead();
+    tool_header();
+    flow();
+    release();
+    return tool_finish();
+}
