@@ -370,6 +370,52 @@ $1" >bad.tns
     [[ $stderr == "dice: stdin: "*"$2"* ]] || { echo "got: $stderr"; return 1; }
 }
 
+@test "dice: a study's own labels as its prediction are perfect, cropped or not, and their volumes right" {
+    phantom -n 2 -d 64x72x20 -o cases
+    # a filter that adds pred, moved by 2 voxels in the second study: tns(5) tells how
+    cat >guess.py <<'PY'
+import os, sys
+sys.path.insert(0, os.path.join(os.environ["ROOT"], "tests/lib"))
+from cases import record, struct, np
+b, at, seen = sys.stdin.buffer.read(), 0, []
+while at < len(b):
+    kind, n, count, rest, number = b[at + 10:at + 11], *struct.unpack_from("<II4xQQ", b, at + 12)
+    meta = [l.split("=", 1) for l in b[at + 64:at + 64 + n].decode().splitlines()]
+    front = at + 64 + n + -n % 64
+    data, tensors = front + 128 * count, []
+    for i in range(count):
+        name = b[front + 128 * i:front + 128 * i + 64].rstrip(b"\0").decode()
+        shape = struct.unpack_from("<2I", b, front + 128 * i + 72)
+        length, = struct.unpack_from("<Q", b, front + 128 * i + 104)
+        if name == "label":
+            label = np.frombuffer(b, np.uint8, length, data).reshape(shape)
+            case = dict(meta)["case"]
+            seen += [case] * (case not in seen)
+            tensors = [("label", label), ("pred", np.roll(label, 2 * (len(seen) - 1), 1))]
+        data += length + -length % 64
+    sys.stdout.buffer.write(record(kind, meta, tensors, number))
+    at += 64 + rest
+PY
+    for crop in "cat" "crop -m 16"; do
+        pipe "nii2slices cases/* | recode -s brats2017 | $PYTHON guess.py | $crop | dice" >"t $crop"
+    done
+    cmp "t cat" "t crop -m 16"
+    mv "t cat" t
+    set -- cases/*
+    a=${1#*/} b=${2#*/}
+    for part in 0 1 2 WT TC; do
+        is t case "$a" $part dice 1
+        is t case "$a" $part sensitivity 1
+    done
+    is t case "$a" WT hd95 0
+    is t case "$a" WT lesion_dice 1
+    # moved along x, whose spacing is the first
+    x=$(nii2slices "cases/$b" | tnsview -k spacing | awk 'END { print 2 * $1 }')
+    is t case "$b" WT hd95 "$x"
+    is t case "$b" WT pred_mm3 "$(cell t case "$b" WT label_mm3)"
+    [ "$(cell t case "$b" WT label_mm3)" != 0 ]
+}
+
 @test "dice: what cannot be scored is refused with its place" {
     refused 'case("A", t, p, scheme="raw")' "(A slice 0): labels are not canonical (wanted scheme=canonical, got scheme=raw"
     refused 'case("A", t, p, scheme=None)' "no key 'scheme'"
