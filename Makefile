@@ -16,12 +16,16 @@ OPT_release := -O2 -g
 OPT_debug   := -O0 -g3
 OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+# For the fuzzers: CC=clang.
+OPT_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 ifeq ($(OPT_$(CONFIG)),)
-$(error CONFIG=$(CONFIG): wanted release, debug, asan or tsan)
+$(error CONFIG=$(CONFIG): wanted release, debug, asan, tsan or fuzz)
 endif
 
 VERSION := 0.1.0
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+# clang warns where a loop marked `omp simd` stays scalar without optimisation; that is no fault.
+WARN    += $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),-Wno-pass-failed)
 HAVE_ISAL := $(shell printf '\#include <isa-l/igzip_lib.h>\n' | $(CC) -E - >/dev/null 2>&1 && echo -DHAVE_ISAL)
 NIFTI_INC := $(addprefix -isystem ,$(firstword $(wildcard /usr/include/nifti /usr/local/include/nifti)))
 ALL_CPPFLAGS := -I. $(NIFTI_INC) -D_GNU_SOURCE -DGLIOPIPE_VERSION='"$(VERSION)"' $(HAVE_ISAL) $(CPPFLAGS)
@@ -46,9 +50,10 @@ ISA_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mp
 KERNEL_CFLAGS := $(if $(filter release,$(CONFIG)),-O3) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 
 # --- sources --------------------------------------------------------------------------------------
-BOXES     := lib/base lib/image lib/metric lib/nn lib/kernels formats
+# Fuzzers are for readers of bytes, which need no kernels.
+BOXES     := lib/base lib/image lib/metric $(if $(filter fuzz,$(CONFIG)),,lib/nn lib/kernels) formats
 SRC       := $(foreach d,$(BOXES),$(wildcard $(d)/*.c))
-SIMD_SRC  := $(wildcard lib/kernels/simd/*.c)
+SIMD_SRC  := $(if $(filter fuzz,$(CONFIG)),,$(wildcard lib/kernels/simd/*.c))
 PARTS     := $(wildcard tools/*_*.c)# tools/NAME_PART.c belongs to tools/NAME.c
 TOOLS     := $(patsubst tools/%.c,%,$(filter-out tools/tool.c $(PARTS),$(wildcard tools/*.c)))
 UNIT      := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
@@ -65,7 +70,7 @@ PKG_CHECK := $(PKG_DEMO) bats clang clang-format libomp-dev libclang-rt-14-dev p
 PKG_BENCH := $(PKG_BUILD) python3-nibabel python3-torch python3-venv time
 
 STUDY := attempt1 attempt2 attempt3 attempt4 attempt5 attempt6 combined attention residual control study explore predict
-.PHONY: $(STUDY) all help check lint bench bench-peers install uninstall clean demo format tools
+.PHONY: $(STUDY) all help check check-long fuzz lint bench bench-peers install uninstall clean demo format tools
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -167,6 +172,36 @@ lint:
 
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')
+
+# Coverage-guided, SECONDS for each harness; new inputs join the corpus in build/fuzz/corpus, findings lie in
+# build/fuzz/findings until they are mended and named in tests/fuzz/corpus.
+FUZZ := $(filter-out fuzz replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
+SECONDS ?= 60
+fuzz:
+	$(need) $(PKG_CHECK)
+	@$(MAKE) -s -j$(NPROC) CONFIG=fuzz CC=clang $(FUZZ:%=build/fuzz/fuzz/%)
+	@tests/fuzz/run $(SECONDS) $(FUZZ)
+
+$(O)/fuzz/%: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/fuzz.o $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(CC) -fsanitize=fuzzer -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(LIBS)
+
+# The same harnesses without libFuzzer, for `make check`: corpus and past findings once more.
+$(O)/replay/%: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/fuzz.o $(O)/tests/fuzz/replay.o $(ARCHIVE)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(LIBS)
+replays: $(FUZZ:%=$(O)/replay/%)
+
+# Preloaded into tools, makes the system fail.
+$(O)/shim.so: tests/faults/shim.c
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE -std=c11 $(WARN) -Wno-missing-prototypes -O1 -g -shared -fPIC -o $@ $< -ldl
+
+# Every fault in every tool, call by call; hours are not needed, but minutes.
+check-long:
+	$(need) $(PKG_CHECK)
+	@$(MAKE) -s -j$(NPROC) tools $(O)/shim.so
+	@tests/faults/run $(O)/shim.so bin
 
 bench:
 	$(need) $(PKG_BENCH)

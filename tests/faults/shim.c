@@ -1,12 +1,12 @@
 /* shim.c - preloaded into a tool, makes the system fail at a chosen moment.
  *
- * FAULT=KIND:N      the N-th call (from 1) of that kind fails; KIND is read, write, open, rename, fsync,
- *                   mmap or alloc
- * FAULT=short:SEED  every read and write moves only a part of what was asked for (1 byte to all of it)
- * FAULT_COUNT=FILE  at the end, the number of calls of each kind, "KIND N" a line
+ * FAULT=KIND:N      the N-th call (from 1) of that kind fails; KIND is read, write, open, rename,
+ * fsync, mmap or alloc FAULT=short:SEED  every read and write moves only a part of what was asked
+ * for (1 byte to all of it) FAULT_COUNT=FILE  at the end, the number of calls of each kind, "KIND
+ * N" a line
  *
- * Only calls that the program and its libraries make through the dynamic linker are seen; the loader's
- * own are not. */
+ * Only calls that the program and its libraries make through the dynamic linker are seen; the
+ * loader's own are not. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,8 @@
 #include <unistd.h>
 
 enum kind { READ, WRITE, OPEN, RENAME, FSYNC, MMAP, ALLOC, KINDS };
-static const char *const names[KINDS] = {"read", "write", "open", "rename", "fsync", "mmap", "alloc"};
+static const char *const names[KINDS] = {"read",  "write", "open", "rename",
+                                         "fsync", "mmap",  "alloc"};
 static const int codes[KINDS] = {EIO, ENOSPC, EMFILE, EIO, EIO, ENOMEM, ENOMEM};
 
 static atomic_long calls[KINDS];
@@ -95,7 +96,9 @@ ssize_t pread64(int fd, void *p, size_t n, off_t at)
 
 ssize_t write(int fd, const void *p, size_t n)
 {
-    return fd == 2 ? syscall(SYS_write, fd, p, n) : fails(WRITE) ? -1 : syscall(SYS_write, fd, p, part(n));
+    return fd == 2        ? syscall(SYS_write, fd, p, n)
+           : fails(WRITE) ? -1
+                          : syscall(SYS_write, fd, p, part(n));
 }
 
 ssize_t writev(int fd, const struct iovec *v, int n)
