@@ -27,6 +27,9 @@ __attribute__((format(printf, 2, 3))) static int fail(const struct reading *r, c
     va_start(ap, fmt);
     vsnprintf(r->why + n, r->size - (size_t)n, fmt, ap);
     va_end(ap);
+    for (char *p = r->why; *p; p++) /* one line, whatever the file's names hold */
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            *p = '?';
     return -1;
 }
 

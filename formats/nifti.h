@@ -73,9 +73,9 @@ struct nii_channel {
 
 struct nii_reader;
 
-/* First pass. `channel` has room for head->channels; `used`, if not NULL, for a byte a slice, set
- * to 1 where the slice has a non-zero voxel. As `label`, values have to be whole numbers from 0 to
- * 255. */
+/* First pass. `channel` and `reader` have room for head->channels; `used`, if not NULL, for a byte
+ * a slice, set to 1 where the slice has a non-zero voxel. As `label`, values have to be whole
+ * numbers from 0 to 255. */
 int nii_scan(struct nii_file *, bool label, struct nii_channel *channel, uint8_t *used,
              uint32_t first_slice, struct nii_reader **reader, char *why);
 

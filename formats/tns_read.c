@@ -250,10 +250,10 @@ static int read_front(struct tns_reader *r, const struct fixed *f, struct tns_me
     size_t n = text + f->ntensors * (size_t)TNS_DESCRIPTOR;
     uint64_t sum = n;
     int e;
-    if (n > r->front_room) {
+    if (n > r->front_room || !r->front) {
         free(r->front);
         r->front_room = 0;
-        if (!(r->front = malloc(n)))
+        if (!(r->front = malloc(n + 1)))
             return fail(r, TNS_ENOMEM, rec, "out of memory (wanted %zu bytes)", n);
         r->front_room = n;
     }

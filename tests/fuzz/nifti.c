@@ -15,7 +15,6 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char path[64], why[NII_WHY];
-    struct nii_reader *r = NULL;
     if (size < 1)
         return 0;
     bool label = data[0] & 2;
@@ -28,17 +27,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint64_t plane = (uint64_t)h->grid[0] * h->grid[1];
         if (plane <= MOST && plane * h->grid[2] <= 8 * MOST && h->channels <= 8) {
             struct nii_channel *c = calloc(h->channels, sizeof *c);
+            struct nii_reader **r = calloc(h->channels, sizeof *r);
             uint8_t *used = calloc(h->grid[2], 1);
-            FUZZ_HOLDS(c && used);
-            if (nii_scan(f, label, c, used, 0, &r, why) == 0 && r) {
-                void *v = malloc(plane * h->channels * 4 + 1);
-                FUZZ_HOLDS(v != NULL);
-                for (uint32_t z = 0; z < h->grid[2]; z++)
-                    if (nii_slice(r, z, label ? DT_U8 : DT_F32, v, why))
-                        break;
-                free(v);
+            void *v = malloc(plane * 4 + 1);
+            FUZZ_HOLDS(c && r && used && v);
+            bool good = nii_scan(f, label, c, used, 0, r, why) == 0;
+            for (uint32_t k = 0; k < h->channels; k++) {
+                for (uint32_t z = 0; good && z < h->grid[2]; z++)
+                    good = nii_slice(r[k], z, label ? DT_U8 : DT_F32, v, why) == 0;
+                nii_reader_free(r[k]);
             }
-            nii_reader_free(r);
+            free(v);
+            free(r);
             free(c);
             free(used);
         }
