@@ -358,7 +358,7 @@ static int next_record(struct tns_reader *r, struct tns_record *rec, struct fixe
             return 0;
         }
         if ((f->kind == 'H') == r->in_segment)
-            return fail(r, r->segment ? TNS_ECORRUPT : TNS_EFORMAT, NULL, "corrupt: %s",
+            return fail(r, TNS_ECORRUPT, NULL, "corrupt: %s",
                         r->in_segment ? "a header record inside a segment"
                                       : "a segment without a header record");
         if (f->kind == 'E') {

@@ -140,6 +140,9 @@ static int write_record(struct tns_writer *w, char kind, const struct tns_meta *
     if (meta_len > (kind == 'H' ? TNS_MAX_HEADER : TNS_MAX_META))
         return fail(w, TNS_EINVALID, "metadata is too long (wanted at most %u bytes, got %zu)",
                     kind == 'H' ? TNS_MAX_HEADER : TNS_MAX_META, meta_len);
+    for (size_t i = 0, lines = 0; i < meta_len; i++)
+        if (!meta->text[i] && ++lines > TNS_MAX_LINES)
+            return fail(w, TNS_EINVALID, "metadata has more than %d lines", TNS_MAX_LINES);
     if (rec && (e = measure(w, rec, bytes, &payloads)))
         return e;
     if (front_len + payloads > TNS_MAX_RECORD - TNS_FIXED)

@@ -9,7 +9,7 @@
 
 As a module: stream(), record(), parse().
 """
-import ctypes, hashlib, struct, sys, zlib
+import ctypes, hashlib, math, re, struct, sys, zlib
 import numpy as np
 
 MAGIC = b"\x89TNS\r\n\x1a\n"
@@ -61,7 +61,7 @@ def stream(header, records, kind=2):
 
 
 class Bad(Exception):
-    pass
+    """corrupt, unless its first word is foreign, unsupported or cut."""
 
 
 def need(ok, what):
@@ -69,56 +69,84 @@ def need(ok, what):
         raise Bad(what)
 
 
+def metadata(text, kind):
+    """Section 4: pairs."""
+    need(len(text) <= {b"H": 1048576, b"R": 65536, b"E": 0}[kind], "corrupt: metadata length")
+    need(text[-1:] in (b"", b"\n"), "corrupt: last line not ended")
+    pairs = []
+    for line in text.split(b"\n")[:-1]:
+        m = re.fullmatch(rb"([a-z][a-z0-9_.-]{0,62})=([^\r\0]{0,32768})", line, re.S)
+        need(m, "corrupt: no key=value")
+        try:
+            pairs.append((m[1].decode(), m[2].decode()))
+        except UnicodeDecodeError:
+            raise Bad("corrupt: no UTF-8")
+    once = [k for k, _ in pairs if kind != b"H" or k != "history"]
+    need(len(once) == len(set(once)) and len(pairs) <= 4096, "corrupt: key twice, or too many lines")
+    return pairs
+
+
+def descriptor(d):
+    """Section 5: name, dtype, dimensions, length, check, its value."""
+    name, code, rank, how = d[:64], *d[64:67]
+    need(re.fullmatch(rb"[a-z][a-z0-9_]{0,62}\0+", name), "corrupt: name")
+    need(code in DTYPES and rank <= 8 and how in (1, 2), "unsupported dtype, rank or check")
+    need(not any(d[67:72]) and not any(d[112:120]), "unsupported: reserved")
+    dim = struct.unpack("<8I", d[72:104])
+    size, value = struct.unpack("<Q8xQ", d[104:])
+    need(not any(dim[rank:]) and all(1 <= x <= 1 << 24 for x in dim[:rank]), "corrupt: dimensions")
+    dtype = np.dtype("<u2" if code == 5 else DTYPES[code])
+    need(size == math.prod(dim[:rank]) * dtype.itemsize, "corrupt: length of a payload")
+    return name.rstrip(b"\0").decode(), dtype, dim[:rank], size, how, value
+
+
 def parse(b):
     """Yields (kind, offset, metadata as pairs, {name: array}, part ends) for each record; strict."""
     at, inside, ordinal = 0, False, 0
-    need(b, "empty")
+    need(b, "cut: empty")
     while at < len(b):
         f = b[at:at + 64]
+        need(f[:8] == MAGIC[:len(f)], "corrupt: no record" if at else "foreign")
         need(len(f) == 64, "cut")
-        need(f[:8] == MAGIC and struct.unpack("<I", f[60:])[0] == zlib.crc32(f[:60]), f"fixed part at {at}")
+        need(struct.unpack("<I", f[60:])[0] == zlib.crc32(f[:60]), "corrupt: fixed part")
         version, kind, zero, meta, n, front_crc, rest, count = struct.unpack("<HcBIIIQQ", f[8:40])
-        need(version == 1 and zero == 0 and not any(f[40:60]), "newer")
+        need(version, "corrupt: version 0")
+        need(version == 1, "unsupported version")
+        need(kind in (b"H", b"R", b"E"), "corrupt: kind")
+        need(zero == 0 and not any(f[40:60]), "unsupported: reserved")
+        need(n <= (64 if kind == b"R" else 0) and meta <= {b"H": 1048576, b"R": 65536, b"E": 0}[kind], "corrupt: lengths")
         text_end = at + 64 + meta + -meta % 64
+        need(64 + rest <= 1 << 30 and rest >= text_end + 128 * n - at - 64 and rest % 64 == 0, "corrupt: length")
         front = b[at + 64:text_end + 128 * n]
-        need(zlib.crc32(front) == front_crc, f"front at {at}")
-        need(at + 64 + rest <= len(b), "cut")
-        text = b[at + 64:at + 64 + meta]
-        need(not any(b[at + 64 + meta:text_end]) and text[-1:] in (b"", b"\n"), "metadata")
-        pairs = [tuple(line.split("=", 1)) for line in text.decode().split("\n")[:-1]]
-        names = [k for k, _ in pairs if k != "history"]
-        need(len(names) == len(set(names)), "key twice")
+        need(len(front) == text_end + 128 * n - at - 64, "cut")
+        need(zlib.crc32(front) == front_crc, "corrupt: front")
+        need(not any(b[at + 64 + meta:text_end]), "corrupt: padding")
+        pairs = metadata(b[at + 64:at + 64 + meta], kind)
         ends = [at + 64, text_end, text_end + 128 * n]
         tensors, pos = {}, ends[-1]
-        for i in range(n):
-            d = b[text_end + 128 * i:text_end + 128 * (i + 1)]
-            name = d[:64].rstrip(b"\0").decode()
-            code, rank, chk = d[64:67]
-            need(name not in tensors and not any(d[67:72]) and not any(d[112:120]), "descriptor")
-            dim = struct.unpack("<8I", d[72:104])
-            size, sum_ = struct.unpack("<Q8xQ", d[104:])
+        parts = [descriptor(b[text_end + 128 * i:text_end + 128 * (i + 1)]) for i in range(n)]
+        need(len({p[0] for p in parts}) == n, "corrupt: name twice")
+        need(rest == ends[-1] - at - 64 + sum(p[3] + -p[3] % 64 for p in parts), "corrupt: length")
+        need(at + 64 + rest <= len(b), "cut")
+        for name, dtype, dim, size, how, value in parts:
             p = b[pos:pos + size]
-            need(chk == 2 or _xxh is None or check(1, p) == sum_, f"check of {name}")
-            need(chk == 1 or check(2, p) == sum_, f"check of {name}")
-            need(not any(dim[rank:]) and not any(b[pos + size:pos + size + -size % 64]), "padding")
-            a = np.frombuffer(p, "<u2" if code == 5 else DTYPES[code])
-            need(a.size == int(np.prod(dim[:rank], dtype=object)), "length")
-            tensors[name] = a.reshape(dim[:rank])
+            need((how == 1 and _xxh is None) or check(how, p) == value, f"corrupt: check of {name}")
+            need(not any(b[pos + size:pos + size + -size % 64]), "corrupt: padding")
+            tensors[name] = np.frombuffer(p, dtype).reshape(dim)
             pos += size + -size % 64
             ends += [pos]
-        need(pos == at + 64 + rest, "length of record")
         if kind == b"H":
-            need(not inside and n == 0 and count == 0, "header")
+            need(not inside and count == 0, "corrupt: header")
             inside, ordinal = True, 0
         elif kind == b"R":
-            need(inside and count == ordinal, "ordinal")
+            need(inside and count == ordinal, "corrupt: ordinal")
             ordinal += 1
         else:
-            need(kind == b"E" and inside and count == ordinal and rest == 0, "end record")
+            need(inside and count == ordinal, "corrupt: end record")
             inside = False
         yield kind.decode(), at, pairs, tensors, ends
         at = pos
-    need(not inside, "no end record")
+    need(not inside, "cut: no end record")
 
 
 def study(cases=2, slices=3, h=24, w=20, dtype="f4", seed=1, extra=1, kind=2, first=0, names="case{:03d}", scheme="raw", bare=0, pred=0, marks=0):
