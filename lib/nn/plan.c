@@ -150,6 +150,8 @@ static size_t least(struct nn *nn)
         size_t middle = low + (high - low) / 2;
         *(fits(nn, middle << 20) ? &high : &low) = middle;
     }
+    while (!fits(nn, high << 20)) /* the first was only a guess */
+        high++;
     return high;
 }
 
