@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 
 static const char usage[] =
-    "[-hVv] [-n COUNT] [-d WxHxD] [-s SEED] [-l brats2020|brats2023|msd] -o DIR";
+    "[-v] [-n COUNT] [-d WxHxD] [-s SEED] [-l brats2020|brats2023|msd] -o DIR";
 
 #define PATH_ROOM 4352
 #define WHY_ROOM (NII_WHY + 64)

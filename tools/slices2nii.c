@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char usage[] = "[-hVv] [-n TENSOR] [-s SCHEME] -o DIR < STREAM";
+static const char usage[] = "[-v] [-n TENSOR] [-s SCHEME] -o DIR < STREAM";
 
 #define OPEN_CASES 16
 #define MAX_CASE 200 /* of a name, so that its file's name is short enough everywhere */
