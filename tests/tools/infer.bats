@@ -1,0 +1,224 @@
+load ../lib/common
+
+blobs() {
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices -l "znorm -p case" "$@"
+}
+
+setup_file() {
+    cd "$BATS_FILE_TMPDIR"
+    export OMP_WAIT_POLICY=passive
+    "$PYTHON" -c 'import numpy' || return 0
+    blobs -p 2 -n 4 -d 32x32 >train.tns
+    for w in f32 f16 bf16; do
+        printf 'arch: unet\nbase: 8\nbatch: 4\nrate: 0.01\nweights: %s\n' $w >c.yaml
+        epochs -n 12 train.tns | train -c c.yaml -o $w
+    done
+}
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    need_python numpy
+    cp "$BATS_FILE_TMPDIR"/{f32,f16,bf16} .
+    cp "$BATS_FILE_TMPDIR"/train.tns .
+    blobs -p 2 -n 3 -1 10 -d 40x33 -r -x >new.tns
+}
+
+# Runs Python with read(PATH), a list of (metadata, {tensor: array}).
+py() {
+    "$PYTHON" - "$@" <<PY
+import struct, sys
+import numpy as np
+T = {1: "u1", 2: "<i2", 3: "<i4", 6: "<f4", 7: "<f8"}
+def read(path):
+    b, at, out = open(path, "rb").read(), 0, []
+    while at < len(b):
+        kind, m, nt, rest = b[at + 10], *struct.unpack_from("<II", b, at + 12), struct.unpack_from("<Q", b, at + 24)[0]
+        lines = b[at + 64:at + 64 + m].decode().splitlines()
+        if kind == 0x48:
+            read.header = lines
+        d = at + 64 + (m + 63) // 64 * 64
+        p, t = d + 128 * nt, {}
+        for i in range(nt):
+            q = b[d + 128 * i:d + 128 * i + 128]
+            shape, n = struct.unpack_from("<8I", q, 72)[:q[65]], struct.unpack_from("<Q", q, 104)[0]
+            t[q[:64].rstrip(b"\0").decode()] = np.frombuffer(b[p:p + n], T[q[64]]).reshape(shape)
+            p += (n + 63) // 64 * 64
+        if kind == 0x52:
+            out.append((dict(l.split("=", 1) for l in lines), t))
+        at += 64 + rest
+    return out
+$(cat)
+PY
+}
+
+@test "infer: slices of any size, in order, with what they held" {
+    infer -P -m f32 <new.tns >p.tns
+    py <<'PY'
+old, new = read("new.tns"), read("p.tns")
+assert len(old) == len(new) == 6 and len({t["image"].shape for _, t in old}) > 1
+for (m, t), (n, u) in zip(old, new):
+    assert (m["case"], m["slice"]) == (n["case"], n["slice"]) and n["scheme"] == "canonical"
+    assert (t["image"] == u["image"]).all()
+    h, w = t["image"].shape[1:]
+    assert u["pred"].shape == (h, w) and u["pred"].dtype == np.uint8 and u["prob"].shape == (4, h, w)
+    assert np.abs(u["prob"].sum(0) - 1).max() < 1e-5 and (u["prob"].argmax(0) == u["pred"]).mean() > 0.9999
+assert read.header[-1].startswith("history=infer -m unet8:") and read.header[-1].endswith(" -P")
+PY
+}
+
+@test "infer: agrees with the network as PyTorch defines it" {
+    need_python torch
+    [ -n "${REFERENCE-}" ] || skip "REFERENCE names no definition of the networks"
+    blobs -p 1 -n 1 -1 10 -d 32x48 >one.tns
+    infer -P -m f32 <one.tns >p.tns
+    py <<'PY'
+np.save("x.npy", read("one.tns")[0][1]["image"][None])
+PY
+    "$PYTHON" "$REFERENCE" run unet f32 x.npy y.npy
+    py <<'PY'
+y = np.load("y.npy")[0].astype(float)
+p = np.exp(y - y.max(0)); p /= p.sum(0)
+assert np.abs(p - read("p.tns")[0][1]["prob"]).max() < 1e-4
+PY
+}
+
+@test "infer: neither threads nor the slices beside it change a result" {
+    infer -P -j 1 -m f32 <new.tns >one.tns
+    infer -P -j 3 -m f32 <new.tns >three.tns
+    cmp one.tns three.tns
+    blobs -p 4 -n 9 -1 10 -d 32x32 >many.tns
+    infer -m f32 <many.tns >m.tns
+    blobs -p 1 -n 9 -1 13 -d 32x32 >last.tns
+    infer -m f32 <last.tns >l.tns
+    py <<'PY'
+assert all((a["pred"] == b["pred"]).all() for (_, a), (_, b) in zip(read("m.tns")[-9:], read("l.tns")))
+PY
+}
+
+@test "infer: says whether the network was trained on the patient" {
+    blobs -p 4 -n 1 >four.tns
+    infer -m f32 <four.tns >p.tns
+    py <<'PY'
+assert [m["trained"] for m, _ in read("p.tns")] == ["yes", "yes", "no", "no"]
+PY
+}
+
+@test "infer: modalities in another order are brought into the network's, the stream stays" {
+    blobs -p 1 -n 2 -1 10 >a.tns
+    blobs -p 1 -n 2 -1 10 -m t2,t1gd,flair,t1 >b.tns
+    infer -P -m f32 <a.tns >pa.tns
+    infer -P -m f32 <b.tns >pb.tns
+    py <<'PY'
+for (m, a), (n, b) in zip(read("pa.tns"), read("pb.tns")):
+    order = [n["modalities"].split(",").index(x) for x in m["modalities"].split(",")]
+    assert order == [2, 3, 1, 0] and (a["image"] == b["image"][order]).all() and (a["prob"] == b["prob"]).all()
+PY
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -l "znorm -p case" -m flair,t1,t2 >three.tns
+    run -1 pipe 'infer -F -m f32 <three.tns >p.tns'
+    [[ $output == *"wrong modalities (wanted flair,t1,t1gd,t2, got flair,t1,t2)"* ]]
+}
+
+@test "infer: a stream prepared differently is refused, the difference is named, -F notes it" {
+    for lines in "-l nii2slices|'znorm -p case' is missing" \
+        "-l 'znorm -p slice'|other options of znorm (wanted 'znorm -p case', got 'znorm -p slice')" \
+        "-l 'znorm -p case' -l 'crop -p case -m 16'|'crop -p case -m 16' is one step too many" \
+        "-l 'znorm -p case' -l 'denoise 3'|'denoise 3' is one step too many" \
+        "|no history"; do
+        eval "'$PYTHON' '$ROOT/tests/lib/blobs.py' -p 1 -n 1 -1 10 ${lines%%|*}" >d.tns
+        run -1 pipe 'infer -m f32 <d.tns >p.tns'
+        [[ $output == *"${lines##*|}"* ]] || { echo "$output" >&2; return 1; }
+        infer -F -m f32 <d.tns >p.tns
+        py <<'PY'
+read("p.tns")
+assert read.header[-1].endswith(" -F"), read.header
+PY
+    done
+    # What leaves the images alone may differ: all slices, another recode, a crop that was undone.
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -1 10 -l "nii2slices -t" -l "recode -s msd" -l "znorm -p case" \
+        -l "crop -p case -m 16" -l "crop -u" >d.tns
+    infer -m f32 <d.tns >p.tns
+    blobs -p 1 -n 1 -1 10 -k scheme=brats2017 >d.tns
+    run -1 pipe 'infer -m f32 <d.tns >p.tns'
+    [[ $output == *"another label scheme than the model's (wanted canonical, got brats2017: recode)"* ]]
+}
+
+@test "infer: a model without history says nothing, so it is refused too" {
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 2 >plain.tns
+    printf 'arch: unet\nbase: 4\nbatch: 2\n' >c.yaml
+    epochs -H -n 1 plain.tns | train -c c.yaml -o m
+    run -1 pipe 'infer -m m <new.tns >p.tns'
+    [[ $output == *"does not say how its data was prepared"* ]]
+    infer -F -m m <new.tns >p.tns
+}
+
+@test "infer: f16 and bf16 weights are half as large and nearly as good" {
+    [ "$(stat -c %s f16)" -lt $(($(stat -c %s f32) * 55 / 100)) ]
+    for w in f32 f16 bf16; do infer -P -m $w <new.tns >$w.tns; done
+    py <<'PY'
+full = read("f32.tns")
+for w, bits in (("f16", 11), ("bf16", 8)):
+    worst = max(np.abs(a["prob"] - b["prob"]).max() for (_, a), (_, b) in zip(full, read(w + ".tns")))
+    # Weights keep that many bits; twenty layers may carry the error some ten times further.
+    assert 0 < worst < 20 * 2.0 ** -bits, (w, worst)
+PY
+}
+
+@test "infer: segments stay segments, marks pass, no records are no error" {
+    cat new.tns new.tns >two.tns
+    infer -m f32 <two.tns >p.tns
+    [ "$(infer -m f32 <new.tns | wc -c)" = $(($(wc -c <p.tns) / 2)) ]
+    cat <(infer -m f32 <new.tns) <(infer -m f32 <new.tns) | cmp - p.tns
+    epochs -n 2 train.tns | infer -m f32 >e.tns
+    py <<'PY'
+marks = [i for i, (m, t) in enumerate(read("e.tns")) if "mark" in m]
+assert marks == [8, 17]
+PY
+    blobs -p 0 >none.tns
+    infer -m f32 <none.tns >p.tns
+    py <<'PY'
+assert read("p.tns") == [] and read.header[-1].startswith("history=infer")
+PY
+}
+
+@test "infer: a model that is cut, changed, newer or none is refused" {
+    try() { # MESSAGE
+        run -1 pipe 'infer -m bad <new.tns >p.tns'
+        [[ $output == *"infer: bad: $1"* ]] || { echo "$output" >&2; return 1; }
+    }
+    head -c 30000 f32 >bad && try ""
+    : >bad && try ""
+    cp f32 bad && printf 'x' | dd of=bad bs=1 seek=50000 conv=notrunc 2>/dev/null && try "checksum differs"
+    sed 's/"model":"1"/"model":"2"/' f32 >bad && try "checksum differs"
+    "$PYTHON" - <<'PY'
+import json, struct
+b = open("f32", "rb").read()
+n = struct.unpack("<Q", b[:8])[0]
+h = json.loads(b[8:8 + n])
+def write(meta):
+    h["__metadata__"] = meta
+    t = json.dumps(h).encode()
+    t += b" " * (-len(t) % 64 + 56)
+    open("bad", "wb").write(struct.pack("<Q", len(t)) + t + b[8 + n:])
+import sys
+meta = {k: v for k, v in h["__metadata__"].items() if k != "xxh3"}
+write(dict(meta, model="2"))
+open("newer", "wb").write(open("bad", "rb").read())
+write({})
+PY
+    try "tensors, but no model of ours"
+    mv newer bad && try "a model of a newer version (wanted 1, got 2)"
+    mv bad gone
+    try "No such file"
+}
+
+@test "infer: -M is kept to, and refused with the least that would do" {
+    need_release "it needs more memory"
+    printf 'arch: unet\nbase: 32\nbatch: 1\n' >c.yaml
+    blobs -p 1 -n 1 -d 32x32 >one.tns
+    epochs -n 1 one.tns | train -c c.yaml -o m
+    blobs -p 1 -n 12 -d 160x160 -x >many.tns
+    run -1 pipe 'infer -M 20M -m m <many.tns >p.tns'
+    [[ $output =~ "infer: "[^$'\n']*[0-9]" MiB" ]]
+    peak=$(peak_kib infer -M 75M -m m <many.tns)
+    echo "$peak KiB" && [ "$peak" -le $((75 * 1024)) ]
+}

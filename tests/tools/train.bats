@@ -1,0 +1,362 @@
+load ../lib/common
+
+blobs() {
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices -l "znorm -p case" "$@"
+}
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    export OMP_WAIT_POLICY=passive
+    need_python numpy
+    blobs -p 3 -n 4 -d 32x32 >train.tns
+    blobs -p 2 -n 3 -1 10 -d 32x48 -e >val.tns
+    printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\n' >c.yaml
+}
+
+# A key of a model's metadata.
+meta() { # FILE KEY
+    "$PYTHON" - "$@" <<'PY'
+import json, struct, sys
+b = open(sys.argv[1], "rb").read()
+print(json.loads(b[8:8 + struct.unpack("<Q", b[:8])[0]])["__metadata__"].get(sys.argv[2], "-"))
+PY
+}
+
+@test "train: a network that may learn four slices by heart does" {
+    blobs -p 1 -n 4 -d 64x64 >four.tns
+    printf 'arch: unet\nbase: 8\nbatch: 4\nrate: 0.01\n' >c.yaml
+    epochs -n 60 four.tns | train -c c.yaml -o m -e four.tns -L
+    # Chance is 1 - mean Dice = 0.75 and a cross-entropy of log 4 = 1.39; by heart, both come near 0.
+    awk 'NR == 2 { first = $4 } END { exit !(first > 1 && $4 < 0.3 && $6 > 0.9) }' m.tsv
+    infer -m m <four.tns | dice -L >d.tsv
+    awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) c[$i] = i } $c["part"] == "WT" && $c["dice"] < 0.9 { bad = 1 } END { exit bad }' d.tsv || { cat d.tsv; false; }
+}
+
+@test "train: attention and residual networks learn too" {
+    blobs -p 1 -n 4 -d 48x48 >four.tns
+    for arch in attention residual; do
+        printf 'arch: %s\nbase: 8\nbatch: 4\nrate: 0.01\n' $arch >c.yaml
+        epochs -n 80 four.tns | train -c c.yaml -o $arch
+        awk -v a=$arch 'NR == 2 { first = $4 } END { if (!(first > 1 && $4 < 0.4)) { print a, first, $4; exit 1 } }' $arch.tsv
+        infer -m $arch <four.tns | dice >/dev/null
+    done
+}
+
+@test "train: any number of threads gives the same model and the same log" {
+    for j in 1 2 3; do
+        epochs -n 3 -s 1 train.tns | augment noise@1 | train -j $j -c c.yaml -e val.tns -o m$j
+    done
+    cmp m1 m2
+    cmp m1 m3
+    cmp m1.last m3.last
+    diff <(cut -f 1-19 m1.tsv) <(cut -f 1-19 m2.tsv)
+}
+
+@test "train: killed at any moment and continued, the model is that of a run left alone" {
+    for arch in unet residual; do
+        printf 'arch: %s\nbase: 4\nbatch: 5\nrate: 0.01\ncheckpoint: 0.0001\n' $arch >c.yaml
+        [ $arch = unet ] || echo 'dropout: 0.2' >>c.yaml
+        epochs -n 5 -s 1 train.tns | train -c c.yaml -e val.tns -o whole-$arch
+        # Killed as soon as the checkpoint has changed n times, for n = 1, 2, ...: each time a little
+        # further, sometimes while a file is written. What is left over begins again.
+        for try in 1 2 3 4 5 6; do
+            mkfifo pipe$try
+            epochs -n 5 -s 1 train.tns >pipe$try &
+            train -r -j $((try % 2 + 1)) -c c.yaml -e val.tns -o part-$arch <pipe$try 2>err$try &
+            pid=$!
+            before=$(stat -c %i part-$arch.last 2>/dev/null || echo none) seen=0
+            while [ $seen -lt 2 ] && kill -0 $pid 2>/dev/null; do
+                now=$(stat -c %i part-$arch.last 2>/dev/null || echo none)
+                [ "$now" = "$before" ] || { before=$now; seen=$((seen + 1)); }
+            done
+            kill -9 $pid 2>/dev/null || true
+            wait $pid || true
+            wait
+            rm pipe$try
+        done
+        epochs -n 5 -s 1 train.tns | train -r -c c.yaml -e val.tns -o part-$arch
+        cmp whole-$arch part-$arch
+        diff <(cut -f 1-19 whole-$arch.tsv) <(cut -f 1-19 part-$arch.tsv)
+    done
+}
+
+@test "train: SIGTERM leaves a checkpoint, and epochs -k continues from it" {
+    printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 0.01\n' >c.yaml
+    epochs -n 4 -s 1 train.tns | train -c c.yaml -o whole
+    mkfifo pipe
+    # Eight records of the second pass and no more: train waits for the ninth when the signal comes.
+    epochs -n 4 -s 1 train.tns >all.tns
+    (cat all.tns; exec sleep 60) >pipe &
+    feeder=$!
+    train -c c.yaml -o part <pipe 2>err &
+    pid=$!
+    until [ -e part.last ]; do kill -0 $pid; done
+    kill -TERM $pid
+    run -1 wait $pid || true
+    kill $feeder 2>/dev/null || true
+    [ -e part.last ]
+    at=$(meta part.last run.position)
+    epochs -n 4 -s 1 -k "$at" train.tns | train -r -c c.yaml -o part
+    cmp whole part
+    # Continued once more, a run that is over stays what it is.
+    epochs -n 4 -s 1 train.tns | train -r -c c.yaml -o part
+    cmp whole part
+    epochs -n 4 -s 1 -k 48 train.tns | train -r -c c.yaml -o part
+    cmp whole part
+}
+
+@test "train: the stream is cut, so there is no model, and the run can be continued" {
+    epochs -n 3 -s 1 train.tns >all.tns
+    train -c c.yaml -o whole <all.tns
+    head -c $(($(stat -c %s all.tns) * 3 / 4)) all.tns >cut.tns
+    run -1 train -c c.yaml -o m <cut.tns
+    [[ ${lines[-1]} == *"cut off"* ]]
+    [ ! -e m ]
+    run -1 train -c c.yaml -o m <all.tns
+    [[ ${lines[-1]} == *"m.last: a run that is not finished (-r continues it"* ]]
+    train -r -c c.yaml -o m <all.tns
+    cmp whole m
+}
+
+@test "train: -r refuses other settings, another stream and a gap" {
+    epochs -n 2 -s 1 train.tns | train -c c.yaml -o m
+    rm m
+    printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.02\n' >d.yaml
+    run -1 pipe 'epochs -n 2 -s 1 train.tns | train -r -c d.yaml -o m'
+    [[ $output == *"another configuration than that of the run so far (wanted 'rate: 0.01', got 'rate: 0.02')"* ]]
+    run -1 pipe 'epochs -n 2 -s 3 train.tns | train -r -c c.yaml -o m'
+    [[ $output == *"another history of the stream"*"(wanted 'epochs -n 2 -s 1', got 'epochs -n 2 -s 3')"* ]]
+    run -1 pipe 'epochs -n 2 -s 1 -k 5 train.tns | train -c c.yaml -o n'
+    [[ $output == *"records are missing (wanted record 0 of pass 0, got 5 of 0)"* ]]
+    run -1 pipe 'train -c c.yaml -o o <train.tns'
+    [[ $output == *"no key 'epoch' (wanted a stream of epochs(1))"* ]]
+}
+
+@test "train: a patient on both sides is named at once, -L lets it pass and the model says so" {
+    cat val.tns train.tns >both.tns
+    run -1 pipe 'epochs -n 1 both.tns | train -c c.yaml -e val.tns -o m'
+    [[ $output == *"2 patients of the validation stream are trained on too: P010, P011"* ]]
+    [ ! -e m.last ]
+    # Without the list in the header the record itself tells.
+    epochs -n 1 -H both.tns >e.tns
+    "$PYTHON" - <<'PY'
+import struct, zlib
+b = bytearray(open("e.tns", "rb").read())
+n = struct.unpack_from("<I", b, 12)[0]
+text = bytes(b[64:64 + n]).replace(b"patients=", b"x-others=")
+b[64:64 + n] = text
+struct.pack_into("<I", b, 20, zlib.crc32(b[64:64 + (n + 63) // 64 * 64]))
+struct.pack_into("<I", b, 60, zlib.crc32(b[:60]))
+open("e.tns", "wb").write(b)
+PY
+    run -1 pipe 'train -c c.yaml -e val.tns -o m <e.tns'
+    [[ $output == *"patient P01"*" is also validated on (-L lets that pass)"* ]]
+    rm -f m.last
+    epochs -n 1 both.tns | train -L -c c.yaml -e val.tns -o m
+    [ "$(meta m leaky)" = yes ]
+    epochs -n 1 train.tns | train -L -c c.yaml -e val.tns -o clean
+    [ "$(meta clean leaky)" = no ]
+}
+
+@test "train: the model says what a reader asks" {
+    epochs -n 2 -s 7 train.tns | augment -s 2 noise | train -s 5 -c c.yaml -e val.tns -o m
+    [ "$(meta m patients)" = $'P000\nP001\nP002' ]
+    [ "$(meta m validated)" = $'P010\nP011' ]
+    [ "$(meta m history)" = $'nii2slices\nznorm -p case\nepochs -n 2 -s 7\naugment -s 2 noise=0:0.1@0.1' ]
+    [ "$(meta m steps)" = "znorm -p case" ]
+    [ "$(meta m modalities)" = flair,t1,t1gd,t2 ]
+    [ "$(meta m seed)" = 5 ]
+    [ "$(meta m scheme)" = canonical ]
+    [[ "$(meta m config)" == *"base: 4"*"rate: 0.01"* ]]
+    [[ "$(meta m epoch)" == [01] ]]
+    # The settings in the model are a file that gives the run again.
+    meta m config >again.yaml
+    epochs -n 2 -s 7 train.tns | augment -s 2 noise | train -c again.yaml -e val.tns -o again
+    cmp m again
+}
+
+@test "train: ragged slices are padded, and padding is out of the loss" {
+    blobs -p 3 -n 4 -d 48x40 -r >ragged.tns
+    epochs -n 2 ragged.tns | train -c c.yaml -e ragged.tns -L -o m
+    # One slice of 17x33, and the same in a canvas of 32x48 whose rest is unlabelled, are one batch of
+    # the same size to the network; the first is padded by train.
+    printf 'arch: unet\nbase: 4\nbatch: 1\nsize: 64x64\n' >one.yaml
+    epochs -n 1 ragged.tns | train -c one.yaml -o n
+    printf 'arch: unet\nbase: 4\nsize: 32x32\n' >small.yaml
+    run -1 pipe 'epochs -n 1 ragged.tns | train -c small.yaml -o o'
+    [[ $output == *"larger than planned (wanted at most 32 by 32, got "*"crop with -s 32x32"* ]]
+}
+
+@test "train: settings that are wrong are told with file and line" {
+    try() { # TEXT MESSAGE
+        printf -- "$1" >w.yaml
+        run -1 pipe 'epochs -n 1 train.tns | train -c w.yaml -o m'
+        [[ $output == *"train: w.yaml:$2"* ]] || { echo "$output" >&2; return 1; }
+    }
+    try 'arch: unet\nbase: 4\nbatsh: 2\n' "3: unknown setting 'batsh' (is 'batch' meant?)"
+    try 'arch: unet\n\nbase: 0\n' "3: base: (wanted a whole number from 1 to 256, got '0')"
+    try 'arch: unet\nbase: 4.5\n' "2: base: (wanted a whole number"
+    try 'arch: unett\nbase: 4\n' "1: arch: (wanted one of unet, attention, residual, got 'unett')"
+    try 'arch: unet\nbase: 4\nrate: fast\n' "3: rate: (wanted a number"
+    try 'arch: unet\nbase: 4\narch: unet\n' "3: 'arch' stands twice (first on line 1)"
+    try 'base: 4\n' "2: 'arch' is missing"
+    try 'arch: [unet]\n' "1: arch: (wanted a plain value)"
+    try '- unet\n' "1: (wanted settings: name: value)"
+    try '' "1: empty"
+    try 'arch: unet\nbase: "4\n' "3: not YAML: "
+    try 'arch: unet\nbase: 4\nsize: 32\n' "3: size: (wanted HEIGHTxWIDTH"
+    try 'arch: unet\nbase: 4\nsize: 40x32\n' " size: (wanted multiples of 16, got 40x32)"
+    try 'arch: unet\nbase: 4\ndropout: 0.1\n' " dropout is the residual network's alone"
+    try 'arch: unet\nbase: 4\n---\na: b\n' "3: a second document"
+    run -1 pipe 'epochs -n 1 train.tns | train -c none.yaml -o m'
+    [[ $output == *"none.yaml: No such file"* ]]
+}
+
+@test "train: settings that contradict the stream are refused" {
+    echo 'channels: 3' >>c.yaml
+    run -1 pipe 'epochs -n 1 train.tns | train -c c.yaml -o m'
+    [[ $output == *"channels: the stream has 4 modalities (wanted 3"* ]]
+    printf 'arch: unet\nbase: 4\n' >c.yaml
+    blobs -p 1 -k scheme=raw >raw.tns
+    run -1 pipe 'epochs -n 1 raw.tns | train -c c.yaml -o m'
+    [[ $output == *"labels are not recoded (wanted scheme=canonical, got scheme=raw)"* ]]
+    blobs -p 1 -x >none.tns
+    run -1 pipe 'epochs -n 1 none.tns | train -c c.yaml -o m'
+    [[ $output == *"no tensor 'label'"* ]]
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -1 20 -l nii2slices >plain.tns
+    run -1 pipe 'epochs -n 1 train.tns | train -c c.yaml -e plain.tns -o m'
+    [[ $output == *"prepared differently from the training stream: 'znorm -p case' is missing"* ]]
+    blobs -p 0 >zero.tns
+    head -c 0 </dev/null >empty.tns
+    run -1 pipe 'train -c c.yaml -o m <zero.tns'
+    [[ $output == *"holds no records"* ]]
+    run -1 pipe 'train -c c.yaml -o m <empty.tns'
+    [[ $output == *"empty"* ]]
+    run -1 pipe 'epochs -n 1 train.tns | train -c c.yaml -e zero.tns -o m'
+    [[ $output == *"zero.tns: holds no records"* ]]
+}
+
+@test "train: a label outside the classes is named" {
+    "$PYTHON" - <<'PY'
+import struct, zlib
+b = bytearray(open("train.tns", "rb").read())
+at = 64 + struct.unpack_from("<Q", b, 24)[0]                # the first data record
+m = struct.unpack_from("<I", b, at + 12)[0]
+d = at + 64 + (m + 63) // 64 * 64
+label = d + 256 + 4 * 32 * 32 * 4
+b[label] = 4
+struct.pack_into("<Q", b, d + 128 + 120, zlib.crc32(b[label:label + 1024]))
+struct.pack_into("<I", b, at + 20, zlib.crc32(b[at + 64:d + 256]))
+struct.pack_into("<I", b, at + 60, zlib.crc32(b[at:at + 60]))
+open("four.tns", "wb").write(b)
+PY
+    run -1 pipe 'epochs -n 1 four.tns | train -c c.yaml -o m'
+    [[ $output == *"(P000 slice 0): label: outside the classes (wanted 0 to 3, got 4)"* ]]
+    echo 'classes: 5' >>c.yaml
+    epochs -n 1 four.tns | train -c c.yaml -e four.tns -L -o m
+}
+
+@test "train: a loss that is not finite stops the run and names the records" {
+    # A rate that no network survives.
+    printf 'arch: unet\nbase: 4\nbatch: 4\noptimiser: sgd\nrate: 100\nmomentum: 0.999\nschedule: constant\n' >c.yaml
+    run -1 pipe 'epochs -n 400 train.tns | train -c c.yaml -o m'
+    [[ ${lines[-1]} == *"not finite"* ]]
+    "$PYTHON" - <<'PY'
+import struct, zlib
+b = bytearray(open("train.tns", "rb").read())
+at = 64 + struct.unpack_from("<Q", b, 24)[0]
+m = struct.unpack_from("<I", b, at + 12)[0]
+d = at + 64 + (m + 63) // 64 * 64
+b[d + 256:d + 260] = struct.pack("<f", float("nan"))
+struct.pack_into("<Q", b, d + 120, zlib.crc32(b[d + 256:d + 256 + 4 * 32 * 32 * 4]))
+struct.pack_into("<I", b, at + 20, zlib.crc32(b[at + 64:d + 256]))
+struct.pack_into("<I", b, at + 60, zlib.crc32(b[at:at + 60]))
+open("nan.tns", "wb").write(b)
+PY
+    printf 'arch: unet\nbase: 4\nbatch: 2\n' >c.yaml
+    run -1 pipe 'epochs -n 2 nan.tns | train -c c.yaml -o n'
+    [[ ${lines[-1]} == *"step "*"not finite"*"records: "*"P000 slice 0"* ]]
+    [ ! -e n ]
+}
+
+@test "train: a full disk leaves the old checkpoint whole" {
+    need_release "ulimit -f counts in other units there"
+    printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\n' >c.yaml
+    epochs -n 4 -s 1 train.tns >all.tns
+    train -c c.yaml -o whole <all.tns
+    head -c $(($(stat -c %s all.tns) / 2)) all.tns >half.tns
+    run -1 train -c c.yaml -o m <half.tns
+    cp m.last before
+    # Files of at most 512 KiB: the checkpoint is larger.
+    run -1 bash -c 'trap "" XFSZ; ulimit -f 512; exec train -r -c c.yaml -o m <all.tns'
+    [[ ${lines[-1]} == *"m.last"*"File too large"* ]]
+    cmp m.last before
+    [ ! -e m ]
+    [ -z "$(find . -name '.m.*')" ]
+    train -r -c c.yaml -o m <all.tns
+    cmp whole m
+}
+
+@test "train: a damaged checkpoint is refused" {
+    epochs -n 1 train.tns | train -c c.yaml -o m
+    rm m
+    cp m.last good
+    head -c 20000 good >m.last
+    run -1 pipe 'epochs -n 1 train.tns | train -r -c c.yaml -o m'
+    [[ $output == *"m.last: "* ]]
+    cp good m.last
+    printf 'x' | dd of=m.last bs=1 seek=60000 conv=notrunc 2>/dev/null
+    run -1 pipe 'epochs -n 1 train.tns | train -r -c c.yaml -o m'
+    [[ $output == *"m.last: checksum differs"* ]]
+}
+
+@test "train: two processes on one model: the second is told" {
+    mkfifo pipe
+    epochs -n 1 train.tns >all.tns
+    (head -c $(($(stat -c %s all.tns) / 2)) all.tns; exec sleep 60) >pipe &
+    feeder=$!
+    train -c c.yaml -o m <pipe 2>err &
+    pid=$!
+    until [ -s m.tsv ]; do kill -0 $pid; done
+    run -1 train -c c.yaml -o m <all.tns
+    kill -9 $pid $feeder
+    [[ ${lines[-1]} == *"m: another process is training this model"* ]]
+}
+
+@test "train: patience ends a run, and a continued one stays ended" {
+    printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 1e-9\npatience: 2\nschedule: constant\n' >c.yaml
+    epochs -n 30 -s 1 train.tns | train -c c.yaml -e val.tns -o m || true
+    [ -e m ]
+    n=$(wc -l <m.tsv)
+    [ "$n" -ge 4 ] && [ "$n" -lt 30 ]
+    [ "$(awk 'END { print $1 }' m.tsv)" = $(($(meta m epoch) + 2)) ]
+    cp m kept
+    epochs -n 30 -s 1 train.tns | train -r -c c.yaml -e val.tns -o m || true
+    cmp m kept
+}
+
+@test "train: -n prints the plan, from the settings or from a stream, and trains nothing" {
+    printf 'arch: unet\nbase: 64\nbatch: 4\nsize: 240x240\n' >full.yaml
+    train -n -c full.yaml </dev/null >plan
+    grep -q 'enc1.conv1 .*4x240x240' plan
+    # 31,038,404 parameters and 5,888 * 2 running statistics, of 4 bytes
+    grep -q '^peak: [0-9.]* MiB$' plan
+    epochs -n 1 train.tns | train -n -c c.yaml >small
+    grep -q '32x32' small
+    [ -z "$(find . -name '*.last')" ]
+    run -1 train -n -M 100M -c full.yaml </dev/null
+    [[ $output =~ "train: "[^$'\n']*[0-9]" MiB" ]]
+}
+
+@test "train: memory stays within what was planned, whatever the stream's length" {
+    need_release "it needs more memory"
+    printf 'arch: unet\nbase: 16\nbatch: 4\n' >c.yaml
+    blobs -p 2 -n 3 -d 128x128 >b.tns
+    planned=$(epochs -n 1 b.tns | train -n -c c.yaml -e val.tns | awk '/^peak:/ { print int($2 * 1024) }')
+    for n in 1 6; do
+        epochs -n $n b.tns >e$n.tns
+        peak=$(peak_kib train -c c.yaml -e val.tns -o m$n <e$n.tns)
+        echo "planned $planned KiB, $n passes $peak KiB"
+        [ "$peak" -le "$planned" ]
+    done
+}
