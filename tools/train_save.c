@@ -3,7 +3,6 @@
  * - MODEL.last: the whole state at a moment between two batches, replaced as the run goes on;
  * - MODEL.best: the weights of the best pass so far, until they become MODEL;
  * - MODEL.tsv: a line for each pass; locked while a process writes to any of these. */
-#include "lib/kernels/kernels.h"
 #include "tools/train.h"
 
 #include <errno.h>
@@ -54,7 +53,7 @@ void save_describe(struct model_keys *k, const struct settings *s, const struct 
 {
     SETF(k, "model", "%d", MODEL_VERSION);
     set(k, "generator", "gliopipe " GLIOPIPE_VERSION);
-    set(k, "isa", kr_level());
+    set(k, "isa", nn_isa());
     set(k, "arch", nn_arch_name((enum nn_arch)s->arch));
     SETF(k, "base", "%d", s->base);
     SETF(k, "channels", "%d", s->channels);

@@ -135,6 +135,9 @@ struct nn_memory nn_memory(const struct nn *);
  * chosen to fit the ceiling. No newline at the end. */
 void nn_print(const struct nn *, void (*line)(void *ctx, const char *text), void *ctx);
 
+/* The instruction-set level of the kernels in use: results are the same bytes for one level. */
+const char *nn_isa(void);
+
 /* --- parameters
  * ----------------------------------------------------------------------------------*/
 

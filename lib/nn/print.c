@@ -72,3 +72,8 @@ void nn_print(const struct nn *nn, void (*line)(void *ctx, const char *text), vo
         mib(m->parameters), mib(m->gradients), mib(m->moments), mib(m->maps), mib(m->fixed));
     say(&s, "peak: %.1f MiB", mib(m->peak));
 }
+
+const char *nn_isa(void)
+{
+    return kr_level();
+}
