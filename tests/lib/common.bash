@@ -50,3 +50,10 @@ peak_kib() {
     command time -q -o "$BATS_TEST_TMPDIR/peak" -f %M "$@" >/dev/null || return
     cat "$BATS_TEST_TMPDIR/peak"
 }
+
+# Python from standard input, with niftis.py's names and numpy as np; in the test's folder.
+py() {
+    PYTHONPATH="$ROOT/tests/lib" "$PYTHON" -c 'import os, subprocess, sys, numpy as np
+from niftis import *
+exec(sys.stdin.read())' "$@"
+}

@@ -1,0 +1,262 @@
+#!/usr/bin/env bats
+load ../lib/common
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    need_python numpy
+}
+
+# read FILE: the stream of one file in `out`
+read_file() {
+    nii2slices -l file "$1" >out
+}
+
+# refused FILE WORDS: exit 1, one line that says so, and no end record
+refused() {
+    run -1 --separate-stderr bash -c 'nii2slices -l file "$1" >out' _ "$1"
+    [ "${#stderr_lines[@]}" = 1 ] || { echo "lines: $stderr"; return 1; }
+    [[ $stderr == *"$2"* ]] || { echo "wanted '$2', got: $stderr"; return 1; }
+    if [ -s out ]; then run ! pipe 'tnsview -c <out'; fi
+}
+
+@test "nifti: every voxel type in either byte order reads as it is" {
+    py <<'P'
+for t in CODE:
+    for o in "<>":
+        v = head(dtype=t) if t[0] != "f" else (head().astype(t) / 8)
+        if t == "i1": v = (v.astype(int) - 60).astype(t)
+        write("x.nii", v, order=o, affine=np.diag([-1, -1, 1, 1]))
+        subprocess.run("nii2slices -l file x.nii >out", shell=True, check=True)
+        assert (whole(records())[0] == v.astype(float)).all(), (t, o)
+        narrow = t[0] in "iu"
+        assert records()[0][1]["image"].dtype == ("<i2" if narrow else "<f4"), t
+P
+}
+
+@test "nifti: whole numbers beyond int16 come as float32" {
+    py <<'P'
+v = head(dtype="u2"); v[3, 3, 3] = 40000
+write("x.nii", v, affine=np.diag([-1, -1, 1, 1]))
+subprocess.run("nii2slices -l file x.nii >out", shell=True, check=True)
+assert records()[0][1]["image"].dtype == "<f4" and (whole(records())[0] == v).all()
+P
+}
+
+@test "nifti: slope and intercept apply; a slope of 0 or NaN does not" {
+    py <<'P'
+v = head()
+nan = float("nan")
+for slope, inter, want in ((2, 5, v * 2.0 + 5), (0.25, 0, v / 4.0), (0, 7, v), (nan, 7, v), (1, 0, v), (2, nan, v * 2.0)):
+    write("x.nii.gz", v, affine=np.diag([-1, -1, 1, 1]), slope=slope, inter=inter)
+    subprocess.run("nii2slices -l file x.nii.gz >out", shell=True, check=True)
+    assert (whole(records())[0] == want).all(), (slope, inter)
+P
+}
+
+@test "nifti: the voxels start where vox_offset says, extensions ride along, what follows is passed over" {
+    py <<'P'
+v = head()
+ext = bytes([1, 0, 0, 0]) + struct.pack("<2i", 32, 4) + b"a comment".ljust(24, b"\0")
+for offset in (352, 384, 400, 11136):
+    for name in ("x.nii", "x.nii.gz"):
+        write(name, v, affine=np.diag([-1, -1, 1, 1]), offset=offset, ext=ext if offset > 352 else None, tail=b"more")
+        subprocess.run(f"nii2slices -l file {name} >out", shell=True, check=True)
+        assert (whole(records())[0] == v).all(), offset
+        kept = records()[0][1]["nifti"].tobytes()
+        assert len(kept) == offset and (offset == 352 or kept[348:348 + len(ext)] == ext)
+P
+}
+
+@test "nifti: all 48 orientations of one head give the same records" {
+    py <<'P'
+v = head()
+first = None
+for codes in ALL:
+    data, affine = turned(v, codes)
+    write("x.nii.gz", data, affine=affine, pixdim=[SPACING[next(i for i, p in enumerate(("LR", "PA", "SI")) if c in p)] for c in codes])
+    subprocess.run("nii2slices -l file x.nii.gz >out", shell=True, check=True)
+    rs = [(m, t["image"].tobytes()) for m, t in records()]
+    assert (whole(records())[0] == v).all(), codes
+    first = first or rs
+    assert rs == first, codes
+    assert rs[0][0]["spacing"] == "1 2 3", rs[0][0]
+P
+}
+
+@test "nifti: floats give the same statistics in every order of storage" {
+    py <<'P'
+v = (np.random.default_rng(1).normal(3, 1e4, (9, 8, 7))).astype("f4")
+seen = set()
+for codes in ALL[::5]:
+    data, affine = turned(v, codes)
+    write("x.nii", data, affine=affine)
+    subprocess.run("nii2slices -l file x.nii >out", shell=True, check=True)
+    m = records()[0][0]
+    seen.add((m["mean"], m["std"]))
+(mean, std), = seen
+d = v.astype(float)
+assert abs(float(mean) - d.mean()) < 1e-9 * d.std() and abs(float(std) / d.std() - 1) < 1e-12
+P
+}
+
+@test "nifti: an oblique grid keeps its voxels and takes the nearest axes" {
+    py <<'P'
+a = 0.3
+r = np.diag([1.0, 1, 1, 1]); r[:2, :2] = [[-np.cos(a), np.sin(a)], [-np.sin(a), -np.cos(a)]]
+v = head()
+write("x.nii", v, affine=r)
+subprocess.run("nii2slices -l file x.nii >out", shell=True, check=True)
+assert (whole(records())[0] == v).all()
+P
+}
+
+@test "nifti: sform goes before qform, qform before nothing" {
+    py <<'P'
+v = head()
+quat = dict(_256=("6f", 0, 0, 1, 0, 0, 0))  # half a turn about z: LPS
+for sform, qform, want in ((1, 1, v[::-1]), (0, 1, v), (2, 0, v[::-1])):
+    write("x.nii", v, affine=np.diag([1, -1, 1, 1]), sform=sform, qform=qform, **quat)
+    subprocess.run("nii2slices -l file x.nii >out", shell=True, check=True)
+    assert (whole(records())[0] == want).all(), (sform, qform)
+P
+}
+
+@test "nifti: without qform and sform x runs to the left, as nibabel has it, with a warning" {
+    py <<'P'
+v = head()
+write("x.nii", v, sform=0)
+r = subprocess.run("nii2slices -l file x.nii >out", shell=True, check=True, stderr=subprocess.PIPE, text=True)
+assert "warning" in r.stderr and "orientation" in r.stderr, r.stderr
+assert (whole(records())[0] == v[:, ::-1]).all()
+P
+}
+
+@test "nifti: a pair is read by either name" {
+    py <<'P'
+v = head()
+data = v.tobytes(order="F")
+open("p.hdr", "wb").write(header(v.shape, "i2", affine=np.diag([-1, -1, 1, 1]), offset=0, magic=b"ni1\0"))
+open("p.img", "wb").write(data)
+for n in ("p.hdr", "p.img"):
+    subprocess.run(f"nii2slices -l file {n} >out", shell=True, check=True)
+    assert (whole(records())[0] == v).all()
+    assert records()[0][0]["case"] == "p"
+P
+    rm p.img
+    refused p.hdr "p.img: No such file"
+}
+
+@test "nifti: headers that lie or ask for too much are refused, each with its reason" {
+    py <<'P'
+v = head()
+def bad(name, **put):
+    write(f"{name}.nii", v, affine=np.diag([-1, -1, 1, 1]), **put)
+inf, nan = float("inf"), float("nan")
+bad("dims0", _40=("h", 0)); bad("dims8", _40=("h", 8)); bad("dims2", _40=("h", 2)); bad("dims-", _42=("h", -3)); bad("zero", _46=("h", 0))
+bad("huge", _40=("8h", 7, *[32767] * 7)); bad("large", _42=("3h", 32767, 32767, 32767)); bad("five", _40=("8h", 5, 8, 7, 2, 1, 3, 1, 1))
+bad("complex", _70=("h", 32)); bad("rgb", _70=("h", 128)); bad("unknown", _70=("h", 99))
+bad("offset", _108=("f", 100)); bad("offset-", _108=("f", -1)); bad("offsetnan", _108=("f", nan)); bad("half", _108=("f", 352.5)); bad("far", _108=("f", 1e30))
+bad("slope", _112=("f", inf)); bad("affine", _280=("f", nan)); bad("flat", _280=("12f", *[0] * 12)); bad("pixdim", _80=("f", inf))
+bad("nifti2", _0=("i", 540)); bad("size", _0=("i", 349)); bad("magic", _344=("4s", b"\0\0\0\0")); bad("pair", _344=("4s", b"ni1\0"))
+write("four.nii", np.stack([v, v], -1), affine=np.diag([-1, -1, 1, 1]))
+open("empty.nii", "wb"); open("short.nii", "wb").write(header(v.shape, "i2")[:300]); open("text.nii.gz", "w").write("hello")
+open("cut.nii", "wb").write(open("four.nii", "rb").read()[:1000])
+f = v.astype("f4"); f[3, 2, 4] = nan; write("nan.nii.gz", f, affine=np.diag([-1, -1, 1, 1]))
+f[3, 2, 4] = inf; write("inf.nii.gz", f, affine=np.diag([-1, -1, 1, 1]))
+d = v.astype("f8"); d[3, 2, 4] = 1e300; write("beyond.nii.gz", d, affine=np.diag([-1, -1, 1, 1]))
+P
+    refused dims0.nii "number of dimensions"
+    refused dims8.nii "number of dimensions"
+    refused dims2.nii "too few dimensions"
+    refused dims-.nii "bad dimension 1"
+    refused zero.nii "bad dimension 3"
+    refused huge.nii "dimensions"
+    refused large.nii "cut"
+    refused five.nii "too many dimensions"
+    refused four.nii "wrong number of volumes (wanted 1, got 2)"
+    refused complex.nii "COMPLEX64"
+    refused rgb.nii "RGB24"
+    refused unknown.nii "voxel type"
+    for f in offset offset- offsetnan half far; do refused $f.nii "vox_offset"; done
+    refused slope.nii "infinite"
+    refused affine.nii "not finite"
+    refused flat.nii "singular"
+    refused pixdim.nii "pixdim[1]"
+    refused nifti2.nii "NIfTI-2"
+    refused size.nii "not a NIfTI file"
+    refused magic.nii "ANALYZE"
+    refused pair.nii ".hdr"
+    refused empty.nii "not a NIfTI file"
+    refused short.nii "got 300"
+    refused text.nii.gz "not a gzip file"
+    refused cut.nii "cut"
+    refused nan.nii.gz "slice 4: voxel 3,2,4 is not a number"
+    refused inf.nii.gz "slice 4: voxel 3,2,4 is infinite"
+    refused beyond.nii.gz "beyond float32"
+    refused nowhere.nii "No such file"
+    mkfifo fifo.nii
+    refused fifo.nii "Illegal seek"
+}
+
+@test "nifti: gzip data are read whole, checked, and refused when cut or changed anywhere" {
+    py <<'P'
+v = head((20, 20, 20))
+write("x.nii.gz", v, affine=np.diag([-1, -1, 1, 1]))
+raw = gzip.open("x.nii.gz").read()
+z = open("x.nii.gz", "rb").read()
+def run(b, name="y.nii.gz"):
+    open(name, "wb").write(b)
+    return subprocess.run(["nii2slices", "-l", "file", name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False)
+good = run(z).stdout
+for parts in (gzip.compress(raw[:100]) + gzip.compress(raw[100:5000]) + gzip.compress(raw[5000:]), z + bytes(512), gzip.compress(raw, 0), gzip.compress(raw, 9)):
+    assert run(parts).stdout == good
+for n in [1, 2, 5, 9, 10, 11, 50, 200, len(z) // 2, len(z) - 9, len(z) - 8, len(z) - 4, len(z) - 1]:
+    r = run(z[:n])
+    assert r.returncode == 1 and len(r.stderr.splitlines()) == 1 and r.stderr, (n, r.stderr)
+    assert r.stdout[-64:] != good[-64:]
+for at in (len(z) - 8, len(z) - 5, len(z) - 4, len(z) - 1):
+    r = run(z[:at] + bytes([z[at] ^ 1]) + z[at + 1:])
+    assert r.returncode == 1 and b"checksum" in r.stderr, r.stderr
+r = run(z + b"junk")
+assert r.returncode == 1 and b"after the gzip data" in r.stderr
+P
+}
+
+@test "nifti: a thousand damaged headers end in a stream or in one line" {
+    py <<'P'
+v = head((6, 5, 4))
+write("x.nii", v, affine=np.diag([-1, -1, 1, 1]))
+b = open("x.nii", "rb").read()
+r = np.random.default_rng(7)
+n = 200 if os.environ.get("CONFIG") == "asan" else 1000
+for i in range(n):
+    c = bytearray(b)
+    for _ in range(r.integers(1, 4)):
+        c[r.integers(0, 352)] = r.integers(0, 256)
+    open("y.nii", "wb").write(c)
+    p = subprocess.run(["nii2slices", "-l", "file", "y.nii"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert p.returncode in (0, 1), (i, p.returncode, p.stderr)
+    assert p.returncode == 0 or len(p.stderr.splitlines()) == 1, p.stderr
+P
+}
+
+@test "nifti: odd files are read as nibabel reads them, or refused in one line" {
+    [ -n "${EDGE-}" ] || skip "EDGE names no folder of odd files"
+    need_python nibabel
+    py <<'P'
+import glob, nibabel as nib
+files = sorted(f for f in glob.glob(os.environ["EDGE"] + "/**/*", recursive=True) if os.path.isfile(f))
+assert files
+lps = nib.orientations.axcodes2ornt("LPS")
+for f in files:
+    p = subprocess.run(["nii2slices", "-l", "file", f], stdout=open("out", "wb"), stderr=subprocess.PIPE, text=True)
+    if p.returncode:
+        assert p.returncode == 1 and len(p.stderr.splitlines()) == 1, (f, p.stderr)
+        continue
+    n = nib.load(f)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(n.affine), lps)
+    want = nib.apply_orientation(n.get_fdata(), turn)
+    got = whole(records())[0]
+    assert got.shape == want.shape and (got == want.astype("f4")).all(), f
+P
+}
