@@ -80,8 +80,8 @@ void tool_write(struct tns_record *);
 
 /* For a tool that reads further than it has written, maybe in another thread: from this call on
  * tool_read writes nothing by itself. It returns marks too, and for each segment (tool_segment has
- * changed) the tool calls tool_write_segment with the header, or a copy of it, when all before it is
- * written. */
+ * changed) the tool calls tool_write_segment with the header, or a copy of it, when all before it
+ * is written. */
 void tool_read_ahead(void);
 void tool_write_segment(struct tns_meta *header);
 
