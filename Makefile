@@ -139,7 +139,6 @@ benches: $(BENCHC:%=$(O)/bench/%)
 -include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(O)/tools/tool.d $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d)
 
 # --- the study --------------------------------------------------------------------------------------
-export PATH := $(CURDIR)/bin:$(PATH)
 $(STUDY):
 	$(need) $(PKG_DEMO)
 	@$(MAKE) -s tools
@@ -152,7 +151,7 @@ demo:
 	$(need) $(PKG_DEMO)
 	@$(MAKE) -s -j$(NPROC) tools
 	@mkdir -p $(DEMO)
-	phantom -n 12 -s 1 -o $(DEMO)/data
+	bin/phantom -n 12 -s 1 -o $(DEMO)/data
 	@$(MAKE) --no-print-directory -f pipelines/Makefile explore study DATA=$(DEMO)/data OUT=$(DEMO) \
 	  BASE=8 EPOCHS=8 CROP='-s 80x80' SCHEME=brats2017
 	@echo 'look at it:  xdg-open $(DEMO)/study.html   (and $(DEMO)/explore/explore.html)'

@@ -1,0 +1,108 @@
+# The study's pipelines, on synthetic patients so small that all of it takes seconds.
+load ../lib/common
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+    command -v gnuplot >/dev/null || skip "no gnuplot"
+    [ "${CONFIG:-release}" = release ] || skip "not with the $CONFIG build: the tools run there in their own tests"
+    ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+    export PATH="${TOOLS:-$ROOT/bin}:$PATH" OMP_WAIT_POLICY=passive
+    phantom -n 5 -s 2 -d 48x48x16 -o "$BATS_FILE_TMPDIR/cases"
+}
+
+# A pipeline from the top of the tree.
+glio() {
+    make -s -C "$ROOT" -f pipelines/Makefile "$@" DATA="${CASES:-$BATS_FILE_TMPDIR/cases}" OUT="$OUT" BASE=2 EPOCHS=2 \
+        CROP='-s 48x48' JOBS=1
+}
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    OUT=$BATS_FILE_TMPDIR/study
+}
+
+@test "study: all attempts and controls end in a table, a page and the same table when killed on the way" {
+    glio study >first.txt 2>first.err
+    grep -q 'study.html' first.txt
+    # 11 rows: nine attempts and two controls, one fold and the mean of each.
+    [ "$(awk 'NR > 1' "$OUT/study.tsv" | wc -l)" = 22 ]
+    awk -F '\t' 'NR > 1 && ($4 !~ /^[01]\.[0-9]+$/ || $5 !~ /^[01]\.[0-9]+$/) { bad = 1 } END { exit bad }' "$OUT/study.tsv"
+    # Every attempt but the leak has volumes.
+    [ "$(awk -F '\t' 'NR > 1 && $3 == "mean" && $9 == "nan"' "$OUT/study.tsv" | cut -f 1 | tr '\n' ' ')" = "attempt1 control-slices control-patients " ]
+    ! find "$OUT" -name '*.part' | grep .
+
+    # Killed as a whole once some stream is there, then run again.
+    whole=$OUT OUT=$BATS_TEST_TMPDIR/again
+    setsid make -s -C "$ROOT" -f pipelines/Makefile study DATA="$BATS_FILE_TMPDIR/cases" OUT="$OUT" BASE=2 EPOCHS=2 CROP='-s 48x48' JOBS=1 \
+        >killed.txt 2>&1 3>&- &
+    group=$!
+    until [ -e "$OUT/fold0/attempt2/model.safetensors.last" ] || ! kill -0 $group; do :; done
+    kill -9 -- -$group
+    wait $group || true
+    [ ! -e "$OUT/study.tsv" ]
+    glio study >/dev/null 2>&1
+    cmp "$whole/study.tsv" "$OUT/study.tsv"
+}
+
+@test "study: what is done is not done again, and -n shows the pipelines" {
+    [ -e "$OUT/study.tsv" ] || skip "the study did not run"
+    before=$(stat -c %Y "$OUT/study.tsv" "$OUT/all.tns")
+    glio study >/dev/null
+    [ "$before" = "$(stat -c %Y "$OUT/study.tsv" "$OUT/all.tns")" ]
+    run -0 make -n -C "$ROOT" -f pipelines/Makefile combined DATA="$BATS_FILE_TMPDIR/cases" OUT="$BATS_TEST_TMPDIR/none"
+    [[ $output == *"nii2slices -t "*" | recode -s brats2017"* ]]
+    [[ $output == *"| znorm | crop -s 192x160"* ]]
+    [[ $output == *"epochs -n 30 -s 1 "*" | augment -s 1 -T 1,3 noise | train "* ]]
+    [[ $output == *"| crop -u | dice -c brats2023"* ]]
+}
+
+@test "study: the page stands alone, without errors, at 1280 and at 400 pixels" {
+    need_command chromium
+    [ -e "$OUT/study.html" ] || skip "the study did not run"
+    ! grep -qE '(src|href)="(https?:|//)' "$OUT/study.html"
+    # The page reports on itself: pictures that did not load, and whether it is wider than the window.
+    sed 's/ loading="lazy"//; s/<details/<details open/' "$OUT/study.html" >page.html
+    cat >>page.html <<'EOF'
+<script>
+addEventListener("load", () => {
+  const bad = [...document.images].filter(i => !i.naturalWidth).length;
+  document.body.setAttribute("data-report", `images=${document.images.length} bad=${bad} svg=${document.querySelectorAll("svg").length} wide=${document.documentElement.scrollWidth > innerWidth}`);
+});
+</script>
+EOF
+    for width in 1280 400; do
+        chromium --headless --no-sandbox --disable-gpu --user-data-dir="$PWD/profile" --window-size=$width,900 --enable-logging=stderr \
+            --timeout=60000 --virtual-time-budget=100000 --dump-dom "file://$PWD/page.html" >dom.html 2>log.txt 3>&-
+        ! grep CONSOLE log.txt
+        grep -o 'data-report="[^"]*"' dom.html >report
+        grep -qE 'images=[1-9][0-9]* bad=0 svg=[3-9] wide=false' report
+    done
+}
+
+@test "explore and predict: pages, segmentations and pictures" {
+    glio explore >/dev/null 2>&1
+    grep -q '5 cases' "$OUT/explore/explore.html"
+    [ "$(ls "$OUT/explore/sheets" | wc -l)" = 5 ]
+    [ -e "$OUT/fold0/combined/model.safetensors" ] || skip "the study did not run"
+    mkdir new && cp -r "$BATS_FILE_TMPDIR/cases/"*001 new
+    rm new/*/*_seg.nii.gz
+    CASES=$PWD/new glio predict MODEL="$OUT/fold0/combined/model.safetensors" >/dev/null 2>&1
+    [ "$(ls "$OUT/predict/segmentations" | wc -l)" = 1 ] && [ "$(ls "$OUT/predict/pictures" | wc -l)" = 1 ]
+    # The segmentation lies on its scan: the same grid, and values of the scheme alone.
+    nii2slices -l file "$OUT/predict/segmentations/"*.nii.gz | tnsview -k slices,spacing | tail -n 1 | grep -q '16'
+}
+
+@test "study: data that will not do are refused before any long work, by name" {
+    OUT=$BATS_TEST_TMPDIR/none
+    mkdir empty
+    CASES=$PWD/empty run -2 glio attempt2
+    [[ $output == *"empty"* ]]
+    cp -r "$BATS_FILE_TMPDIR/cases" lacking
+    rm lacking/*003/*_t2.nii.gz
+    CASES=$PWD/lacking run -2 glio attempt2
+    [[ $output == *"003"*"t2"* ]]
+    [ ! -e "$OUT/all.tns" ]
+    run -2 make -s -C "$ROOT" -f pipelines/Makefile attempt2 DATA= OUT="$OUT"
+    [[ $output == *"DATA"* ]]
+}
