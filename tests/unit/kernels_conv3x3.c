@@ -1,53 +1,10 @@
-/* The 3x3 convolution's three passes against sums written out in double, over shapes, channel
- * counts, operand and result fusions, algorithms; results must also be the same bytes for 1, 2 and
- * 4 threads, and every buffer ends at a page that may not be touched. */
-#include "lib/kernels/kernels.h"
-#include "lib/base/rng.h"
-#include "lib/base/tensor.h"
-#include "tests/lib/tap.h"
+/* The 3x3 convolution's three passes against sums written out in double: at each level, with each
+ * algorithm, over shapes, channel counts, operand and result fusions. Results must also be the same
+ * bytes for 1, 2 and 4 threads, and every buffer lies between pages that may not be touched.
+ * With an argument only small cases run (for an emulator). */
+#include "tests/lib/maps.h"
 
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-/* --- memory that ends at a guard page; starts behind one too, up to alignment
- * ---------------------- */
-static struct guard {
-    char *base;
-    size_t bytes;
-} guards[256];
-static int nguards;
-
-static void *guarded(size_t bytes, size_t align)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (bytes + align - 1) / align * align;
-    size_t span = (size + page - 1) / page * page;
-    char *base =
-        mmap(NULL, span + 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (base == MAP_FAILED || mprotect(base, page, PROT_NONE) ||
-        mprotect(base + page + span, page, PROT_NONE) || nguards == 256) {
-        printf("Bail out! no guarded memory\n");
-        exit(1);
-    }
-    memset(base + page, 0xff, span); /* NaN in every float format */
-    guards[nguards++] = (struct guard){base, span + 2 * page};
-    return base + page + span - size;
-}
-
-static void guards_free(void)
-{
-    while (nguards)
-        nguards--, munmap(guards[nguards].base, guards[nguards].bytes);
-}
-
-/* --- a map, in the kernels' layout and as doubles
- * -------------------------------------------------- */
-struct shape {
-    int n, h, w;
-};
-
+/* --- maps as the oracle sees them ------------------------------------------------------------------ */
 static size_t at(struct shape s, int cp, int n, int y, int x, int c)
 {
     return (((size_t)n * (size_t)s.h + (size_t)y) * (size_t)s.w + (size_t)x) * (size_t)cp +
@@ -59,40 +16,17 @@ static size_t count(struct shape s, int cp)
     return (size_t)s.n * (size_t)s.h * (size_t)s.w * (size_t)cp;
 }
 
-static float get(const void *p, enum kr_dtype t, size_t i)
+static float element(const void *p, enum kr_dtype t, size_t i)
 {
     return t == KR_F32 ? ((const float *)p)[i] : bf16_to_f32(((const uint16_t *)p)[i]);
 }
 
-static void *random_map(struct rng *r, struct shape s, int c, enum kr_dtype t)
-{
-    int cp = kr_pad(c);
-    void *p = guarded(count(s, cp) * kr_dtype_size(t), 64);
-    for (size_t i = 0; i < count(s, cp); i++) {
-        float v = (int)(i % (size_t)cp) < c ? (float)rng_normal(r) : 0;
-        if (t == KR_F32)
-            ((float *)p)[i] = v;
-        else
-            ((uint16_t *)p)[i] = f32_to_bf16(v);
-    }
-    return p;
-}
-
-static float *random_row(struct rng *r, int samples, int c, float mean, float spread)
-{
-    int cp = kr_pad(c);
-    float *p = guarded((size_t)samples * (size_t)cp * 4, 64);
-    for (int i = 0; i < samples * cp; i++)
-        p[i] = i % cp < c ? mean + spread * (float)rng_normal(r) : 0;
-    return p;
-}
-
 /* The value that a kernel is to read. */
-static double value(const struct kr_in *in, struct shape s, int n, int y, int x, int c)
+static double padded_value(const struct kr_in *in, struct shape s, int n, int y, int x, int c)
 {
     if (y < 0 || y >= s.h || x < 0 || x >= s.w)
         return 0;
-    double v = (double)get(in->x, in->dtype, at(s, kr_pad(in->c), n, y, x, c));
+    double v = (double)element(in->x, in->dtype, at(s, kr_pad(in->c), n, y, x, c));
     if (in->scale)
         v = v * (double)in->scale[(size_t)n * in->stride + (size_t)c] +
             (double)in->shift[(size_t)n * in->stride + (size_t)c];
@@ -111,8 +45,8 @@ static double *oracle_forward(const struct kr_conv3x3 *p)
         for (int h = -1; h <= p->h; h++)
             for (int w = -1; w <= p->w; w++) {
                 for (int i = 0; i < cin; i++)
-                    v[i] = i < p->in[0].c ? value(&p->in[0], s, n, h, w, i)
-                                          : value(&p->in[1], s, n, h, w, i - p->in[0].c);
+                    v[i] = i < p->in[0].c ? padded_value(&p->in[0], s, n, h, w, i)
+                                          : padded_value(&p->in[1], s, n, h, w, i - p->in[0].c);
                 for (int t = 0; t < 9; t++) {
                     int oh = h - t / 3 + 1, ow = w - t % 3 + 1;
                     if (oh < 0 || oh >= p->h || ow < 0 || ow >= p->w)
@@ -173,8 +107,9 @@ static double *oracle_weight(const struct kr_conv3x3 *p, const float *dy)
                     if (oh < 0 || oh >= p->h || ow < 0 || ow >= p->w)
                         continue;
                     for (int i = 0; i < cin; i++) {
-                        double v = i < p->in[0].c ? value(&p->in[0], s, n, h, w, i)
-                                                  : value(&p->in[1], s, n, h, w, i - p->in[0].c);
+                        double v = i < p->in[0].c
+                                       ? padded_value(&p->in[0], s, n, h, w, i)
+                                       : padded_value(&p->in[1], s, n, h, w, i - p->in[0].c);
                         for (int o = 0; o < p->cout; o++)
                             dw[((size_t)o * (size_t)cin + (size_t)i) * 9 + (size_t)t] +=
                                 v * (double)dy[at(s, op, n, oh, ow, o)];
@@ -221,7 +156,8 @@ struct variant {
 };
 
 /* Error bounds, relative to the root mean square of the exact result: rounding of a sum of up to
- * 9 * 128 products in float, times what F(4x4,3x3) loses (two to four bits); notes in kernels.h. */
+ * 9 * 128 products in float, times what F(4x4,3x3) loses (two to four bits); see
+ * lib/kernels/README.md. */
 static double tolerance(const struct variant *v)
 {
     return v->algo == KR_DIRECT ? 1e-5 : 2e-4;
@@ -229,8 +165,8 @@ static double tolerance(const struct variant *v)
 
 static void describe(const struct variant *v, char *text, size_t size)
 {
-    snprintf(text, size, "%dx%dx%d %d+%d->%d %s%s%s%s%s%s%s%s", v->s.n, v->s.h, v->s.w, v->c0,
-             v->c1, v->cout,
+    snprintf(text, size, "%s %dx%dx%d %d+%d->%d %s%s%s%s%s%s%s%s", kr_level(), v->s.n, v->s.h,
+             v->s.w, v->c0, v->c1, v->cout,
              v->algo == KR_DIRECT     ? "direct"
              : v->algo == KR_WINOGRAD ? "winograd"
                                       : "auto",
@@ -265,201 +201,228 @@ static struct kr_conv3x3 problem(struct rng *r, const struct variant *v)
             .c = c, .dtype = v->in, .relu = v->relu, .x = random_map(r, v->s, c, v->in)};
         if (v->affine) {
             int samples = v->strided ? v->s.n : 1;
-            p.in[i].scale = random_row(r, samples, c, 1, 0.3f);
-            p.in[i].shift = random_row(r, samples, c, 0.2f, 0.3f);
+            p.in[i].scale = random_rows(r, samples, c, 1, 0.3f);
+            p.in[i].shift = random_rows(r, samples, c, 0.2f, 0.3f);
             p.in[i].stride = v->strided ? (size_t)kr_pad(c) : 0;
         }
     }
     return p;
 }
 
-static void test_forward(const struct variant *v)
+/* The next level and algorithm to try on a case; KR_AUTO, which is one of the others, where cheap.
+ */
+static bool next_run(int *step, struct variant *v, struct kr_conv3x3 *p)
+{
+    static const char *const levels[] = {"plain", "avx2", "avx512", "neon"};
+    while (*step < 12) {
+        const char *level = levels[*step / 3];
+        v->algo = (enum kr_algo)(*step % 3);
+        ++*step;
+        setenv("KR_ISA", level, 1);
+        if (kr_init() || (v->algo == KR_AUTO && v->c0 > 64))
+            continue;
+        p->algo = v->algo;
+        return true;
+    }
+    return false;
+}
+
+static void test_forward(const struct variant *given)
 {
     char text[160];
-    describe(v, text, sizeof text);
+    struct variant changed = *given, *v = &changed;
     struct rng r = rng_seed(7);
-    rng_mix_text(&r, text);
     struct kr_conv3x3 p = problem(&r, v);
     int cp = kr_pad(v->cout);
     size_t size = count(v->s, cp), bytes = size * kr_dtype_size(v->out),
            real = count(v->s, v->cout);
     struct kr_out out = {.c = v->cout, .dtype = v->out, .relu = v->out_affine};
     if (v->out_affine) {
-        out.scale = random_row(&r, 1, v->cout, 1, 0.3f);
-        out.shift = random_row(&r, 1, v->cout, 0, 0.3f);
+        out.scale = random_rows(&r, 1, v->cout, 1, 0.3f);
+        out.shift = random_rows(&r, 1, v->cout, 0, 0.3f);
     }
-    double *want = oracle_forward(&p), worst = 0, scale = norm(want, real);
-    void *first = NULL;
-    double *first_sums = NULL;
-    bool same = true, padding = true, sums_ok = true;
-    for (int threads = 1; threads <= 4; threads *= 2) {
-        p.threads = threads;
-        out.y = guarded(bytes, 64);
-        out.sums = v->sums ? guarded(2 * (size_t)cp * sizeof(double), 64) : NULL;
-        kr_conv3x3_forward(&p, &out, guarded(kr_conv3x3_forward_workspace(&p), 64));
-        if (first) {
-            same = same && !memcmp(first, out.y, bytes) &&
-                   (!v->sums || !memcmp(first_sums, out.sums, 2 * (size_t)cp * sizeof(double)));
-            continue;
-        }
-        first = out.y;
-        first_sums = out.sums;
-        if (v->sums)
-            sums_ok = sums_agree(out.sums, v->cout, want, want, real, tolerance(v));
-        for (size_t i = 0; i < size; i++) {
-            int c = (int)(i % (size_t)cp);
-            float y = get(out.y, v->out, i);
-            if (c >= v->cout) {
-                padding = padding && y == 0;
+    double *want = oracle_forward(&p), scale = norm(want, real);
+    for (int step = 0; next_run(&step, v, &p);) {
+        double worst = 0;
+        void *first = NULL;
+        double *first_sums = NULL;
+        bool same = true, padding = true, sums_ok = true;
+        describe(v, text, sizeof text);
+        for (int threads = 1; threads <= 4; threads *= 2) {
+            p.threads = threads;
+            out.y = guarded(bytes, 64);
+            out.sums = v->sums ? guarded(2 * (size_t)cp * sizeof(double), 64) : NULL;
+            kr_conv3x3_forward(&p, &out, guarded(kr_conv3x3_forward_workspace(&p), 64));
+            if (first) {
+                same = same && !memcmp(first, out.y, bytes) &&
+                       (!v->sums || !memcmp(first_sums, out.sums, 2 * (size_t)cp * sizeof(double)));
                 continue;
             }
-            double e = want[i / (size_t)cp * (size_t)v->cout + (size_t)c];
-            if (v->out_affine) {
-                e = e * (double)out.scale[c] + (double)out.shift[c];
-                e = e < 0 ? 0 : e;
+            first = out.y;
+            first_sums = out.sums;
+            if (v->sums)
+                sums_ok = sums_agree(out.sums, v->cout, want, want, real, tolerance(v));
+            for (size_t i = 0; i < size; i++) {
+                int c = (int)(i % (size_t)cp);
+                float y = element(out.y, v->out, i);
+                if (c >= v->cout) {
+                    padding = padding && y == 0;
+                    continue;
+                }
+                double e = want[i / (size_t)cp * (size_t)v->cout + (size_t)c];
+                if (v->out_affine) {
+                    e = e * (double)out.scale[c] + (double)out.shift[c];
+                    e = e < 0 ? 0 : e;
+                }
+                double d = fabs((double)y - e) - (v->out == KR_BF16 ? fabs(e) / 256 : 0);
+                worst = d > worst || d != d ? d : worst;
             }
-            double d = fabs((double)y - e) - (v->out == KR_BF16 ? fabs(e) / 256 : 0);
-            worst = d > worst || d != d ? d : worst;
         }
+        ok(worst <= tolerance(v) * scale && padding && sums_ok && same,
+           "forward %s (error %.1e, padding %d, sums %d, threads %d)", text, worst / scale, padding,
+           sums_ok, same);
     }
-    ok(worst <= tolerance(v) * scale && padding && sums_ok,
-       "forward %s (error %.1e, padding %d, sums %d)", text, worst / scale, padding, sums_ok);
-    if (!same)
-        ok(0, "forward %s: the same bytes for any number of threads", text);
     free(want);
     guards_free();
 }
 
-static void test_data(const struct variant *v, bool accumulate, bool act, bool gain, int skip_part)
+static void test_data(const struct variant *given, bool accumulate, bool act, bool gain,
+                      int skip_part)
 {
     char text[160];
-    describe(v, text, sizeof text);
+    struct variant changed = *given, *v = &changed;
     struct rng r = rng_seed(8);
-    rng_mix_text(&r, text);
     struct kr_conv3x3 p = problem(&r, v);
     p.bias = NULL;
     float *dy = random_map(&r, v->s, v->cout, KR_F32);
     int cin = v->c0 + v->c1;
-    double *dv = oracle_data(&p, dy), worst = 0, scale = norm(dv, count(v->s, cin));
-    float *before[2], *gains[2], *first[2] = {NULL, NULL};
-    double *first_sums[2] = {NULL, NULL};
-    bool same = true, padding = true, sums_ok = true;
+    double *dv = oracle_data(&p, dy), scale = norm(dv, count(v->s, cin));
+    float *before[2], *gains[2];
     for (int i = 0; i < p.nin; i++) {
         before[i] = random_map(&r, v->s, p.in[i].c, KR_F32);
-        gains[i] = random_row(&r, v->s.n, p.in[i].c, 1, 0.3f);
+        gains[i] = random_rows(&r, v->s.n, p.in[i].c, 1, 0.3f);
     }
-    for (int threads = 1; threads <= 4; threads *= 2) {
-        p.threads = threads;
-        struct kr_dx dx[2];
-        memset(dx, 0, sizeof dx);
-        for (int i = 0; i < p.nin; i++) {
-            int c = p.in[i].c, cp = kr_pad(c);
-            if (i == skip_part)
-                continue;
-            dx[i] = (struct kr_dx){.dx = guarded(count(v->s, cp) * 4, 64),
-                                   .c = c,
-                                   .accumulate = accumulate,
-                                   .act = act ? &p.in[i] : NULL,
-                                   .gain = gain ? gains[i] : NULL,
-                                   .sums = v->sums ? guarded(2 * (size_t)cp * sizeof(double), 64)
-                                                   : NULL};
-            if (accumulate)
-                memcpy(dx[i].dx, before[i], count(v->s, cp) * 4);
-        }
-        kr_conv3x3_backward_data(&p, dy, dx, guarded(kr_conv3x3_backward_data_workspace(&p), 64));
-        for (int i = 0, base = 0; i < p.nin; base += p.in[i].c, i++) {
-            int c = p.in[i].c, cp = kr_pad(c);
-            size_t size = count(v->s, cp), real = count(v->s, c);
-            if (i == skip_part)
-                continue;
-            if (first[i]) {
-                same = same && !memcmp(first[i], dx[i].dx, size * 4) &&
-                       (!v->sums ||
-                        !memcmp(first_sums[i], dx[i].sums, 2 * (size_t)cp * sizeof(double)));
-                continue;
+    for (int step = 0; next_run(&step, v, &p);) {
+        double worst = 0, *first_sums[2] = {NULL, NULL};
+        float *first[2] = {NULL, NULL};
+        bool same = true, padding = true, sums_ok = true;
+        describe(v, text, sizeof text);
+        for (int threads = 1; threads <= 4; threads *= 2) {
+            p.threads = threads;
+            struct kr_dx dx[2];
+            memset(dx, 0, sizeof dx);
+            for (int i = 0; i < p.nin; i++) {
+                int c = p.in[i].c, cp = kr_pad(c);
+                if (i == skip_part)
+                    continue;
+                dx[i] = (struct kr_dx){
+                    .dx = guarded(count(v->s, cp) * 4, 64),
+                    .c = c,
+                    .accumulate = accumulate,
+                    .act = act ? &p.in[i] : NULL,
+                    .gain = gain ? gains[i] : NULL,
+                    .sums = v->sums ? guarded(2 * (size_t)cp * sizeof(double), 64) : NULL};
+                if (accumulate)
+                    memcpy(dx[i].dx, before[i], count(v->s, cp) * 4);
             }
-            first[i] = dx[i].dx;
-            first_sums[i] = dx[i].sums;
-            double *want = calloc(real, sizeof *want), *raw = calloc(real, sizeof *raw);
-            for (int n = 0; n < v->s.n; n++)
-                for (int y = 0; y < v->s.h; y++)
-                    for (int x = 0; x < v->s.w; x++)
-                        for (int k = 0; k < cp; k++) {
-                            float have = dx[i].dx[at(v->s, cp, n, y, x, k)];
-                            if (k >= c) {
-                                padding = padding && have == 0;
-                                continue;
+            kr_conv3x3_backward_data(&p, dy, dx,
+                                     guarded(kr_conv3x3_backward_data_workspace(&p), 64));
+            for (int i = 0, base = 0; i < p.nin; base += p.in[i].c, i++) {
+                int c = p.in[i].c, cp = kr_pad(c);
+                size_t size = count(v->s, cp), real = count(v->s, c);
+                if (i == skip_part)
+                    continue;
+                if (first[i]) {
+                    same = same && !memcmp(first[i], dx[i].dx, size * 4) &&
+                           (!v->sums ||
+                            !memcmp(first_sums[i], dx[i].sums, 2 * (size_t)cp * sizeof(double)));
+                    continue;
+                }
+                first[i] = dx[i].dx;
+                first_sums[i] = dx[i].sums;
+                double *want = calloc(real, sizeof *want), *raw = calloc(real, sizeof *raw);
+                for (int n = 0; n < v->s.n; n++)
+                    for (int y = 0; y < v->s.h; y++)
+                        for (int x = 0; x < v->s.w; x++)
+                            for (int k = 0; k < cp; k++) {
+                                float have = dx[i].dx[at(v->s, cp, n, y, x, k)];
+                                if (k >= c) {
+                                    padding = padding && have == 0;
+                                    continue;
+                                }
+                                double e = dv[at(v->s, cin, n, y, x, base + k)];
+                                struct kr_in linear = p.in[i];
+                                linear.relu = false;
+                                if (accumulate)
+                                    e += (double)before[i][at(v->s, cp, n, y, x, k)];
+                                if (act && p.in[i].relu &&
+                                    padded_value(&linear, v->s, n, y, x, k) <= 0)
+                                    e = 0;
+                                if (gain)
+                                    e *= (double)gains[i][n * cp + k];
+                                want[at(v->s, c, n, y, x, k)] = e;
+                                raw[at(v->s, c, n, y, x, k)] =
+                                    act ? (double)element(p.in[i].x, p.in[i].dtype,
+                                                          at(v->s, cp, n, y, x, k))
+                                        : 0;
+                                double d = fabs((double)have - e);
+                                worst = d > worst || d != d ? d : worst;
                             }
-                            double e = dv[at(v->s, cin, n, y, x, base + k)];
-                            struct kr_in linear = p.in[i];
-                            linear.relu = false;
-                            if (accumulate)
-                                e += (double)before[i][at(v->s, cp, n, y, x, k)];
-                            if (act && p.in[i].relu && value(&linear, v->s, n, y, x, k) <= 0)
-                                e = 0;
-                            if (gain)
-                                e *= (double)gains[i][n * cp + k];
-                            want[at(v->s, c, n, y, x, k)] = e;
-                            raw[at(v->s, c, n, y, x, k)] =
-                                act ? (double)get(p.in[i].x, p.in[i].dtype,
-                                                  at(v->s, cp, n, y, x, k))
-                                    : 0;
-                            double d = fabs((double)have - e);
-                            worst = d > worst || d != d ? d : worst;
-                        }
-            if (v->sums)
-                sums_ok = sums_ok && sums_agree(dx[i].sums, c, want, raw, real, 4 * tolerance(v));
-            free(want);
-            free(raw);
+                if (v->sums)
+                    sums_ok =
+                        sums_ok && sums_agree(dx[i].sums, c, want, raw, real, 4 * tolerance(v));
+                free(want);
+                free(raw);
+            }
         }
+        ok(worst <= 4 * tolerance(v) * scale && padding && sums_ok && same,
+           "data %s%s%s%s%s (error %.1e, padding %d, sums %d, threads %d)", text,
+           accumulate ? " accumulate" : "", act ? " act" : "", gain ? " gain" : "",
+           skip_part >= 0 ? " skip" : "", worst / scale, padding, sums_ok, same);
     }
-    ok(worst <= 4 * tolerance(v) * scale && padding && sums_ok && same,
-       "data %s%s%s%s%s (error %.1e, padding %d, sums %d, threads %d)", text,
-       accumulate ? " accumulate" : "", act ? " act" : "", gain ? " gain" : "",
-       skip_part >= 0 ? " skip" : "", worst / scale, padding, sums_ok, same);
     free(dv);
     guards_free();
 }
 
-static void test_weight(const struct variant *v)
+static void test_weight(const struct variant *given)
 {
     char text[160];
-    describe(v, text, sizeof text);
+    struct variant changed = *given, *v = &changed;
     struct rng r = rng_seed(9);
-    rng_mix_text(&r, text);
     struct kr_conv3x3 p = problem(&r, v);
     p.bias = NULL;
     float *dy = random_map(&r, v->s, v->cout, KR_F32);
     size_t size = (size_t)v->cout * (size_t)(v->c0 + v->c1) * 9;
-    double *want = oracle_weight(&p, dy), worst = 0, scale = norm(want, size);
-    float *first = NULL;
-    bool same = true;
-    for (int threads = 1; threads <= 4; threads *= 2) {
-        p.threads = threads;
-        float *dw = guarded(size * 4, 4);
-        kr_conv3x3_backward_weight(&p, dy, dw,
-                                   guarded(kr_conv3x3_backward_weight_workspace(&p), 64));
-        if (first) {
-            same = same && !memcmp(first, dw, size * 4);
-            continue;
+    double *want = oracle_weight(&p, dy), scale = norm(want, size);
+    for (int step = 0; next_run(&step, v, &p);) {
+        double worst = 0;
+        float *first = NULL;
+        bool same = true;
+        describe(v, text, sizeof text);
+        for (int threads = 1; threads <= 4; threads *= 2) {
+            p.threads = threads;
+            float *dw = guarded(size * 4, 4);
+            kr_conv3x3_backward_weight(&p, dy, dw,
+                                       guarded(kr_conv3x3_backward_weight_workspace(&p), 64));
+            if (first) {
+                same = same && !memcmp(first, dw, size * 4);
+                continue;
+            }
+            first = dw;
+            for (size_t i = 0; i < size; i++) {
+                double d = fabs((double)dw[i] - want[i]);
+                worst = d > worst || d != d ? d : worst;
+            }
         }
-        first = dw;
-        for (size_t i = 0; i < size; i++) {
-            double d = fabs((double)dw[i] - want[i]);
-            worst = d > worst || d != d ? d : worst;
-        }
+        ok(worst <= 4 * tolerance(v) * scale && same, "weight %s (error %.1e, threads %d)", text,
+           worst / scale, same);
     }
-    ok(worst <= 4 * tolerance(v) * scale && same, "weight %s (error %.1e, threads %d)", text,
-       worst / scale, same);
     free(want);
     guards_free();
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    const char *why = kr_init();
-    if (!ok(!why, "kr_init: %s", why ? why : kr_level()))
-        return done_testing();
     static const struct variant cases[] = {
         {.s = {1, 8, 8}, .c0 = 16, .cout = 16},
         {.s = {1, 12, 12}, .c0 = 64, .cout = 64, .affine = true, .relu = true, .sums = true},
@@ -498,7 +461,7 @@ int main(void)
          .relu = true,
          .sums = true},
         {.s = {2, 15, 13}, .c0 = 20, .c1 = 90, .cout = 70, .relu = true, .sums = true},
-        {.s = {1, 14, 18}, .c0 = 80, .cout = 144, .affine = true, .relu = true},
+        {.s = {1, 14, 10}, .c0 = 80, .cout = 144, .affine = true, .relu = true},
         {.s = {1, 8, 12},
          .c0 = 64,
          .cout = 64,
@@ -522,19 +485,18 @@ int main(void)
          .affine = true,
          .relu = true,
          .sums = true},
-        {.s = {1, 17, 9}, .c0 = 272, .cout = 336, .affine = true, .strided = true, .bias = true},
+        {.s = {1, 9, 6}, .c0 = 272, .cout = 336, .affine = true, .strided = true, .bias = true},
         {.s = {2, 33, 34}, .c0 = 16, .cout = 16, .affine = true, .relu = true, .sums = true},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        for (int a = KR_AUTO; a <= KR_WINOGRAD; a++) {
-            struct variant v = cases[i];
-            v.algo = (enum kr_algo)a;
-            if (a == KR_AUTO && v.c0 > 64)
-                continue; /* one of the other two, and slow to check */
-            test_forward(&v);
-            test_data(&v, i % 2, true, i % 3 == 1, v.c1 && i % 2 ? (int)(i / 2 % 2) : -1);
-            test_data(&v, false, i % 2, false, -1);
-            test_weight(&v);
-        }
+    (void)argv;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct variant *v = &cases[i];
+        if (argc > 1 && (v->c0 + v->c1) * v->cout * v->s.n * v->s.h * v->s.w > 700000)
+            continue;
+        test_forward(v);
+        test_data(v, i % 2, true, i % 3 == 1, v->c1 && i % 2 ? (int)(i / 2 % 2) : -1);
+        test_data(v, false, i % 2, false, -1);
+        test_weight(v);
+    }
     return done_testing();
 }
