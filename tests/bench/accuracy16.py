@@ -10,11 +10,11 @@ The line's ratio is either the Dice that PyTorch is ahead (bound 0.01) or the ra
 whichever is nearer to failing. Ours includes reading NIfTI; PyTorch's data is ready in memory.
 """
 import csv
+import glob
 import json
 import os
 import statistics
 import subprocess
-import time
 
 from peers import bench, stream
 
@@ -49,9 +49,8 @@ def ours(seed, train, validation):
     config = f"{bench.SCRATCH}/accuracy16.yaml"
     with open(config, "w") as f:
         f.write(CONFIG)
-    for old in (model, model + ".ckpt"):
-        if os.path.exists(old):
-            os.remove(old)
+    for old in glob.glob(f"{model}*"):
+        os.remove(old)
     seconds = stream.seconds(f'epochs -n {EPOCHS} -s {seed} "$1" | augment -s {seed} noise brightness contrast gamma | '
                              f'train -s {seed} -j {bench.THREADS} -c "$2" -o "$3"', train, config, model)
     table = f"{bench.SCRATCH}/accuracy16-{seed}.tsv"

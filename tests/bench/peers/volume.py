@@ -17,6 +17,9 @@ def model(base):
         with open(f"{bench.SCRATCH}/volume{base}.yaml", "w") as f:
             f.write(CONFIG.format(base))
         small = f"{bench.SCRATCH}/volume{base}.phantom"
+        for old in glob.glob(f"{path}*"):
+            os.remove(old)
+        shutil.rmtree(small, ignore_errors=True)
         stream.seconds(f'phantom -n 1 -d 32x32x12 -o "{small}" && '
                        f'nii2slices -t "{small}"/*/ | recode -s brats2017 | znorm | crop -m 16 >"{path}.tns" && '
                        f'epochs -n 1 -s 1 "{path}.tns" | train -c "{bench.SCRATCH}/volume{base}.yaml" -o "{path}"')
