@@ -593,17 +593,13 @@ static int read_plane(struct nii_reader *r, uint32_t k, void *out, char *why)
     return 0;
 }
 
-/* Several passes: gathers as many slices as NII_GROUP holds, from z on. */
-static int gather(struct nii_reader *r, uint32_t z, enum dtype type, char *why)
+/* One of several passes: slices z .. z+n-1. */
+static int gather(struct nii_reader *r, uint32_t z, uint32_t n, enum dtype type, uint8_t *out,
+                  char *why)
 {
     const struct nii_header *h = &r->head;
-    size_t slice = (size_t)h->grid[0] * h->grid[1] * dtype_size(type);
-    uint32_t n = slice < NII_GROUP ? (uint32_t)(NII_GROUP / slice) : 1;
     uint32_t k0 = 0, k1 = h->dim[2];
 
-    n = n < h->grid[2] - z ? n : h->grid[2] - z;
-    if (!r->group && !(r->group = malloc(slice * (slice < NII_GROUP ? NII_GROUP / slice : 1))))
-        return nii_fail(why, r->path, "out of memory");
     if (h->axis[2] == 2) {
         k0 = h->grid[2] - z - n;
         k1 = h->grid[2] - z;
@@ -615,17 +611,16 @@ static int gather(struct nii_reader *r, uint32_t z, enum dtype type, char *why)
     for (uint32_t k = k0; k < k1; k++) {
         if (read_plane(r, k, r->plane, why))
             return -1;
-        place(r, k, type, z, n, r->group);
+        place(r, k, type, z, n, out);
     }
-    r->group_first = z;
-    r->group_n = n;
     return 0;
 }
 
 int nii_slice(struct nii_reader *r, uint32_t z, enum dtype type, void *out, char *why)
 {
     const struct nii_header *h = &r->head;
-    size_t pixels = (size_t)h->grid[0] * h->grid[1];
+    size_t bytes = (size_t)h->grid[0] * h->grid[1] * dtype_size(type);
+    size_t n = bytes < NII_GROUP ? NII_GROUP / bytes : 1;
     bool as_is = dtype_size(type) == h->size && !h->swapped && !scaled(h) && h->axis[0] == 0 &&
                  !h->flip[0] && !h->flip[1] && in_order(h) &&
                  (type != DT_F32 || h->datatype == DT_FLOAT32);
@@ -643,10 +638,17 @@ int nii_slice(struct nii_reader *r, uint32_t z, enum dtype type, void *out, char
         place(r, z, type, z, 1, out);
         return 0;
     }
-    if ((z < r->group_first || z - r->group_first >= r->group_n) && gather(r, z, type, why))
-        return -1;
-    memcpy(out, r->group + (z - r->group_first) * pixels * dtype_size(type),
-           pixels * dtype_size(type));
+    if (n == 1)
+        return gather(r, z, 1, type, out, why);
+    if (!r->group && !(r->group = malloc(n * bytes)))
+        return nii_fail(why, r->path, "out of memory");
+    if (z < r->group_first || z - r->group_first >= r->group_n) {
+        r->group_first = z;
+        r->group_n = n < h->grid[2] - z ? n : h->grid[2] - z;
+        if (gather(r, z, r->group_n, type, r->group, why))
+            return -1;
+    }
+    memcpy(out, r->group + (z - r->group_first) * bytes, bytes);
     return 0;
 }
 

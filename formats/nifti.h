@@ -25,7 +25,7 @@
 #define NII_KEEP                                                                                   \
     65536u                /* header and extensions are kept up to this size, else the header alone \
                            */
-#define NII_GROUP 786432u /* bytes of slices gathered in one pass, where it takes several */
+#define NII_GROUP 400000u /* bytes of slices gathered in one pass, where it takes several */
 #define NII_WHY 1024      /* room for a message */
 
 struct nii_header {

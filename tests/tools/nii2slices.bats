@@ -1,0 +1,268 @@
+#!/usr/bin/env bats
+load ../lib/common
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    need_python numpy
+}
+
+# dies WORDS ARGUMENT...: exit 1, one line with these words, no end record
+dies() {
+    local words=$1
+    shift
+    run -1 --separate-stderr bash -c 'nii2slices "$@" >out' _ "$@"
+    [ "${#stderr_lines[@]}" = 1 ] || { echo "lines: $stderr"; return 1; }
+    [[ $stderr == *"$words"* ]] || { echo "wanted '$words', got: $stderr"; return 1; }
+    if [ -s out ]; then run ! pipe 'tnsview -c <out'; fi
+}
+
+@test "nii2slices: a case folder becomes its slices, with every key" {
+    py <<'P'
+v = case("BraTS20_Training_001")
+subprocess.run("nii2slices BraTS20_Training_001 >out", shell=True, check=True)
+rs = records()
+assert len(rs) == 6
+assert (whole(rs) == np.stack(v)).all() and (whole(rs, "label") == mask()).all()
+m = rs[3][0]
+want = {"case": "BraTS20_Training_001", "patient": "BraTS20_Training_001", "slice": "3", "slices": "6", "scheme": "raw",
+        "modalities": "flair,t1,t1gd,t2", "spacing": "1 2 3"}
+assert {k: m[k] for k in want} == want, m
+a = np.stack(v).astype(float)
+for k, f in (("mean", np.mean), ("std", np.std)):
+    assert np.allclose([float(x) for x in m[k].split()], [f(c[c != 0]) for c in a], rtol=1e-13), k
+used = (a != 0).any((0, 3))
+x, y = np.where(used.any(1))[0], np.where(used.any(0))[0]
+assert m["brain"] == f"{y[0]} {x[0]} {y[-1] - y[0] + 1} {x[-1] - x[0] + 1}", m["brain"]
+assert rs[0][1]["image"].dtype == "<i2" and rs[0][1]["label"].dtype == "u1"
+raw, _ = load("BraTS20_Training_001/BraTS20_Training_001_seg.nii.gz")
+assert rs[0][1]["nifti"].tobytes() == raw
+P
+}
+
+@test "nii2slices: the names of every year are known" {
+    py <<'P'
+names = {"brats18_a": ("{}_flair {}_t1 {}_t1ce {}_t2 {}_seg", ".nii"), "BraTS2021_00000": ("{}_flair {}_t1 {}_t1ce {}_t2 {}_seg", ".nii.gz"),
+         "BraTS-GLI-00000-000": ("{}-t2f {}-t1n {}-t1c {}-t2w {}-seg", ".nii.gz"), "OTHER": ("{}_FLAIR {}_T1w {}_T1Gd {}_T2W {}_SEG", ".nii.gz"),
+         "BraTS20_Training_355": ("{}_flair {}_t1 {}_t1ce {}_t2 W39_1998.09.19_Segm", ".nii")}
+for c, (n, e) in names.items():
+    v = case(c, names=n, ending=e)
+    open(f"{c}/._{c}_t1.nii.gz", "w").write("what macOS leaves")
+    open(f"{c}/_t2.nii.gz", "w").write("to be passed over")
+    open(f"{c}/notes_t1.txt", "w").write("not NIfTI")
+    subprocess.run(["nii2slices", c], stdout=open("out", "wb"), check=True)
+    assert (whole(records()) == np.stack(v)).all() and (whole(records(), "label") == mask()).all(), c
+P
+}
+
+@test "nii2slices: time points of BraTS 2023 are one patient" {
+    py <<'P'
+for c, want in (("BraTS-GLI-00005-001", "BraTS-GLI-00005"), ("BraTS2021_00003", "BraTS2021_00003"), ("BRATS_001", "BRATS_001")):
+    case(c)
+    subprocess.run(["nii2slices", c + "/"], stdout=open("out", "wb"), check=True)
+    assert (records()[0][0]["case"], records()[0][0]["patient"]) == (c, want)
+P
+}
+
+@test "nii2slices: a RAS study and an LPS study of one patient give the same records" {
+    py <<'P'
+case("a/P1", "LPS")
+subprocess.run("nii2slices a/P1 >lps", shell=True, check=True)
+drop = lambda rs: [(m, {k: v.tobytes() for k, v in t.items() if k != "nifti"}) for m, t in rs]
+for codes in ("RAS", "LAS", "RPI", "PSR", "SLA"):
+    case(codes + "/P1", codes, pixdim=[SPACING[next(i for i, p in enumerate(("LR", "PA", "SI")) if c in p)] for c in codes])
+    subprocess.run(f"nii2slices {codes}/P1 >out", shell=True, check=True)
+    assert drop(records()) == drop(records("lps")), codes
+    subprocess.run(f"nii2slices -t {codes}/P1 >out", shell=True, check=True)
+    assert drop(records()) == drop(records("lps")[2:4]), codes
+P
+}
+
+@test "nii2slices: -t writes the slices with tumour, with the statistics of all" {
+    py <<'P'
+case("P1"); case("P2", seg=mask() * 0); case("P3", seg=mask(first=0, last=6))
+subprocess.run("nii2slices P1 P2 P3 >all; nii2slices -t P1 P2 P3 >out", shell=True, check=True)
+key = lambda rs: [(m["case"], m["slice"], m["mean"], m["brain"], t["image"].tobytes(), t["label"].tobytes()) for m, t in rs]
+assert key(records()) == [k for k, (m, t) in zip(key(records("all")), records("all")) if t["label"].any()]
+assert [m["slice"] for m, _ in records() if m["case"] == "P1"] == ["2", "3"]
+P
+}
+
+@test "nii2slices: without a segmentation there is no label, and -t is an error before anything is written" {
+    py <<'P'
+case("P1"); case("P2", seg=False)
+P
+    nii2slices P2 >out
+    py <<'P'
+assert all("label" not in t and "scheme" not in m for m, t in records()) and len(records()) == 6
+assert records()[0][1]["nifti"].tobytes() == load("P2/P2_flair.nii.gz")[0]
+P
+    dies "P2: no segmentation" -t P1 P2
+    [ ! -s out ]
+}
+
+@test "nii2slices: a case that lacks a modality or has it twice is refused by name, before anything is written" {
+    py <<'P'
+case("P1"); case("P2"); case("P3")
+os.remove("P2/P2_t1ce.nii.gz"); os.remove("P2/P2_t2.nii.gz")
+open("P3/P3-t2w.nii", "w").write("a second one")
+P
+    dies "P2: no file for t1gd, t2" P1 P2
+    [ ! -s out ]
+    dies "two files for t2: P3-t2w.nii and P3_t2.nii.gz" P1 P3
+    [ ! -s out ]
+    dies "named twice" P1 ./P1
+    dies "no such folder" P1 nowhere
+    [ ! -s out ]
+}
+
+@test "nii2slices: volumes on different grids are refused by name" {
+    py <<'P'
+case("P1"); case("P2"); case("P3")
+data, affine = turned(head((8, 7, 5)), "LPS")
+write("P1/P1_t2.nii.gz", data, affine=affine)
+data, affine = turned(head(), "LPS"); affine[0, 3] += 0.01
+write("P2/P2_t1.nii.gz", data, affine=affine)
+affine[0, 3] += 0.0005 - 0.01
+write("P3/P3_t1.nii.gz", data, affine=affine)
+P
+    dies "P1_t2.nii.gz: not on the grid of P1/P1_seg.nii.gz (8x7x6 voxels against 8x7x5)" P1
+    dies "P2_t1.nii.gz: not on the grid" P2
+    nii2slices P3 | tnsview -c
+}
+
+@test "nii2slices: a label that is no whole number from 0 to 255 is refused with file and slice" {
+    py <<'P'
+for n, bad in (("P1", 1.5), ("P2", 256), ("P3", -1)):
+    s = mask().astype("f4"); s[3, 3, 3] = bad
+    case(n, seg=s)
+case("P4", seg=mask().astype("f8"))
+P
+    dies "P1_seg.nii.gz: slice 3: label value 1.5" P1
+    dies "P2_seg.nii.gz: slice 3: label value 256" P2
+    dies "P3_seg.nii.gz: slice 3: label value -1" P3
+    nii2slices P4 >out
+    py <<'P'
+assert (whole(records(), "label") == mask()).all()
+P
+}
+
+@test "nii2slices: one float volume makes the image float, exactly" {
+    py <<'P'
+v = [head(seed=i) for i in range(4)]
+v[2] = v[2].astype("f4") / 3
+case("P1", volumes=v)
+subprocess.run("nii2slices P1 >out", shell=True, check=True)
+assert records()[0][1]["image"].dtype == "<f4" and (whole(records()) == np.stack([a.astype("f4") for a in v])).all()
+P
+}
+
+@test "nii2slices: a damaged file late in the stream ends it without an end record" {
+    py <<'P'
+case("P1"); case("P2")
+b = open("P2/P2_t1.nii.gz", "rb").read()
+open("P2/P2_t1.nii.gz", "wb").write(b[:-20])
+P
+    dies "P2/P2_t1.nii.gz: cut" P1 P2
+    run -1 pipe 'nii2slices P1 P2 2>/dev/null | recode -s brats2017 >out2'
+}
+
+@test "nii2slices: the Decathlon's 4D files, channels by name and not by place" {
+    py <<'P'
+import json
+os.makedirs("D/imagesTr"); os.makedirs("D/labelsTr"); os.makedirs("D/imagesTs")
+names = ["T2w", "FLAIR", "t1gd", "T1w"]
+json.dump({"name": "x", "modality": {str(i): n for i, n in enumerate(names)}, "labels": {"0": "background"},
+           "training": [{"image": "./imagesTr/BRATS_001.nii.gz", "label": "./labelsTr/BRATS_001.nii.gz"}], "test": []}, open("D/dataset.json", "w"), indent=1)
+v = [head(seed=i) for i in range(4)]
+for c in ("BRATS_002", "BRATS_001"):
+    data, affine = turned(np.stack(v, -1)[..., 0], "RAS")
+    write(f"D/imagesTr/{c}.nii.gz", np.stack([turned(a, "RAS")[0] for a in v], -1), affine=affine)
+    write(f"D/labelsTr/{c}.nii.gz", turned(mask(), "RAS")[0], affine=affine)
+    write(f"D/imagesTs/{c[:-1]}9.nii.gz", np.stack([turned(a, "RAS")[0] for a in v], -1), affine=affine)
+    open(f"D/imagesTr/._{c}.nii.gz", "w").write("macOS")
+for t in ("", "-t"):
+    subprocess.run(f"nii2slices {t} -l msd D >out", shell=True, check=True)
+    n = 2 if t else 6
+    assert [m["case"] for m, _ in records()] == ["BRATS_001"] * n + ["BRATS_002"] * n
+    got = whole(records()[:n])
+    part = slice(2, 4) if t else slice(None)
+    assert (got == np.stack([v[1], v[3], v[2], v[0]])[..., part]).all()
+    assert (whole(records()[:n], "label") == mask()[..., part]).all()
+subprocess.run("nii2slices -l msd D/imagesTr/BRATS_002 >out", shell=True, check=True)
+assert {m["case"] for m, _ in records()} == {"BRATS_002"}
+subprocess.run("nii2slices -l msd D/imagesTs >out", shell=True, check=True)
+assert {m["case"] for m, _ in records()} == {"BRATS_009"} and "label" not in records()[0][1]
+json.dump({"modality": {"0": "FLAIR", "1": "T1w", "2": "CT", "3": "T2w"}}, open("D/dataset.json", "w"))
+P
+    dies "channel 2: unknown modality 'CT'" -l msd D
+    echo '{"modality": {"0": "FLAIR"' >D/dataset.json
+    dies "no valid JSON" -l msd D
+    rm D/dataset.json
+    dies "dataset.json" -l msd D
+}
+
+@test "nii2slices: an nnU-Net data set" {
+    py <<'P'
+import json
+os.makedirs("N/imagesTr"); os.makedirs("N/labelsTr")
+json.dump({"channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "FLAIR"}, "file_ending": ".nii", "numTraining": 1}, open("N/dataset.json", "w"))
+v = [head(seed=i) for i in range(4)]
+for i in range(4):
+    data, affine = turned(v[i], "LPS")
+    write(f"N/imagesTr/P1_000{i}.nii", data, affine=affine)
+write("N/labelsTr/P1.nii", mask(), affine=affine)
+subprocess.run("nii2slices -l nnunet N >out", shell=True, check=True)
+assert (whole(records()) == np.stack([v[3], v[0], v[1], v[2]])).all() and (whole(records(), "label") == mask()).all()
+os.remove("N/imagesTr/P1_0002.nii")
+P
+    dies "P1_0002.nii: no such file (case P1, t2)" -l nnunet N
+}
+
+@test "nii2slices: the same bytes with one thread and with four, and twice" {
+    phantom -n 5 -d 40x40x24 -o cases
+    nii2slices -j 1 cases/* >one
+    for _ in 1 2 3; do
+        nii2slices -j 4 cases/* >four
+        cmp one four
+    done
+}
+
+@test "nii2slices: wrong usage gives 2, a full disk and a terminal's lack of one give 1" {
+    phantom -d 16x16x8 -o cases
+    run -2 --separate-stderr nii2slices
+    [ -z "$output" ]
+    run -2 nii2slices -l dicom cases/*
+    run -2 nii2slices -j 0 cases/*
+    run -1 bash -c 'nii2slices cases/* >/dev/full'
+    run -0 nii2slices -h
+}
+
+@test "nii2slices: less than 8 MiB for floats of 4x240x240, in order and across" {
+    need_release "memory"
+    need_command time
+    py <<'P'
+v = [np.where(head((240, 240, 24), seed=i) > 60, np.float32(i + 0.5), np.float32(0)) for i in range(4)]
+case("P1", volumes=v, seg=mask((240, 240, 24)))
+case("P2", volumes=v, seg=mask((240, 240, 24)))
+case("P3", "RPI", volumes=v, seg=mask((240, 240, 24)))
+P
+    for c in "P1 P2" P3; do
+        # shellcheck disable=SC2086
+        kib=$(peak_kib nii2slices $c)
+        [ "$kib" -lt 8192 ] || { echo "$c: $kib KiB"; return 1; }
+    done
+}
+
+@test "nii2slices: every voxel of real cases as nibabel has it" {
+    need_data
+    need_python nibabel
+    py <<'P'
+import glob, nibabel as nib
+for seg in sorted(glob.glob(os.environ["DATA"] + "/*/*_seg.nii.gz"))[:3]:
+    d = os.path.dirname(seg)
+    subprocess.run(["nii2slices", d], stdout=open("out", "wb"), check=True)
+    rs = records()
+    want = [np.asanyarray(nib.load(seg.replace("_seg", "_" + m)).dataobj) for m in ("flair", "t1", "t1ce", "t2")]
+    assert (whole(rs) == np.stack(want)).all() and (whole(rs, "label") == np.asanyarray(nib.load(seg).dataobj)).all(), d
+P
+}
