@@ -86,9 +86,10 @@ int tns_set_numbers(struct tns_meta *, const char *key, int n, const double *)
 
 struct tensor *tns_tensor(struct tns_record *, const char *name); /* or NULL */
 
-/* Adds a tensor, or gives the one of that name this dtype and shape; its data is memory of the
- * record, not cleared, good until the record is read into again. NULL if the format cannot hold it
- * or memory is short. */
+/* Adds a tensor, or gives the one of that name this dtype and shape; its data is new memory of the
+ * record, not cleared, good until the record is read into again, and so is what it had before.
+ * NULL if the format cannot hold it, memory is short, or it is called more than TNS_MAX_TENSORS
+ * times between two reads. */
 struct tensor *tns_add(struct tns_record *, const char *name, enum dtype, int rank,
                        const uint32_t *dim);
 void tns_remove(struct tns_record *, const char *name);
