@@ -67,7 +67,7 @@ static bool number(const char *s, uint64_t max, uint64_t *out)
         return false;
     for (; *s; s++) {
         unsigned digit = (unsigned)*s - '0';
-        if (digit > 9 || v > (max - digit) / 10)
+        if (digit > 9 || digit > max || v > (max - digit) / 10)
             return false;
         v = v * 10 + digit;
     }
