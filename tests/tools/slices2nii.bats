@@ -1,0 +1,123 @@
+#!/usr/bin/env bats
+load ../lib/common
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    need_python numpy
+}
+
+@test "slices2nii: there and back in every orientation and byte order: voxels, header and extensions" {
+    py <<'P'
+ext = bytes([1, 0, 0, 0]) + struct.pack("<2i", 32, 4) + b"a comment".ljust(24, b"\0")
+for i, codes in enumerate(ALL):
+    case("P1", codes, order="<>"[i % 2], offset=400, ext=ext, slope=0)
+    subprocess.run("nii2slices P1 | slices2nii -o out", shell=True, check=True)
+    (h, d), (h2, d2) = load("P1/P1_seg.nii.gz"), load("out/P1.nii.gz")
+    assert d.shape == d2.shape and (d == d2).all() and d2.dtype == "u1", codes
+    assert [k for k in range(len(h)) if h[k] != h2[k]] in ([], [114, 115], [112, 113]) and len(h) == len(h2), codes
+P
+}
+
+@test "slices2nii: another tensor keeps its type and its channels" {
+    py <<'P'
+v = [head(seed=i).astype("f4") / 3 for i in range(4)]
+case("P1", "PSR", volumes=v)
+subprocess.run("nii2slices P1 | slices2nii -n image -o out", shell=True, check=True)
+h, d = load("out/P1_image.nii.gz")
+assert d.dtype == "f4" and (d == np.stack([turned(a, "PSR")[0] for a in v], -1)).all()
+P
+}
+
+@test "slices2nii: missing slices become background, with a warning that counts them" {
+    py <<'P'
+case("P1")
+r = subprocess.run("nii2slices -t P1 | slices2nii -o out", shell=True, check=True, stderr=subprocess.PIPE, text=True)
+assert "4 of 6 slices" in r.stderr, r.stderr
+assert (load("out/P1.nii.gz")[1] == mask()).all()
+P
+}
+
+@test "slices2nii: a cropped label lies where it was" {
+    py <<'P'
+case("P1", "RAS")
+subprocess.run("nii2slices P1 | crop -m 4 | slices2nii -o out", shell=True, check=True)
+assert (load("out/P1.nii.gz")[1] == turned(mask(), "RAS")[0]).all()
+P
+}
+
+@test "slices2nii: mixed cases and any order of slices" {
+    py <<'P'
+case("P1"); case("P2", seg=mask(first=1, last=5))
+subprocess.run("nii2slices P1 P2 >s", shell=True, check=True)
+parts = [(k, p, t) for k, _, p, t, _ in mkstream.parse(open("s", "rb").read())]
+rs = [(p, t) for k, p, t in parts if k == "R"]
+rs = [rs[i] for i in np.random.default_rng(3).permutation(len(rs))]
+open("mixed", "wb").write(mkstream.stream([], rs))
+subprocess.run("slices2nii -o out <mixed", shell=True, check=True)
+assert (load("out/P1.nii.gz")[1] == mask()).all() and (load("out/P2.nii.gz")[1] == mask(first=1, last=5)).all()
+P
+}
+
+@test "slices2nii: -s writes canonical labels in a scheme, and refuses others" {
+    py <<'P'
+case("P1")
+subprocess.run("nii2slices P1 | recode -s brats2017 | slices2nii -s brats2017 -o out", shell=True, check=True)
+assert (load("out/P1.nii.gz")[1] == mask()).all()
+subprocess.run("nii2slices P1 | recode -s brats2017 | slices2nii -s msd -o out", shell=True, check=True)
+assert (load("out/P1.nii.gz")[1] == np.array([0, 2, 1, 0, 3])[mask()]).all()
+r = subprocess.run("nii2slices P1 | slices2nii -s msd -o raw", shell=True, stderr=subprocess.PIPE, text=True)
+assert r.returncode == 1 and "canonical" in r.stderr and not os.listdir("raw")
+P
+}
+
+@test "slices2nii: a stream that is cut, damaged or comes twice leaves no file" {
+    py <<'P'
+case("P1"); case("P2")
+subprocess.run("nii2slices P1 P2 >s", shell=True, check=True)
+b = open("s", "rb").read()
+flipped = bytearray(b); flipped[len(b) // 2] ^= 1
+for bad in (b[:-64], b[:-1], b[:len(b) // 2], bytes(flipped), b + b, b""):
+    open("bad", "wb").write(bad)
+    r = subprocess.run("slices2nii -o out <bad", shell=True, stderr=subprocess.PIPE, text=True)
+    assert r.returncode == 1 and len(r.stderr.splitlines()) == 1, r.stderr
+    assert not os.path.exists("out") or os.listdir("out") == [], os.listdir("out")
+P
+}
+
+@test "slices2nii: a case's name cannot lead out of the folder" {
+    py <<'P'
+case("P1")
+subprocess.run("nii2slices P1 >s", shell=True, check=True)
+for name in ("../P1", "/tmp/P1", ".hidden", "a/b", "", "x" * 300):
+    rs = [({**m, "case": name}, t) for m, t in records("s")]
+    open("bad", "wb").write(mkstream.stream([], rs))
+    r = subprocess.run("slices2nii -o out <bad", shell=True, stderr=subprocess.PIPE, text=True)
+    assert r.returncode == 1 and "no fit name" in r.stderr, (name, r.stderr)
+    assert os.listdir("out") == []
+P
+}
+
+@test "slices2nii: less than 8 MiB for a volume that is larger" {
+    need_release "memory"
+    need_command time
+    py <<'P'
+v = head((240, 240, 160))
+case("P1", volumes=[v] * 4, seg=mask((240, 240, 160)))
+P
+    nii2slices P1 >s
+    kib=$(peak_kib sh -c 'exec slices2nii -o out <s')
+    [ "$kib" -lt 8192 ] || { echo "$kib KiB"; return 1; }
+}
+
+@test "slices2nii: the segmentations of real cases come back, with every other byte of the header" {
+    need_data
+    py <<'P'
+import glob
+for f in sorted(glob.glob(os.environ["DATA"] + "/*/*_seg.nii.gz")):
+    c = os.path.basename(os.path.dirname(f))
+    subprocess.run(f"nii2slices '{os.path.dirname(f)}' | slices2nii -o out", shell=True, check=True)
+    (h, d), (h2, d2) = load(f), load(f"out/{c}.nii.gz")
+    assert (d == d2).all() and len(h) == len(h2), c
+    assert {k for k in range(len(h)) if h[k] != h2[k]} <= {*range(70, 74), *range(112, 120)}, c
+P
+}
