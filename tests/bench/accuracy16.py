@@ -57,10 +57,8 @@ def ours(seed, train, validation):
     stream.seconds(f'({PREPARE.format("")}) | infer -j {bench.THREADS} -m "{model}" | dice -d none -l none >"{table}"',
                    *validation)
     with open(table) as f:
-        rows = list(csv.DictReader((l for l in f if not l.startswith("##")), delimiter="\t"))
-    part, first = next(k for k in rows[0] if "part" in k), next(iter(rows[0]))
-    return {r: next(float(row["dice"]) for row in rows if row[part] == r and "mean" in (row[first], row.get("line")))
-            for r in REGIONS}, seconds
+        mean = {row["part"]: float(row["dice"]) for row in csv.DictReader(f, delimiter="\t") if row["row"] == "mean"}
+    return {r: mean[r] for r in REGIONS}, seconds
 
 
 def main(name):
