@@ -90,7 +90,7 @@ setup() {
     for f in "$ROOT"/tools/*.c; do
         t=$(basename "$f" .c)
         case $t in
-        tool | nii2slices | phantom | train | infer) continue ;; # have streams on one side only, or need a model
+        tool | *_* | nii2slices | phantom | train | infer) continue ;; # have streams on one side only, or need a model
         esac
         row "$t" || found "$t: no row, or not built"
     done
