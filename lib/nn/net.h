@@ -39,6 +39,7 @@ struct kind {
     bool aux;        /* keeps one float a pixel besides */
     bool data_reads; /* `data` reads the input's map even where no activation lies on it */
     bool narrow;     /* can write its map as bfloat16 */
+    bool in_place; /* may write over its first input, and its first input's gradient over its own */
     void (*forward)(struct nn *, const struct op *);
     void (*weight)(struct nn *, const struct op *);
     void (*data)(struct nn *, const struct op *);

@@ -41,6 +41,7 @@ static double cost(const struct graph *g, const struct op *op)
 
 static const struct kind kind = {.name = "add",
                                  .narrow = true,
+                                 .in_place = true,
                                  .forward = forward,
                                  .data = data,
                                  .workspace = workspace,

@@ -198,11 +198,16 @@ static int check(struct nn *nn, const struct step *s, const struct op *op)
 
 static void widen(struct nn *nn, const struct op *op)
 {
+    enum { PIECE = 1 << 16 };
     for (int i = 0; i < op->nparams; i++) {
         const struct param *p = &nn->g.param[op->param[i]];
-        if (p->widened)
-            tensor_to_f32(&p->raw, 0, tensor_count(&p->raw),
-                          (float *)place(nn, nn->now->wide[op->param[i]]));
+        if (!p->widened)
+            continue;
+        float *wide = (float *)place(nn, nn->now->wide[op->param[i]]);
+        size_t n = tensor_count(&p->raw);
+#pragma omp parallel for schedule(static) num_threads(nn->opt.threads)
+        for (size_t at = 0; at < n; at += PIECE)
+            tensor_to_f32(&p->raw, at, n - at < PIECE ? n - at : PIECE, wide + at);
     }
 }
 

@@ -97,7 +97,8 @@ static void forward(struct state *s, const struct op *op, enum pass pass)
     for (int i = 0; i < n; i++)
         read_map(s, root[i], at);
     if (op->out >= 0) {
-        int b = add(s, map_bytes(s, op->out, false), at);
+        bool over = op->kind->in_place && !p->learn && s->nn->g.value[root[0]].readers == 1;
+        int b = over ? s->alive[root[0]] : add(s, map_bytes(s, op->out, false), at);
         s->alive[op->out] = b;
         if (!s->backward)
             p->idle[op->out][0] = at;
@@ -202,7 +203,9 @@ static void backward(struct state *s, const struct op *op)
             if (g->value[root[i]].fixed)
                 continue;
             p->first[op->id][i] = p->grad[root[i]] < 0;
-            if (p->first[op->id][i])
+            if (p->first[op->id][i] && i == 0 && op->kind->in_place)
+                p->grad[root[i]] = p->grad[op->out];
+            else if (p->first[op->id][i])
                 p->grad[root[i]] = add(s, map_bytes(s, root[i], true), at);
             touch(s, p->grad[root[i]], at);
         }
@@ -254,13 +257,22 @@ void nn_schedule(struct nn *nn, struct plan *p)
     nn->at = NULL;
 }
 
-/* First the big ones, each into the tightest gap that its lifetime leaves. */
-void nn_place(struct plan *p)
+/* What decides the order of placing: the size, or the size times the steps it is in use. */
+static double weight(const struct buffer *b, int rule)
+{
+    return rule == 0   ? (double)b->bytes
+           : rule == 1 ? (double)b->bytes * (b->last - b->first + 1)
+                       : (double)(MAX_STEPS - b->first);
+}
+
+/* Each buffer, in the rule's order, into the tightest gap that its lifetime leaves. */
+static void place_by(struct plan *p, int rule)
 {
     int order[MAX_BUFFERS], placed[MAX_BUFFERS], n = 0;
     for (int i = 0; i < p->buffers; i++) {
+        double w = weight(&p->buffer[i], rule);
         int j = i;
-        for (; j > 0 && p->buffer[order[j - 1]].bytes < p->buffer[i].bytes; j--)
+        for (; j > 0 && weight(&p->buffer[order[j - 1]], rule) < w; j--)
             order[j] = order[j - 1];
         order[j] = i;
     }
@@ -285,4 +297,16 @@ void nn_place(struct plan *p)
         if (b->offset + b->bytes > p->extent)
             p->extent = b->offset + b->bytes;
     }
+}
+
+void nn_place(struct plan *p)
+{
+    int best = 0;
+    size_t least = SIZE_MAX;
+    for (int rule = 0; rule < 3; rule++) {
+        place_by(p, rule);
+        if (p->extent < least)
+            least = p->extent, best = rule;
+    }
+    place_by(p, best);
 }
