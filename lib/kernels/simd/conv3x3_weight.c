@@ -151,7 +151,12 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, int cout, const
                 int count = min_int(WRUN, to - k);
                 input_transform(s, &g, k, count, i0, i0 + wi, v, (size_t)wi, p.vp);
                 gradient_transform(dy, ocp, &g, k, count, o0, wo, w, p.wp);
-                for (int q = 0; q < POINTS; q++)
+                for (int q = 0; q < POINTS; q++) {
+                    if (k + WRUN < to) {
+                        fetch_source(s, &g, k + WRUN, count, i0, i0 + wi, q);
+                        fetch_map(&g, k + WRUN, count, 0, dy, (size_t)ocp * 4, (size_t)o0 * 4,
+                                  (size_t)wo * 4, q, false);
+                    }
                     for (int o = 0, nr; o < wo; o += nr) {
                         nr = mk_panel(o, wo);
                         struct mk x = {.rows = wi,
@@ -167,6 +172,7 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, int cout, const
                                        .add = k > from};
                         product(&x);
                     }
+                }
             }
             for (int i = 0; i < wi; i++)
                 for (int o = 0; o < wo; o += VL) {

@@ -13,20 +13,14 @@
 #define FUSED_WEIGHTS ((size_t)10 << 20) /* bytes of transformed weights, at most, for `fused` */
 #endif
 #ifndef STAGED_BYTES
-#define STAGED_BYTES ((size_t)20 << 20) /* of staged input, about, for `panel` */
+#define STAGED_BYTES ((size_t)6 << 20) /* of staged input, about, for `panel` */
 #endif
 #ifndef DEPTH
-#define DEPTH 64 /* input channels of a panel of weights */
+#define DEPTH 128 /* input channels of a panel of weights */
 #endif
 #ifndef BLOCK_BYTES
 #define BLOCK_BYTES                                                                                \
     (600 << 10) /* of a block's transformed input and products, about, for `fused` */
-#endif
-#ifndef FETCH_SINK
-#define FETCH_SINK 1
-#endif
-#ifndef FETCH_SOURCE
-#define FETCH_SOURCE 1
 #endif
 #ifndef CHUNK
 #define CHUNK 2
@@ -54,7 +48,7 @@ static struct plan plan(const struct source *s, const struct sink *out)
         int fit = (int)(BLOCK_BYTES / (POINTS * sizeof(float) * (k + (o < BLOCK ? o : BLOCK))));
         p.tiles = min_int(g.count, max_int(12, min_int(48, fit / 6 * 6)));
     } else {
-        int fit = (int)(STAGED_BYTES / (POINTS * sizeof(float) * k));
+        int fit = max_int(12, (int)(STAGED_BYTES / (POINTS * sizeof(float) * k)));
         int chunks = (g.count + fit - 1) / fit;
         p.tiles = (g.count + chunks - 1) / chunks;
     }
@@ -185,9 +179,9 @@ INLINE void products(const struct block *b, int count, int k, const float *v, si
 {
     for (int p = 0; p < POINTS; p++) {
         if (next)
-            fetch_source(s, g, next, count, p);
-        if (FETCH_SINK && g && b->o == 0)
-            fetch_sink(b->part, g, t0, count, p);
+            fetch_source(s, g, next, count, 0, s->cp, p);
+        if (g)
+            fetch_sink(b->part, g, t0, count, b->o, b->width, p);
         for (int o = 0, nr; o < b->width; o += nr) {
             nr = mk_panel(o, b->width);
             struct mk x = {.rows = count,
@@ -234,7 +228,7 @@ static void fused(const struct source *s, const struct filters *f, const struct 
                 struct block b = sink_block(out, i);
                 products(&b, count, s->cp, v, p->vs, p->vp,
                          u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, false,
-                         s, &g, t0, FETCH_SOURCE && i == 0 ? t0 + p->tiles : 0);
+                         s, &g, t0, i == 0 ? t0 + p->tiles : 0);
                 output_transform(out, &b, &g, t0, count, m, (size_t)b.width, p->mp, slot);
             }
         }

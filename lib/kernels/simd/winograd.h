@@ -333,30 +333,28 @@ static inline __attribute__((unused)) void input_transform(const struct source *
  * is fetched then, a 36th with each product. */
 
 /* Piece p of the four rows from row `down` below each tile's first, of tiles t0.., of a map whose
- * pixels have `bytes` bytes. */
+ * pixels have `bytes` bytes: `size` bytes from `at` on of each pixel. */
 INLINE void fetch_map(const struct tiling *g, int t0, int count, int down, const void *map,
-                      size_t bytes, int p, const bool write)
+                      size_t bytes, size_t at, size_t size, int p, const bool write)
 {
+    count = min_int(count, g->count - t0);
     struct tile t = tile_at(g, t0);
     while (count > 0) {
         int run = min_int(count, (g->w - t.x + 3) / 4), y = t.y + down + p / 9;
-        if (t.n * g->down * g->across >= g->count)
-            return;
+        int pixels = min_int(4 * run, g->w - t.x), from = pixels * (p % 9) / 9,
+            to = pixels * (p % 9 + 1) / 9;
         if (y < g->h) {
-            size_t size = (size_t)min_int(4 * run, g->w - t.x) * bytes, piece = (size + 8) / 9;
-            const char *from =
-                (const char *)map +
-                (((size_t)t.n * (size_t)g->h + (size_t)y) * (size_t)g->w + (size_t)t.x) * bytes;
-            const char *end = from + size;
-            from += (size_t)(p % 9) * piece;
-            if (from + piece < end)
-                end = from + piece;
-            for (; from < end; from += 64) {
-                if (write)
-                    __builtin_prefetch(from, 1, 2);
-                else
-                    __builtin_prefetch(from, 0, 2);
-            }
+            const char *pixel =
+                (const char *)map + at +
+                (((size_t)t.n * (size_t)g->h + (size_t)y) * (size_t)g->w + (size_t)(t.x + from)) *
+                    bytes;
+            for (int x = from; x < to; x++, pixel += bytes)
+                for (size_t i = 0; i < size; i += 64) {
+                    if (write)
+                        __builtin_prefetch(pixel + i, 1, 2);
+                    else
+                        __builtin_prefetch(pixel + i, 0, 2);
+                }
         }
         count -= run;
         t.x = 0;
@@ -366,24 +364,32 @@ INLINE void fetch_map(const struct tiling *g, int t0, int count, int down, const
     }
 }
 
-INLINE void fetch_source(const struct source *s, const struct tiling *g, int t0, int count, int p)
+/* Channels c0..c1 of the concatenation. */
+INLINE void fetch_source(const struct source *s, const struct tiling *g, int t0, int count, int c0,
+                         int c1, int p)
 {
-    count = min_int(count, g->count - t0);
-    for (int i = 0; i < s->parts && count > 0; i++)
-        fetch_map(g, t0, count, 1, s->in[i].x,
-                  (size_t)kr_pad(s->in[i].c) * kr_dtype_size(s->in[i].dtype), p, false);
+    for (int i = 0, first = 0; i < s->parts; i++) {
+        size_t one = kr_dtype_size(s->in[i].dtype);
+        int cp = kr_pad(s->in[i].c), a = max_int(c0 - first, 0), b = min_int(c1 - first, cp);
+        if (a < b)
+            fetch_map(g, t0, count, 1, s->in[i].x, (size_t)cp * one, (size_t)a * one,
+                      (size_t)(b - a) * one, p, false);
+        first += cp;
+    }
 }
 
-/* Only for parts of one block of channels or less per call of all: rows of all channels are
- * fetched. */
+/* Channels o..o+width of a part. */
 INLINE void fetch_sink(const struct sink_part *part, const struct tiling *g, int t0, int count,
-                       int p)
+                       int o, int width, int p)
 {
-    if (part->kind == SINK_DX && part->act)
-        fetch_map(g, t0, count, 0, part->act->x, (size_t)part->cp * kr_dtype_size(part->act->dtype),
-                  p, false);
-    fetch_map(g, t0, count, 0, part->y, (size_t)part->cp * (part->kind == SINK_BF16 ? 2 : 4), p,
-              true);
+    size_t one = part->kind == SINK_BF16 ? 2 : 4;
+    if (part->kind == SINK_DX && part->act) {
+        size_t x = kr_dtype_size(part->act->dtype);
+        fetch_map(g, t0, count, 0, part->act->x, (size_t)part->cp * x, (size_t)o * x,
+                  (size_t)width * x, p, false);
+    }
+    fetch_map(g, t0, count, 0, part->y, (size_t)part->cp * one, (size_t)o * one,
+              (size_t)width * one, p, true);
 }
 
 #endif
