@@ -9,7 +9,7 @@
  * into that of the map itself.
  *
  * An operation is one file: op_NAME.c holds its shape rule (the function that appends it to a
- * graph) and its kind: forward, backward to weights, backward to data, workspace, cost. */
+ * graph) and its kind: forward, backward to weights, backward to data, workspace, flops. */
 #ifndef NN_NET_H
 #define NN_NET_H
 
@@ -44,8 +44,7 @@ struct kind {
     void (*weight)(struct nn *, const struct op *);
     void (*data)(struct nn *, const struct op *);
     size_t (*workspace)(const struct nn *, const struct op *, enum pass); /* NULL: none */
-    double (*cost)(const struct graph *,
-                   const struct op *); /* flops for each pixel of the output */
+    double (*flops)(const struct graph *, const struct op *); /* for each pixel of the output */
 };
 
 /* A value. For a map root == itself; for a view root is the map that it reads; a concatenation has
@@ -151,7 +150,7 @@ struct plan {
 int nn_plan(struct nn *);                     /* the choices; 0 or NN_EMEM */
 void nn_schedule(struct nn *, struct plan *); /* steps and buffers from the choices */
 void nn_place(struct plan *);                 /* offsets */
-double nn_cost(const struct nn *, const struct plan *, const struct op *); /* flops, forward */
+double nn_flops(const struct nn *, const struct plan *, const struct op *); /* forward */
 
 /* --- the handle
  * -----------------------------------------------------------------------------------*/

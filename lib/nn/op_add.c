@@ -34,18 +34,12 @@ static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass
     return kr_pointwise_workspace(nn->g.value[op->out].c);
 }
 
-static double cost(const struct graph *g, const struct op *op)
-{
-    return 12.0 * g->value[op->out].c; /* a pass over memory, as flops */
-}
-
 static const struct kind kind = {.name = "add",
                                  .narrow = true,
                                  .in_place = true,
                                  .forward = forward,
                                  .data = data,
-                                 .workspace = workspace,
-                                 .cost = cost};
+                                 .workspace = workspace};
 
 int nn_add(struct graph *g, int a, int b, const char *block)
 {

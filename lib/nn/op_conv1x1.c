@@ -44,7 +44,7 @@ static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass
     return kr_conv1x1_workspace(&k);
 }
 
-static double cost(const struct graph *g, const struct op *op)
+static double flops(const struct graph *g, const struct op *op)
 {
     return 2.0 * g->value[op->in[0]].c * g->value[op->out].c;
 }
@@ -55,7 +55,7 @@ static const struct kind kind = {.name = "conv1x1",
                                  .weight = weight,
                                  .data = data,
                                  .workspace = workspace,
-                                 .cost = cost};
+                                 .flops = flops};
 
 int nn_conv1x1(struct graph *g, int x, int cout, bool bias, const char *block, const char *part)
 {

@@ -44,7 +44,7 @@ static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass
                                : kr_conv3x3_forward_workspace(&k);
 }
 
-static double cost(const struct graph *g, const struct op *op)
+static double flops(const struct graph *g, const struct op *op)
 {
     return 18.0 * g->value[op->in[0]].c * g->value[op->out].c;
 }
@@ -55,7 +55,7 @@ static const struct kind kind = {.name = "conv3x3",
                                  .weight = weight,
                                  .data = data,
                                  .workspace = workspace,
-                                 .cost = cost};
+                                 .flops = flops};
 
 int nn_conv3x3(struct graph *g, int x, int cout, const char *block, const char *part)
 {

@@ -81,19 +81,13 @@ static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass
     return pass == PASS_DATA ? bytes + dscore_bytes(nn, op) : bytes;
 }
 
-static double cost(const struct graph *g, const struct op *op)
-{
-    return 12.0 * g->value[op->out].c; /* a pass over memory, as flops */
-}
-
 static const struct kind kind = {.name = "gate",
                                  .aux = true,
                                  .data_reads = true,
                                  .narrow = true,
                                  .forward = forward,
                                  .data = data,
-                                 .workspace = workspace,
-                                 .cost = cost};
+                                 .workspace = workspace};
 
 int nn_gate(struct graph *g, int a, int b, int x, const char *block)
 {

@@ -26,18 +26,12 @@ static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass
     return kr_pointwise_workspace(nn->g.value[op->out].c);
 }
 
-static double cost(const struct graph *g, const struct op *op)
-{
-    return 32.0 * g->value[op->out].c; /* a pass over memory, as flops */
-}
-
 static const struct kind kind = {.name = "pool",
                                  .data_reads = true,
                                  .narrow = true,
                                  .forward = forward,
                                  .data = data,
-                                 .workspace = workspace,
-                                 .cost = cost};
+                                 .workspace = workspace};
 
 int nn_pool(struct graph *g, int x, const char *block)
 {

@@ -45,7 +45,7 @@ static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass
     return kr_upconv_workspace(&k);
 }
 
-static double cost(const struct graph *g, const struct op *op)
+static double flops(const struct graph *g, const struct op *op)
 {
     return 2.0 * g->value[op->in[0]].c * g->value[op->out].c;
 }
@@ -56,7 +56,7 @@ static const struct kind kind = {.name = "upconv",
                                  .weight = weight,
                                  .data = data,
                                  .workspace = workspace,
-                                 .cost = cost};
+                                 .flops = flops};
 
 int nn_upconv(struct graph *g, int x, int cout, const char *block, const char *part)
 {

@@ -52,8 +52,7 @@ void nn_print(const struct nn *nn, void (*line)(void *ctx, const char *text), vo
         if (op->out >= 0) {
             const struct value *v = &g->value[op->out];
             snprintf(shape, sizeof shape, "%dx%dx%d", v->c, p->h >> v->level, p->w >> v->level);
-            if (op->kind->cost)
-                f = nn_cost(nn, p, op) / p->n;
+            f = nn_flops(nn, p, op) / p->n;
             if (!op->kind->view && p->drop[op->out])
                 snprintf(note, sizeof note, "  made again"), again++;
             if (!op->kind->view && p->narrow[op->out])
