@@ -163,7 +163,7 @@ static size_t lay_arena(struct nn *nn, char *base)
 }
 
 /* What any process of ours has resident: program, libraries, stacks. */
-#define FIXED_BYTES ((size_t)3 << 20)
+#define FIXED_BYTES ((size_t)5 << 19)
 
 size_t nn_measure(struct nn *nn)
 {
