@@ -97,7 +97,8 @@ double nn_rate_at(const struct nn_rate *, uint64_t step);
 
 struct nn_options {
     bool train;                 /* else only nn_infer */
-    int n, h, w;                /* the largest batch: later batches have n*h*w at most this */
+    int n, h, w;                /* the largest batch: later ones have n*h*w at most this, and, in
+                                   training, n too; their shapes may differ */
     int eval_n, eval_h, eval_w; /* with train: the same for nn_infer; 0: as n, h, w */
     int threads;                /* 0: 1 */
     size_t ceiling;             /* bytes, for the whole process; 0: none */
@@ -141,7 +142,7 @@ const char *nn_isa(void);
 /* --- parameters
  * ----------------------------------------------------------------------------------*/
 
-/* The parameters and running statistics in the order of PyTorch's state_dict, DT_F32; data is NULL
+/* The parameters and running statistics in the order of the operations, DT_F32; data is NULL
  * until nn_load or nn_init. With train, the data may be read and written between calls. */
 const struct tensor *nn_params(const struct nn *, size_t *count);
 
@@ -197,7 +198,7 @@ int nn_infer(struct nn *, const struct nn_batch *, const struct nn_output *);
 
 /* The halves of nn_train, for programs that add the gradients of several processes between them;
  * only with options.gradients. The names are those of the parameters; running statistics have none.
- */
+ * `logits` (N,classes,H,W) may be NULL. The running statistics move in nn_backward. */
 int nn_backward(struct nn *, const struct nn_batch *, struct nn_result *, float *logits);
 const struct tensor *nn_gradients(const struct nn *, size_t *count);
 int nn_update(struct nn *, double rate);
