@@ -7,9 +7,7 @@
  * rounding error of long sums down (by four, measured against one running sum over 3600 tiles). */
 #include "lib/kernels/simd/winograd.h"
 
-#ifndef WRUN
-#define WRUN 32
-#endif
+#define RUN 32
 #define TASKS 16 /* at least, where the blocks of channels alone are fewer */
 #define PAD 16
 
@@ -26,10 +24,10 @@ static struct plan plan(const struct source *s, int cout)
     int width_i = min_int(BLOCK, s->cp), width_o = min_int(BLOCK, kr_pad(cout));
     int blocks = p.iblocks * p.oblocks;
     size_t used = 0, mine = 0;
-    p.spans = max_int(1, min_int((TASKS + blocks - 1) / blocks, g.count / WRUN));
+    p.spans = max_int(1, min_int((TASKS + blocks - 1) / blocks, g.count / RUN));
     p.size = 9 * (size_t)width_i * (size_t)width_o;
-    p.vp = (size_t)WRUN * (size_t)width_i + PAD;
-    p.wp = (size_t)WRUN * (size_t)width_o + PAD;
+    p.vp = (size_t)RUN * (size_t)width_i + PAD;
+    p.wp = (size_t)RUN * (size_t)width_o + PAD;
     p.up = (size_t)width_i * (size_t)width_o + PAD;
     if (p.spans > 1)
         p.partial = take(&used, (size_t)(p.spans * blocks) * p.size, sizeof(float));
@@ -147,14 +145,14 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, int cout, const
             int wi = min_int(BLOCK, s->cp - i0), wo = min_int(BLOCK, ocp - o0);
             int from = (int)((int64_t)g.count * (t / blocks) / p.spans),
                 to = (int)((int64_t)g.count * (t / blocks + 1) / p.spans);
-            for (int k = from; k < to; k += WRUN) {
-                int count = min_int(WRUN, to - k);
+            for (int k = from; k < to; k += RUN) {
+                int count = min_int(RUN, to - k);
                 input_transform(s, &g, k, count, i0, i0 + wi, v, (size_t)wi, p.vp);
                 gradient_transform(dy, ocp, &g, k, count, o0, wo, w, p.wp);
                 for (int q = 0; q < POINTS; q++) {
-                    if (k + WRUN < to) {
-                        fetch_source(s, &g, k + WRUN, count, i0, i0 + wi, q);
-                        fetch_map(&g, k + WRUN, count, 0, dy, (size_t)ocp * 4, (size_t)o0 * 4,
+                    if (k + RUN < to) {
+                        fetch_source(s, &g, k + RUN, count, i0, i0 + wi, q);
+                        fetch_map(&g, k + RUN, count, 0, dy, (size_t)ocp * 4, (size_t)o0 * 4,
                                   (size_t)wo * 4, q, false);
                     }
                     for (int o = 0, nr; o < wo; o += nr) {
