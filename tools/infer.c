@@ -388,6 +388,7 @@ int main(int argc, char **argv)
 
     opt.threads = cores < 1 ? 1 : cores > NN_MAX_THREADS ? NN_MAX_THREADS : (int)cores;
     tool_start(argc, argv, usage);
+    tool_share_cores();
     while ((c = tool_getopt("Fj:m:M:P")) != -1)
         switch (c) {
         case 'F':

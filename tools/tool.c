@@ -125,6 +125,14 @@ void tool_start(int argc, char **argv, const char *usage)
     tool.started = now();
 }
 
+void tool_share_cores(void)
+{
+    if (getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1))
+        return;
+    execv("/proc/self/exe", tool.argv);
+    /* Where that cannot be done the threads spin. */
+}
+
 int tool_getopt(const char *letters)
 {
     char all[96];

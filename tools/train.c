@@ -455,6 +455,7 @@ static void read_options(int argc, char **argv)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     opt.threads = cores < 1 ? 1 : cores > NN_MAX_THREADS ? NN_MAX_THREADS : (int)cores;
     tool_start(argc, argv, usage);
+    tool_share_cores();
     while ((c = tool_getopt("c:e:Fj:LM:no:rs:")) != -1)
         switch (c) {
         case 'c':

@@ -35,7 +35,8 @@ static size_t batch_pixels(const struct settings *set, const struct source *s)
 size_t feed_memory(const struct settings *set, const struct source *s)
 {
     size_t pixel = (size_t)set->channels * sizeof(float) + 1;
-    return (SLOTS + 1) * batch_pixels(set, s) * pixel + (size_t)s->h * (size_t)s->w * pixel;
+    size_t small = (size_t)2 << 20; /* names, the thread's stack and heap, the buffers of files */
+    return small + (SLOTS + 1) * batch_pixels(set, s) * pixel + (size_t)s->h * (size_t)s->w * pixel;
 }
 
 /* --- slots -------------------------------------------------------------------------------------*/
