@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -226,6 +227,13 @@ static void widen(int fd)
 #endif
 }
 
+/* In a pipeline the last tool alone shows progress: they would write over each other's line. */
+static bool watched(void)
+{
+    struct stat st;
+    return isatty(2) && !(fstat(1, &st) == 0 && S_ISFIFO(st.st_mode));
+}
+
 static void begin_in(int fd, const char *name)
 {
     tool.input = name;
@@ -234,7 +242,7 @@ static void begin_in(int fd, const char *name)
     widen(fd);
     if (!(tool.in = tns_reader_new(fd)))
         tool_die("out of memory");
-    tool.progress = isatty(2);
+    tool.progress = watched();
 }
 
 static void begin_out(const char *fmt, va_list ap)
@@ -286,7 +294,7 @@ void tool_open_out(const char *fmt, ...)
     va_start(ap, fmt);
     begin_out(fmt, ap);
     va_end(ap);
-    tool.progress = isatty(2);
+    tool.progress = watched();
     if (!tool.no_history && tns_set(&tool.begun, "generator", "gliopipe " GLIOPIPE_VERSION))
         tool_die("out of memory");
 }
