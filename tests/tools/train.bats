@@ -360,3 +360,16 @@ PY
         [ "$peak" -le "$planned" ]
     done
 }
+
+@test "train: the settings that lie in pipelines/ are sound, and the full networks fit a small machine" {
+    epochs -n 1 train.tns >e.tns
+    for f in "$ROOT"/pipelines/*.yaml; do
+        train -n -c "$f" <e.tns >plan
+        grep -q '^peak: ' plan
+    done
+    for arch in unet attention residual; do
+        (cat "$ROOT/pipelines/${arch}64.yaml"; echo 'size: 240x240') >full.yaml
+        # 4 GiB hold them all at batch 4 without a ceiling.
+        train -n -c full.yaml </dev/null | awk '/^peak:/ { exit !($2 < 4096) }'
+    done
+}
