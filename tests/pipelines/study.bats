@@ -4,8 +4,6 @@ load ../lib/common
 bats_require_minimum_version 1.5.0
 
 setup_file() {
-    command -v gnuplot >/dev/null || skip "no gnuplot"
-    [ "${CONFIG:-release}" = release ] || skip "not with the $CONFIG build: the tools run there in their own tests"
     ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
     export PATH="${TOOLS:-$ROOT/bin}:$PATH" OMP_WAIT_POLICY=passive
     phantom -n 5 -s 2 -d 48x48x16 -o "$BATS_FILE_TMPDIR/cases"
@@ -18,6 +16,8 @@ glio() {
 }
 
 setup() {
+    need_command gnuplot
+    need_release "the tools run there in their own tests"
     cd "$BATS_TEST_TMPDIR"
     OUT=$BATS_FILE_TMPDIR/study
 }
