@@ -1,6 +1,3 @@
-/* One frame, one file: arguments, messages and streams end in the same few variables (struct tool
- * below), and a tool that goes wrong goes wrong in one place. Of over 500 lines, most are one short
- * function for each promise of tool.h. */
 /* The frame is one thing: all of it is one state, that of the process, which nobody else may touch.
  */
 #include "tools/tool.h"
