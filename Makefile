@@ -50,13 +50,15 @@ ISA_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mp
 KERNEL_CFLAGS := $(if $(filter release,$(CONFIG)),-O3) -ffp-contract=fast -fno-math-errno -fno-trapping-math
 
 # --- sources --------------------------------------------------------------------------------------
-# Fuzzers are for readers of bytes, which need no kernels.
-BOXES     := lib/base lib/image lib/metric $(if $(filter fuzz,$(CONFIG)),,lib/nn lib/kernels) formats
+# Fuzzers are for readers of bytes, and `make check` sanitizes all but the engine (LIGHT=1), which takes its
+# time: `make check-long` does that.
+LIGHT     ?= $(filter fuzz,$(CONFIG))
+BOXES     := lib/base lib/image lib/metric $(if $(LIGHT),,lib/nn lib/kernels) formats
 SRC       := $(foreach d,$(BOXES),$(wildcard $(d)/*.c))
-SIMD_SRC  := $(if $(filter fuzz,$(CONFIG)),,$(wildcard lib/kernels/simd/*.c))
+SIMD_SRC  := $(if $(LIGHT),,$(wildcard lib/kernels/simd/*.c))
 PARTS     := $(wildcard tools/*_*.c)# tools/NAME_PART.c belongs to tools/NAME.c
-TOOLS     := $(patsubst tools/%.c,%,$(filter-out tools/tool.c $(PARTS),$(wildcard tools/*.c)))
-UNIT      := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
+TOOLS     := $(patsubst tools/%.c,%,$(filter-out tools/tool.c $(PARTS) $(if $(LIGHT),tools/train.c tools/infer.c),$(wildcard tools/*.c)))
+UNIT      := $(patsubst tests/unit/%.c,%,$(filter-out $(if $(LIGHT),tests/unit/nn_% tests/unit/kernels_%),$(wildcard tests/unit/*.c)))
 BENCHC    := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
 
 SIMD_OBJ  := $(foreach l,$(LEVELS),$(patsubst lib/kernels/simd/%.c,$(O)/lib/kernels/simd/%_$(l).o,$(SIMD_SRC)))
@@ -162,7 +164,7 @@ NPROC := $(shell nproc 2>/dev/null || echo 2)
 check:
 	$(need) $(PKG_CHECK)
 	@$(MAKE) -s -j$(NPROC) CONFIG=release tools units
-	@$(MAKE) -s -j$(NPROC) CONFIG=asan tools units
+	@$(MAKE) -s -j$(NPROC) CONFIG=asan LIGHT=1 tools units
 	@tests/run $(T)
 
 lint:
@@ -196,10 +198,12 @@ $(O)/shim.so: tests/faults/shim.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=c11 $(WARN) -Wno-missing-prototypes -O1 -g -shared -fPIC -o $@ $< -ldl
 
-# Every fault in every tool, call by call; hours are not needed, but minutes.
+# The engine under the sanitizers, and every fault in every tool, call by call: minutes, not hours.
 check-long:
 	$(need) $(PKG_CHECK)
-	@$(MAKE) -s -j$(NPROC) tools $(O)/shim.so
+	@$(MAKE) -s -j$(NPROC) CONFIG=release tools units $(O)/shim.so
+	@$(MAKE) -s -j$(NPROC) CONFIG=asan tools units
+	@LONG=1 tests/run train infer nn_ kernels_
 	@tests/faults/run $(O)/shim.so bin
 
 bench:
