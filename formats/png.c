@@ -1,7 +1,6 @@
 #include "formats/png.h"
 
 #include <png.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,8 +38,7 @@ static void warned(png_structp png, png_const_charp text)
     (void)png, (void)text;
 }
 
-static int encode(struct sink *s, int width, int height, int stride, const unsigned char *pixels,
-                  unsigned char *row)
+static int encode(struct sink *s, int width, int height, const uint32_t *pixels, unsigned char *row)
 {
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, s, failed, warned);
     png_infop info = png ? png_create_info_struct(png) : NULL;
@@ -59,8 +57,7 @@ static int encode(struct sink *s, int width, int height, int stride, const unsig
     png_write_info(png, info);
     for (int y = 0; y < height; y++) {
         for (int x = 0; x < width; x++) {
-            uint32_t v;
-            memcpy(&v, pixels + (size_t)y * (size_t)stride + 4 * (size_t)x, 4);
+            uint32_t v = pixels[(size_t)y * (size_t)width + (size_t)x];
             row[3 * x] = (unsigned char)(v >> 16);
             row[3 * x + 1] = (unsigned char)(v >> 8);
             row[3 * x + 2] = (unsigned char)v;
@@ -72,8 +69,8 @@ static int encode(struct sink *s, int width, int height, int stride, const unsig
     return 0;
 }
 
-int png_save(const char *path, int width, int height, int stride, const unsigned char *pixels,
-             char *why, size_t size)
+int png_save(const char *path, int width, int height, const uint32_t *pixels, char *why,
+             size_t size)
 {
     struct sink s = {.why = why, .size = size};
     unsigned char *row = malloc(3 * (size_t)width);
@@ -85,7 +82,7 @@ int png_save(const char *path, int width, int height, int stride, const unsigned
         free(row);
         return -1;
     }
-    int e = encode(&s, width, height, stride, pixels, row);
+    int e = encode(&s, width, height, pixels, row);
     free(row);
     if (e)
         afile_abort(&s.file);

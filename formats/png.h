@@ -3,10 +3,11 @@
 #define PNG_OUT_H
 
 #include <stddef.h>
+#include <stdint.h>
 
-/* Rows of native 32-bit words 0x00RRGGBB, `stride` bytes apart. The file appears under its name
- * when it is whole (atomic.h). 0, or -1 with one line of text in `why`. */
-int png_save(const char *path, int width, int height, int stride, const unsigned char *pixels,
-             char *why, size_t size) __attribute__((warn_unused_result));
+/* Rows of native 32-bit words 0x00RRGGBB without gaps. The file appears under its name when it is
+ * whole (atomic.h). 0, or -1 with one line of text in `why`. */
+int png_save(const char *path, int width, int height, const uint32_t *pixels, char *why,
+             size_t size) __attribute__((warn_unused_result));
 
 #endif

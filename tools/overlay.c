@@ -96,9 +96,12 @@ static void draw(struct img_sheet *s, const struct kept *k, size_t n, const char
     struct img_slice *list = tool_alloc(n * sizeof *list);
     for (size_t i = 0; i < n; i++)
         list[i] = k[i].s;
-    if (img_sheet_draw(s, list, (int)n, &p))
-        tool_die("%s: the picture is too large (wanted fewer slices or a smaller -z)", path);
-    if (png_save(path, p.width, p.height, p.stride, p.pixels, why, sizeof why))
+    int e = img_sheet_draw(s, list, (int)n, &p);
+    if (e)
+        tool_die("%s: %s", path,
+                 e == -1 ? "the picture is too large (wanted fewer slices or a smaller -z)"
+                         : "out of memory");
+    if (png_save(path, p.width, p.height, p.pixels, why, sizeof why))
         tool_die("%s: %s", path, why);
     img_picture_free(&p);
     free(list);

@@ -1,6 +1,5 @@
 #include "lib/image/sheet.h"
 
-#include <cairo/cairo.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,149 +64,76 @@ void img_to_grey(const float *v, size_t n, float *scratch, uint8_t *grey)
     }
 }
 
-static void colour(cairo_t *c, uint32_t rgb, double alpha)
-{
-    cairo_set_source_rgba(c, (rgb >> 16) / 255.0, (rgb >> 8 & 255) / 255.0, (rgb & 255) / 255.0,
-                          alpha);
-}
-
-static void text(cairo_t *c, double x, double y, double size, bool bold, const char *s)
-{
-    cairo_select_font_face(c, "sans-serif", CAIRO_FONT_SLANT_NORMAL,
-                           bold ? CAIRO_FONT_WEIGHT_BOLD : CAIRO_FONT_WEIGHT_NORMAL);
-    cairo_set_font_size(c, size);
-    cairo_move_to(c, x, y);
-    cairo_show_text(c, s);
-}
-
-static double text_width(cairo_t *c, double size, const char *s)
-{
-    cairo_text_extents_t e;
-    cairo_select_font_face(c, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_NORMAL);
-    cairo_set_font_size(c, size);
-    cairo_text_extents(c, s, &e);
-    return e.x_advance;
-}
-
-/* The grey scan, every voxel a square. */
-static int draw_scan(cairo_t *c, const uint8_t *scan, int w, int h, double x, double y, int zoom)
-{
-    cairo_surface_t *s = cairo_image_surface_create(CAIRO_FORMAT_RGB24, w, h);
-    if (cairo_surface_status(s)) {
-        cairo_surface_destroy(s);
-        return -1;
-    }
-    unsigned char *p = cairo_image_surface_get_data(s);
-    int stride = cairo_image_surface_get_stride(s);
-    for (int r = 0; r < h; r++)
-        for (int q = 0; q < w; q++) {
-            uint32_t v = scan[r * w + q] * 0x010101u;
-            memcpy(p + r * stride + 4 * q, &v, 4);
-        }
-    cairo_surface_mark_dirty(s);
-    cairo_save(c);
-    cairo_translate(c, x, y);
-    cairo_scale(c, zoom, zoom);
-    cairo_set_source_surface(c, s, 0, 0);
-    cairo_pattern_set_filter(cairo_get_source(c), CAIRO_FILTER_BILINEAR);
-    cairo_rectangle(c, 0, 0, w, h);
-    cairo_fill(c);
-    cairo_restore(c);
-    cairo_surface_destroy(s);
-    return 0;
-}
-
 /* All voxels of one value, as paint. */
-static void paint(cairo_t *c, const uint8_t *m, int value, int w, int h, double x, double y,
-                  int zoom)
+static void paint(struct img_picture *p, const uint8_t *m, int value, int w, int h, int x, int y,
+                  int zoom, uint32_t rgb, int alpha)
 {
     for (int r = 0; r < h; r++)
-        for (int q = 0; q < w; q++) {
-            int from = q;
-            while (q < w && m[r * w + q] == value)
-                q++;
-            if (q > from)
-                cairo_rectangle(c, x + from * zoom, y + r * zoom, (q - from) * zoom, zoom);
-        }
-    cairo_fill(c);
+        for (int q = 0; q < w; q++)
+            if (m[r * w + q] == value)
+                img_box(p, x + q * zoom, y + r * zoom, zoom, zoom, rgb, alpha);
 }
 
-/* The border of all voxels of one value, along the edges of the voxels. */
-static void outline(cairo_t *c, const uint8_t *m, int value, int w, int h, double x, double y,
-                    int zoom)
+/* The border of all voxels of one value: the pixels on both sides of it. */
+static void outline(struct img_picture *p, const uint8_t *m, int value, int w, int h, int x, int y,
+                    int zoom, uint32_t rgb)
 {
-#define IN(r, q) ((r) >= 0 && (r) < h && (q) >= 0 && (q) < w && m[(r)*w + (q)] == value)
-    for (int r = 0; r <= h; r++)
-        for (int q = 0; q <= w; q++) {
-            if (IN(r - 1, q) != IN(r, q)) {
-                cairo_move_to(c, x + q * zoom, y + r * zoom);
-                cairo_rel_line_to(c, zoom, 0);
-            }
-            if (IN(r, q - 1) != IN(r, q)) {
-                cairo_move_to(c, x + q * zoom, y + r * zoom);
-                cairo_rel_line_to(c, 0, zoom);
-            }
+#define IN(r, q)                                                                                   \
+    ((r) >= 0 && (r) < h * zoom && (q) >= 0 && (q) < w * zoom &&                                   \
+     m[(r) / zoom * w + (q) / zoom] == value)
+    for (int r = -1; r <= h * zoom; r++)
+        for (int q = -1; q <= w * zoom; q++) {
+            bool in = IN(r, q), edge = false;
+            for (int k = 0; k < 9 && !edge; k++)
+                edge = IN(r + k / 3 - 1, q + k % 3 - 1) != in;
+            if (edge)
+                img_box(p, x + q, y + r, 1, 1, rgb, zoom > 1 ? 191 : 128);
         }
 #undef IN
-    cairo_stroke(c);
 }
 
-static void draw_classes(cairo_t *c, const struct img_sheet *s, const uint8_t *m, int w, int h,
-                         double x, double y)
+static void draw_classes(struct img_picture *p, const struct img_sheet *s, const uint8_t *m, int w,
+                         int h, int x, int y)
 {
-    cairo_set_antialias(c, s->lines ? CAIRO_ANTIALIAS_DEFAULT : CAIRO_ANTIALIAS_NONE);
-    cairo_set_line_width(c, s->zoom > 1 ? 1.5 : 1);
-    cairo_set_line_cap(c, CAIRO_LINE_CAP_SQUARE);
     static const int order[] = {2, 1, 3,
                                 4}; /* the innermost last, so that its outline stays whole */
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         int v = order[i];
-        colour(c, classes[v].rgb, s->lines ? 1 : 0.6);
-        (s->lines ? outline : paint)(c, m, v, w, h, x, y, s->zoom);
+        if (s->lines)
+            outline(p, m, v, w, h, x, y, s->zoom, classes[v].rgb);
+        else
+            paint(p, m, v, w, h, x, y, s->zoom, classes[v].rgb, 153);
     }
-    cairo_set_antialias(c, CAIRO_ANTIALIAS_DEFAULT);
 }
 
-static int draw_overlap(cairo_t *c, const struct img_slice *sl, double x, double y, int zoom)
+static void draw_overlap(struct img_picture *p, const struct img_slice *sl, int x, int y, int zoom)
 {
-    size_t n = (size_t)sl->w * (size_t)sl->h;
-    uint8_t *map = malloc(n);
-    if (!map)
-        return -1;
-    for (size_t i = 0; i < n; i++) {
-        uint8_t t = sl->label[i], p = sl->pred[i];
-        map[i] = !t && !p ? NOTHING : t == p ? FOUND : !p ? MISSED : !t ? INVENTED : MIXED;
-    }
-    cairo_set_antialias(c, CAIRO_ANTIALIAS_NONE);
-    for (int v = FOUND; v <= INVENTED; v++) {
-        colour(c, verdicts[v].rgb, 0.75);
-        paint(c, map, v, sl->w, sl->h, x, y, zoom);
-    }
-    cairo_set_antialias(c, CAIRO_ANTIALIAS_DEFAULT);
-    free(map);
-    return 0;
+    for (int r = 0; r < sl->h; r++)
+        for (int q = 0; q < sl->w; q++) {
+            int t = sl->label[r * sl->w + q], g = sl->pred[r * sl->w + q];
+            int v = !t && !g ? NOTHING : t == g ? FOUND : !g ? MISSED : !t ? INVENTED : MIXED;
+            if (v != NOTHING)
+                img_box(p, x + q * zoom, y + r * zoom, zoom, zoom, verdicts[v].rgb, 191);
+        }
 }
 
-static double swatch(cairo_t *c, double x, double y, uint32_t rgb, const char *name)
+static int swatch(struct img_picture *p, int x, int y, uint32_t rgb, const char *name)
 {
-    colour(c, rgb, 1);
-    cairo_rectangle(c, x, y - 9, 10, 10);
-    cairo_fill(c);
-    colour(c, 0xdddddd, 1);
-    text(c, x + 14, y, 11, false, name);
-    return x + 14 + text_width(c, 11, name) + 14;
+    img_box(p, x, y - 9, 10, 10, rgb, 255);
+    img_text(p, x + 14, y, 11, false, 0xdddddd, name);
+    return x + 14 + img_text_width(11, name) + 14;
 }
 
-static void draw_legend(cairo_t *c, const struct img_sheet *s, double x, double y, double right)
+static void draw_legend(struct img_picture *p, const struct img_sheet *s, int x, int y, int right)
 {
-    double start = x;
+    int start = x;
     if (s->label || s->pred)
         for (int v = 1; v <= 3; v++)
-            x = swatch(c, x, y, classes[v].rgb, classes[v].name);
+            x = swatch(p, x, y, classes[v].rgb, classes[v].name);
     if (s->label && s->pred) {
-        double need = 18;
+        int need = 18;
         for (int v = FOUND; v <= INVENTED; v++)
-            need += 28 + text_width(c, 11, verdicts[v].name);
+            need += 28 + img_text_width(11, verdicts[v].name);
         if (x + need > right) {
             x = start;
             y += LEGEND - 6;
@@ -215,50 +141,64 @@ static void draw_legend(cairo_t *c, const struct img_sheet *s, double x, double 
             x += 18;
         }
         for (int v = FOUND; v <= INVENTED; v++)
-            x = swatch(c, x, y, verdicts[v].rgb, verdicts[v].name);
+            x = swatch(p, x, y, verdicts[v].rgb, verdicts[v].name);
     }
 }
 
-static void draw_side(cairo_t *c, double x, double y, int w, long z)
+static void draw_side(struct img_picture *p, int x, int y, int w, long z)
 {
     char t[32];
     snprintf(t, sizeof t, "z %ld", z);
-    colour(c, 0xdddddd, 1);
-    text(c, x + 4, y + 14, 11, false, t);
+    img_text(p, x + 4, y + 14, 11, false, 0xdddddd, t);
     /* Radiological view: the patient's right is on the left of the picture. */
-    colour(c, 0x999999, 1);
-    text(c, x + 4, y + 0.5 * w, 10, false, "R");
-    text(c, x + w - 11, y + 0.5 * w, 10, false, "L");
+    img_text(p, x + 4, y + w / 2, 10, false, 0x999999, "R");
+    img_text(p, x + w - 11, y + w / 2, 10, false, 0x999999, "L");
 }
 
-static int draw_row(cairo_t *c, const struct img_sheet *s, const struct img_slice *sl, double x,
-                    double y, double step)
+static void draw_row(struct img_picture *p, const struct img_sheet *s, const struct img_slice *sl,
+                     int x, int y, int step)
 {
-    int e = 0, w = sl->w * s->zoom;
     for (int i = 0; i < s->nscan; i++, x += step) {
-        e |= draw_scan(c, sl->scan[i], sl->w, sl->h, x, y, s->zoom);
+        img_scan(p, sl->scan[i], sl->w, sl->h, x, y, s->zoom);
         if (i == 0)
-            draw_side(c, x, y, w, sl->z);
+            draw_side(p, x, y, sl->w * s->zoom, sl->z);
     }
-    const uint8_t *back = sl->scan[0];
     for (int k = 0; k < 2; k++)
         if (k == 0 ? s->label : s->pred) {
-            e |= draw_scan(c, back, sl->w, sl->h, x, y, s->zoom);
-            draw_classes(c, s, k == 0 ? sl->label : sl->pred, sl->w, sl->h, x, y);
+            img_scan(p, sl->scan[0], sl->w, sl->h, x, y, s->zoom);
+            draw_classes(p, s, k == 0 ? sl->label : sl->pred, sl->w, sl->h, x, y);
             x += step;
         }
     if (s->label && s->pred) {
-        e |= draw_scan(c, back, sl->w, sl->h, x, y, s->zoom);
-        e |= draw_overlap(c, sl, x, y, s->zoom);
+        img_scan(p, sl->scan[0], sl->w, sl->h, x, y, s->zoom);
+        draw_overlap(p, sl, x, y, s->zoom);
     }
-    return e;
+}
+
+static void draw_head(struct img_picture *p, const struct img_sheet *s, int step, int y)
+{
+    const char *names[IMG_SHEET_SCANS + 3];
+    int k = 0;
+    img_text(p, MARGIN, MARGIN + 14, 15, true, 0xffffff, s->title);
+    img_text(p, MARGIN, MARGIN + TITLE + 10, 12, false, 0xbbbbbb, s->note);
+    for (; k < s->nscan; k++)
+        names[k] = s->scan_name[k];
+    if (s->label)
+        names[k++] = "truth";
+    if (s->pred)
+        names[k++] = "prediction";
+    if (s->label && s->pred)
+        names[k++] = "overlap";
+    for (int i = 0; i < k; i++)
+        img_text(p, MARGIN + i * step, y - 6, 12, false, 0xdddddd, names[i]);
 }
 
 int img_sheet_draw(const struct img_sheet *s, const struct img_slice *sl, int n,
                    struct img_picture *out)
 {
-    int panels = s->nscan + s->label + s->pred + (s->label && s->pred), w = 0, e = 0;
-    double height = MARGIN + TITLE + (*s->note ? NOTE : 0) + HEAD, y = height, x = MARGIN;
+    int panels = s->nscan + s->label + s->pred + (s->label && s->pred), w = 0;
+    int y = MARGIN + TITLE + (*s->note ? NOTE : 0) + HEAD;
+    double height = y;
     for (int i = 0; i < n; i++) {
         w = sl[i].w > w ? sl[i].w : w;
         height += sl[i].h * (double)s->zoom + GAP;
@@ -271,52 +211,13 @@ int img_sheet_draw(const struct img_sheet *s, const struct img_slice *sl, int n,
     memset(out, 0, sizeof *out);
     if (width > IMG_SHEET_MAX_SIDE || height > IMG_SHEET_MAX_SIDE)
         return -1;
-    cairo_surface_t *surface =
-        cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)width, (int)height);
-    cairo_t *c = cairo_create(surface);
-    colour(c, 0x16181d, 1);
-    cairo_paint(c);
-
-    colour(c, 0xffffff, 1);
-    text(c, x, MARGIN + 14, 15, true, s->title);
-    colour(c, 0xbbbbbb, 1);
-    if (*s->note)
-        text(c, x, MARGIN + TITLE + 10, 12, false, s->note);
-    const char *names[IMG_SHEET_SCANS + 3];
-    int k = 0;
-    for (; k < s->nscan; k++)
-        names[k] = s->scan_name[k];
-    if (s->label)
-        names[k++] = "truth";
-    if (s->pred)
-        names[k++] = "prediction";
-    if (s->label && s->pred)
-        names[k++] = "overlap";
-    colour(c, 0xdddddd, 1);
-    for (int i = 0; i < k; i++)
-        text(c, x + i * step, y - 6, 12, false, names[i]);
+    if (img_picture_new(out, (int)width, (int)height, 0x16181d))
+        return -2;
+    draw_head(out, s, (int)step, y);
     for (int i = 0; i < n; i++) {
-        e |= draw_row(c, s, &sl[i], x, y, step);
-        y += sl[i].h * (double)s->zoom + GAP;
+        draw_row(out, s, &sl[i], MARGIN, y, (int)step);
+        y += sl[i].h * s->zoom + GAP;
     }
-    draw_legend(c, s, x, y + LEGEND - 8, width - MARGIN);
-    if (cairo_status(c))
-        e = -1;
-    cairo_destroy(c);
-    cairo_surface_flush(surface);
-    if (e || cairo_surface_status(surface)) {
-        cairo_surface_destroy(surface);
-        return -1;
-    }
-    *out = (struct img_picture){
-        cairo_image_surface_get_width(surface), cairo_image_surface_get_height(surface),
-        cairo_image_surface_get_stride(surface), cairo_image_surface_get_data(surface), surface};
+    draw_legend(out, s, MARGIN, y + LEGEND - 8, (int)width - MARGIN);
     return 0;
-}
-
-void img_picture_free(struct img_picture *p)
-{
-    if (p->surface)
-        cairo_surface_destroy(p->surface);
-    memset(p, 0, sizeof *p);
 }

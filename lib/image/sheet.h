@@ -2,7 +2,7 @@
  *
  * One row a slice, one column a panel; a title above, a legend below. Colours are those of Okabe
  * and Ito ("Color universal design", 2008), told apart by people with any colour vision, and differ
- * in lightness too. Drawn with cairo into memory. */
+ * in lightness too. */
 #ifndef SHEET_H
 #define SHEET_H
 
@@ -10,15 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define IMG_SHEET_SCANS 4
-#define IMG_SHEET_MAX_SIDE 30000 /* pixels; cairo's own limit is 32767 */
+#include "lib/image/canvas.h"
 
-/* Pixels as cairo's RGB24: one native 32-bit word each, 0x00RRGGBB, `stride` bytes a row. */
-struct img_picture {
-    int width, height, stride;
-    unsigned char *pixels;
-    void *surface;
-};
+#define IMG_SHEET_SCANS 4
+#define IMG_SHEET_MAX_SIDE 30000 /* pixels */
 
 /* One slice, h rows of w: grey scans (0 black to 255), canonical labels. The caller owns all. */
 struct img_slice {
@@ -37,10 +32,9 @@ struct img_sheet {
     int zoom;         /* pixels a voxel, 1 to 8 */
 };
 
-/* Draws n slices; 0, or -1 if memory is short or the sheet would be too large. The picture is freed
- * with img_picture_free. */
+/* Draws n slices; 0, or -1 if the sheet would be too large, -2 if memory is short. The picture is
+ * freed with img_picture_free. */
 int img_sheet_draw(const struct img_sheet *, const struct img_slice *, int n, struct img_picture *);
-void img_picture_free(struct img_picture *);
 
 /* Colour of a canonical label as 0xRRGGBB, and its name. */
 uint32_t img_class_colour(int label);

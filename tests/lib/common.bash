@@ -8,9 +8,6 @@ ROOT=$(cd "$BATS_TEST_DIRNAME" && while [ ! -e Makefile ] || [ ! -d formats ]; d
 export ROOT LC_ALL=C
 export PATH="${TOOLS:-$ROOT/bin}:$PATH"
 
-# What libraries leak by design is not ours to mend.
-export LSAN_OPTIONS="${LSAN_OPTIONS:+$LSAN_OPTIONS:}suppressions=$ROOT/tests/lib/lsan.supp:print_suppressions=0"
-
 # The Python that Debian's numpy belongs to; another may come first on PATH.
 PYTHON=python3
 [ ! -x /usr/bin/python3 ] || PYTHON=/usr/bin/python3
