@@ -156,14 +156,29 @@ static int check_offset(const uint8_t *raw, bool swap, const char *path, struct 
     return 0;
 }
 
+/* nifticlib's rotation, with what its reader makes of a number that is not finite: zero. (The
+ * reader itself allocates, and prints where it cannot.) */
+static mat44 quatern_to_mat44(const uint8_t *raw, bool swap)
+{
+    float v[6], d[3];
+
+    for (int i = 0; i < 6; i++) {
+        v[i] = getf(raw + 256 + 4 * i, swap);
+        v[i] = isfinite(v[i]) ? v[i] : 0;
+    }
+    for (int i = 0; i < 3; i++)
+        d[i] = getf(raw + 80 + 4 * i, swap);
+    return nifti_quatern_to_mat44(v[0], v[1], v[2], v[3], v[4], v[5], d[0], d[1], d[2],
+                                  getf(raw + 76, swap) < 0 ? -1 : 1);
+}
+
 /* The affine: sform before qform; without either as nibabel and ANALYZE do, x to the left. */
 static int set_affine(const uint8_t *raw, bool swap, const char *path, struct nii_header *h,
                       char *why)
 {
-    struct nifti_1_header copy;
-    nifti_image *nim;
     int s = get16(raw + 254, swap), q = get16(raw + 252, swap);
     double pixdim[3];
+    mat44 quatern = {{{0}}};
 
     h->oriented = s > 0 || q > 0;
     for (int i = 0; i < 3; i++) {
@@ -173,23 +188,19 @@ static int set_affine(const uint8_t *raw, bool swap, const char *path, struct ni
         if (pixdim[i] == 0)
             pixdim[i] = 1;
     }
-    memcpy(&copy, raw, sizeof copy);
-    nifti_set_debug_level(0);
-    if (!(nim = nifti_convert_nhdr2nim(copy, NULL)))
-        return nii_fail(why, path, "nifticlib does not take this header");
+    if (q > 0)
+        quatern = quatern_to_mat44(raw, swap);
     for (int i = 0; i < 3; i++)
-        for (int j = 0; j < 4; j++)
-            h->affine[i][j] = s > 0   ? (double)nim->sto_xyz.m[i][j]
-                              : q > 0 ? (double)nim->qto_xyz.m[i][j]
+        for (int j = 0; j < 4; j++) {
+            h->affine[i][j] = s > 0   ? (double)getf(raw + 280 + 16 * i + 4 * j, swap)
+                              : q > 0 ? (double)quatern.m[i][j]
                               : i != j
                                   ? (j == 3 ? (i ? -1 : 1) * pixdim[i] * (h->dim[i] - 1) / 2 : 0)
                                   : (i ? 1 : -1) * pixdim[i];
-    nifti_image_free(nim);
-    for (int i = 0; i < 3; i++)
-        for (int j = 0; j < 4; j++)
             if (!isfinite(h->affine[i][j]))
                 return nii_fail(why, path,
                                 "the orientation matrix holds a number that is not finite");
+        }
     for (int c = 0; c < 3; c++)
         h->spacing[c] = pixdim[c]; /* by file axis here; set_axes sorts them */
     return 0;

@@ -135,9 +135,11 @@ static void list_patients(void)
 {
     char *list = model_names_join(&patients, ',');
     int commas = 0;
-    for (const char *p = list; p && *p; p++)
+    if (!list)
+        tool_die("out of memory");
+    for (const char *p = list; *p; p++)
         commas += *p == ',';
-    if (list && *list && commas == patients.n - 1 && strlen(list) <= TNS_MAX_VALUE &&
+    if (*list && commas == patients.n - 1 && strlen(list) <= TNS_MAX_VALUE &&
         tns_set(tool_header(), "patients", list))
         tool_die("out of memory");
     free(list);
