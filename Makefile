@@ -126,6 +126,9 @@ $(O)/unit/%: $(O)/tests/unit/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(LIBS)
 
+$(O)/warm: $(O)/tests/lib/warm.o
+	$(CC) -o $@ $^ $(ALL_LDFLAGS)
+
 $(O)/bench/%: $(O)/tests/bench/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(LIBS)
@@ -135,7 +138,7 @@ bin/%: build/release/bin/%
 	@ln -f $< $@ 2>/dev/null || cp -f $< $@
 
 tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter release,$(CONFIG)),$(TOOLS:%=bin/%))
-units: $(UNIT:%=$(O)/unit/%)
+units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(O)/warm)
 benches: $(BENCHC:%=$(O)/bench/%)
 
 -include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(O)/tools/tool.d $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d)

@@ -11,6 +11,8 @@ export PATH="${TOOLS:-$ROOT/bin}:$PATH"
 # The Python that Debian's numpy belongs to; another may come first on PATH.
 PYTHON=python3
 [ ! -x /usr/bin/python3 ] || PYTHON=/usr/bin/python3
+# Under tests/run a server holds one that has loaded numpy (warm.py).
+[ -z "${WARM-}" ] || PYTHON=$ROOT/build/release/warm
 
 setup() {
     cd "$BATS_TEST_TMPDIR"
