@@ -2,6 +2,7 @@
 #include "formats/atomic.h"
 #include "formats/safetensors.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,50 +15,87 @@ static const char *const names[DT_COUNT] = {
 
 static const char digits[] = "0000000000000000"; /* the checksum while it is being computed */
 
-static void put_string(FILE *f, const char *s)
+/* Text that grows; bad once memory was short. (A stream of open_memstream may lose what did not fit
+ * and go on without a word.) */
+struct text {
+    char *bytes;
+    size_t n, room;
+    bool bad;
+};
+
+static void put(struct text *t, const char *bytes, size_t n)
 {
-    putc('"', f);
+    if (t->n + n > t->room) {
+        size_t room = 2 * (t->n + n) + 4096;
+        char *more = realloc(t->bytes, room);
+        if (!more) {
+            t->bad = true;
+            return;
+        }
+        t->bytes = more;
+        t->room = room;
+    }
+    memcpy(t->bytes + t->n, bytes, n);
+    t->n += n;
+}
+
+__attribute__((format(printf, 2, 3))) static void putf(struct text *t, const char *fmt, ...)
+{
+    char piece[128]; /* numbers and words of ours, no text from outside */
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(piece, sizeof piece, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof piece)
+        t->bad = true;
+    else
+        put(t, piece, (size_t)n);
+}
+
+static void put_string(struct text *t, const char *s)
+{
+    put(t, "\"", 1);
     for (; *s; s++)
         if (*s == '"' || *s == '\\')
-            fprintf(f, "\\%c", *s);
+            putf(t, "\\%c", *s);
         else if ((unsigned char)*s < 0x20)
-            fprintf(f, "\\u%04x", *s);
+            putf(t, "\\u%04x", *s);
         else
-            putc(*s, f);
-    putc('"', f);
+            put(t, s, 1);
+    put(t, "\"", 1);
 }
 
 /* The header's text without its length, padded so that the data starts on a multiple of ST_ALIGN;
  * `checksum` is where its digits stand. */
-static void put_header(FILE *f, const struct st_pair *meta, int metas,
-                       const struct tensor *const *tensor, int tensors, long *checksum)
+static void put_header(struct text *t, const struct st_pair *meta, int metas,
+                       const struct tensor *const *tensor, int tensors, size_t *checksum)
 {
     size_t at = 0;
-    fprintf(f, "{\"__metadata__\":{\"xxh3\":\"");
-    *checksum = ftell(f);
-    fprintf(f, "%s\"", digits);
+    putf(t, "{\"__metadata__\":{\"xxh3\":\"");
+    *checksum = t->n;
+    putf(t, "%s\"", digits);
     for (int i = 0; i < metas; i++) {
         if (!strcmp(meta[i].key, "xxh3"))
             continue;
-        putc(',', f);
-        put_string(f, meta[i].key);
-        putc(':', f);
-        put_string(f, meta[i].value);
+        put(t, ",", 1);
+        put_string(t, meta[i].key);
+        put(t, ":", 1);
+        put_string(t, meta[i].value);
     }
-    putc('}', f);
+    put(t, "}", 1);
     for (int i = 0; i < tensors; i++) {
-        const struct tensor *t = tensor[i];
-        putc(',', f);
-        put_string(f, t->name);
-        fprintf(f, ":{\"dtype\":\"%s\",\"shape\":[", names[t->dtype]);
-        for (int d = 0; d < t->rank; d++)
-            fprintf(f, "%s%u", d ? "," : "", t->dim[d]);
-        fprintf(f, "],\"data_offsets\":[%zu,%zu]}", at, at + tensor_bytes(t));
-        at += tensor_bytes(t);
+        const struct tensor *x = tensor[i];
+        put(t, ",", 1);
+        put_string(t, x->name);
+        putf(t, ":{\"dtype\":\"%s\",\"shape\":[", names[x->dtype]);
+        for (int d = 0; d < x->rank; d++)
+            putf(t, "%s%u", d ? "," : "", x->dim[d]);
+        putf(t, "],\"data_offsets\":[%zu,%zu]}", at, at + tensor_bytes(x));
+        at += tensor_bytes(x);
     }
-    putc('}', f);
-    while ((8 + ftell(f)) % ST_ALIGN)
-        putc(' ', f);
+    put(t, "}", 1);
+    while ((8 + t->n) % ST_ALIGN && !t->bad)
+        put(t, " ", 1);
 }
 
 /* Which tensor stands first: see the header. Addresses give the order of the caller's array. */
@@ -70,7 +108,7 @@ static int by_rank(const void *a, const void *b)
     return loose ? loose : narrow ? narrow : x < y ? -1 : x > y;
 }
 
-static bool put_file(struct afile *f, char *header, size_t n, long checksum,
+static bool put_file(struct afile *f, char *header, size_t n, size_t checksum,
                      const struct tensor *const *tensor, int tensors, char *why, size_t size)
 {
     char sum[17];
@@ -117,25 +155,23 @@ int st_write(const char *path, const struct st_pair *meta, int metas, const stru
 {
     const struct tensor **order = malloc(((size_t)tensors + 1) * sizeof *order);
     struct afile f = {.fd = -1};
-    char *header = NULL;
-    size_t n = 0;
-    long checksum = 0;
+    struct text header = {0};
+    size_t checksum = 0;
     int r = ST_IO;
     for (int i = 0; order && i < tensors; i++)
         order[i] = &tensor[i];
-    if (order)
+    if (order) {
         qsort(order, (size_t)tensors, sizeof *order, by_rank);
-    FILE *text = order ? open_memstream(&header, &n) : NULL;
-    if (text)
-        put_header(text, meta, metas, order, tensors, &checksum);
-    if (!text || fclose(text) == EOF)
+        put_header(&header, meta, metas, order, tensors, &checksum);
+    }
+    if (!order || header.bad)
         snprintf(why, size, "%s: out of memory", path);
     else if (afile_open(&f, path, why, size) == 0 &&
-             put_file(&f, header, n, checksum, order, tensors, why, size) &&
+             put_file(&f, header.bytes, header.n, checksum, order, tensors, why, size) &&
              (r = judge(&f, why, size)) == ST_OK)
         r = afile_commit(&f, why, size) < 0 ? ST_IO : ST_OK;
     afile_abort(&f);
-    free(header);
+    free(header.bytes);
     free(order);
     return r;
 }

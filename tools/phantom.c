@@ -9,6 +9,7 @@
 #include "tools/tool.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,48 +181,51 @@ static int write_study(long i, char *why)
     return bad;
 }
 
+/* Appends to a file, or dies. */
+__attribute__((format(printf, 2, 3))) static void print(struct afile *f, const char *fmt, ...)
+{
+    char text[1024], why[WHY_ROOM];
+    va_list ap;
+
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (afile_write(f, text, (size_t)n, why, sizeof why)) {
+        afile_abort(f);
+        tool_die("%s", why);
+    }
+}
+
 /* dataset.json of the Medical Segmentation Decathlon, Task01. */
 static void describe_dataset(void)
 {
-    char path[PATH_ROOM], why[WHY_ROOM], name[64], *text = NULL;
-    size_t n = 0;
+    char path[PATH_ROOM], why[WHY_ROOM], name[64];
     struct afile f;
-    FILE *m = open_memstream(&text, &n);
 
-    if (!m)
-        tool_die("out of memory");
     path_in(path, opt.dir, "dataset.json");
-    fprintf(
-        m,
-        "{\n"
-        " \"name\": \"PHANTOM\",\n"
-        " \"description\": \"synthetic gliomas\",\n"
-        " \"tensorImageSize\": \"4D\",\n"
-        " \"modality\": {\"0\": \"FLAIR\", \"1\": \"T1w\", \"2\": \"t1gd\", \"3\": \"T2w\"},\n"
-        " \"labels\": {\"0\": \"background\", \"1\": \"edema\", \"2\": \"non-enhancing tumor\", "
-        "\"3\": \"enhancing tumour\"},\n"
-        " \"numTraining\": %ld,\n"
-        " \"numTest\": 0,\n"
-        " \"training\": [",
-        opt.count);
-    for (long i = 0; i < opt.count; i++) {
-        name_study(i, name);
-        fprintf(m,
-                "%s\n  {\"image\": \"./imagesTr/%s.nii.gz\", \"label\": \"./labelsTr/%s.nii.gz\"}",
-                i ? "," : "", name, name);
-    }
-    fprintf(m, "\n ],\n \"test\": []\n}\n");
-    if (fclose(m))
-        tool_die("out of memory");
     if (afile_open(&f, path, why, sizeof why))
         tool_die("%s", why);
-    if (afile_write(&f, text, n, why, sizeof why)) {
-        afile_abort(&f);
-        tool_die("%s", why);
+    print(&f,
+          "{\n"
+          " \"name\": \"PHANTOM\",\n"
+          " \"description\": \"synthetic gliomas\",\n"
+          " \"tensorImageSize\": \"4D\",\n"
+          " \"modality\": {\"0\": \"FLAIR\", \"1\": \"T1w\", \"2\": \"t1gd\", \"3\": \"T2w\"},\n"
+          " \"labels\": {\"0\": \"background\", \"1\": \"edema\", \"2\": \"non-enhancing tumor\", "
+          "\"3\": \"enhancing tumour\"},\n"
+          " \"numTraining\": %ld,\n"
+          " \"numTest\": 0,\n"
+          " \"training\": [",
+          opt.count);
+    for (long i = 0; i < opt.count; i++) {
+        name_study(i, name);
+        print(&f,
+              "%s\n  {\"image\": \"./imagesTr/%s.nii.gz\", \"label\": \"./labelsTr/%s.nii.gz\"}",
+              i ? "," : "", name, name);
     }
+    print(&f, "\n ],\n \"test\": []\n}\n");
     if (afile_commit(&f, why, sizeof why))
         tool_die("%s", why);
-    free(text);
 }
 
 static void set_grid(const char *text)
