@@ -1,6 +1,7 @@
 /* The files of a training run. Beside MODEL, which appears when the run is over:
  *
  * - MODEL.last: the whole state at a moment between two batches, replaced as the run goes on;
+ * - MODEL.previous: what MODEL.last was before, should that be damaged;
  * - MODEL.best: the weights of the best pass so far, until they become MODEL;
  * - MODEL.tsv: a line for each pass; locked while a process writes to any of these. */
 #include "tools/train.h"
@@ -84,8 +85,21 @@ static void write_file(const char *path, const struct model_keys *k, const struc
 {
     char why[512];
     if (st_write(path, k->pair, k->n, t, (int)n, why, sizeof why))
-        tool_die("%s%s%s", strncmp(why, path, strlen(path)) ? path : "",
-                 strncmp(why, path, strlen(path)) ? ": " : "", why);
+        tool_die("%s", why);
+}
+
+/* Opens a file of the run that this program wrote; a single bit that is not as written is found. */
+static int open_own(struct st_file *f, const char *path, char *why, size_t size)
+{
+    char text[256];
+    if (st_open(f, path, why, size))
+        return -1;
+    int e = st_check(f, text, sizeof text);
+    if (e == 1)
+        return 0;
+    st_close(f);
+    snprintf(why, size, "%.700s: %s", path, e ? text : "the checksum is missing");
+    return -1;
 }
 
 /* Weights that are not finite would be a checkpoint that nobody can continue. */
@@ -109,6 +123,26 @@ void save_best(const struct run *run, const struct model_keys *k, const struct n
     write_file(beside(run->model, ".best"), k, t, n);
 }
 
+/* The new state takes the place of MODEL.previous, then the two change names in one moment: there
+ * is never a moment without a MODEL.last. */
+static void replace_last(const char *model, const struct model_keys *k, const struct tensor *t,
+                         size_t n)
+{
+    char *last = strdup(beside(model, ".last"));
+    const char *previous = beside(model, ".previous");
+    if (!last)
+        tool_die("out of memory");
+    if (access(last, F_OK)) {
+        write_file(last, k, t, n);
+    } else {
+        write_file(previous, k, t, n);
+        if (renameat2(AT_FDCWD, previous, AT_FDCWD, last, RENAME_EXCHANGE) &&
+            rename(previous, last)) /* a file system that cannot exchange keeps one */
+            tool_die("%s: cannot rename: %s", last, strerror(errno));
+    }
+    free(last);
+}
+
 void save_last(const struct run *run, struct model_keys *k, const struct source *source,
                const struct nn *nn)
 {
@@ -127,7 +161,7 @@ void save_last(const struct run *run, struct model_keys *k, const struct source 
     SETF(k, "run.best_epoch", "%ld", run->best_epoch);
     SETF(k, "run.best_score", "%a", run->best_score);
     set(k, "run.stopped", run->stopped ? "yes" : "no");
-    write_file(beside(run->model, ".last"), k, all, n + m);
+    replace_last(run->model, k, all, n + m);
     free(all);
 }
 
@@ -145,17 +179,15 @@ static void narrow(struct tensor *t, enum dtype to)
 void save_final(const struct run *run, const struct model_keys *k, const struct settings *s,
                 bool from_best)
 {
-    char why[512];
+    char why[1024];
     struct st_file f;
     struct model_keys keys = {0};
     static const enum dtype type[] = {DT_F32, DT_F16, DT_BF16};
     const char *path = beside(run->model, from_best ? ".best" : ".last");
     if (from_best && access(path, F_OK) && access(run->model, F_OK) == 0)
         return; /* a run that is over already */
-    if (st_open(&f, path, why, sizeof why))
+    if (open_own(&f, path, why, sizeof why))
         tool_die("%s", why);
-    if (st_check(&f, why, sizeof why) < 0)
-        tool_die("%s: %s", path, why);
     for (int i = 0; i < k->n; i++)
         if (strncmp(k->pair[i].key, "run.", 4))
             set(&keys, k->pair[i].key, k->pair[i].value);
@@ -176,6 +208,7 @@ void save_final(const struct run *run, const struct model_keys *k, const struct 
     model_clear(&keys);
     if (from_best)
         unlink(beside(run->model, ".best"));
+    unlink(beside(run->model, ".previous"));
 }
 
 /* --- continuing --------------------------------------------------------------------------------*/
@@ -226,16 +259,29 @@ static void same(const char *key, const char *what, const char *now)
                  (int)strcspn(then, "\n"), then, (int)strcspn(now, "\n"), now);
 }
 
+/* MODEL.last is damaged: says so, and how to go on. */
+static _Noreturn void refuse_last(const char *model, const char *damage)
+{
+    char why[1024];
+    const char *path = beside(model, ".previous");
+    struct st_file f;
+    if (access(path, F_OK))
+        tool_die("%s; no earlier state is kept, remove it to begin anew", damage);
+    if (open_own(&f, path, why, sizeof why))
+        tool_die("%s; so is the state before it (%s), remove both to begin anew", damage, why);
+    const char *position = st_meta(&f, "run.position");
+    tool_die("%s; %s is whole, of record %s: 'mv %s %s.last', and -r continues from there", damage,
+             path, position ? position : "?", path, model);
+}
+
 static bool open_last(const char *model)
 {
-    char why[512];
+    char why[1024];
     const char *path = beside(model, ".last");
     if (access(path, F_OK) && errno == ENOENT)
         return false;
-    if (st_open(&last, path, why, sizeof why))
-        tool_die("%s", why);
-    if (st_check(&last, why, sizeof why) < 0)
-        tool_die("%s: %s", path, why);
+    if (open_own(&last, path, why, sizeof why))
+        refuse_last(model, why);
     if (number("model") > MODEL_VERSION)
         tool_die("%s: a checkpoint of a newer version (wanted %d, got %s)", path, MODEL_VERSION,
                  need("model"));

@@ -80,6 +80,40 @@ PY
     done
 }
 
+@test "train: killed again and again at random moments and continued, the model is that of a run left alone" {
+    printf 'arch: residual\nbase: 4\nbatch: 5\nrate: 0.01\ndropout: 0.2\ncheckpoint: 0.0001\n' >c.yaml
+    epochs -n 6 -s 1 train.tns >all.tns
+    "$PYTHON" - ${LONG:+100} <<'PY' >&3
+import os, random, subprocess, sys, time
+kills, random = int(sys.argv[1]) if len(sys.argv) > 1 else 5, random.Random(1)
+def begin(out, more=()):
+    return subprocess.Popen(["train", *more, "-j", str(random.randint(1, 3)), "-c", "c.yaml", "-e", "val.tns", "-o", out],
+                            stdin=open("all.tns"), stderr=open("err", "w"))
+def log(name):
+    return [l.split("\t")[:19] for l in open(name + ".tsv")]
+t = time.monotonic()
+assert begin("whole").wait() == 0
+t, whole, done, runs, torn = time.monotonic() - t, open("whole", "rb").read(), 0, 0, 0
+while done < kills or os.path.exists("part.last"):
+    p = begin("part", ["-r"])
+    try:
+        p.wait(random.uniform(0, t) if done < kills else None)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        p.wait()
+        done += 1
+        torn += any(f.startswith(".part") for f in os.listdir("."))
+        continue
+    assert p.returncode == 0, open("err").read()
+    assert open("part", "rb").read() == whole and log("part") == log("whole")
+    runs += 1
+    for f in os.listdir("."):
+        if f.startswith(("part", ".part")):
+            os.remove(f)
+print(f"# {done} kills, {torn} of them with a file half written, {runs} runs of the same bytes")
+PY
+}
+
 @test "train: SIGTERM leaves a checkpoint, and epochs -k continues from it" {
     printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 0.01\n' >c.yaml
     epochs -n 4 -s 1 train.tns | train -c c.yaml -o whole
@@ -289,7 +323,7 @@ PY
     cp m.last before
     # Files of at most 512 KiB: the checkpoint is larger.
     run -1 bash -c 'trap "" XFSZ; ulimit -f 512; exec train -r -c c.yaml -o m <all.tns'
-    [[ ${lines[-1]} == *"m.last"*"File too large"* ]]
+    [[ ${lines[-1]} == *"m."*"File too large"* ]]
     cmp m.last before
     [ ! -e m ]
     [ -z "$(find . -name '.m.*')" ]
@@ -297,17 +331,59 @@ PY
     cmp whole m
 }
 
-@test "train: a damaged checkpoint is refused" {
-    epochs -n 1 train.tns | train -c c.yaml -o m
+@test "train: a checkpoint with any flipped bit is refused, the one before it is offered and leads to the same model" {
+    cp "$ROOT/tests/faults/tiny.yaml" c.yaml
+    epochs -n 4 -s 1 train.tns >all.tns
+    train -c c.yaml -o whole <all.tns
+    head -c $(($(stat -c %s all.tns) * 5 / 6)) all.tns >cut.tns
+    run -1 train -c c.yaml -o m <cut.tns
+    cp m.last last
+    cp m.previous previous
+    # Every bit of the length; of the header, a bit of some bytes and of each of "xxh3"; of each tensor and its end.
+    "$PYTHON" - ${LONG:+17} >flips <<'PY'
+import json, struct, sys
+b = open("last", "rb").read()
+n = struct.unpack("<Q", b[:8])[0]
+head = json.loads(b[8:8 + n])
+step = int(sys.argv[1]) if len(sys.argv) > 1 else 499
+at = [(i, 1 << k) for i in range(8) for k in range(8)]
+key = b.index(b'"xxh3"')
+at += [(i, 1 << (i % 8)) for i in range(key, key + 26)]
+at += [(i, 1 << (i // step % 8)) for i in range(8, 8 + n, step)] + [(7 + n, 1)]
+ends = sorted(8 + n + o for k, v in head.items() if k != "__metadata__" for o in v["data_offsets"])
+at += [(ends[i], 1 << (i % 7)) for i in range(0, len(ends) - 1, 1 if step < 100 else 16)] + [(len(b) - 1, 128)]
+for i, bit in at:
+    print(i, bit)
+PY
+    "$PYTHON" - <<'PY'
+import os, shutil, subprocess
+last = open("last", "rb").read()
+for line in open("flips"):
+    i, bit = map(int, line.split())
+    b = bytearray(last)
+    b[i] ^= bit
+    open("m.last", "wb").write(b)
+    r = subprocess.run(["train", "-r", "-c", "c.yaml", "-o", "m"], stdin=open("all.tns"), capture_output=True, text=True)
+    say = r.stderr.splitlines()
+    assert r.returncode == 1 and len(say) == 1, (i, bit, r.returncode, r.stderr)
+    assert say[0].startswith("train: m.last: ") and "m.previous is whole, of record " in say[0] and "'mv m.previous m.last'" in say[0], say
+    assert not os.path.exists("m")
+PY
+    echo "# $(wc -l <flips) flipped bits, each refused" >&3
+    # As the message says.
+    mv m.previous m.last
+    train -r -c c.yaml -o m <all.tns
+    cmp whole m
+    cmp whole.last m.last
+    [ ! -e m.previous ]
+    # Neither is whole, or there is but one.
     rm m
-    cp m.last good
-    head -c 20000 good >m.last
-    run -1 pipe 'epochs -n 1 train.tns | train -r -c c.yaml -o m'
-    [[ $output == *"m.last: "* ]]
-    cp good m.last
-    printf 'x' | dd of=m.last bs=1 seek=60000 conv=notrunc 2>/dev/null
-    run -1 pipe 'epochs -n 1 train.tns | train -r -c c.yaml -o m'
-    [[ $output == *"m.last: checksum differs"* ]]
+    printf x | dd of=m.last bs=1 seek=60000 conv=notrunc 2>/dev/null
+    run -1 train -r -c c.yaml -o m <all.tns
+    [[ ${lines[-1]} == *"m.last: checksum differs"*"no earlier state is kept, remove it to begin anew" ]]
+    head -c 20000 previous >m.previous
+    run -1 train -r -c c.yaml -o m <all.tns
+    [[ ${lines[-1]} == *"so is the state before it (m.previous: "*"remove both to begin anew" ]]
 }
 
 @test "train: two processes on one model: the second is told" {
