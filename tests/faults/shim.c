@@ -1,12 +1,12 @@
 /* shim.c - preloaded into a tool, makes the system fail at a chosen moment.
  *
- * FAULT=KIND:N      the N-th call (from 1) of that kind fails; KIND is read, write, open, rename,
- * fsync, mmap or alloc FAULT=short:SEED  every read and write moves only a part of what was asked
- * for (1 byte to all of it) FAULT_COUNT=FILE  at the end, the number of calls of each kind, "KIND
- * N" a line
+ - FAULT=KIND:N: the N-th call (from 1) of that kind fails; KIND is read, write, open, rename,
+ *   fsync, mmap or alloc;
+ * - FAULT=short:SEED: every read and write moves only a part of what was asked for, 1 byte or more;
+ * - FAULT_COUNT=FILE: at the end, the number of calls of each kind, "KIND N" a line.
  *
- * Only calls that the program and its libraries make through the dynamic linker are seen; the
- * loader's own are not. */
+ * Only calls that the program and its libraries make through the dynamic linker are seen, and those
+ * of stdio on standard output; the loader's own are not. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,12 +28,17 @@ static const int codes[KINDS] = {EIO, ENOSPC, EMFILE, EIO, EIO, ENOMEM, ENOMEM};
 static atomic_long calls[KINDS];
 static long target[KINDS];
 static atomic_ulong shorten; /* state of the generator; 0: off */
-static int counting, ready;
+static int ready, report = -1;
 
 __attribute__((constructor)) static void begin(void)
 {
     const char *f = getenv("FAULT");
-    counting = getenv("FAULT_COUNT") != NULL;
+    const char *path = getenv("FAULT_COUNT");
+    if (path) { /* opened now: the tool may give up that right */
+        int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+        report = fcntl(fd, F_DUPFD_CLOEXEC, 100);
+        syscall(SYS_close, fd);
+    }
     if (f && !strncmp(f, "short:", 6))
         shorten = strtoul(f + 6, NULL, 10) * 2 + 1;
     for (int k = 0; f && k < KINDS; k++) {
@@ -46,17 +51,13 @@ __attribute__((constructor)) static void begin(void)
 
 __attribute__((destructor)) static void end(void)
 {
-    const char *path = getenv("FAULT_COUNT");
     char text[256];
-    int n = 0, fd;
+    int n = 0;
     ready = 0;
-    if (!path)
-        return;
     for (int k = 0; k < KINDS; k++)
         n += snprintf(text + n, sizeof text - (size_t)n, "%s %ld\n", names[k], (long)calls[k]);
-    fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    if (fd >= 0 && syscall(SYS_write, fd, text, (size_t)n) == n)
-        syscall(SYS_close, fd);
+    if (report >= 0 && syscall(SYS_write, report, text, (size_t)n) == n)
+        syscall(SYS_close, report);
 }
 
 static int fails(enum kind k)
@@ -150,6 +151,11 @@ int rename(const char *from, const char *to)
 int renameat(int a, const char *from, int b, const char *to)
 {
     return fails(RENAME) ? -1 : REAL(renameat)(a, from, b, to);
+}
+
+int renameat2(int a, const char *from, int b, const char *to, unsigned flags)
+{
+    return fails(RENAME) ? -1 : REAL(renameat2)(a, from, b, to, flags);
 }
 
 int fsync(int fd)
