@@ -1,8 +1,12 @@
 #include "formats/atomic.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +18,78 @@ static int fail(char *why, size_t size, const char *path, const char *what, int 
     snprintf(why, size, "%s: %s: %s", path, what, strerror(error));
     return -1;
 }
+
+/* --- what lies about ---------------------------------------------------------------------------*/
+
+/* The temporary names in use. Entries are never freed, so that a signal may come at any moment. */
+struct entry {
+    struct entry *next;
+    atomic_bool used;
+    size_t room;
+    char name[];
+};
+static struct entry *_Atomic entries;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int note(const char *name)
+{
+    size_t n = strlen(name) + 1;
+    pthread_mutex_lock(&lock);
+    struct entry *e = entries;
+    while (e && (e->used || e->room < n))
+        e = e->next;
+    if (!e && (e = malloc(sizeof *e + n))) {
+        e->room = n;
+        e->next = entries;
+        e->used = false;
+        entries = e;
+    }
+    if (e) {
+        memcpy(e->name, name, n);
+        e->used = true;
+    }
+    pthread_mutex_unlock(&lock);
+    return e ? 0 : -1;
+}
+
+static void strike(const char *name)
+{
+    pthread_mutex_lock(&lock);
+    for (struct entry *e = entries; e; e = e->next)
+        if (e->used && !strcmp(e->name, name))
+            e->used = false;
+    pthread_mutex_unlock(&lock);
+}
+
+void afile_sweep(void)
+{
+    for (struct entry *e = entries; e; e = e->next)
+        if (e->used)
+            unlink(e->name);
+}
+
+void afile_sweep_target(const char *path)
+{
+    char *whole = realpath(path, NULL), *a = strdup(whole ? whole : path),
+         *b = a ? strdup(a) : NULL;
+    DIR *d = b ? opendir(dirname(a)) : NULL;
+    const char *base = b ? basename(b) : "";
+    size_t n = strlen(base);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        const char *p = e->d_name, *tail = strrchr(p, '.');
+        if (*p == '.' && !strncmp(p + 1, base, n) && p[n + 1] == '.' && tail &&
+            !strcmp(tail, ".tmp") && (size_t)(tail - p) > n + 2 &&
+            strspn(p + n + 2, "0123456789-") == (size_t)(tail - p) - n - 2)
+            unlinkat(dirfd(d), p, 0);
+    }
+    if (d)
+        closedir(d);
+    free(a);
+    free(b);
+    free(whole);
+}
+
+/* --- one file ----------------------------------------------------------------------------------*/
 
 int afile_open(struct afile *f, const char *path, char *why, size_t size)
 {
@@ -42,8 +118,17 @@ int afile_open(struct afile *f, const char *path, char *why, size_t size)
             errno = ENOMEM;
             break;
         }
+        if (note(f->temp)) {
+            errno = ENOMEM;
+            break;
+        }
         f->fd = open(f->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (f->fd < 0 && errno != EEXIST)
+        if (f->fd >= 0)
+            break;
+        int error = errno;
+        strike(f->temp);
+        errno = error;
+        if (errno != EEXIST)
             break;
     }
     if (f->fd >= 0)
@@ -72,6 +157,7 @@ int afile_write(struct afile *f, const void *data, size_t n, char *why, size_t s
 
 static void forget(struct afile *f)
 {
+    strike(f->temp);
     free(f->temp);
     free(f->path);
     *f = (struct afile){.fd = -1};

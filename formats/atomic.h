@@ -9,7 +9,8 @@
  * flushes it to the disk, renames it over the target and flushes the directory: whoever opens the
  * target, at any moment and after a crash, sees the whole old file or the whole new one. Abort, and
  * any failure of commit before the rename, removes the temporary file. A process that is killed
- * leaves it behind; it never counts as the target.
+ * leaves it behind; it never counts as the target. (One that is asked to end calls afile_sweep
+ * first; one that knows that nobody else writes to a target calls afile_sweep_target.)
  *
  * A symbolic link is followed, so that the link stays; one that leads nowhere is refused. A target
  * that exists and is no regular file is refused: renaming over a device would remove the device.
@@ -41,5 +42,13 @@ __attribute__((warn_unused_result)) int afile_commit(struct afile *, char *why, 
 
 /* Closes and removes; nothing to do when not open. */
 void afile_abort(struct afile *);
+
+/* Removes the temporary files of all that is open or sealed, for a process that is about to end;
+ * async-signal-safe. */
+void afile_sweep(void);
+
+/* Removes what killed processes left behind of this target. Only under a lock that every writer of
+ * the target takes. */
+void afile_sweep_target(const char *path);
 
 #endif

@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "formats/atomic.h"
+
 bool tool_verbose;
 
 static struct {
@@ -113,6 +115,14 @@ const char *tool_name(void)
 
 /* --- arguments ------------------------------------------------------------------------------- */
 
+/* Nothing half written is left behind by a process that is asked to end. */
+static void end(int sig)
+{
+    afile_sweep();
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
 void tool_start(int argc, char **argv, const char *usage)
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
@@ -121,6 +131,11 @@ void tool_start(int argc, char **argv, const char *usage)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
             exit(1);
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error of write */
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (signal(ends[i], end) == SIG_IGN)
+            signal(ends[i], SIG_IGN);
     tool.name = slash ? slash + 1 : argc > 0 ? argv[0] : "?";
     tool.usage = usage;
     tool.argc = argc;

@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "formats/atomic.h"
+
 static const char *const dtypes[] = {"f32", "f16", "bf16"};
 
 static const char *beside(const char *model, const char *suffix)
@@ -384,6 +386,9 @@ void save_lock(const char *model)
         tool_die("%s: %s", path, strerror(errno));
     if (flock(fd, LOCK_EX | LOCK_NB))
         tool_die("%s: another process is training this model", model);
+    static const char *const written[] = {"", ".last", ".best", ".previous"};
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++)
+        afile_sweep_target(beside(model, written[i])); /* of runs that were killed */
     pass_began = seconds();
 }
 

@@ -93,7 +93,7 @@ def log(name):
     return [l.split("\t")[:19] for l in open(name + ".tsv")]
 t = time.monotonic()
 assert begin("whole").wait() == 0
-t, whole, done, runs, torn = time.monotonic() - t, open("whole", "rb").read(), 0, 0, 0
+t, whole, done, runs, torn, left = time.monotonic() - t, open("whole", "rb").read(), 0, 0, 0, set()
 while done < kills or os.path.exists("part.last"):
     p = begin("part", ["-r"])
     try:
@@ -102,13 +102,16 @@ while done < kills or os.path.exists("part.last"):
         p.kill()
         p.wait()
         done += 1
-        torn += any(f.startswith(".part") for f in os.listdir("."))
+        now = {f for f in os.listdir(".") if f.startswith(".part")}
+        torn += bool(now - left)
+        left = now
         continue
     assert p.returncode == 0, open("err").read()
+    assert not any(f.startswith(".part") for f in os.listdir(".")), "a killed run's file was not cleared away"
     assert open("part", "rb").read() == whole and log("part") == log("whole")
     runs += 1
     for f in os.listdir("."):
-        if f.startswith(("part", ".part")):
+        if f.startswith("part"):
             os.remove(f)
 print(f"# {done} kills, {torn} of them with a file half written, {runs} runs of the same bytes")
 PY

@@ -54,6 +54,22 @@ int main(void)
     ok(put("a", "one") == 0 && holds("a", "one") && names() == 1, "a new file, and nothing else");
     ok(put("a", "second") == 0 && holds("a", "second") && names() == 1, "a file replaced");
 
+    struct afile g;
+    ok(afile_open(&f, "a", why, sizeof why) == 0 && afile_open(&g, "b", why, sizeof why) == 0 &&
+           afile_seal(&g, why, sizeof why) == 0 && names() == 3,
+       "two files on their way");
+    afile_sweep();
+    ok(names() == 1 && holds("a", "second"), "a sweep takes what is open and what is sealed");
+    afile_abort(&f);
+    afile_abort(&g);
+    ok(put(".a.12-3.tmp", "x") == 0 && put(".a.1x.tmp", "x") == 0 && put(".ab.1-2.tmp", "x") == 0 &&
+           names() == 4,
+       "a killed process's file and two that only look so");
+    afile_sweep_target("a");
+    ok(names() == 3 && access(".a.12-3.tmp", F_OK) < 0, "of its target alone is swept");
+    unlink(".a.1x.tmp");
+    unlink(".ab.1-2.tmp");
+
     ok(afile_open(&f, "a", why, sizeof why) == 0 && strstr(f.temp, "/.a.") &&
            afile_write(&f, "xx", 2, why, sizeof why) == 0 && holds("a", "second") && names() == 2,
        "before the commit the old file stands");
