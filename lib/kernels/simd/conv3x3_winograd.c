@@ -67,27 +67,50 @@ size_t KR_NAME(kr_conv3x3_winograd_workspace)(const struct source *s, const stru
     return p.private + (size_t)threads * p.bytes;
 }
 
+/* G g G^T of the filters of input channels i..i+count (real) to VL output channels from o on, to
+ * u[p * ps + channel * ks]. Where output channels are rows of the weights, a power of two or nearly
+ * so apart, they share few sets of the first cache: some lines of each are copied side by side. */
+static void filters_transform(const struct filters *f, int i, int count, int o, int real, float *u,
+                              size_t ks, size_t ps)
+{
+    enum { ROW = 16 * 9 }; /* floats: whole lines */
+    float rows[VL * ROW];
+    for (int n = 0; n < count; n += 16) {
+        struct filters near = *f;
+        int some = min_int(16, count - n), first = i + n, out = o;
+        if (f->so > f->si && some == 16) {
+            for (int l = 0; l < min_int(VL, real); l++)
+                memcpy(rows + l * ROW, f->w + (size_t)(o + l) * f->so + (size_t)(i + n) * f->si,
+                       sizeof(float[ROW]));
+            near.w = rows;
+            near.so = ROW;
+            first = out = 0;
+        }
+        for (int k = 0; k < some; k++)
+            filter_transform(&near, first + k, out, real, u + (size_t)(n + k) * ks, ps);
+    }
+}
+
 /* Weights of padded input channels k0..k1 to the columns of a block, to u[p*ps + panel + k*nr + j],
  * a panel of columns from o on starting at o * (k1 - k0). */
 static void weights_transform(const struct source *s, const struct filters *f,
                               const struct block *b, int k0, int k1, float *u, size_t ps)
 {
     for (int i = 0, first = 0, real = 0; i < s->parts; i++) {
-        int c = s->in[i].c, cp = kr_pad(c);
-        for (int k = max_int(k0, first); k < min_int(k1, first + cp); k++)
-            for (int o = 0, nr; o < b->width; o += nr) {
-                nr = mk_panel(o, b->width);
-                float *d = u + (size_t)o * (size_t)(k1 - k0) + (size_t)(k - k0) * (size_t)nr;
-                for (int j = 0; j < nr; j += VL) {
-                    int have = k - first < c ? min_int(VL, b->real - o - j) : 0;
-                    if (have > 0)
-                        filter_transform(f, real + k - first, b->part->real + b->o + o + j, have,
-                                         d + j, ps);
-                    else
-                        for (int p = 0; p < POINTS; p++)
-                            vstore(d + j + (size_t)p * ps, (vf){0});
-                }
+        int c = s->in[i].c, cp = kr_pad(c), k = max_int(k0, first), stop = min_int(k1, first + cp);
+        for (int o = 0, nr; k < stop && o < b->width; o += nr) {
+            nr = mk_panel(o, b->width);
+            float *d = u + (size_t)o * (size_t)(k1 - k0) + (size_t)(k - k0) * (size_t)nr;
+            for (int j = 0; j < nr; j += VL) {
+                int have = min_int(VL, b->real - o - j), count = min_int(stop, first + c) - k;
+                count = have > 0 ? max_int(0, count) : 0;
+                filters_transform(f, real + k - first, count, b->part->real + b->o + o + j, have,
+                                  d + j, (size_t)nr, ps);
+                for (int n = count; n < stop - k; n++)
+                    for (int p = 0; p < POINTS; p++)
+                        vstore(d + j + (size_t)n * (size_t)nr + (size_t)p * ps, (vf){0});
             }
+        }
         first += cp;
         real += c;
     }
@@ -167,15 +190,28 @@ static void output_transform(const struct sink *out, const struct block *b, cons
         output_block(out, b, SINK_DX, g, t0, count, m, ms, mp, slot);
 }
 
+/* What the step after the products will touch: the block of tiles from `next` on (0: none), the
+ * results from tile t0 on (with tiles). */
+struct ahead {
+    const struct source *s;
+    const struct tiling *tiles;
+    int t0, next;
+};
+
+INLINE void fetch(const struct ahead *a, const struct block *b, int count, int p)
+{
+    if (a->next)
+        fetch_source(a->s, a->tiles, a->next, count, 0, a->s->cp, p);
+    if (a->tiles)
+        fetch_sink(b->part, a->tiles, a->t0, count, b->o, b->width, p);
+}
+
 INLINE void products(const struct block *b, int count, int k, const float *v, size_t vs, size_t vp,
                      const float *u, size_t up, float *m, size_t mp, bool add,
-                     const struct source *s, const struct tiling *g, int t0, int next)
+                     const struct ahead *ahead)
 {
     for (int p = 0; p < POINTS; p++) {
-        if (next)
-            fetch_source(s, g, next, count, 0, s->cp, p);
-        if (g)
-            fetch_sink(b->part, g, t0, count, b->o, b->width, p);
+        fetch(ahead, b, count, p);
         for (int o = 0, nr; o < b->width; o += nr) {
             nr = mk_panel(o, b->width);
             struct mk x = {.rows = count,
@@ -219,9 +255,10 @@ static void fused(const struct source *s, const struct filters *f, const struct 
             input_transform(s, &g, t0, count, 0, s->cp, v, p->vs, p->vp);
             for (int i = 0; i < blocks; i++) {
                 struct block b = sink_block(out, i);
+                struct ahead ahead = {s, &g, t0, i == 0 ? t0 + p->tiles : 0};
                 products(&b, count, s->cp, v, p->vs, p->vp,
                          u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, false,
-                         s, &g, t0, i == 0 ? t0 + p->tiles : 0);
+                         &ahead);
                 output_transform(out, &b, &g, t0, count, m, (size_t)b.width, p->mp, slot);
             }
         }
@@ -236,6 +273,7 @@ static void panel(const struct source *s, const struct filters *f, const struct 
     int blocks = sink_blocks(out);
     float *v = (float *)(ws + p->v);
     double *slots = (double *)(ws + p->slots);
+    const struct ahead none = {0};
     memset(slots, 0, (size_t)p->tasks * 2 * (size_t)out->cp * sizeof(double));
 #pragma omp parallel num_threads(threads)
     {
@@ -252,8 +290,8 @@ static void panel(const struct source *s, const struct filters *f, const struct 
                 for (int k = 0; k < s->cp; k += DEPTH) {
                     int depth = min_int(DEPTH, s->cp - k);
                     weights_transform(s, f, &b, k, k + depth, u, p->up);
-                    products(&b, count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp, k > 0, NULL,
-                             NULL, 0, 0);
+                    products(&b, count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp, k > 0,
+                             &none);
                 }
                 output_transform(out, &b, &g, t0, count, m, (size_t)b.width, p->mp,
                                  slots + (size_t)t * 2 * (size_t)out->cp);
