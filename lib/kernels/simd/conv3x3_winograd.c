@@ -69,25 +69,35 @@ size_t KR_NAME(kr_conv3x3_winograd_workspace)(const struct source *s, const stru
 
 /* G g G^T of the filters of input channels i..i+count (real) to VL output channels from o on, to
  * u[p * ps + channel * ks]. Where output channels are rows of the weights, a power of two or nearly
- * so apart, they share few sets of the first cache: some lines of each are copied side by side. */
-static void filters_transform(const struct filters *f, int i, int count, int o, int real, float *u,
-                              size_t ks, size_t ps)
+ * so apart, they share few sets of the first cache: lines of each are copied side by side, and
+ * those of the next step fetched. `more`: that the VL rows below these come next. */
+static void filters_transform(const struct filters *f, int i, int count, int o, int real, bool more,
+                              float *u, size_t ks, size_t ps)
 {
-    enum { ROW = 16 * 9 }; /* floats: whole lines */
+    enum { STEP = 16, ROW = STEP * 9 }; /* floats: whole lines */
     float rows[VL * ROW];
-    for (int n = 0; n < count; n += 16) {
+    for (int n = 0; n < count; n += STEP) {
         struct filters near = *f;
-        int some = min_int(16, count - n), first = i + n, out = o;
-        if (f->so > f->si && some == 16) {
+        int some = min_int(STEP, count - n), first = i + n, out = o;
+        const char *next = NULL;
+        if (f->so > f->si && some == STEP) {
+            const float *w = f->w + (size_t)o * f->so + (size_t)first * f->si;
             for (int l = 0; l < min_int(VL, real); l++)
-                memcpy(rows + l * ROW, f->w + (size_t)(o + l) * f->so + (size_t)(i + n) * f->si,
-                       sizeof(float[ROW]));
+                memcpy(rows + l * ROW, w + (size_t)l * f->so, sizeof(float[ROW]));
             near.w = rows;
             near.so = ROW;
             first = out = 0;
+            if (n + 2 * STEP <= count)
+                next = (const char *)(w + ROW);
+            else if (more)
+                next = (const char *)(w + VL * f->so - (size_t)n * f->si);
         }
-        for (int k = 0; k < some; k++)
+        for (int k = 0; k < some; k++) {
+            for (int l = k * VL / STEP; next && l < (k + 1) * VL / STEP; l++)
+                for (size_t b = 0; b < sizeof(float[ROW]); b += 64)
+                    __builtin_prefetch(next + (size_t)l * f->so * sizeof(float) + b, 0, 3);
             filter_transform(&near, first + k, out, real, u + (size_t)(n + k) * ks, ps);
+        }
     }
 }
 
@@ -105,7 +115,7 @@ static void weights_transform(const struct source *s, const struct filters *f,
                 int have = min_int(VL, b->real - o - j), count = min_int(stop, first + c) - k;
                 count = have > 0 ? max_int(0, count) : 0;
                 filters_transform(f, real + k - first, count, b->part->real + b->o + o + j, have,
-                                  d + j, (size_t)nr, ps);
+                                  b->real - o - j >= 2 * VL, d + j, (size_t)nr, ps);
                 for (int n = count; n < stop - k; n++)
                     for (int p = 0; p < POINTS; p++)
                         vstore(d + j + (size_t)n * (size_t)nr + (size_t)p * ps, (vf){0});
