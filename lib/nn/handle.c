@@ -230,6 +230,8 @@ int nn_arena(struct nn *nn)
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return nn_fail(nn, NN_EMEM, "no memory: %zu bytes", nn->arena_bytes);
+    /* The transforms walk dozens of streams at once, each in a page of its own. */
+    madvise(p, nn->arena_bytes, MADV_HUGEPAGE);
     nn->arena = p;
     lay_arena(nn, nn->arena);
     return 0;
