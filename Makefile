@@ -31,7 +31,7 @@ NIFTI_INC := $(addprefix -isystem ,$(firstword $(wildcard /usr/include/nifti /us
 ALL_CPPFLAGS := -I. $(NIFTI_INC) -D_GNU_SOURCE -DGLIOPIPE_VERSION='"$(VERSION)"' $(HAVE_ISAL) $(CPPFLAGS)
 ALL_CFLAGS   := -std=c11 $(WARN) $(OPT_$(CONFIG)) -fopenmp -MMD -MP $(CFLAGS)
 ALL_LDFLAGS  := $(OPT_$(CONFIG)) -fopenmp -Wl,--as-needed $(LDFLAGS)
-LIBS := $(if $(HAVE_ISAL),-lisal) -lniftiio -lznz -lz -lxxhash -lyaml -lpng16 -lpthread -lm $(LDLIBS)
+LIBS := $(if $(HAVE_ISAL),-lisal) $(if,-lseccomp) -lniftiio -lznz -lz -lxxhash -lyaml -lpng16 -lpthread -lm $(LDLIBS)
 
 # Kernels: each file of lib/kernels/simd is compiled once for each instruction-set level. KR_LEVEL
 # names the level inside the source; `plain` is what the compiler emits without any flag.
@@ -58,8 +58,9 @@ LIGHT     ?= $(filter fuzz,$(CONFIG))
 BOXES     := lib/base lib/image lib/metric $(if $(LIGHT),,lib/nn lib/kernels) formats
 SRC       := $(foreach d,$(BOXES),$(wildcard $(d)/*.c))
 SIMD_SRC  := $(if $(LIGHT),,$(wildcard lib/kernels/simd/*.c))
-PARTS     := $(wildcard tools/*_*.c)# tools/NAME_PART.c belongs to tools/NAME.c
-TOOLS     := $(patsubst tools/%.c,%,$(filter-out tools/tool.c $(PARTS) $(if $(LIGHT),tools/train.c tools/infer.c),$(wildcard tools/*.c)))
+FRAME     := $(wildcard tools/tool*.c)# every tool stands on it
+PARTS     := $(filter-out $(FRAME),$(wildcard tools/*_*.c))# tools/NAME_PART.c belongs to tools/NAME.c
+TOOLS     := $(patsubst tools/%.c,%,$(filter-out $(FRAME) $(PARTS) $(if $(LIGHT),tools/train.c tools/infer.c),$(wildcard tools/*.c)))
 UNIT      := $(patsubst tests/unit/%.c,%,$(filter-out $(if $(LIGHT),tests/unit/nn_% tests/unit/kernels_%),$(wildcard tests/unit/*.c)))
 BENCHC    := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
 
@@ -119,7 +120,7 @@ $(ARCHIVE): $(sort $(filter %conv3x3_winograd_% %conv3x3_weight_%,$(SIMD_OBJ))) 
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-$(O)/bin/%: $(O)/tools/%.o $(O)/tools/tool.o $(ARCHIVE)
+$(O)/bin/%: $(O)/tools/%.o $(FRAME:%.c=$(O)/%.o) $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(LIBS)
 
@@ -144,7 +145,7 @@ tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter release,$(CONFIG)),$(TOOLS:%=bin/%))
 units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(O)/warm)
 benches: $(BENCHC:%=$(O)/bench/%)
 
--include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(O)/tools/tool.d $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d)
+-include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(FRAME:%.c=$(O)/%.d) $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d)
 
 # --- the study --------------------------------------------------------------------------------------
 $(STUDY):

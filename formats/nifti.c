@@ -58,6 +58,13 @@ static char *sibling(const char *path, const char *ext)
     return p;
 }
 
+char *nii_other_half(const char *path)
+{
+    if (ends(path, ".hdr") || ends(path, ".hdr.gz"))
+        return sibling(path, ".img");
+    return ends(path, ".img") || ends(path, ".img.gz") ? sibling(path, ".hdr") : NULL;
+}
+
 static struct inflate *open_part(const char *path, char *why)
 {
     struct inflate *in = inf_open(path);

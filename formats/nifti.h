@@ -55,6 +55,9 @@ void nii_layout(const struct nii_header *, int64_t *base, int64_t step[3]);
 /* What differs between two grids, in words; NULL if they are one (affines within 1e-3 mm). */
 const char *nii_grids_differ(const struct nii_header *, const struct nii_header *, char *why);
 
+/* The other file of a .hdr/.img pair that `path` is one of, to be freed; NULL for a single file. */
+char *nii_other_half(const char *path);
+
 struct nii_file;
 
 struct nii_file *nii_open(const char *path, char *why);

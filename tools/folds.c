@@ -73,15 +73,21 @@ static struct study *find_study(const char *name, const char *patient, const cha
     return s;
 }
 
+static FILE *open_pairs(const char *path)
+{
+    FILE *f = !strcmp(path, "-") ? stdin : fopen(path, "r");
+    if (!f)
+        tool_die("%s: cannot be opened", path);
+    return f;
+}
+
 /* A file of lines "case patient"; the patient may be missing if `optional`. */
-static void read_pairs(const char *path, bool optional, bool told)
+static void read_pairs(FILE *f, const char *path, bool optional, bool told)
 {
     static struct lines l;
     char *field[2], place[128];
     int e;
-    l = (struct lines){.name = path};
-    if (!(l.file = !strcmp(path, "-") ? stdin : fopen(path, "r")))
-        tool_die("%s: cannot be opened", path);
+    l = (struct lines){.name = path, .file = f};
     while ((e = lines_next(&l)) == 1) {
         int n = lines_split(&l, " \t", 1, field, 2);
         if (n == 0 || *field[0] == '#')
@@ -97,8 +103,8 @@ static void read_pairs(const char *path, bool optional, bool told)
     }
     if (e < 0)
         tool_die("%s", l.why);
-    if (l.file != stdin)
-        fclose(l.file);
+    if (f != stdin)
+        fclose(f);
 }
 
 static void read_stream(void)
@@ -213,10 +219,13 @@ int main(int argc, char **argv)
     if (opt.list && opt.by_slice)
         tool_misuse("-b slice: a list has no slices (wanted a stream)");
 
-    if (opt.map)
-        read_pairs(opt.map, false, true);
-    if (opt.list)
-        read_pairs(opt.list, true, false);
+    FILE *map = opt.map ? open_pairs(opt.map) : NULL;
+    FILE *list = opt.list ? open_pairs(opt.list) : NULL;
+    tool_confine();
+    if (map)
+        read_pairs(map, opt.map, false, true);
+    if (list)
+        read_pairs(list, opt.list, true, false);
     else
         read_stream();
     out.k = opt.k;

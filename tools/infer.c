@@ -414,6 +414,8 @@ int main(int argc, char **argv)
     const char *bad = kr_init(), *sum;
     if (bad)
         tool_die("%s", bad);
+    tool_may_read(opt.model);
+    tool_confine();
     if (model_open(&model, opt.model, why, sizeof why))
         tool_die("%s", why);
     sum = st_meta(&model.file, "xxh3");

@@ -138,6 +138,7 @@ int main(int argc, char **argv)
         tool_die("%s: %s", file, strerror(errno));
     if (lseek(fd, 0, SEEK_CUR) < 0)
         tool_misuse("%s: is a pipe (wanted a file: labels are taken from all over it)", file);
+    tool_confine();
     struct tns_reader *r = tns_reader_new(fd);
     if (!r)
         tool_die("out of memory");

@@ -46,6 +46,17 @@ static void find_case(size_t i, struct lay_case *c, char *why)
         }
 }
 
+/* A file may be a link that leads out of its folder, or half of a pair. */
+static void will_read(const char *path)
+{
+    char *other = nii_other_half(path);
+
+    tool_may_read(path);
+    if (other)
+        tool_may_read(other);
+    free(other);
+}
+
 /* Every case is looked at before the first record is written. */
 static void list_cases(int argc, char **argv)
 {
@@ -73,7 +84,14 @@ static void list_cases(int argc, char **argv)
         find_case(i, &c, why);
         if (opt.tumour && !*c.label)
             tool_die("%s: no segmentation (option -t needs one)", c.name);
+        for (int m = 0; m < c.modalities; m++)
+            if (m == 0 || opt.layout != LAY_MSD)
+                will_read(c.file[m]);
+        if (*c.label)
+            will_read(c.label);
     }
+    for (size_t p = 0; p < list.places; p++)
+        tool_may_read(list.place[p].dir);
 }
 
 /* --- the first pass: on several threads, at most one case ahead of the second
@@ -370,6 +388,8 @@ int main(int argc, char **argv)
         }
     if (optind == argc)
         tool_usage();
+    tool_may_read("/");
+    tool_confine();
     list_cases(argc - optind, argv + optind);
     tool_open_out("-l %s%s", layout, opt.tumour ? " -t" : "");
     start_workers();

@@ -309,9 +309,10 @@ int main(int argc, char **argv)
     if (!opt.nmodality)
         split_modalities(t1gd);
 
-    tool_open_in();
     if (mkdir(opt.dir, 0777) && errno != EEXIST)
         tool_die("%s: %s", opt.dir, strerror(errno));
+    tool_may_write(opt.dir);
+    tool_open_in();
     while (tool_read(&rec)) {
         if (tns_get(&rec.meta, "mark"))
             continue;

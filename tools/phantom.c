@@ -282,6 +282,8 @@ int main(int argc, char **argv)
         path_in(path, opt.dir, "labelsTr");
         make_dir(path);
     }
+    tool_may_write(opt.dir);
+    tool_confine();
 
 #pragma omp parallel for schedule(dynamic)
     for (long i = 0; i < opt.count; i++) {

@@ -31,6 +31,7 @@ static void read_manifest(void)
     l.name = opt.manifest;
     if (!(l.file = fopen(opt.manifest, "r")))
         tool_die("%s: %s", opt.manifest, strerror(errno));
+    tool_confine();
     if (folds_read(&folds, &l))
         tool_die("%s", l.why);
     fclose(l.file);

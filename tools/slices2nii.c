@@ -402,9 +402,10 @@ int main(int argc, char **argv)
         tool_misuse("-n: (wanted the name of a tensor, got '%s')", opt.tensor);
     if (opt.scheme)
         img_scheme_inverse(opt.scheme, opt.map);
-    tool_open_in();
     if (mkdir(opt.dir, 0777) && errno != EEXIST)
         tool_die("%s: %s", opt.dir, strerror(errno));
+    tool_may_write(opt.dir);
+    tool_open_in();
     atexit(abandon);
 
     while (tool_read(&rec))

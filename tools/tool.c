@@ -288,11 +288,13 @@ static void write_header(struct tns_meta *m)
 void tool_open_file(int fd, const char *name)
 {
     begin_in(fd, name);
+    tool_confine();
 }
 
 void tool_open_in(void)
 {
     begin_in(0, "stdin");
+    tool_confine();
 }
 
 void tool_open(const char *fmt, ...)
@@ -303,6 +305,7 @@ void tool_open(const char *fmt, ...)
     va_end(ap);
     if (!tool.in)
         begin_in(0, "stdin");
+    tool_confine();
 }
 
 void tool_open_out(const char *fmt, ...)
@@ -314,6 +317,7 @@ void tool_open_out(const char *fmt, ...)
     tool.progress = watched();
     if (!tool.no_history && tns_set(&tool.begun, "generator", "gliopipe " GLIOPIPE_VERSION))
         tool_die("out of memory");
+    tool_confine();
 }
 
 struct tns_meta *tool_header(void)

@@ -58,10 +58,24 @@ void tool_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Memory or death. */
 void *tool_alloc(size_t bytes);
 
+/* Least privilege, where the kernel has seccomp and Landlock (tool_confine.c). From tool_confine on
+ * the process reads and writes what is open and makes threads; it opens no other file, has no
+ * sockets, starts no process and no program. What it will still open is named before: a file, or a
+ * directory and all beneath it, to read; a directory in which files are made, written, renamed and
+ * removed; a file that is written anew, beside itself first, wherever a link of that name leads. A
+ * second call, with names of its own, gives up more; none gives back. Before threads are started,
+ * and before anything that others wrote is read.
+ *
+ * A filter need not care: tool_open and its kin end with tool_confine. */
+void tool_may_read(const char *path);
+void tool_may_write(const char *dir);
+void tool_may_replace(const char *path);
+void tool_confine(void);
+
 /* Standard input as a stream, standard output as one. tool_open opens both; the text, formatted, is
  * what follows the tool's name in the history line (tool_open("") for none). Tools that only read
  * call tool_open_in; tools that begin a stream call tool_open_out, which writes a header. Each
- * refuses a terminal. */
+ * refuses a terminal, and confines the process. */
 void tool_open(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void tool_open_in(void);
 void tool_open_out(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

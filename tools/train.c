@@ -355,6 +355,8 @@ static void finish(void)
 /* Reads the first record, if there is one, and from it what the stream is. */
 static bool begin_stream(struct tns_record *rec)
 {
+    if (!opt.plan)
+        save_may_write(opt.model);
     tool_open_in();
     if (!tool_read(rec)) {
         if (!opt.resume || opt.plan)
@@ -458,6 +460,12 @@ int main(int argc, char **argv)
 
     read_options(argc, argv);
     tool_own_progress();
+    tool_may_read(opt.config);
+    if (opt.validation)
+        tool_may_read(opt.validation);
+    if (!opt.plan)
+        save_may_write(opt.model);
+    tool_confine();
     settings_read(&set, opt.config, opt.seeded ? &opt.seed : NULL);
     const char *bad = kr_init();
     if (bad)

@@ -118,6 +118,8 @@ void save_last(const struct run *, struct model_keys *, const struct source *, c
 void save_final(const struct run *, const struct model_keys *, const struct settings *,
                 bool from_best);
 
+/* All of them may be written from tool_confine on. */
+void save_may_write(const char *model);
 /* Opens and locks MODEL.tsv. False: there is nothing to continue. Else the run and, once there is
  * a network, its state are what MODEL.last holds. */
 void save_lock(const char *model);

@@ -30,6 +30,13 @@ static const char *beside(const char *model, const char *suffix)
     return path;
 }
 
+void save_may_write(const char *model)
+{
+    static const char *const suffix[] = {"", ".best", ".last", ".tsv"};
+    for (size_t i = 0; i < sizeof suffix / sizeof *suffix; i++)
+        tool_may_replace(beside(model, suffix[i]));
+}
+
 static void set(struct model_keys *k, const char *key, const char *value)
 {
     if (model_set(k, key, value))
