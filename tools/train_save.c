@@ -32,7 +32,7 @@ static const char *beside(const char *model, const char *suffix)
 
 void save_may_write(const char *model)
 {
-    static const char *const suffix[] = {"", ".best", ".last", ".tsv"};
+    static const char *const suffix[] = {"", ".best", ".last", ".previous", ".tsv"};
     for (size_t i = 0; i < sizeof suffix / sizeof *suffix; i++)
         tool_may_replace(beside(model, suffix[i]));
 }
