@@ -2,7 +2,7 @@
 """The server behind warm.c: warm.py SOCKET. Loads what the tests' Python programs import, then forks
 a child for each request, which is as a new python3 would be: own folder, environment, files 0 to 2,
 arguments, __main__. Ends when its standard input does."""
-import ctypes, glob, gzip, hashlib, json, os, select, signal, socket, struct, subprocess, sys, traceback, zlib
+import ctypes, fcntl, glob, gzip, hashlib, json, os, select, signal, socket, struct, subprocess, sys, traceback, zlib
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
 import numpy, numpy.random
@@ -74,7 +74,11 @@ def main():
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
-            status = run(*receive(s))
+            request = receive(s)
+            # SIGIO, which ends the child, when the client is killed.
+            fcntl.fcntl(s, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(s, fcntl.F_SETFL, os.O_ASYNC)
+            status = run(*request)
             # Files are closed first: who waits for the status finds them whole.
             sys.stdout = sys.stderr = None
             os.closerange(0, 3)
