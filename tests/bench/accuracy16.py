@@ -35,9 +35,9 @@ PREPARE = 'nii2slices {} "$@" | recode -s brats2017 | znorm | crop -s 192x160'
 
 
 def peer(seed, validation, training):
-    out = f"{bench.SCRATCH}/accuracy16-{EPOCHS}-{seed}.json"
+    out = f"{bench.SCRATCH}/accuracy16-light-{EPOCHS}-{seed}.json"
     if not os.path.exists(out):
-        subprocess.check_call([bench.DEBIAN, f"{bench.ROOT}/tests/bench/peers/torch_accuracy.py", out, seed, str(EPOCHS),
+        subprocess.check_call([bench.DEBIAN, f"{bench.ROOT}/tests/bench/peers/torch_accuracy.py", out, "light", seed, str(EPOCHS),
                                str(bench.THREADS), f"{bench.SCRATCH}/accuracy16.npz", ":".join(validation),
                                ":".join(training)])
     with open(out) as f:
