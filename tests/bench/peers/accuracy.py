@@ -1,0 +1,91 @@
+"""Learning on real patients beside PyTorch: what accuracy16 and combined16 share.
+
+The development split: 13 patients to train on, 4 to validate on, named below. Base 16, Adam 1e-3 with a cosine rate,
+batch 8, 160x192 crops, and a recipe. PyTorch takes about 80 s an epoch, so its results are stored below
+build/bench-data and used again (the machine's speed that day is stored with them; remove the files to repeat). EPOCHS
+and SEEDS make a shorter trial, which is no proof.
+
+The line's ratio is either the Dice that PyTorch is ahead (bound 0.01) or, where the times are held, their ratio,
+whichever is nearer to failing. Ours includes reading NIfTI; PyTorch's data is ready in memory.
+"""
+import csv
+import glob
+import json
+import os
+import statistics
+import subprocess
+
+from peers import bench, stream
+
+VALIDATION = ("BraTS2021_00003", "BraTS2021_01478", "BraTS2021_01481", "BraTS19_CBICA_BHQ_1")
+SEEDS = os.environ.get("SEEDS", "1 2 3").split()
+REGIONS = ("WT", "TC", "ET")
+CONFIG = """arch: unet
+base: 16
+batch: 8
+loss: {}
+optimiser: adam
+rate: 0.001
+schedule: cosine
+"""
+# Of each recipe the loss, and what augment(1) does; torch_accuracy.py says the same.
+RECIPES = {"light": ("dice+ce", "noise brightness contrast gamma"), "combined": ("dice", "-T 1,3 noise")}
+# In ours, rows run from front to back: 192 of them.
+PREPARE = 'nii2slices {} "$@" | recode -s brats2017 | znorm | crop -s 192x160'
+
+
+def peer(recipe, epochs, seed, validation, training):
+    out = f"{bench.SCRATCH}/accuracy16-{recipe}-{epochs}-{seed}.json"
+    if not os.path.exists(out):
+        subprocess.check_call([bench.DEBIAN, f"{bench.ROOT}/tests/bench/peers/torch_accuracy.py", out, recipe, seed,
+                               str(epochs), str(bench.THREADS), f"{bench.SCRATCH}/accuracy16.npz", ":".join(validation),
+                               ":".join(training)])
+    with open(out) as f:
+        return json.load(f)
+
+
+def ours(recipe, epochs, seed, train, validation):
+    model = f"{bench.SCRATCH}/accuracy16-{seed}.safetensors"
+    config = f"{bench.SCRATCH}/accuracy16.yaml"
+    loss, operations = RECIPES[recipe]
+    with open(config, "w") as f:
+        f.write(CONFIG.format(loss))
+    for old in glob.glob(f"{model}*"):
+        os.remove(old)
+    seconds = stream.seconds(f'epochs -n {epochs} -s {seed} "$1" | augment -s {seed} {operations} | '
+                             f'train -s {seed} -j {bench.THREADS} -c "$2" -o "$3"', train, config, model)
+    table = f"{bench.SCRATCH}/accuracy16-{seed}.tsv"
+    stream.seconds(f'({PREPARE.format("")}) | infer -j {bench.THREADS} -m "{model}" | dice -d none -l none >"{table}"',
+                   *validation)
+    with open(table) as f:
+        mean = {row["part"]: float(row["dice"]) for row in csv.DictReader(f, delimiter="\t") if row["row"] == "mean"}
+    return {r: mean[r] for r in REGIONS}, seconds
+
+
+def compare(name, recipe, epochs, time_bound=None):
+    epochs = int(os.environ.get("EPOCHS", epochs))
+    stream.tools("nii2slices", "recode", "znorm", "crop", "epochs", "augment", "train", "infer", "dice")
+    cases = stream.cases()
+    validation = [c for c in cases if os.path.basename(c) in VALIDATION]
+    training = [c for c in cases if os.path.basename(c) not in VALIDATION]
+    if len(validation) != len(VALIDATION):
+        raise bench.Missing("the cases of the development split: " + " ".join(VALIDATION))
+    os.makedirs(bench.SCRATCH, exist_ok=True)
+    bench.say(f"{name}: base 16, {epochs} epochs, recipe {recipe}, {len(training)} patients, seeds {' '.join(SEEDS)}")
+    train = f"{bench.SCRATCH}/accuracy16.tns"
+    prepare = stream.seconds(f'({PREPARE.format("-t")}) >"{train}"', *training)
+    mine, theirs = [], []
+    for seed in SEEDS:
+        score, seconds = ours(recipe, epochs, seed, train, validation)
+        other = peer(recipe, epochs, seed, validation, training)
+        for label, s, t in (("ours", score, prepare + seconds), (f"PyTorch {other['version']}", other, other["seconds"])):
+            bench.say(f"  seed {seed}: {label:24s} " + "  ".join(f"{r} {s[r]:.4f}" for r in REGIONS) + f"  {t:.0f} s")
+        mine.append((statistics.mean(score[r] for r in REGIONS), prepare + seconds))
+        theirs.append((statistics.mean(other[r] for r in REGIONS), other["seconds"]))
+    dice, dice_peer = (statistics.mean(d for d, _ in x) for x in (mine, theirs))
+    took, took_peer = (statistics.median(t for _, t in x) for x in (mine, theirs))
+    bench.say(f"  mean Dice {dice:.4f} (PyTorch {dice_peer:.4f}), seconds {took:.0f} (PyTorch {took_peer:.0f})")
+    held = [(dice, dice_peer, dice_peer - dice, 0.01)]
+    if time_bound:
+        held.append((took, took_peer, took / took_peer, time_bound))
+    return bench.verdict(name, held)
