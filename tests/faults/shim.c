@@ -6,12 +6,13 @@
  * - FAULT_COUNT=FILE: at the end, the number of calls of each kind, "KIND N" a line.
  *
  * Only calls that the program and its libraries make through the dynamic linker are seen, and those
- * of stdio on standard output; the loader's own are not. */
+ * of stdio on standard output and on files opened for reading; the loader's own are not. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,8 @@ static long target[KINDS];
 static atomic_ulong shorten; /* state of the generator; 0: off */
 static int ready, report = -1;
 
+static FILE *stream(int fd, const char *mode);
+
 __attribute__((constructor)) static void begin(void)
 {
     const char *f = getenv("FAULT");
@@ -46,6 +49,7 @@ __attribute__((constructor)) static void begin(void)
         if (!strncmp(f, names[k], n) && f[n] == ':')
             target[k] = strtol(f + n + 1, NULL, 10);
     }
+    stdout = stream(1, "w") ?: stdout;
     ready = 1;
 }
 
@@ -138,9 +142,54 @@ int openat(int dir, const char *path, int flags, ...)
     return fails(OPEN) ? -1 : (int)syscall(SYS_openat, dir, path, flags, mode);
 }
 
+/* stdio's own calls do not go through the linker; those of these streams do. */
+static ssize_t stream_read(void *fd, char *p, size_t n)
+{
+    return read((int)(intptr_t)fd, p, n);
+}
+
+static ssize_t stream_write(void *fd, const char *p, size_t n)
+{
+    size_t done = 0;
+    while (done < n) { /* stdio takes a short count of its own streams for an error */
+        ssize_t r = write((int)(intptr_t)fd, p + done, n - done);
+        if (r <= 0)
+            break;
+        done += (size_t)r;
+    }
+    return (ssize_t)done;
+}
+
+static int stream_close(void *fd)
+{
+    return close((int)(intptr_t)fd);
+}
+
+static FILE *stream(int fd, const char *mode)
+{
+    return fopencookie((void *)(intptr_t)fd, mode,
+                       (cookie_io_functions_t){stream_read, stream_write, NULL, stream_close});
+}
+
+static struct {
+    FILE *file;
+    int fd;
+} last_opened;
+
 FILE *fopen(const char *path, const char *mode)
 {
-    return fails(OPEN) ? NULL : REAL(fopen)(path, mode);
+    if (fails(OPEN))
+        return NULL;
+    if (*mode != 'r' || strchr(mode, '+'))
+        return REAL(fopen)(path, mode);
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    last_opened.fd = fd;
+    return last_opened.file = fd < 0 ? NULL : stream(fd, "r");
+}
+
+int fileno(FILE *f)
+{
+    return f && f == last_opened.file ? last_opened.fd : REAL(fileno)(f);
 }
 
 int rename(const char *from, const char *to)
