@@ -102,7 +102,7 @@ P
     need_command time
     py <<'P'
 v = head((240, 240, 160))
-case("P1", volumes=[v] * 4, seg=mask((240, 240, 160)))
+case("P1", volumes=[v] * 4, seg=mask((240, 240, 160)), ending=".nii")
 P
     nii2slices P1 >s
     kib=$(peak_kib sh -c 'exec slices2nii -o out <s')
