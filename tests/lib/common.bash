@@ -11,7 +11,8 @@ export PATH="${TOOLS:-$ROOT/bin}:$PATH"
 # The Python that Debian's numpy belongs to; another may come first on PATH.
 PYTHON=python3
 [ ! -x /usr/bin/python3 ] || PYTHON=/usr/bin/python3
-# Under tests/run a server holds one that has loaded numpy (warm.py).
+PLAIN_PYTHON=$PYTHON
+# Under tests/run a server holds one that has loaded numpy (warm.py). It does not share the namespaces of who calls.
 [ -z "${WARM-}" ] || PYTHON=$ROOT/build/release/warm
 
 setup() {
