@@ -88,6 +88,8 @@ help:
 	@echo 'make explore | predict   look at the cases; segment unlabelled ones with MODEL=file'
 	@echo '                     the knobs of these: make -f pipelines/Makefile help'
 	@echo 'make check           every test (T=WORD: only test files whose name holds WORD)'
+	@echo 'make check-long      the engine under the sanitizers, a hundred kills, every fault in every tool (half an hour)'
+	@echo 'make fuzz            SECONDS= of processor time for each fuzzer (H=NAME: one)'
 	@echo 'make lint            formatting, include rules, man pages'
 	@echo 'make bench           every benchmark beside its peer (B=NAME: one)'
 	@echo 'make bench-peers     installs the peers that Debian has not, into build/peers (TORCH=: without the'
@@ -145,7 +147,7 @@ tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter release,$(CONFIG)),$(TOOLS:%=bin/%))
 units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(O)/warm)
 benches: $(BENCHC:%=$(O)/bench/%)
 
--include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(FRAME:%.c=$(O)/%.d) $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d)
+-include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(FRAME:%.c=$(O)/%.d) $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d) $(wildcard $(O)/tests/fuzz/*.d)
 
 # --- the study --------------------------------------------------------------------------------------
 $(STUDY):
@@ -177,7 +179,7 @@ check:
 check-release:
 	@$(MAKE) CONFIG=release tools units
 check-asan:
-	@$(MAKE) CONFIG=asan LIGHT=1 tools units
+	@$(MAKE) CONFIG=asan LIGHT=1 tools units replays
 
 lint:
 	@$(MAKE) -s -j$(JOBS) CONFIG=release tools
@@ -186,14 +188,15 @@ lint:
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')
 
-# Coverage-guided, SECONDS for each harness; new inputs join the corpus in build/fuzz/corpus, findings lie in
-# build/fuzz/findings until they are mended and named in tests/fuzz/corpus.
+# Coverage-guided, SECONDS of processor time for each harness (H=NAME: one alone); new inputs join the corpus in
+# build/fuzz/corpus, findings lie in build/fuzz/findings until they are mended and put into tests/fuzz/corpus.
 FUZZ := $(filter-out fuzz replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
 SECONDS ?= 60
 fuzz:
 	$(need) $(PKG_CHECK)
 	@$(MAKE) -s -j$(NPROC) CONFIG=fuzz CC=clang $(FUZZ:%=build/fuzz/fuzz/%)
-	@tests/fuzz/run $(SECONDS) $(FUZZ)
+	@$(MAKE) -s -j$(NPROC) CONFIG=asan LIGHT=1 tools
+	@tests/fuzz/run $(SECONDS) $(or $(H),$(FUZZ) arguments)
 
 $(O)/fuzz/%: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/fuzz.o $(ARCHIVE)
 	@mkdir -p $(@D)
@@ -215,7 +218,7 @@ check-long:
 	$(need) $(PKG_CHECK)
 	@$(MAKE) -s -j$(NPROC) CONFIG=release tools units $(O)/shim.so
 	@$(MAKE) -s -j$(NPROC) CONFIG=asan tools units
-	@LONG=1 tests/run train infer nn_ kernels_
+	@LONG=1 TEST_LIMIT=3600 tests/run train infer nn_ kernels_ baddays
 	@tests/faults/run $(O)/shim.so bin
 
 bench:
