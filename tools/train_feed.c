@@ -12,7 +12,6 @@ static struct {
     struct feed o;
     struct tns_record rec;
     bool first; /* rec holds a record already */
-    pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct batch slot[SLOTS];
@@ -256,6 +255,7 @@ void feed_start(const struct feed *o, struct tns_record *first)
         if (!b->patient || !b->name)
             tool_die("out of memory");
     }
-    if (pthread_create(&feed.thread, NULL, reading, NULL))
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, reading, NULL) || pthread_detach(thread))
         tool_die("cannot start a thread");
 }
