@@ -218,7 +218,8 @@ check-long:
 	$(need) $(PKG_CHECK)
 	@$(MAKE) -s -j$(NPROC) CONFIG=release tools units $(O)/shim.so
 	@$(MAKE) -s -j$(NPROC) CONFIG=asan tools units
-	@LONG=1 TEST_LIMIT=3600 tests/run train infer nn_ kernels_ baddays
+	@$(MAKE) -s -j$(NPROC) CONFIG=tsan CC=clang tools units
+	@LONG=1 TEST_LIMIT=3600 tests/run train infer nii2slices phantom races nn_ kernels_ baddays
 	@tests/faults/run $(O)/shim.so bin
 
 bench:
