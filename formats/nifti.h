@@ -23,10 +23,11 @@
 
 #define NII_HEADER 348u
 #define NII_KEEP                                                                                   \
-    65536u                /* header and extensions are kept up to this size, else the header alone \
-                           */
-#define NII_GROUP 400000u /* bytes of slices gathered in one pass, where it takes several */
-#define NII_WHY 1024      /* room for a message */
+    65536u /* header and extensions are kept up to this size, else the header alone                \
+            */
+#define NII_MAX_PLANE (1u << 30) /* bytes of a plane of the file, the unit that is held */
+#define NII_GROUP 400000u        /* bytes of slices gathered in one pass, where it takes several */
+#define NII_WHY 1024             /* room for a message */
 
 struct nii_header {
     bool swapped;        /* the file's byte order is not this machine's */

@@ -95,6 +95,10 @@ static int check_dims(const uint8_t *raw, bool swap, const char *path, struct ni
         if (__builtin_mul_overflow(bytes, (uint64_t)d, &bytes) || bytes > (uint64_t)1 << 46)
             return nii_fail(why, path, "impossible size (the dimensions multiply past 64 TiB)");
     }
+    bytes = (uint64_t)h->dim[0] * h->dim[1] * h->size;
+    if (bytes > NII_MAX_PLANE)
+        return nii_fail(why, path, "a plane of %llu bytes (wanted at most %u)",
+                        (unsigned long long)bytes, NII_MAX_PLANE);
     return 0;
 }
 

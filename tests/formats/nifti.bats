@@ -153,7 +153,7 @@ def bad(name, **put):
     write(f"{name}.nii", v, affine=np.diag([-1, -1, 1, 1]), **put)
 inf, nan = float("inf"), float("nan")
 bad("dims0", _40=("h", 0)); bad("dims8", _40=("h", 8)); bad("dims2", _40=("h", 2)); bad("dims-", _42=("h", -3)); bad("zero", _46=("h", 0))
-bad("huge", _40=("8h", 7, *[32767] * 7)); bad("large", _42=("3h", 32767, 32767, 32767)); bad("five", _40=("8h", 5, 8, 7, 2, 1, 3, 1, 1))
+bad("huge", _40=("8h", 7, *[32767] * 7)); bad("large", _42=("3h", 16384, 32767, 32767)); bad("plane", _42=("3h", 16385, 32767, 1)); bad("five", _40=("8h", 5, 8, 7, 2, 1, 3, 1, 1))
 bad("complex", _70=("h", 32)); bad("rgb", _70=("h", 128)); bad("unknown", _70=("h", 99))
 bad("offset", _108=("f", 100)); bad("offset-", _108=("f", -1)); bad("offsetnan", _108=("f", nan)); bad("half", _108=("f", 352.5)); bad("far", _108=("f", 1e30))
 bad("slope", _112=("f", inf)); bad("affine", _280=("f", nan)); bad("flat", _280=("12f", *[0] * 12)); bad("pixdim", _80=("f", inf))
@@ -172,6 +172,7 @@ P
     refused zero.nii "bad dimension 3"
     refused huge.nii "dimensions"
     refused large.nii "cut"
+    refused plane.nii "a plane of 1073774590 bytes"
     refused five.nii "too many dimensions"
     refused four.nii "wrong number of volumes (wanted 1, got 2)"
     refused complex.nii "COMPLEX64"
