@@ -142,6 +142,7 @@ static void replace_last(const char *model, const struct model_keys *k, const st
     if (!last)
         tool_die("out of memory");
     if (access(last, F_OK)) {
+        unlink(previous); /* of another run */
         write_file(last, k, t, n);
     } else {
         write_file(previous, k, t, n);
