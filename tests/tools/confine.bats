@@ -191,3 +191,50 @@ streams() { # TOOL INPUT ARGS...: reads one stream from standard input, and the 
         wait $pid
     done
 }
+
+# older CALL... -- COMMAND: where the kernel has none of these calls.
+older() {
+    cat >older.c <<'C'
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    struct sock_filter f[64] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
+    int n = 1, i = 1;
+    for (; i < argc && strcmp(argv[i], "--"); i++) {
+        f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)atoi(argv[i]), 0, 1);
+        f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
+    }
+    f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    struct sock_fprog p = {(unsigned short)n, f};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p))
+        return 126;
+    execvp(argv[i + 1], argv + i + 1);
+    return 127;
+}
+C
+    [ -x older ] || ${CC:-cc} -o older older.c
+    ./older "$@"
+}
+
+@test "confine: a kernel that has neither seccomp nor Landlock, or one of them, changes nothing" {
+    seccomp=$(printf '#include <sys/syscall.h>\nSYS_seccomp\n' | ${CC:-cc} -E - | tail -n 1)
+    nii2slices "$in"/cases/*/ >want
+    for calls in "$seccomp" 444 "$seccomp 444"; do
+        # shellcheck disable=SC2086
+        run -0 --separate-stderr older $calls -- sh -c 'nii2slices "$1"/cases/*/ >got' _ "$in"
+        [ -z "$stderr" ]
+        cmp want got
+        older $calls -- train -j 2 -c "$in/unet.yaml" -o model <"$in/epochs.tns" 2>/dev/null
+        cmp model "$in/model"
+        rm model*
+        older $calls -- infer -j 2 -m "$in/model" <"$in/val.tns" >pred.tns
+        cmp pred.tns "$in/pred.tns"
+    done
+}
