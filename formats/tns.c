@@ -44,7 +44,7 @@ bool tns_key_ok(const char *key, size_t len)
     if (len < 1 || len > TNS_MAX_KEY || !lower(key[0]))
         return false;
     for (size_t i = 1; i < len; i++)
-        if (!lower(key[i]) && !digit(key[i]) && !strchr("_.-", key[i]))
+        if (!lower(key[i]) && !digit(key[i]) && !(key[i] && strchr("_.-", key[i])))
             return false;
     return true;
 }

@@ -173,6 +173,7 @@ for name, what, meta in [
     ("no-equals", "A line without '='.", b"case\n"),
     ("no-line-feed", "The last line is not ended.", b"case=a"),
     ("value-return", "A carriage return in a value.", b"case=a\r\n"),
+    ("key-nul", "A NUL in a key.", b"ca\0se=a\n"),
     ("value-nul", "A NUL in a value.", b"case=a\0b\n"),
     ("utf8-alone", "A continuation byte alone.", b"case=\x80\n"),
     ("utf8-overlong", "An overlong form of '/'.", b"case=\xc0\xaf\n"),
