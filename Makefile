@@ -66,7 +66,7 @@ BENCHC    := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
 
 SIMD_OBJ  := $(foreach l,$(LEVELS),$(patsubst lib/kernels/simd/%.c,$(O)/lib/kernels/simd/%_$(l).o,$(SIMD_SRC)))
 OBJ       := $(SRC:%.c=$(O)/%.o)
-ARCHIVE   := $(O)/libgliopipe.a
+ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has another name
 
 # --- what a machine needs ------------------------------------------------------------------------
 PKG_BUILD := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libpng-dev libopenblas-dev libisal-dev
