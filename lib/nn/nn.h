@@ -151,7 +151,9 @@ const struct tensor *nn_params(const struct nn *, size_t *count);
  */
 int nn_load(struct nn *, const struct tensor *, size_t count);
 
-/* He normal keyed by (seed, name) for convolutions, 1 and 0 for normalisation and biases. */
+/* As torch.nn begins, keyed by (seed, name): a convolution's weights and bias uniform within
+ * 1 / sqrt(fan), where fan is the number of weights for each index of the first dimension; 1 and 0
+ * for normalisation. */
 int nn_init(struct nn *, uint64_t seed);
 
 /* The optimiser's memory, "m.NAME" and "v.NAME" (Adam) or "m.NAME" (SGD with momentum), DT_F32 or,

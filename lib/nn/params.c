@@ -147,27 +147,25 @@ int nn_init(struct nn *nn, uint64_t seed)
         return nn_fail(nn, NN_EARG, "only a network planned for training can be initialised");
     if (nn_arena(nn))
         return nn->failed;
+    size_t fan = 1;
     for (int i = 0; i < g->params; i++) {
         struct param *p = &g->param[i];
         float *x = p->t.data;
-        size_t n = tensor_count(&p->t);
-        size_t len = strlen(p->t.name);
-        if (p->t.rank == 4) {
-            struct rng r = rng_seed(seed);
-            rng_mix_text(&r, p->t.name);
-            /* the fan in of a transposed convolution with stride 2: one tap reaches each pixel */
-            bool up = len > 10 && !strcmp(p->t.name + len - 10, ".up.weight");
-            size_t fan = up ? p->t.dim[0] : n / p->t.dim[0];
-            double deviation = sqrt(2.0 / (double)fan);
+        size_t n = tensor_count(&p->t), len = strlen(p->t.name);
+        if (strstr(p->t.name, "norm")) {
+            bool one =
+                !strcmp(p->t.name + len - 6, "weight") || !strcmp(p->t.name + len - 3, "var");
             for (size_t j = 0; j < n; j++)
-                x[j] = (float)(deviation * rng_normal(&r));
+                x[j] = one ? 1 : 0;
             continue;
         }
-        bool norm = strstr(p->t.name, "norm") != NULL;
-        bool one =
-            norm && (!strcmp(p->t.name + len - 6, "weight") || !strcmp(p->t.name + len - 3, "var"));
+        if (p->t.rank == 4)
+            fan = n / p->t.dim[0]; /* a bias comes after its weights and shares their range */
+        struct rng r = rng_seed(seed);
+        rng_mix_text(&r, p->t.name);
+        double bound = 1 / sqrt((double)fan);
         for (size_t j = 0; j < n; j++)
-            x[j] = one ? 1 : 0;
+            x[j] = (float)rng_range(&r, -bound, bound);
     }
     nn->ready = true;
     nn_list(nn);

@@ -297,8 +297,8 @@ PY
 }
 
 @test "train: a loss that is not finite stops the run and names the records" {
-    # A rate that no network survives.
-    printf 'arch: unet\nbase: 4\nbatch: 4\noptimiser: sgd\nrate: 100\nmomentum: 0.999\nschedule: constant\n' >c.yaml
+    # A rate and a decay that multiply every weight by -99 at each step.
+    printf 'arch: unet\nbase: 4\nbatch: 4\noptimiser: sgd\nrate: 100\ndecay: 1\nschedule: constant\n' >c.yaml
     run -1 pipe 'epochs -n 400 train.tns | train -c c.yaml -o m'
     [[ ${lines[-1]} == *"not finite"* ]]
     "$PYTHON" - <<'PY'

@@ -249,9 +249,12 @@ static void check(void (*build)(struct graph *, const struct nn_spec *), const s
     for (size_t i = 0; i < pixels; i++) /* the last class is absent */
         truth[i] = i % 11 == 10 ? NN_IGNORE : (uint8_t)rng_below(&r, (uint64_t)spec->classes - 1);
     const struct tensor *p = nn_params(nn, &count);
-    for (size_t i = 0; i < count; i++) /* off the symmetric start */
-        for (size_t j = 0; p[i].rank == 1 && j < tensor_count(&p[i]); j++)
-            ((float *)p[i].data)[j] += (float)rng_range(&r, -0.3, 0.3);
+    for (size_t i = 0; i < count; i++) /* off the symmetric start, and well off ReLU's kink */
+        for (size_t j = 0; j < tensor_count(&p[i]); j++)
+            if (p[i].rank == 1)
+                ((float *)p[i].data)[j] += (float)rng_range(&r, -0.3, 0.3);
+            else
+                ((float *)p[i].data)[j] *= 2.5f;
 
     net.nn = nn, net.n = o.n, net.h = h, net.w = w, net.image = image, net.label = truth;
     for (int v = 0; v < nn->g.values; v++)
