@@ -231,7 +231,7 @@ TORCH ?= torch
 bench-peers:
 	$(call need,$(PKG_BENCH))
 	@[ -x build/peers/bin/python ] || $(or $(wildcard /usr/bin/python3),python3) -m venv build/peers
-	@build/peers/bin/pip install -q --upgrade numpy onnxruntime openvino $(TORCH)
+	@build/peers/bin/pip install -q --upgrade numpy nibabel onnxruntime openvino $(TORCH)
 	@build/peers/bin/pip list 2>/dev/null | grep -iE '^(torch|onnxruntime|openvino) '
 
 # --- install --------------------------------------------------------------------------------------

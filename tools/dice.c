@@ -233,16 +233,28 @@ static void add_prob(struct tns_record *rec, const struct tensor *label)
     if (!t)
         return;
     tool_need(rec, "prob", DT_COUNT, 3);
-    if (t->dim[0] != MET_CLASSES || t->dim[1] != label->dim[0] || t->dim[2] != label->dim[1])
+    bool cavity = t->dim[0] == MET_CLASSES + 1;
+    if ((t->dim[0] != MET_CLASSES && !cavity) || t->dim[1] != label->dim[0] ||
+        t->dim[2] != label->dim[1])
         tool_die_at(rec, "prob: wrong shape (wanted %dx%ux%u, got %ux%ux%u)", MET_CLASSES,
                     label->dim[0], label->dim[1], t->dim[0], t->dim[1], t->dim[2]);
-    float *prob = tool_alloc(MET_CLASSES * n * sizeof *prob);
-    tensor_to_f32(t, 0, MET_CLASSES * n, prob);
+    float *prob = tool_alloc(t->dim[0] * n * sizeof *prob);
+    tensor_to_f32(t, 0, t->dim[0] * n, prob);
+    for (size_t i = 0; cavity && i < n; i++)
+        prob[i] += prob[MET_CAVITY * n + i];
     for (size_t i = 0; i < MET_CLASSES * n; i++)
         if (!(prob[i] >= 0 && prob[i] <= 1.001f)) /* bf16 rounds sums a little above 1 */
             tool_die_at(rec, "prob: no probability (wanted 0 to 1, got %g)", (double)prob[i]);
     met_soft_count(&unit.sums, label->data, prob, n, n);
     free(prob);
+}
+
+static void warn_cavity(void)
+{
+    static bool warned;
+    if (!warned)
+        tool_warn("label %d (a resection cavity) counts as background", MET_CAVITY);
+    warned = true;
 }
 
 static void add(struct tns_record *rec)
@@ -263,6 +275,9 @@ static void add(struct tns_record *rec)
     if (label->dim[0] != pred->dim[0] || label->dim[1] != pred->dim[1])
         tool_die_at(rec, "pred: not the label's shape (wanted %ux%u, got %ux%u)", label->dim[0],
                     label->dim[1], pred->dim[0], pred->dim[1]);
+    bool cavity = met_fold(label->data, tensor_count(label), MET_CAVITY);
+    if (met_fold(pred->data, tensor_count(pred), MET_CAVITY) || cavity)
+        warn_cavity();
     if ((bad = met_count(label->data, pred->data, tensor_count(label), table))) {
         const uint8_t *l = label->data, *p = pred->data;
         tool_die_at(rec,

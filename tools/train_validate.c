@@ -146,13 +146,6 @@ static int pool_of(const char *name)
     return npools++;
 }
 
-/* Regions are of the four canonical classes; a kept cavity counts as background. */
-static void fold(uint8_t *v, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        v[i] = v[i] < MET_CLASSES ? v[i] : 0;
-}
-
 static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
 {
     struct nn_result result;
@@ -171,8 +164,8 @@ static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
             size_t at = (size_t)y * (size_t)p->w, n = (size_t)p->shape[i][1];
             uint8_t *label = p->label + (size_t)i * plane + at;
             uint8_t *pred = p->pred + (size_t)i * plane + at;
-            fold(label, n);
-            fold(pred, n);
+            met_fold(label, n, (unsigned)set->classes - 1);
+            met_fold(pred, n, (unsigned)set->classes - 1);
             met_count(label, pred, n, to->table);
             met_soft_count(&to->soft, label,
                            p->prob + (size_t)i * (size_t)set->classes * plane + at, plane, n);

@@ -20,11 +20,13 @@
 #ifndef METRIC_H
 #define METRIC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define MET_NOMEM (-1)
 #define MET_CLASSES 4
+#define MET_CAVITY 4 /* the label after them, of BraTS 2024 */
 
 struct met_grid {
     size_t dim[3];     /* D, H, W; none is 0 */
@@ -56,6 +58,10 @@ extern const struct met_part_info met_parts[MET_PARTS];
  * where one of the two is above 3 (what came before it has been counted). */
 size_t met_count(const uint8_t *label, const uint8_t *pred, size_t n,
                  uint64_t table[MET_CLASSES][MET_CLASSES]);
+
+/* Labels that lie outside all parts, from 4 (a resection cavity that was kept) to `last`, become
+ * background. Returns whether there were any. */
+bool met_fold(uint8_t *label, size_t n, unsigned last);
 
 struct met_counts {
     uint64_t tp, fp, fn, tn;

@@ -37,6 +37,17 @@ size_t met_count(const uint8_t *label, const uint8_t *pred, size_t n,
     return bad;
 }
 
+bool met_fold(uint8_t *label, size_t n, unsigned last)
+{
+    unsigned any = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool outside = label[i] >= MET_CLASSES && label[i] <= last;
+        any |= outside;
+        label[i] = outside ? 0 : label[i];
+    }
+    return any;
+}
+
 struct met_counts met_counts(const uint64_t table[MET_CLASSES][MET_CLASSES], unsigned labels)
 {
     struct met_counts c = {0};

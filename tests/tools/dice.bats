@@ -416,10 +416,26 @@ PY
     [ "$(cell t case "$b" WT label_mm3)" != 0 ]
 }
 
+@test "dice: a resection cavity that was kept is outside everything scored, and named" {
+    for cavity in 4 0; do
+        stream >s$cavity.tns <<PY
+t, p = zeros(3, 8, 9), zeros(3, 8, 9)
+t[1, 2:5, 2:7], t[1, 5, 2:7], t[2, 0] = 2, $cavity, $cavity
+p[1, 2:6, 2:6], p[1, 5, 5], p[2, 7] = 2, $cavity, $cavity
+q = rng.dirichlet(np.ones(5), (3, 8, 9)).transpose(3, 0, 1, 2).astype(np.float32)
+case("A", t, p, prob=q if $cavity else np.concatenate([q[:1] + q[4:], q[1:4]]))
+PY
+        dice <s$cavity.tns >t$cavity 2>e$cavity
+    done
+    cmp t4 t0
+    grep -qx "dice: warning: label 4 (a resection cavity) counts as background" e4
+    [ "$(grep -c cavity e4 e0)" = "e4:1"$'\n'"e0:0" ]
+}
+
 @test "dice: what cannot be scored is refused with its place" {
     refused 'case("A", t, p, scheme="raw")' "(A slice 0): labels are not canonical (wanted scheme=canonical, got scheme=raw"
     refused 'case("A", t, p, scheme=None)' "no key 'scheme'"
-    refused 't[1, 2, 3] = 4; case("A", t, p)' "(A slice 1): label: value outside the scheme (wanted 0 to 3, got 4 at row 2, column 3)"
+    refused 't[1, 2, 3] = 5; case("A", t, p)' "(A slice 1): label: value outside the scheme (wanted 0 to 3, got 5 at row 2, column 3)"
     refused 'p[2, 0, 4] = 255; case("A", t, p)' "(A slice 2): pred: value outside the scheme (wanted 0 to 3, got 255 at row 0, column 4)"
     refused 'case("A", t, zeros(3, 5, 4))' "pred: not the label's shape (wanted 4x5, got 5x4)"
     refused 'case("A", t, p); case("B", t, p); case("A", t, p)' "record 6 (A slice 0): the case was there before"

@@ -1,9 +1,10 @@
 """Learning on real patients beside PyTorch: what accuracy16 and combined16 share.
 
 The development split: 13 patients to train on, 4 to validate on, named below. Base 16, Adam 1e-3 with a cosine rate,
-batch 8, 160x192 crops, and a recipe. PyTorch takes about 80 s an epoch, so its results are stored below
-build/bench-data and used again (the machine's speed that day is stored with them; remove the files to repeat). EPOCHS
-and SEEDS make a shorter trial, which is no proof.
+batch 8, 160x192 crops, and a recipe. The peer is the newest PyTorch present, with the allocator's settings that suit it.
+It takes half a minute to one and a half an epoch, so its results are stored below build/bench-data and used again (the
+machine's speed that day is stored with them; remove the files to repeat). EPOCHS and SEEDS make a shorter trial, which
+is no proof.
 
 The line's ratio is either the Dice that PyTorch is ahead (bound 0.01) or, where the times are held, their ratio,
 whichever is nearer to failing. Ours includes reading NIfTI; PyTorch's data is ready in memory.
@@ -34,12 +35,20 @@ RECIPES = {"light": ("dice+ce", "noise brightness contrast gamma"), "combined": 
 PREPARE = 'nii2slices {} "$@" | recode -s brats2017 | znorm | crop -s 192x160'
 
 
+def newest():
+    """The interpreter that has the newest PyTorch."""
+    for python in (bench.VENV, bench.DEBIAN):
+        if os.path.exists(python) and not subprocess.call([python, "-c", "import torch, nibabel"], stderr=subprocess.DEVNULL):
+            return python
+    raise bench.Missing("PyTorch and nibabel")
+
+
 def peer(recipe, epochs, seed, validation, training):
     out = f"{bench.SCRATCH}/accuracy16-{recipe}-{epochs}-{seed}.json"
     if not os.path.exists(out):
-        subprocess.check_call([bench.DEBIAN, f"{bench.ROOT}/tests/bench/peers/torch_accuracy.py", out, recipe, seed,
+        subprocess.check_call([newest(), f"{bench.ROOT}/tests/bench/peers/torch_accuracy.py", out, recipe, seed,
                                str(epochs), str(bench.THREADS), f"{bench.SCRATCH}/accuracy16.npz", ":".join(validation),
-                               ":".join(training)])
+                               ":".join(training)], env={**os.environ, **bench.KEEP_MEMORY})
     with open(out) as f:
         return json.load(f)
 
