@@ -108,11 +108,14 @@ static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
     if (t->dim[1] > NN_MAX_SIDE || t->dim[2] > NN_MAX_SIDE)
         tool_die_at(rec, "image: too large (wanted at most %d, got %u by %u)", NN_MAX_SIDE,
                     t->dim[1], t->dim[2]);
-    if (!opt.force && scheme && strcmp(scheme, model.scheme) && tns_tensor(rec, "label"))
-        tool_die_at(rec,
-                    "another label scheme than the model's (wanted %.60s, got %.60s: recode); -F "
-                    "lets that pass",
-                    model.scheme, scheme);
+    if (tns_tensor(rec, "label") && (!scheme || strcmp(scheme, model.scheme))) {
+        if (!opt.force)
+            tool_die_at(rec,
+                        "another label scheme than the model's (wanted %.60s, got %.60s: recode); "
+                        "-F drops the label",
+                        model.scheme, scheme ? scheme : "none");
+        tns_remove(rec, "label"); /* a record has one scheme, and pred will have the model's */
+    }
     if (model.patients)
         tool_set(rec, "trained", "%s",
                  model_has_line(model.patients, tool_need_key(rec, "patient")) ? "yes" : "no");
@@ -302,8 +305,7 @@ static void keep_result(struct tns_record *rec, const uint8_t *from, const float
                 memcpy(q + (k * rows + y) * columns, p + (k * (size_t)h + y) * (size_t)w,
                        columns * sizeof *q);
     }
-    if (!tns_tensor(rec, "label") || !tns_get(&rec->meta, "scheme") || opt.force)
-        tool_set(rec, "scheme", "%s", model.scheme);
+    tool_set(rec, "scheme", "%s", model.scheme);
 }
 
 static void compute(struct batch *b)

@@ -113,6 +113,11 @@ PY
     blobs -p 1 -n 1 -1 10 -k scheme=brats2017 >d.tns
     run -1 pipe 'infer -m f32 <d.tns >p.tns'
     [[ $output == *"another label scheme than the model's (wanted canonical, got brats2017: recode)"* ]]
+    infer -F -m f32 <d.tns >p.tns
+    py <<'PY'
+((keys, tensors),) = read("p.tns")
+assert keys["scheme"] == "canonical" and "pred" in tensors and "label" not in tensors
+PY
 }
 
 @test "infer: a model without history says nothing, so it is refused too" {
