@@ -69,10 +69,10 @@ OBJ       := $(SRC:%.c=$(O)/%.o)
 ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has another name
 
 # --- what a machine needs ------------------------------------------------------------------------
-PKG_BUILD := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libpng-dev libopenblas-dev libisal-dev
+PKG_BUILD := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libpng-dev libisal-dev
 PKG_DEMO  := $(PKG_BUILD) gnuplot-nox
 PKG_CHECK := $(PKG_DEMO) bats clang clang-format libomp-dev libclang-rt-14-dev python3 python3-numpy groff time jq
-PKG_BENCH := $(PKG_BUILD) python3-nibabel python3-torch python3-venv time
+PKG_BENCH := $(PKG_BUILD) libopenblas0 python3-nibabel python3-torch python3-venv time
 
 STUDY := attempt1 attempt2 attempt3 attempt4 attempt5 attempt6 combined attention residual control study explore predict
 .PHONY: $(STUDY) all help check check-long fuzz lint bench bench-peers install uninstall clean demo format tools

@@ -5,10 +5,14 @@
  *
  * Tab-separated: level, name, milliseconds (best of several), GFLOP/s of products, GB/s of what
  * must be read and written at least. The first line is a copy of 256 MiB: the memory's own speed.
+ * Beside each transposed convolution stand OpenBLAS's products of the same size, of whole operands
+ * in memory, without bias, activation, sums and the order of the pixels: what it could at most
+ * give.
  */
 #include "lib/kernels/kernels.h"
 #include "lib/kernels/pointwise.h"
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +84,59 @@ static double count(struct kr_dims d, int c)
     return (double)d.n * d.h * d.w * kr_pad(c);
 }
 
+static void (*sgemm)(int order, int transa, int transb, int m, int n, int k, float alpha,
+                     const float *a, int lda, const float *b, int ldb, float beta, float *c,
+                     int ldc);
+
+/* Single-threaded, since each of our threads calls it for a part of its own. Left alone 0.3.21
+ * takes kernels for AVX2 on processors that it does not know; it looks at the variable when it is
+ * loaded. */
+static void blas_open(void)
+{
+    char *(*config)(void);
+    void (*set_threads)(int);
+    setenv("OPENBLAS_CORETYPE", strcmp(kr_level(), "avx512") ? "Haswell" : "SkylakeX", 1);
+    void *lib = dlopen("libopenblas.so.0", RTLD_NOW);
+    if (!lib || !(*(void **)&sgemm = dlsym(lib, "cblas_sgemm")) ||
+        !(*(void **)&set_threads = dlsym(lib, "openblas_set_num_threads")) ||
+        !(*(void **)&config = dlsym(lib, "openblas_get_config"))) {
+        printf("# OpenBLAS is missing\n");
+        sgemm = NULL;
+        return;
+    }
+    set_threads(1);
+    printf("# %s\n", config());
+}
+
+/* c (m,n) = a b, or with `across` a^T b, or with `back` a b^T, rows of c between the threads. */
+static void blas_product(int m, int n, int k, const float *a, bool across, const float *b,
+                         bool back, float *c)
+{
+    enum { ROWS = 101, PLAIN = 111, TURNED = 112 };
+#pragma omp parallel for num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        int from = (int)((long)m * t / threads), rows = (int)((long)m * (t + 1) / threads) - from;
+        sgemm(ROWS, across ? TURNED : PLAIN, back ? TURNED : PLAIN, rows, n, k, 1,
+              across ? a + from : a + (size_t)from * (size_t)k, across ? m : k, b, back ? k : n, 0,
+              c + (size_t)from * (size_t)n, n);
+    }
+}
+
+static void blas(struct kr_dims d, int cin, int cout, const float *x, const float *w, float *y,
+                 float *dx, float *dw)
+{
+    int p = d.n * d.h * d.w, o = 4 * cout;
+    double flops = 2.0 * p * cin * o, bytes = 4.0 * ((double)p * (cin + o) + (double)cin * o);
+    if (!sgemm)
+        return;
+    TIME(flops, bytes, blas_product(p, o, cin, x, false, w, false, y),
+         "openblas-forward %d-%d@%dx%d", cin, cout, d.h, d.n);
+    TIME(flops, bytes, blas_product(p, cin, o, y, false, w, true, dx), "openblas-data %d-%d@%dx%d",
+         cin, cout, d.h, d.n);
+    TIME(flops, bytes, blas_product(cin, o, p, x, true, y, false, dw),
+         "openblas-weight %d-%d@%dx%d", cin, cout, d.h, d.n);
+}
+
 static void products(struct kr_dims d, int cin, int cout, bool up)
 {
     struct kr_dims o = up ? (struct kr_dims){d.n, 2 * d.h, 2 * d.w, d.threads} : d;
@@ -104,6 +161,7 @@ static void products(struct kr_dims d, int cin, int cout, bool up)
              cout, d.h, d.n);
         TIME(flops, bytes, kr_upconv_backward_weight(&u, y, dw, b, ws), "%s-weight %d-%d@%dx%d",
              what, cin, cout, d.h, d.n);
+        blas(d, cin, cout, in.x, w, y, dx, dw);
     } else {
         TIME(flops, bytes, kr_conv1x1_forward(&a, &out, ws), "%s-forward %d-%d@%dx%d", what, cin,
              cout, d.h, d.n);
@@ -222,6 +280,7 @@ int main(int argc, char **argv)
         return 2;
     }
     word = optind < argc ? argv[optind] : "";
+    blas_open();
     const struct kr_dims full = {1, 240, 240, threads}, four = {4, 240, 240, threads};
     const struct kr_dims eight = {8, 160, 192, threads};
     {

@@ -25,32 +25,67 @@ static const float *matrix_plain(const struct matrix *m)
     return plain ? in->x : NULL;
 }
 
-void KR_NAME(kr_matrix_pack)(const struct matrix *m, const struct columns *cols, size_t p0,
-                             size_t count, int j0, int j1, float *to, size_t ld)
+/* Channels c0..c1 of pixels i.. of one sample of a part. */
+INLINE void part_pack(const struct kr_in *in, const bool half, const bool affine, int n, size_t i,
+                      size_t count, int c0, int c1, float *to, size_t ld)
+{
+    const size_t cp = (size_t)kr_pad(in->c);
+    const vf low = vset(in->relu ? 0 : -__builtin_inff());
+    const float *scale = NULL, *shift = NULL;
+    if (in->scale) {
+        scale = in->scale + (size_t)n * in->stride;
+        shift = in->shift + (size_t)n * in->stride;
+    }
+    for (size_t p = 0; p < count; p++, i++, to += ld)
+        for (int c = c0; c < c1; c += VL) {
+            const size_t at = i * cp + (size_t)c;
+            vf v =
+                half ? vload_bf16((const uint16_t *)in->x + at) : vload((const float *)in->x + at);
+            if (affine && scale)
+                v = v * vload(scale + c) + vload(shift + c);
+            vstore(to + (c - c0), affine ? vmaximum(v, low) : v);
+        }
+}
+
+/* Columns j0..j1 (multiples of 64) of a map with phases: 16 channels, phase by phase. */
+static void phases_pack(const struct matrix *m, size_t p0, size_t count, int j0, int j1, float *to,
+                        size_t ld)
+{
+    const size_t cp = (size_t)kr_pad(m->in[0].c), below = 2 * (size_t)m->w * cp;
+    for (size_t p = p0; p < p0 + count; p++, to += ld) {
+        const float *from = (const float *)m->in[0].x + corner(m->w, p) * cp + j0 / 4;
+        for (size_t f = 0; f < 4; f++) {
+            const float *x = from + (f >> 1) * below + (f & 1) * cp;
+            for (int j = 0; j < j1 - j0; j += 64, x += KR_LANES)
+                for (size_t l = 0; l < KR_LANES; l += VL)
+                    vstore(to + (size_t)j + f * KR_LANES + l, vload(x + l));
+        }
+    }
+}
+
+void KR_NAME(kr_matrix_pack)(const struct matrix *m, size_t p0, size_t count, int j0, int j1,
+                             float *to, size_t ld)
 {
     const size_t sample = (size_t)m->h * (size_t)m->w;
     if (m->phases) {
-        const size_t cp = (size_t)kr_pad(m->in[0].c), below = 2 * (size_t)m->w;
-        for (size_t p = 0; p < count; p++) {
-            const size_t first = corner(m->w, p0 + p);
-            for (int j = j0; j < j1; j += VL) {
-                const struct column k = column_at(cols, j);
-                const size_t i = first + (size_t)(k.phase >> 1) * below + (size_t)(k.phase & 1);
-                vstore(to + p * ld + (j - j0),
-                       vload((const float *)m->in[0].x + i * cp + (size_t)k.c));
-            }
-        }
+        phases_pack(m, p0, count, j0, j1, to, ld);
         return;
     }
-    for (size_t p = 0, stop; p < count; p = stop) { /* sample by sample */
-        const size_t n = (p0 + p) / sample;
-        stop = min_size(count, (n + 1) * sample - p0);
-        for (int j = j0; j < j1; j += VL) {
-            const struct column k = column_at(cols, j);
-            const size_t cp = (size_t)kr_pad(m->in[k.part].c);
-            const struct view v = view_at(&m->in[k.part], (int)n, k.c);
-            for (size_t q = p; q < stop; q++)
-                vstore(to + q * ld + (j - j0), view_get(&v, (p0 + q) * cp + (size_t)k.c));
+    for (size_t p = p0, stop; p < p0 + count; p = stop) { /* sample by sample */
+        const int n = (int)(p / sample);
+        stop = min_size(p0 + count, (size_t)(n + 1) * sample);
+        for (int i = 0, first = 0; i < m->parts; i++) {
+            const struct kr_in *in = &m->in[i];
+            const int cp = kr_pad(in->c), c0 = j0 > first ? j0 - first : 0,
+                      c1 = j1 - first < cp ? j1 - first : cp;
+            float *at = to + (p - p0) * ld + (first + c0 - j0);
+            if (c0 < c1 && in->dtype == KR_BF16)
+                part_pack(in, true, true, n, p, stop - p, c0, c1, at, ld);
+            else if (c0 < c1 && (in->scale || in->relu))
+                part_pack(in, false, true, n, p, stop - p, c0, c1, at, ld);
+            else if (c0 < c1)
+                part_pack(in, false, false, n, p, stop - p, c0, c1, at, ld);
+            first += cp;
         }
     }
 }
@@ -237,7 +272,7 @@ static void product_task(const struct product *p, const struct plan *q, int chun
     for (size_t p0 = chunk_start(q->pixels, q->chunks, chunk), count; p0 < last; p0 += count) {
         count = min_size((size_t)q->block, last - p0);
         if (!plain)
-            KR_NAME(kr_matrix_pack)(&p->a, &q->ka, p0, count, 0, q->k, a, k);
+            KR_NAME(kr_matrix_pack)(&p->a, p0, count, 0, q->k, a, k);
         for (int o = first, nr; o < end; o += nr) {
             nr = mk_panel(o, end);
             const struct mk m = {.rows = (int)count,

@@ -104,9 +104,10 @@ INLINE size_t corner(int w, size_t p)
     return p / (size_t)w * 4 * (size_t)w + 2 * (p % (size_t)w);
 }
 
-/* Columns j0..j1 of pixels p0..p0+count to `to`, `ld` floats a pixel. In gemm.c. */
-void KR_NAME(kr_matrix_pack)(const struct matrix *, const struct columns *, size_t p0, size_t count,
-                             int j0, int j1, float *to, size_t ld);
+/* Columns j0..j1 (with phases, multiples of 64) of pixels p0..p0+count to `to`, `ld` floats a
+ * pixel. In gemm.c. */
+void KR_NAME(kr_matrix_pack)(const struct matrix *, size_t p0, size_t count, int j0, int j1,
+                             float *to, size_t ld);
 
 INLINE size_t take(size_t *used, size_t bytes)
 {

@@ -6,7 +6,7 @@
  * sum) or at == 1 (a is read transposed). The tile is MR rows by NV vectors: on AVX-512 6x4, so
  * that 24 of 32 registers accumulate and each step does 24 multiply-adds for 10 loads; where a
  * panel is narrower it is taller. The order of a sum depends on runs and K alone, never on the
- * tile. */
+ * tile; what is in c already is added last, so that long sums are sums of short ones. */
 #ifndef MK_H
 #define MK_H
 
@@ -54,7 +54,7 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
     for (int t = 0; t < MR; t++)
 #pragma GCC unroll 4
         for (int j = 0; j < NV; j++)
-            acc[t][j] = m->add ? vload(c + (size_t)t * m->ct + VL * j) : (vf){0};
+            acc[t][j] = (vf){0};
     for (int r = 0; r < m->runs; r++) {
         const float *b = m->b + (size_t)r * m->br, *g[6];
 #pragma GCC unroll 6
@@ -84,7 +84,8 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
     for (int t = 0; t < MR; t++)
 #pragma GCC unroll 4
         for (int j = 0; j < NV; j++)
-            vstore(c + (size_t)t * m->ct + VL * j, acc[t][j]);
+            vstore(c + (size_t)t * m->ct + VL * j,
+                   m->add ? acc[t][j] + vload(c + (size_t)t * m->ct + VL * j) : acc[t][j]);
 }
 
 #define MK_TILES(MR, NV)                                                                           \
