@@ -124,16 +124,12 @@ static char *copy(const char *s)
     return strcpy(tool_alloc(strlen(s) + 1), s);
 }
 
-static void out_of_memory(void)
-{
-    tool_die("out of memory (case %s)", unit.name);
-}
-
+/* Pages that nobody touches cost nothing: a file may claim more slices than it has. */
 static void *zeroed(size_t n)
 {
     void *p = calloc(n, 1);
     if (!p)
-        out_of_memory();
+        tool_die("out of memory (case %s)", unit.name);
     return p;
 }
 
@@ -146,7 +142,7 @@ static void finish(void)
         return;
     if (met_case(unit.label, unit.pred, &unit.grid, unit.soft > 0 ? &unit.sums : NULL, used,
                  conventions, opt.lesions, row))
-        out_of_memory();
+        tool_die("out of memory (case %s)", unit.name);
     put_case(row);
     incomplete += unit.slices < unit.grid.dim[0];
     if (unit.trained > 0)
@@ -207,7 +203,7 @@ static void start(struct tns_record *rec, const struct met_grid *g)
     if (!opt.by_slice) {
         char **known = tsearch(unit.name, &finished, compare);
         if (!known)
-            out_of_memory();
+            tool_die("out of memory (case %s)", unit.name);
         if (*known != unit.name)
             tool_die_at(rec, "the case was there before (wanted all its slices in a row)");
         unit.name = copy(name); /* the tree keeps the other */
@@ -249,14 +245,6 @@ static void add_prob(struct tns_record *rec, const struct tensor *label)
     free(prob);
 }
 
-static void warn_cavity(void)
-{
-    static bool warned;
-    if (!warned)
-        tool_warn("label %d (a resection cavity) counts as background", MET_CAVITY);
-    warned = true;
-}
-
 static void add(struct tns_record *rec)
 {
     struct tensor *label = tool_need(rec, "label", DT_U8, 2),
@@ -275,9 +263,12 @@ static void add(struct tns_record *rec)
     if (label->dim[0] != pred->dim[0] || label->dim[1] != pred->dim[1])
         tool_die_at(rec, "pred: not the label's shape (wanted %ux%u, got %ux%u)", label->dim[0],
                     label->dim[1], pred->dim[0], pred->dim[1]);
-    bool cavity = met_fold(label->data, tensor_count(label), MET_CAVITY);
-    if (met_fold(pred->data, tensor_count(pred), MET_CAVITY) || cavity)
-        warn_cavity();
+    static bool warned;
+    bool cavity = met_fold(label->data, tensor_count(label), MET_CAVITY) |
+                  met_fold(pred->data, tensor_count(pred), MET_CAVITY);
+    if (cavity && !warned)
+        tool_warn("label %d (a resection cavity) counts as background", MET_CAVITY);
+    warned |= cavity;
     if ((bad = met_count(label->data, pred->data, tensor_count(label), table))) {
         const uint8_t *l = label->data, *p = pred->data;
         tool_die_at(rec,
