@@ -190,6 +190,16 @@ static void check_pass(struct tns_record *rec)
                     tns_get(&rec->meta, "epochs"));
 }
 
+/* Whether a batch ends before record `at` > 0 of a pass. There are as few batches as will do, of
+ * sizes that differ by one at most: a last one of a few slices would be a wild step, and spoil the
+ * running statistics with which the pass ends. */
+static bool batch_ends(uint64_t at)
+{
+    uint64_t length = feed.o.source->length, most = (uint64_t)feed.o.set->batch;
+    uint64_t batches = (length + most - 1) / most;
+    return ((at + 1) * batches - 1) / length > (at * batches - 1) / length;
+}
+
 static void take(struct tns_record *rec)
 {
     uint64_t length = feed.o.source->length;
@@ -217,7 +227,7 @@ static void take(struct tns_record *rec)
     }
     gather(rec);
     feed.next++;
-    if (feed.n == feed.o.set->batch || feed.next % length == 0)
+    if (batch_ends((uint64_t)index + 1))
         finish_batch(epoch);
 }
 
