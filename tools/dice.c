@@ -264,8 +264,8 @@ static void add(struct tns_record *rec)
         tool_die_at(rec, "pred: not the label's shape (wanted %ux%u, got %ux%u)", label->dim[0],
                     label->dim[1], pred->dim[0], pred->dim[1]);
     static bool warned;
-    bool cavity = met_fold(label->data, tensor_count(label), MET_CAVITY) |
-                  met_fold(pred->data, tensor_count(pred), MET_CAVITY);
+    bool cavity = met_fold(label->data, tensor_count(label), MET_CAVITY);
+    cavity = met_fold(pred->data, tensor_count(pred), MET_CAVITY) || cavity;
     if (cavity && !warned)
         tool_warn("label %d (a resection cavity) counts as background", MET_CAVITY);
     warned |= cavity;

@@ -236,7 +236,7 @@ static void check(void (*build)(struct graph *, const struct nn_spec *), const s
                            .training = {.loss = NN_DICE_CE, .seed = 5}};
     char why[256];
     struct nn *nn = nn_from(build, spec, &o, why, sizeof why);
-    if (!nn || nn_init(nn, 3)) {
+    if (!nn || nn_init(nn, 6)) {
         printf("Bail out! %s: %s\n", label, nn ? nn_why(nn) : why);
         exit(1);
     }
