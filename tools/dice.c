@@ -2,7 +2,9 @@
  *
  * reads   label, pred (u8, canonical), prob where present; case, slice, slices, spacing, scheme;
  *         crop, patient, trained where present
- * writes  text: TSV, or JSON with -j */
+ * writes  text: TSV, or JSON with -j
+ *
+ * It is one thing: reading, scoring and writing share the case in hand and the table's columns. */
 #include "lib/metric/metric.h"
 #include "tools/tool.h"
 

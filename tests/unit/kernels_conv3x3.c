@@ -1,7 +1,8 @@
 /* The 3x3 convolution's three passes against sums written out in double: at each level, with each
  * algorithm, over shapes, channel counts, operand and result fusions. Results must also be the same
  * bytes for 1, 2 and 4 threads, and every buffer lies between pages that may not be touched.
- * With an argument only small cases run (for an emulator). */
+ * It is one thing: one oracle, to which all passes are held. With an argument only small cases run
+ * (for an emulator). */
 #include "tests/lib/maps.h"
 
 /* --- maps as the oracle sees them ------------------------------------------------------------------ */

@@ -118,7 +118,6 @@ def main(out, recipe, seed, epochs, threads, cache, validation, training):
             if b.any():
                 scores[region].append(2 * (a & b).sum() / (a.sum() + b.sum()))
     result = {r: float(np.mean(s)) for r, s in scores.items()}
-    result["cases"] = {r: [round(float(d), 4) for d in s] for r, s in scores.items()}
     result["seconds"] = min(seconds) * epochs
     result["version"] = torch.__version__
     with open(out + ".tmp", "w") as f:
