@@ -25,28 +25,6 @@ static const float *matrix_plain(const struct matrix *m)
     return plain ? in->x : NULL;
 }
 
-/* Channels c0..c1 of pixels i.. of one sample of a part. */
-INLINE void part_pack(const struct kr_in *in, const bool half, const bool affine, int n, size_t i,
-                      size_t count, int c0, int c1, float *to, size_t ld)
-{
-    const size_t cp = (size_t)kr_pad(in->c);
-    const vf low = vset(in->relu ? 0 : -__builtin_inff());
-    const float *scale = NULL, *shift = NULL;
-    if (in->scale) {
-        scale = in->scale + (size_t)n * in->stride;
-        shift = in->shift + (size_t)n * in->stride;
-    }
-    for (size_t p = 0; p < count; p++, i++, to += ld)
-        for (int c = c0; c < c1; c += VL) {
-            const size_t at = i * cp + (size_t)c;
-            vf v =
-                half ? vload_bf16((const uint16_t *)in->x + at) : vload((const float *)in->x + at);
-            if (affine && scale)
-                v = v * vload(scale + c) + vload(shift + c);
-            vstore(to + (c - c0), affine ? vmaximum(v, low) : v);
-        }
-}
-
 /* Columns j0..j1 (multiples of 64) of a map with phases: 16 channels, phase by phase. */
 static void phases_pack(const struct matrix *m, size_t p0, size_t count, int j0, int j1, float *to,
                         size_t ld)
@@ -78,13 +56,12 @@ void KR_NAME(kr_matrix_pack)(const struct matrix *m, size_t p0, size_t count, in
             const struct kr_in *in = &m->in[i];
             const int cp = kr_pad(in->c), c0 = j0 > first ? j0 - first : 0,
                       c1 = j1 - first < cp ? j1 - first : cp;
-            float *at = to + (p - p0) * ld + (first + c0 - j0);
-            if (c0 < c1 && in->dtype == KR_BF16)
-                part_pack(in, true, true, n, p, stop - p, c0, c1, at, ld);
-            else if (c0 < c1 && (in->scale || in->relu))
-                part_pack(in, false, true, n, p, stop - p, c0, c1, at, ld);
-            else if (c0 < c1)
-                part_pack(in, false, false, n, p, stop - p, c0, c1, at, ld);
+            for (size_t q = p; q < stop; q++)
+                for (int c = c0; c < c1; c += VL) {
+                    const struct view v = view_at(in, n, c);
+                    vstore(to + (q - p0) * ld + (first + c - j0),
+                           view_get(&v, q * (size_t)cp + (size_t)c));
+                }
             first += cp;
         }
     }
