@@ -109,11 +109,25 @@ size_t kr_conv3x3_backward_data_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_backward_data(const struct kr_conv3x3 *, const float *dy, const struct kr_dx dx[2],
                               void *workspace);
 
+/* The gradient dy of the output; or, where k is given, what becomes dy on the way, k[0][c] * dy +
+ * k[1][c] * x + k[2][c]: the gradient behind the normalisation of that output, x being the output
+ * as it was written, float, and k from kr_bn_backward. So kr_bn_apply is no pass of its own. */
+struct kr_dy {
+    const float *dy, *x, *k;
+};
+
 /* dw[o,i,r,s] = sum_{n,h,w} dy[n,h,w,o] * v[n, h+r-1, w+s-1, i], in the layout of weight;
  * overwrites. */
 size_t kr_conv3x3_backward_weight_workspace(const struct kr_conv3x3 *);
-void kr_conv3x3_backward_weight(const struct kr_conv3x3 *, const float *dy, float *dw,
+void kr_conv3x3_backward_weight(const struct kr_conv3x3 *, const struct kr_dy *, float *dw,
                                 void *workspace);
+
+/* Both gradients in one pass over the maps, which pays where they come from memory: for those
+ * convolutions that kr_conv3x3_fuses says. */
+bool kr_conv3x3_fuses(const struct kr_conv3x3 *);
+size_t kr_conv3x3_backward_workspace(const struct kr_conv3x3 *);
+void kr_conv3x3_backward(const struct kr_conv3x3 *, const struct kr_dy *, const struct kr_dx dx[2],
+                         float *dw, void *workspace);
 
 /* --- 1x1 convolution: the same with w (cout, cin)
  * -------------------------------------------------- dbias (cout) receives the sum of dy over N, H,

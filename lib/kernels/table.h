@@ -20,8 +20,14 @@
       (p, dy, dx, workspace))                                                                      \
     X(size_t, kr_conv3x3_backward_weight_workspace, (const struct kr_conv3x3 *p), (p))             \
     X(void, kr_conv3x3_backward_weight,                                                            \
-      (const struct kr_conv3x3 *p, const float *dy, float *dw, void *workspace),                   \
-      (p, dy, dw, workspace))
+      (const struct kr_conv3x3 *p, const struct kr_dy *dy, float *dw, void *workspace),            \
+      (p, dy, dw, workspace))                                                                      \
+    X(bool, kr_conv3x3_fuses, (const struct kr_conv3x3 *p), (p))                                   \
+    X(size_t, kr_conv3x3_backward_workspace, (const struct kr_conv3x3 *p), (p))                    \
+    X(void, kr_conv3x3_backward,                                                                   \
+      (const struct kr_conv3x3 *p, const struct kr_dy *dy, const struct kr_dx dx[2], float *dw,    \
+       void *workspace),                                                                           \
+      (p, dy, dx, dw, workspace))
 
 #define KR_ENTRIES_GEMM(X)                                                                         \
     X(size_t, kr_conv1x1_workspace, (const struct kr_conv1x1 *p), (p))                             \

@@ -26,6 +26,7 @@ enum pass {
     PASS_FORWARD,
     PASS_WEIGHT,
     PASS_DATA,
+    PASS_BACKWARD, /* both in one */
     PASS_UPDATE,
     PASS_AGAIN /* forward, recomputed */
 };
@@ -43,6 +44,9 @@ struct kind {
     void (*forward)(struct nn *, const struct op *);
     void (*weight)(struct nn *, const struct op *);
     void (*data)(struct nn *, const struct op *);
+    void (*backward)(struct nn *, const struct op *);
+    /* Whether its backward passes should take the normalisation behind it along (plan.behind). */
+    bool (*behind)(const struct nn *, const struct op *, bool data);
     size_t (*workspace)(const struct nn *, const struct op *, enum pass); /* NULL: none */
     double (*flops)(const struct graph *, const struct op *); /* for each pixel of the output */
 };
@@ -140,6 +144,7 @@ struct plan {
     int map[MAX_VALUES], again[MAX_VALUES], grad[MAX_VALUES]; /* buffers of a map, or -1 */
     int dweight[MAX_PARAMS], wide[MAX_PARAMS]; /* a gradient's or widened weight's buffer, or -1 */
     bool first[MAX_OPS][3], final[MAX_OPS][3]; /* the input's gradient: first and last writer */
+    bool behind[MAX_OPS]; /* its gradient is still that behind its normalisation: struct kr_dy */
     int aux[MAX_OPS];
     int idle[MAX_VALUES][2]; /* of a map: its last step forward and first step backward, or -1 */
     bool drop[MAX_VALUES];   /* chosen: the map is made again for the backward pass */

@@ -22,10 +22,21 @@ static void forward(struct nn *nn, const struct op *op)
     kr_conv3x3_forward(&k, &out, nn_workspace(nn));
 }
 
+static struct kr_dy gradient(const struct nn *nn, const struct op *op)
+{
+    struct kr_dy dy = {.dy = nn_dy(nn, op->out)};
+    if (nn->now->behind[op->id]) {
+        dy.x = (const float *)nn->map_at[op->out];
+        dy.k = nn->norm[nn->g.value[nn->g.value[op->out].last].norm].k;
+    }
+    return dy;
+}
+
 static void weight(struct nn *nn, const struct op *op)
 {
     struct kr_conv3x3 k = describe(nn, op);
-    kr_conv3x3_backward_weight(&k, nn_dy(nn, op->out), nn_dweight(nn, op, 0), nn_workspace(nn));
+    struct kr_dy dy = gradient(nn, op);
+    kr_conv3x3_backward_weight(&k, &dy, nn_dweight(nn, op, 0), nn_workspace(nn));
 }
 
 static void data(struct nn *nn, const struct op *op)
@@ -36,12 +47,30 @@ static void data(struct nn *nn, const struct op *op)
     kr_conv3x3_backward_data(&k, nn_dy(nn, op->out), dx, nn_workspace(nn));
 }
 
+static void backward(struct nn *nn, const struct op *op)
+{
+    struct kr_conv3x3 k = describe(nn, op);
+    struct kr_dy dy = gradient(nn, op);
+    struct kr_dx dx[2];
+    nn_dx(nn, op, 0, k.in, dx);
+    kr_conv3x3_backward(&k, &dy, dx, nn_dweight(nn, op, 0), nn_workspace(nn));
+}
+
+/* Without a gradient of the data there is one pass anyway, over the maps once if the output's
+ * channels are one block. */
+static bool behind(const struct nn *nn, const struct op *op, bool data)
+{
+    struct kr_conv3x3 k = describe(nn, op);
+    return data ? kr_conv3x3_fuses(&k) : k.cout <= 64;
+}
+
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
 {
     struct kr_conv3x3 k = describe(nn, op);
-    return pass == PASS_WEIGHT ? kr_conv3x3_backward_weight_workspace(&k)
-           : pass == PASS_DATA ? kr_conv3x3_backward_data_workspace(&k)
-                               : kr_conv3x3_forward_workspace(&k);
+    return pass == PASS_WEIGHT     ? kr_conv3x3_backward_weight_workspace(&k)
+           : pass == PASS_DATA     ? kr_conv3x3_backward_data_workspace(&k)
+           : pass == PASS_BACKWARD ? kr_conv3x3_backward_workspace(&k)
+                                   : kr_conv3x3_forward_workspace(&k);
 }
 
 static double flops(const struct graph *g, const struct op *op)
@@ -54,6 +83,8 @@ static const struct kind kind = {.name = "conv3x3",
                                  .forward = forward,
                                  .weight = weight,
                                  .data = data,
+                                 .backward = backward,
+                                 .behind = behind,
                                  .workspace = workspace,
                                  .flops = flops};
 

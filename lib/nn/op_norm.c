@@ -58,7 +58,8 @@ static void data(struct nn *nn, const struct op *op)
     float *dy = nn_dy(nn, op->out), *k = nn->norm[op->id].k;
     kr_bn_backward(&bn, nn_count(nn, op), nn->norm[op->id].sums, nn_dweight(nn, op, GAMMA),
                    nn_dweight(nn, op, BETA), k);
-    kr_bn_apply(&d, bn.c, dy, in[0].x, in[0].dtype, k, dy);
+    if (!nn->now->behind[nn->g.value[nn->g.value[op->out].root].writer])
+        kr_bn_apply(&d, bn.c, dy, in[0].x, in[0].dtype, k, dy);
 }
 
 const struct kind nn_kind_norm = {.name = "norm", .view = true, .forward = forward, .data = data};

@@ -178,12 +178,13 @@ static int check(struct nn *nn, const struct step *s, const struct op *op)
         return trap(nn, op, "output", n, nn->map_at[op->out],
                     nn->now->narrow[op->out] ? KR_BF16 : KR_F32);
     }
-    if (s->pass == PASS_WEIGHT)
+    if (s->pass == PASS_WEIGHT || s->pass == PASS_BACKWARD)
         for (int i = 0; i < op->nparams && !nn->failed; i++)
             if (g->param[op->param[i]].trained)
                 trap(nn, op, "weights' gradient", tensor_count(&g->param[op->param[i]].t),
                      nn_dweight(nn, op, i), KR_F32);
-    for (int i = 0; s->pass == PASS_DATA && i < op->nin; i++)
+    bool data = s->pass == PASS_DATA || s->pass == PASS_BACKWARD;
+    for (int i = 0; data && i < op->nin; i++)
         for (int j = 0; j < 2 && !nn->failed; j++) {
             int part = g->value[op->in[i]].part[j];
             if (part < 0 || g->value[part].fixed)
@@ -254,6 +255,9 @@ static int run(struct nn *nn, const struct plan *p, const struct nn_batch *b,
             break;
         case PASS_DATA:
             op->kind->data(nn, op);
+            break;
+        case PASS_BACKWARD:
+            op->kind->backward(nn, op);
             break;
         case PASS_UPDATE:
             update(nn, op);

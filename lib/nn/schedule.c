@@ -3,10 +3,10 @@
  *
  * Forward, an operation reads its inputs' maps and writes its own. Backward, in reverse: a
  * normalisation turns the gradient of its map's view into that of the map, in place, and is the
- * last to read the map; an operation makes its weights' gradient, then its inputs' (in that order,
- * so that an input that was made again for the first is gone before the second needs room), then
- * its parameters take their step. A map that the plan drops is made again just before its first
- * reader. */
+ * last to read the map (or leaves both to the convolution in front of it); an operation makes its
+ * weights' gradient, then its inputs' (in that order, so that an input that was made again for the
+ * first is gone before the second needs room), then its parameters take their step. A map that the
+ * plan drops is made again just before its first reader. */
 #include "lib/nn/net.h"
 
 #include <assert.h>
@@ -130,12 +130,29 @@ static void need(struct state *s, int map)
     forward(s, op, PASS_AGAIN);
 }
 
+/* Whether an operation's inputs want a gradient, and its parameters. */
+static bool flows(const struct graph *g, const struct op *op)
+{
+    for (int i = 0; i < op->nin; i++)
+        for (int j = 0; j < 2; j++) {
+            int part = g->value[op->in[i]].part[j];
+            if (part >= 0 && !g->value[part].fixed)
+                return true;
+        }
+    return false;
+}
+
+static bool trains(const struct graph *g, const struct op *op)
+{
+    for (int i = 0; i < op->nparams; i++)
+        if (g->param[op->param[i]].trained)
+            return true;
+    return false;
+}
+
 static void update(struct state *s, const struct op *op)
 {
-    bool any = false;
-    for (int i = 0; i < op->nparams; i++)
-        any |= s->nn->g.param[op->param[i]].trained;
-    if (!any || !s->nn->stepwise)
+    if (!trains(&s->nn->g, op) || !s->nn->stepwise)
         return;
     int at = push(s, op, PASS_UPDATE);
     for (int i = 0; i < op->nparams; i++)
@@ -153,13 +170,22 @@ static void want_gradients(struct state *s, const struct op *op, int at)
     }
 }
 
+/* A normalisation is taken along by the convolution in front of it, which then reads the map, or
+ * is a pass over the map of its own. */
 static void backward_view(struct state *s, const struct op *op)
 {
-    int root = op->out >= 0 ? s->nn->g.value[op->out].root : -1;
+    const struct graph *g = &s->nn->g;
+    int root = op->out >= 0 ? g->value[op->out].root : -1;
     if (op->kind->data && !op->absorbed) {
-        need(s, root);
+        const struct op *from = &g->op[g->value[root].writer];
+        bool behind = from->kind->behind && trains(g, from) && !s->p->narrow[root] &&
+                      from->kind->behind(s->nn, from, flows(g, from));
+        s->p->behind[from->id] = behind;
+        if (!behind)
+            need(s, root);
         int at = push(s, op, PASS_DATA);
-        read_map(s, root, at);
+        if (!behind)
+            read_map(s, root, at);
         touch(s, s->p->grad[root], at);
         want_gradients(s, op, at);
     }
@@ -171,32 +197,37 @@ static void backward(struct state *s, const struct op *op)
     const struct graph *g = &s->nn->g;
     struct plan *p = s->p;
     int root[3], n = roots(s, op, root), at;
-    bool trains = false, flows = false;
-    for (int i = 0; i < n; i++)
-        flows |= !g->value[root[i]].fixed;
-    for (int i = 0; i < op->nparams; i++)
-        trains |= g->param[op->param[i]].trained;
-    if (op->kind->weight && trains) {
+    bool data = op->kind->data && flows(g, op), behind = p->behind[op->id];
+    bool both = data && behind, weight = op->kind->weight && trains(g, op) && !both;
+    if (weight) {
         for (int i = 0; i < n; i++)
             need(s, root[i]);
+        if (behind)
+            need(s, op->out);
         at = push(s, op, PASS_WEIGHT);
         for (int i = 0; i < n; i++)
             read_map(s, root[i], at);
+        if (behind)
+            read_map(s, op->out, at);
         touch(s, p->grad[op->out], at);
         want_gradients(s, op, at);
         want_workspace(s, at);
     }
-    if (op->kind->data && flows) {
+    if (data) {
         bool reads[3];
         for (int i = 0; i < n; i++) {
             const struct value *v = &g->value[g->value[root[i]].last];
             p->final[op->id][i] = --s->left[root[i]] == 0;
-            reads[i] = op->kind->data_reads ||
+            reads[i] = both || op->kind->data_reads ||
                        (p->final[op->id][i] && (v->relu || (v->norm >= 0 && !v->fixed)));
             if (reads[i])
                 need(s, root[i]);
         }
-        at = push(s, op, PASS_DATA);
+        if (both)
+            need(s, op->out);
+        at = push(s, op, both ? PASS_BACKWARD : PASS_DATA);
+        if (both)
+            read_map(s, op->out, at);
         for (int i = 0; i < n; i++) {
             if (reads[i])
                 read_map(s, root[i], at);
@@ -213,7 +244,7 @@ static void backward(struct state *s, const struct op *op)
             touch(s, p->grad[op->out], at);
         if (op->kind->aux)
             touch(s, p->aux[op->id], at);
-        if (!op->kind->weight)
+        if (!op->kind->weight || both)
             want_gradients(s, op, at);
         for (int i = 0; i < op->nin; i++) { /* absorbed normalisations */
             int norm = g->value[op->in[i]].norm;
@@ -241,6 +272,7 @@ void nn_schedule(struct nn *nn, struct plan *p)
     clear(s.alive, MAX_VALUES);
     memset(p->idle, -1, sizeof p->idle);
     memset(p->first, 0, sizeof p->first), memset(p->final, 0, sizeof p->final);
+    memset(p->behind, 0, sizeof p->behind);
     nn->now = p;
     nn->n = p->n, nn->h = p->h, nn->w = p->w;
     for (int i = 0; i < g->values; i++)

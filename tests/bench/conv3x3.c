@@ -2,10 +2,11 @@
  * as a direct convolution beside the processor's measured multiply-add peak, and the largest error
  * of some results against double, relative to their root mean square.
  *
- *   conv3x3 [-j threads] [-n batch] [-b base] [-s HxW] [-p fdw] [-a auto|direct|winograd] [-r runs]
- *           [HxW:cin:cout | HxW:cin+cin:cout ...]
+ *   conv3x3 [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb] [-a auto|direct|winograd] [-r
+ * runs] [HxW:cin:cout | HxW:cin+cin:cout ...]
  *
- * Passes: f forward, d gradient of the data, w gradient of the weights. KR_ISA picks the level. */
+ * Passes: f forward, d gradient of the data, w gradient of the weights, b both at once with the
+ * normalisation behind (where kernels do so; not compared with double). KR_ISA picks the level. */
 #include "lib/base/rng.h"
 #include "lib/kernels/kernels.h"
 
@@ -84,7 +85,7 @@ static struct {
     int threads, batch, runs;
     enum kr_algo algo;
     const char *passes;
-} opt = {2, 1, 10, KR_AUTO, "fdw"};
+} opt = {2, 1, 10, KR_AUTO, "fdwb"};
 
 static void *memory(size_t bytes)
 {
@@ -108,7 +109,7 @@ static float *map(struct rng *r, size_t pixels, int c)
 }
 
 struct totals {
-    double seconds[3], flop;
+    double seconds[4], flop;
     size_t workspace;
 };
 
@@ -161,16 +162,21 @@ static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
                                .c = p.in[i].c,
                                .act = &p.in[i],
                                .sums = dsums + (i ? 2 * kr_pad(c0) : 0)};
+    float *behind = memory(3 * cp * 4);
+    for (int i = 0; i < cout; i++)
+        behind[i] = 1;
     double flop = 2.0 * 9 * (double)pixels * cin * cout;
     char shape[64];
     snprintf(shape, sizeof shape, c1 ? "%dx%d:%d+%d:%d" : "%dx%d:%d%.0d:%d", h, w, c0, c1, cout);
     printf("%-20s", shape);
-    for (int k = 0; k < 3; k++) {
-        if (!strchr(opt.passes, "fdw"[k]) || (k == 1 && cin < 8))
+    for (int k = 0; k < 4; k++) {
+        if (!strchr(opt.passes, "fdwb"[k]) || (k == 1 && cin < 8) ||
+            (k == 3 && !kr_conv3x3_fuses(&p)))
             continue;
         size_t bytes = k == 0   ? kr_conv3x3_forward_workspace(&p)
                        : k == 1 ? kr_conv3x3_backward_data_workspace(&p)
-                                : kr_conv3x3_backward_weight_workspace(&p);
+                       : k == 2 ? kr_conv3x3_backward_weight_workspace(&p)
+                                : kr_conv3x3_backward_workspace(&p);
         void *ws = memory(bytes);
         double best = 1e9;
         for (int i = 0; i < opt.runs; i++) {
@@ -179,14 +185,16 @@ static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
                 kr_conv3x3_forward(&p, &out, ws);
             else if (k == 1)
                 kr_conv3x3_backward_data(&p, dy, dx, ws);
+            else if (k == 3)
+                kr_conv3x3_backward(&p, &(struct kr_dy){dy, y, behind}, dx, dw, ws);
             else
-                kr_conv3x3_backward_weight(&p, dy, dw, ws);
+                kr_conv3x3_backward_weight(&p, &(struct kr_dy){.dy = dy}, dw, ws);
             t = now() - t;
             best = t < best ? t : best;
         }
         free(ws);
         double worst = 0, square = 0;
-        int samples = k == 2 ? 30 : 200;
+        int samples = k == 3 ? 0 : k == 2 ? 30 : 200;
         for (int i = 0; i < samples; i++) {
             int b = (int)rng_below(&r, (uint64_t)n), yy = (int)rng_below(&r, (uint64_t)h),
                 xx = (int)rng_below(&r, (uint64_t)w), o = (int)rng_below(&r, (uint64_t)cout),
@@ -224,8 +232,10 @@ static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
             worst = fmax(worst, fabs(have - want));
             square += want * want;
         }
-        printf(" | %c %8.3f ms %6.0f GF/s %5.1f MiB %.0e", "fdw"[k], best * 1e3, flop / best / 1e9,
-               (double)bytes / 1048576, worst / sqrt(square / samples));
+        printf(" | %c %8.3f ms %6.0f GF/s %5.1f MiB", "fdwb"[k], best * 1e3,
+               (k == 3 ? 2 : 1) * flop / best / 1e9, (double)bytes / 1048576);
+        if (samples)
+            printf(" %.0e", worst / sqrt(square / samples));
         fflush(stdout);
         sum->seconds[k] += best;
     }
@@ -237,12 +247,12 @@ static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
         free((void *)(uintptr_t)p.in[i].shift);
         free(dx[i].dx);
     }
-    free(weight), free(dy), free(y), free(dw), free(sums), free(dsums);
+    free(weight), free(dy), free(y), free(dw), free(sums), free(dsums), free(behind);
 }
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: conv3x3 [-j threads] [-n batch] [-b base] [-s HxW] [-p fdw] "
+    fprintf(stderr, "usage: conv3x3 [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb] "
                     "[-a auto|direct|winograd] [-r runs] [HxW:cin[+cin]:cout ...]\n");
     return 2;
 }

@@ -157,7 +157,7 @@ struct variant {
 };
 
 /* Error bounds, relative to the root mean square of the exact result: rounding of a sum of 9 * cin
- * products in float, times what F(4x4,3x3) loses (two to four bits; see conv3x3_winograd.c). */
+ * products in float, times what Winograd loses (two to four bits; see conv3x3_winograd.c). */
 static double tolerance(const struct variant *v)
 {
     return (v->algo == KR_DIRECT ? 1e-5 : 2e-4) * fmax(1, sqrt((v->c0 + v->c1) / 128.0));
@@ -286,25 +286,49 @@ static void test_forward(const struct variant *given)
     guards_free();
 }
 
+/* A gradient behind a normalisation, and what it becomes in front of it. */
+static struct kr_dy gradient(struct rng *r, const struct variant *v, bool behind, float **dy)
+{
+    size_t cp = (size_t)kr_pad(v->cout), size = count(v->s, (int)cp);
+    float *dz = random_map(r, v->s, v->cout, KR_F32);
+    *dy = dz;
+    if (!behind)
+        return (struct kr_dy){.dy = dz};
+    float *x = random_map(r, v->s, v->cout, KR_F32), *k = guarded(3 * cp * sizeof(float), 4);
+    *dy = guarded(size * sizeof(float), 64);
+    for (size_t i = 0; i < 3; i++)
+        memcpy(k + i * cp, random_rows(r, 1, v->cout, i == 0, 0.3f), cp * sizeof(float));
+    for (size_t i = 0; i < size; i++)
+        (*dy)[i] = (float)((double)k[i % cp] * (double)dz[i] +
+                           (double)k[cp + i % cp] * (double)x[i] + (double)k[2 * cp + i % cp]);
+    return (struct kr_dy){dz, x, k};
+}
+
+/* `both`: with the gradient of the weights, where the kernels do so. */
 static void test_data(const struct variant *given, bool accumulate, bool act, bool gain,
-                      int skip_part)
+                      int skip_part, bool both)
 {
     char text[160];
     struct variant changed = *given, *v = &changed;
     struct rng r = rng_seed(8);
     struct kr_conv3x3 p = problem(&r, v);
     p.bias = NULL;
-    float *dy = random_map(&r, v->s, v->cout, KR_F32);
+    float *dy;
+    struct kr_dy read = gradient(&r, v, both, &dy);
     int cin = v->c0 + v->c1;
+    size_t filters = (size_t)v->cout * (size_t)cin * 9;
     double *dv = oracle_data(&p, dy), scale = norm(dv, count(v->s, cin));
+    double *dw = both ? oracle_weight(&p, dy) : NULL;
     float *before[2], *gains[2];
     for (int i = 0; i < p.nin; i++) {
         before[i] = random_map(&r, v->s, p.in[i].c, KR_F32);
         gains[i] = random_rows(&r, v->s.n, p.in[i].c, 1, 0.3f);
     }
     for (int step = 0; next_run(&step, v, &p);) {
-        double worst = 0, *first_sums[2] = {NULL, NULL};
-        float *first[2] = {NULL, NULL};
+        double worst = 0, worst_weight = 0, *first_sums[2] = {NULL, NULL};
+        float *first[2] = {NULL, NULL}, *first_weight = NULL;
+        if (both && !kr_conv3x3_fuses(&p))
+            continue;
         bool same = true, padding = true, sums_ok = true;
         describe(v, text, sizeof text);
         for (int threads = 1; threads <= 4; threads *= 2) {
@@ -325,8 +349,20 @@ static void test_data(const struct variant *given, bool accumulate, bool act, bo
                 if (accumulate)
                     memcpy(dx[i].dx, before[i], count(v->s, cp) * 4);
             }
-            kr_conv3x3_backward_data(&p, dy, dx,
-                                     guarded(kr_conv3x3_backward_data_workspace(&p), 64));
+            float *weight = both ? guarded(filters * 4, 4) : NULL;
+            if (both)
+                kr_conv3x3_backward(&p, &read, dx, weight,
+                                    guarded(kr_conv3x3_backward_workspace(&p), 64));
+            else
+                kr_conv3x3_backward_data(&p, dy, dx,
+                                         guarded(kr_conv3x3_backward_data_workspace(&p), 64));
+            if (both && first_weight)
+                same = same && !memcmp(first_weight, weight, filters * 4);
+            first_weight = weight;
+            for (size_t i = 0; both && i < filters; i++) {
+                double d = fabs((double)weight[i] - dw[i]);
+                worst_weight = d > worst_weight || d != d ? d : worst_weight;
+            }
             for (int i = 0, base = 0; i < p.nin; base += p.in[i].c, i++) {
                 int c = p.in[i].c, cp = kr_pad(c);
                 size_t size = count(v->s, cp), real = count(v->s, c);
@@ -375,23 +411,26 @@ static void test_data(const struct variant *given, bool accumulate, bool act, bo
                 free(raw);
             }
         }
-        ok(worst <= 4 * tolerance(v) * scale && padding && sums_ok && same,
-           "data %s%s%s%s%s (error %.1e, padding %d, sums %d, threads %d)", text,
-           accumulate ? " accumulate" : "", act ? " act" : "", gain ? " gain" : "",
+        ok(worst <= 4 * tolerance(v) * scale && padding && sums_ok && same &&
+               (!both || worst_weight <= 4 * tolerance(v) * norm(dw, filters)),
+           "%s %s%s%s%s%s (error %.1e, padding %d, sums %d, threads %d)", both ? "both" : "data",
+           text, accumulate ? " accumulate" : "", act ? " act" : "", gain ? " gain" : "",
            skip_part >= 0 ? " skip" : "", worst / scale, padding, sums_ok, same);
     }
     free(dv);
+    free(dw);
     guards_free();
 }
 
-static void test_weight(const struct variant *given)
+static void test_weight(const struct variant *given, bool behind)
 {
     char text[160];
     struct variant changed = *given, *v = &changed;
     struct rng r = rng_seed(9);
     struct kr_conv3x3 p = problem(&r, v);
     p.bias = NULL;
-    float *dy = random_map(&r, v->s, v->cout, KR_F32);
+    float *dy;
+    struct kr_dy read = gradient(&r, v, behind, &dy);
     size_t size = (size_t)v->cout * (size_t)(v->c0 + v->c1) * 9;
     double *want = oracle_weight(&p, dy), scale = norm(want, size);
     for (int step = 0; next_run(&step, v, &p);) {
@@ -402,7 +441,7 @@ static void test_weight(const struct variant *given)
         for (int threads = 1; threads <= 4; threads *= 2) {
             p.threads = threads;
             float *dw = guarded(size * 4, 4);
-            kr_conv3x3_backward_weight(&p, dy, dw,
+            kr_conv3x3_backward_weight(&p, &read, dw,
                                        guarded(kr_conv3x3_backward_weight_workspace(&p), 64));
             if (first) {
                 same = same && !memcmp(first, dw, size * 4);
@@ -414,8 +453,8 @@ static void test_weight(const struct variant *given)
                 worst = d > worst || d != d ? d : worst;
             }
         }
-        ok(worst <= 4 * tolerance(v) * scale && same, "weight %s (error %.1e, threads %d)", text,
-           worst / scale, same);
+        ok(worst <= 4 * tolerance(v) * scale && same, "weight %s%s (error %.1e, threads %d)", text,
+           behind ? " behind" : "", worst / scale, same);
     }
     free(want);
     guards_free();
@@ -489,6 +528,23 @@ int main(int argc, char **argv)
         /* More tiles than are staged at once. */
         {.s = {2, 4, 28}, .c0 = 4000, .c1 = 600, .cout = 16, .affine = true, .sums = true},
         {.s = {2, 33, 34}, .c0 = 16, .cout = 16, .affine = true, .relu = true, .sums = true},
+        {.s = {2, 21, 50}, .c0 = 30, .c1 = 24, .cout = 30, .affine = true, .relu = true},
+        {.s = {1, 26, 41}, .c0 = 16, .cout = 32, .in = KR_BF16, .affine = true, .sums = true},
+        /* Many large tiles. */
+        {.s = {2, 36, 37},
+         .c0 = 64,
+         .cout = 64,
+         .affine = true,
+         .relu = true,
+         .strided = true,
+         .sums = true},
+        {.s = {1, 36, 42},
+         .c0 = 40,
+         .c1 = 24,
+         .cout = 64,
+         .in = KR_BF16,
+         .out = KR_BF16,
+         .bias = true},
     };
     (void)argv;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -496,9 +552,12 @@ int main(int argc, char **argv)
         if (argc > 1 && (v->c0 + v->c1) * v->cout * v->s.n * v->s.h * v->s.w > 700000)
             continue;
         test_forward(v);
-        test_data(v, i % 2, true, i % 3 == 1, v->c1 && i % 2 ? (int)(i / 2 % 2) : -1);
-        test_data(v, false, i % 2, false, -1);
-        test_weight(v);
+        test_data(v, i % 2, true, i % 3 == 1, v->c1 && i % 2 ? (int)(i / 2 % 2) : -1, false);
+        test_data(v, false, i % 2, false, -1, false);
+        test_data(v, i % 2, true, i % 3 == 1, v->c1 && i % 2 ? (int)(i / 2 % 2) : -1, true);
+        test_data(v, false, i % 2, false, -1, true);
+        test_weight(v, false);
+        test_weight(v, true);
     }
     return done_testing();
 }

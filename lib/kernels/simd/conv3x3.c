@@ -15,7 +15,7 @@ struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *p)
     return s;
 }
 
-struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *p, const float *dy)
+struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *p, const struct kr_dy *dy)
 {
     return (struct source){.n = p->n,
                            .h = p->h,
@@ -23,7 +23,8 @@ struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *p, const flo
                            .parts = 1,
                            .c = p->cout,
                            .cp = kr_pad(p->cout),
-                           .in = {{.x = dy, .c = p->cout, .dtype = KR_F32}}};
+                           .in = {{.x = dy->dy, .c = p->cout, .dtype = KR_F32}},
+                           .behind = *dy};
 }
 
 struct sink KR_NAME(kr_conv3x3_sink_y)(const struct kr_conv3x3 *p, const struct kr_out *out)
@@ -121,9 +122,16 @@ void KR_NAME(kr_conv3x3_forward)(const struct kr_conv3x3 *p, const struct kr_out
     run(p->algo, &in, &f, &out, p->threads, ws);
 }
 
+/* The filters as the gradient of the data sees them. */
+static struct filters rotated(const struct kr_conv3x3 *p)
+{
+    return (struct filters){
+        .w = p->weight, .so = 9, .si = 9 * (size_t)KR_NAME(kr_conv3x3_source)(p).c, .flip = true};
+}
+
 size_t KR_NAME(kr_conv3x3_backward_data_workspace)(const struct kr_conv3x3 *p)
 {
-    struct source in = KR_NAME(kr_conv3x3_gradient)(p, NULL);
+    struct source in = KR_NAME(kr_conv3x3_gradient)(p, &(struct kr_dy){0});
     struct sink out = KR_NAME(kr_conv3x3_sink_dx)(p, NULL);
     return workspace(p->algo, &in, &out, p->threads);
 }
@@ -131,10 +139,9 @@ size_t KR_NAME(kr_conv3x3_backward_data_workspace)(const struct kr_conv3x3 *p)
 void KR_NAME(kr_conv3x3_backward_data)(const struct kr_conv3x3 *p, const float *dy,
                                        const struct kr_dx dx[2], void *ws)
 {
-    struct source in = KR_NAME(kr_conv3x3_gradient)(p, dy);
+    struct source in = KR_NAME(kr_conv3x3_gradient)(p, &(struct kr_dy){.dy = dy});
     struct sink out = KR_NAME(kr_conv3x3_sink_dx)(p, dx);
-    struct filters f = {
-        .w = p->weight, .so = 9, .si = 9 * (size_t)KR_NAME(kr_conv3x3_source)(p).c, .flip = true};
+    struct filters f = rotated(p);
     if (out.parts)
         run(p->algo, &in, &f, &out, p->threads, ws);
 }
@@ -143,16 +150,41 @@ size_t KR_NAME(kr_conv3x3_backward_weight_workspace)(const struct kr_conv3x3 *p)
 {
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     return use_winograd(p->algo, &in)
-               ? KR_NAME(kr_conv3x3_winograd_weight_workspace)(&in, p->cout, p->threads)
+               ? KR_NAME(kr_conv3x3_winograd_weight_workspace)(&in, p->cout, NULL, p->threads)
                : KR_NAME(kr_conv3x3_direct_weight_workspace)(&in, p->cout, p->threads);
 }
 
-void KR_NAME(kr_conv3x3_backward_weight)(const struct kr_conv3x3 *p, const float *dy, float *dw,
-                                         void *ws)
+void KR_NAME(kr_conv3x3_backward_weight)(const struct kr_conv3x3 *p, const struct kr_dy *dy,
+                                         float *dw, void *ws)
+{
+    struct source in = KR_NAME(kr_conv3x3_source)(p), out = KR_NAME(kr_conv3x3_gradient)(p, dy);
+    if (use_winograd(p->algo, &in))
+        KR_NAME(kr_conv3x3_winograd_weight)(&in, &out, dw, NULL, NULL, p->threads, ws);
+    else
+        KR_NAME(kr_conv3x3_direct_weight)(&in, &out, dw, p->threads, ws);
+}
+
+/* Both gradients: where the sums of the weights and what the transforms of one run of tiles need
+ * fit the second cache, and the maps, as a rule, do not fit the third. */
+bool KR_NAME(kr_conv3x3_fuses)(const struct kr_conv3x3 *p)
 {
     struct source in = KR_NAME(kr_conv3x3_source)(p);
-    if (use_winograd(p->algo, &in))
-        KR_NAME(kr_conv3x3_winograd_weight)(&in, p->cout, dy, dw, p->threads, ws);
-    else
-        KR_NAME(kr_conv3x3_direct_weight)(&in, p->cout, dy, dw, p->threads, ws);
+    return use_winograd(p->algo, &in) && use_winograd(p->algo, &(struct source){.c = p->cout}) &&
+           in.cp <= BLOCK && kr_pad(p->cout) <= BLOCK / 2;
+}
+
+size_t KR_NAME(kr_conv3x3_backward_workspace)(const struct kr_conv3x3 *p)
+{
+    struct source in = KR_NAME(kr_conv3x3_source)(p);
+    struct sink dx = KR_NAME(kr_conv3x3_sink_dx)(p, NULL);
+    return KR_NAME(kr_conv3x3_winograd_weight_workspace)(&in, p->cout, &dx, p->threads);
+}
+
+void KR_NAME(kr_conv3x3_backward)(const struct kr_conv3x3 *p, const struct kr_dy *dy,
+                                  const struct kr_dx dx[2], float *dw, void *ws)
+{
+    struct source in = KR_NAME(kr_conv3x3_source)(p), out = KR_NAME(kr_conv3x3_gradient)(p, dy);
+    struct sink to = KR_NAME(kr_conv3x3_sink_dx)(p, dx);
+    struct filters f = rotated(p);
+    KR_NAME(kr_conv3x3_winograd_weight)(&in, &out, dw, &f, &to, p->threads, ws);
 }

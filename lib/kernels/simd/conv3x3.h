@@ -23,10 +23,12 @@ struct filters {
 };
 
 /* Operands: up to two maps side by side. Their real channels count from 0 to c; in the padded space
- * each part is padded on its own, cp in all. */
+ * each part is padded on its own, cp in all. Where `behind.k` is given there is one part, a
+ * gradient that is read as kr_dy says. */
 struct source {
     int n, h, w, parts, c, cp;
     struct kr_in in[2];
+    struct kr_dy behind;
 };
 
 enum sink_kind { SINK_F32, SINK_BF16, SINK_DX };
@@ -165,7 +167,7 @@ INLINE size_t take(size_t *used, size_t count, size_t size)
 
 /* In conv3x3.c */
 struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *);
-struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *, const float *dy);
+struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *, const struct kr_dy *);
 struct sink KR_NAME(kr_conv3x3_sink_y)(const struct kr_conv3x3 *, const struct kr_out *);
 struct sink KR_NAME(kr_conv3x3_sink_dx)(const struct kr_conv3x3 *, const struct kr_dx dx[2]);
 /* Adds the slots in order; to be called by one thread. */
@@ -177,10 +179,13 @@ size_t KR_NAME(kr_conv3x3_winograd_workspace)(const struct source *, const struc
 void KR_NAME(kr_conv3x3_winograd)(const struct source *, const struct filters *,
                                   const struct sink *, int threads, void *workspace);
 
-/* In conv3x3_weight.c */
-size_t KR_NAME(kr_conv3x3_winograd_weight_workspace)(const struct source *, int cout, int threads);
-void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *, int cout, const float *dy,
-                                         float *dw, int threads, void *workspace);
+/* In conv3x3_weight.c. The second takes `dx` on the way where it is not NULL; then no map has more
+ * than BLOCK channels, and neither has the concatenation. */
+size_t KR_NAME(kr_conv3x3_winograd_weight_workspace)(const struct source *, int cout,
+                                                     const struct sink *dx, int threads);
+void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *, const struct source *dy, float *dw,
+                                         const struct filters *, const struct sink *dx, int threads,
+                                         void *workspace);
 
 /* In conv3x3_direct.c */
 size_t KR_NAME(kr_conv3x3_direct_workspace)(const struct source *, const struct sink *,
@@ -188,7 +193,7 @@ size_t KR_NAME(kr_conv3x3_direct_workspace)(const struct source *, const struct 
 void KR_NAME(kr_conv3x3_direct)(const struct source *, const struct filters *, const struct sink *,
                                 int threads, void *workspace);
 size_t KR_NAME(kr_conv3x3_direct_weight_workspace)(const struct source *, int cout, int threads);
-void KR_NAME(kr_conv3x3_direct_weight)(const struct source *, int cout, const float *dy, float *dw,
+void KR_NAME(kr_conv3x3_direct_weight)(const struct source *, const struct source *dy, float *dw,
                                        int threads, void *workspace);
 
 #endif

@@ -171,20 +171,22 @@ void KR_NAME(kr_conv3x3_direct)(const struct source *s, const struct filters *f,
 
 struct weight_plan {
     int spans;
-    size_t row, size, partial, private, bytes;
+    size_t row, size, partial, gradient, private, bytes; /* gradient: in a thread's own */
 };
 
 static struct weight_plan weight_plan(const struct source *s, int cout)
 {
     struct weight_plan p;
-    size_t used = 0;
+    size_t used = 0, mine = 0;
     p.row = ((size_t)(s->w + 2) * (size_t)s->c + 2 * KR_LANES - 1) / KR_LANES * KR_LANES;
     p.size = 9 * (size_t)s->c * (size_t)kr_pad(cout);
     size_t fit = SPANS_BYTES / (p.size * sizeof(float));
     p.spans = min_int(s->n * s->h, fit < 1 ? 1 : fit < SPANS ? (int)fit : SPANS);
     p.partial = take(&used, (size_t)p.spans * p.size, sizeof(float));
     p.private = used;
-    p.bytes = 3 * p.row * sizeof(float);
+    take(&mine, 3 * p.row, sizeof(float));
+    p.gradient = take(&mine, (size_t)s->w * (size_t)kr_pad(cout), sizeof(float));
+    p.bytes = mine;
     return p;
 }
 
@@ -194,16 +196,33 @@ size_t KR_NAME(kr_conv3x3_direct_weight_workspace)(const struct source *s, int c
     return p.private + (size_t)threads * p.bytes;
 }
 
-static void span(const struct source *s, int cout, const float *dy, const struct weight_plan *p,
-                 int number, int o0, float *dst, float *ring)
+/* Channels o0..o0+width of row q of the gradient, by kr_dy, to dst. */
+static void gradient_row(const struct source *dy, int q, int o0, int width, float *dst)
 {
-    int cp = kr_pad(cout), width = min_int(BLOCK, cp - o0);
+    size_t cp = (size_t)dy->cp, from = (size_t)q * (size_t)dy->w * cp;
+    const struct kr_dy *d = &dy->behind;
+    for (int o = o0; o < o0 + width; o += VL) {
+        vf a = vload(d->k + o), b = vload(d->k + cp + o), c = vload(d->k + 2 * cp + o);
+        for (size_t i = (size_t)o; i < (size_t)dy->w * cp; i += cp)
+            vstore(dst + i, a * vload(d->dy + from + i) + (b * vload(d->x + from + i) + c));
+    }
+}
+
+static void span(const struct source *s, const struct source *dy, const struct weight_plan *p,
+                 int number, int o0, float *dst, float *ring, float *made)
+{
+    int cp = dy->cp, width = min_int(BLOCK, cp - o0);
     int total = s->n * s->h, from = (int)((int64_t)total * number / p->spans),
         to = (int)((int64_t)total * (number + 1) / p->spans);
     for (int q = from; q < to; q++) {
         int n = q / s->h, y = q % s->h;
         for (int r = q == from || y == 0 ? 0 : 2; r < 3; r++)
             stage_row(s, n, y + r - 1, ring + (size_t)((y + r) % 3) * p->row);
+        const float *row = dy->behind.dy + (size_t)q * (size_t)s->w * (size_t)cp;
+        if (dy->behind.k) {
+            gradient_row(dy, q, o0, width, made);
+            row = made;
+        }
         for (int r = 0; r < 3; r++)
             for (int o = 0, nr; o < width; o += nr) {
                 nr = mk_panel(o, width);
@@ -213,7 +232,7 @@ static void span(const struct source *s, int cout, const float *dy, const struct
                                .k = s->w,
                                .a = ring + (size_t)((y + r) % 3) * p->row,
                                .ak = (size_t)s->c,
-                               .b = dy + (size_t)q * (size_t)s->w * (size_t)cp + (o0 + o),
+                               .b = row + (o0 + o),
                                .bk = (size_t)cp,
                                .c = dst + (size_t)r * 3 * (size_t)s->c * (size_t)cp + (o0 + o),
                                .ct = (size_t)cp,
@@ -223,24 +242,24 @@ static void span(const struct source *s, int cout, const float *dy, const struct
     }
 }
 
-void KR_NAME(kr_conv3x3_direct_weight)(const struct source *s, int cout, const float *dy, float *dw,
+void KR_NAME(kr_conv3x3_direct_weight)(const struct source *s, const struct source *dy, float *dw,
                                        int threads, void *workspace)
 {
-    struct weight_plan p = weight_plan(s, cout);
+    struct weight_plan p = weight_plan(s, dy->c);
     char *ws = workspace;
     float *partial = (float *)(ws + p.partial);
-    int cp = kr_pad(cout), blocks = (cp + BLOCK - 1) / BLOCK;
+    int cp = dy->cp, blocks = (cp + BLOCK - 1) / BLOCK;
 #pragma omp parallel num_threads(threads)
     {
-        float *ring = (float *)(ws + p.private + (size_t)omp_get_thread_num() * p.bytes);
+        char *mine = ws + p.private + (size_t)omp_get_thread_num() * p.bytes;
 #pragma omp for schedule(dynamic)
         for (int t = 0; t < p.spans * blocks; t++)
-            span(s, cout, dy, &p, t / blocks, t % blocks * BLOCK,
-                 partial + (size_t)(t / blocks) * p.size, ring);
+            span(s, dy, &p, t / blocks, t % blocks * BLOCK, partial + (size_t)(t / blocks) * p.size,
+                 (float *)mine, (float *)(mine + p.gradient));
 #pragma omp for schedule(static)
         for (int i = 0; i < s->c; i++)
             for (int t = 0; t < 9; t++)
-                for (int o = 0; o < cout; o++) {
+                for (int o = 0; o < dy->c; o++) {
                     float sum = 0;
                     for (int k = 0; k < p.spans; k++)
                         sum += partial[(size_t)k * p.size +

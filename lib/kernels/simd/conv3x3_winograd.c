@@ -1,30 +1,33 @@
-/* 3x3 convolution by Winograd F(4x4,3x3): 36 products for a tile of 16 results where the direct sum
- * takes 144. Two schedules:
+/* 3x3 convolution by Winograd: F(4x4,3x3) takes 36 products for a tile of 16 results where the
+ * direct sum takes 144, F(6x6,3x3) 64 for 36 instead of 324. Two schedules:
  *
  * fused: the weights are transformed once, whole, into the workspace; then each task takes a block
- *   of tiles through the input transform, 36 matrix products and the output transform inside its
+ *   of tiles through the input transform, the matrix products and the output transform inside its
  *   cache.
- * panel: where the transformed weights (36/9 of the file's) would not stay in cache, but tiles are
- *   few: the input transform of many tiles is staged in the workspace, and each task owns a block
- * of output channels, transforms its weights panel by panel as it needs them and takes all tiles
- *   through.
+ * panel: where the transformed weights (4 or 7.1 times the file's) would not stay in cache, but
+ *   tiles are few: the input transform of many tiles is staged in the workspace, and each task owns
+ *   a block of output channels, transforms its weights panel by panel as it needs them and takes
+ *   all tiles through.
  *
- * Which: fused up to 10 MiB of transformed weights (256 -> 256 channels). At 60x60, 256 -> 256 both
- * take the same time; 512 -> 256 takes 9 % to 30 % longer fused (24 against 17 ms on one core). The
- * constants below were measured on a 240x240 net with base 64, see lib/kernels/README.md. Against
- * sums in double the largest error of a layer is 1e-5 to 3e-5 of the RMS, where direct has 1e-6. */
+ * Which: fused up to 10 MiB of transformed weights (256 -> 256 channels with small tiles), unless
+ * that makes few tasks. The large tiles from 64 channels on, where products outweigh transforms,
+ * unless they overhang the map. The constants below were measured on a 240x240 net with base 64,
+ * see lib/kernels/README.md. Against sums in double the largest error of a layer is 1e-5 to 3e-5 of
+ * the RMS with small tiles, 1e-5 to 5e-5 with large, where direct has 1e-6. */
 #include "lib/kernels/simd/winograd.h"
 
 #define FUSED_WEIGHTS ((size_t)10 << 20) /* bytes of transformed weights, at most, for `fused` */
-#define BLOCK_BYTES (600 << 10) /* of a block's transformed input and products, about, there */
+#define BLOCK_BYTES(M) ((M) == 6 ? 400 << 10 : 600 << 10) /* of a block's V and M, about, there */
+#define LARGE 64                       /* channels on both sides from which tiles of 6x6 serve */
 #define STAGED_BYTES ((size_t)6 << 20) /* of staged input, about, for `panel` */
 #define DEPTH 64                       /* input channels of a panel of weights */
 #define CHUNK 2 /* neighbouring blocks that a thread takes: the second has been fetched */
 #define PAD 16  /* floats that keep the 36 planes from falling on the same cache sets */
-#define RUN 32  /* tiles whose sums are gathered in float */
+#define RUN 512 /* results whose sums are gathered in float, about */
 
 struct plan {
     bool fused;
+    int side;              /* of a tile */
     int tiles, tasks;      /* of a block or chunk; number of blocks or chunks */
     size_t vs, vp, up, mp; /* strides in floats: tile of V, planes of V, U, M */
     size_t u, v, m, slots, private, bytes;
@@ -32,29 +35,28 @@ struct plan {
 
 static struct plan plan(const struct source *s, const struct sink *out)
 {
-    struct tiling g = tiling(s);
-    struct plan p = {0};
+    struct plan p = {.side = min_int(s->cp, out->cp) >= LARGE && large_tiles_pay(s) ? 6 : 4};
+    struct tiling g = tiling(s, p.side);
     size_t k = (size_t)s->cp, o = (size_t)out->cp, used = 0, mine = 0;
-    size_t whole = POINTS * k * o * sizeof(float);
+    size_t points = (size_t)POINTS(p.side), tile = points * sizeof(float);
+    int fit = (int)((size_t)BLOCK_BYTES(p.side) / (tile * (k + (o < BLOCK ? o : BLOCK))));
     p.vs = k % 256 ? k : k + PAD;
-    p.fused = whole <= FUSED_WEIGHTS;
-    if (p.fused) {
-        int fit = (int)(BLOCK_BYTES / (POINTS * sizeof(float) * (k + (o < BLOCK ? o : BLOCK))));
-        p.tiles = min_int(g.count, max_int(12, min_int(48, fit / 6 * 6)));
-    } else {
-        int fit = max_int(12, (int)(STAGED_BYTES / (POINTS * sizeof(float) * k)));
-        int chunks = (g.count + fit - 1) / fit;
-        p.tiles = (g.count + chunks - 1) / chunks;
-    }
+    p.tiles = min_int(g.count, max_int(12, min_int(48, fit / 6 * 6)));
     p.tasks = (g.count + p.tiles - 1) / p.tiles;
+    p.fused = tile * k * o <= FUSED_WEIGHTS && p.tasks > 3 * sink_blocks(out);
+    if (!p.fused) {
+        fit = max_int(12, (int)(STAGED_BYTES / (tile * k)));
+        p.tasks = (g.count + fit - 1) / fit;
+        p.tiles = (g.count + p.tasks - 1) / p.tasks;
+    }
     p.vp = (size_t)p.tiles * p.vs + PAD;
     p.mp = (size_t)p.tiles * (o < BLOCK ? o : BLOCK) + PAD;
     p.up = (p.fused ? k * o : (size_t)DEPTH * BLOCK) + PAD;
     p.slots = take(&used, (size_t)p.tasks * 2 * o, sizeof(double));
     size_t *u = p.fused ? &used : &mine, *v = p.fused ? &mine : &used;
-    p.u = take(u, POINTS * p.up, sizeof(float));
-    p.v = take(v, POINTS * p.vp, sizeof(float));
-    p.m = take(&mine, POINTS * p.mp, sizeof(float));
+    p.u = take(u, points * p.up, sizeof(float));
+    p.v = take(v, points * p.vp, sizeof(float));
+    p.m = take(&mine, points * p.mp, sizeof(float));
     p.private = used;
     p.bytes = mine;
     return p;
@@ -71,8 +73,8 @@ size_t KR_NAME(kr_conv3x3_winograd_workspace)(const struct source *s, const stru
  * u[p * ps + channel * ks]. Where output channels are rows of the weights, a power of two or nearly
  * so apart, they share few sets of the first cache: lines of each are copied side by side, and
  * those of the next step fetched. `more`: that the VL rows below these come next. */
-static void filters_transform(const struct filters *f, int i, int count, int o, int real, bool more,
-                              float *u, size_t ks, size_t ps)
+INLINE void filters_tiles(const int M, const struct filters *f, int i, int count, int o, int real,
+                          bool more, float *u, size_t ks, size_t ps)
 {
     enum { STEP = 16, ROW = STEP * 9 }; /* floats: whole lines */
     float rows[VL * ROW];
@@ -96,15 +98,22 @@ static void filters_transform(const struct filters *f, int i, int count, int o, 
             for (int l = k * VL / STEP; next && l < (k + 1) * VL / STEP; l++)
                 for (size_t b = 0; b < sizeof(float[ROW]); b += 64)
                     __builtin_prefetch(next + (size_t)l * f->so * sizeof(float) + b, 0, 3);
-            filter_transform(&near, first + k, out, real, u + (size_t)(n + k) * ks, ps);
+            filter_transform(M, &near, first + k, out, real, u + (size_t)(n + k) * ks, ps);
         }
     }
 }
 
-/* Weights of padded input channels k0..k1 to the columns of a block, to u[p*ps + panel + k*nr + j],
- * a panel of columns from o on starting at o * (k1 - k0). */
-static void weights_transform(const struct source *s, const struct filters *f,
-                              const struct block *b, int k0, int k1, float *u, size_t ps)
+static void filters_transform(int m, const struct filters *f, int i, int count, int o, int real,
+                              bool more, float *u, size_t ks, size_t ps)
+{
+    if (m == 6)
+        filters_tiles(6, f, i, count, o, real, more, u, ks, ps);
+    else
+        filters_tiles(4, f, i, count, o, real, more, u, ks, ps);
+}
+
+void KR_NAME(winograd_weights)(int m, const struct source *s, const struct filters *f,
+                               const struct block *b, int k0, int k1, float *u, size_t ps)
 {
     for (int i = 0, first = 0, real = 0; i < s->parts; i++) {
         int c = s->in[i].c, cp = kr_pad(c), k = max_int(k0, first), stop = min_int(k1, first + cp);
@@ -114,10 +123,10 @@ static void weights_transform(const struct source *s, const struct filters *f,
             for (int j = 0; j < nr; j += VL) {
                 int have = min_int(VL, b->real - o - j), count = min_int(stop, first + c) - k;
                 count = have > 0 ? max_int(0, count) : 0;
-                filters_transform(f, real + k - first, count, b->part->real + b->o + o + j, have,
+                filters_transform(m, f, real + k - first, count, b->part->real + b->o + o + j, have,
                                   b->real - o - j >= 2 * VL, d + j, (size_t)nr, ps);
                 for (int n = count; n < stop - k; n++)
-                    for (int p = 0; p < POINTS; p++)
+                    for (int p = 0; p < POINTS(m); p++)
                         vstore(d + j + (size_t)n * (size_t)nr + (size_t)p * ps, (vf){0});
             }
         }
@@ -132,33 +141,33 @@ static __attribute__((noinline)) void product(const struct mk *m)
 }
 
 /* The output transform of one tile, VL channels. */
-INLINE void output_vector(const struct sink_part *part, const enum sink_kind kind, const bool whole,
-                          const struct lane *l, const struct tiling *g, const struct tile *t, int o,
-                          const float *m, size_t mp, vf sum[2])
+INLINE void output_vector(const int M, const struct sink_part *part, const enum sink_kind kind,
+                          const bool whole, const struct lane *l, const struct tiling *g,
+                          const struct tile *t, int o, const float *m, size_t mp, vf sum[2])
 {
-    vf e[4][6];
-#pragma GCC unroll 6
-    for (int q = 0; q < 6; q++) {
-        vf d[6], r[4];
-        vload6(m, 6 * mp, d);
+    vf e[6][SIDE_MOST];
+#pragma GCC unroll 8
+    for (int q = 0; q < SIDE(M); q++) {
+        vf d[SIDE_MOST], r[6];
+        vload_row(SIDE(M), m, (size_t)SIDE(M) * mp, d);
         m += mp;
         KEEP(m);
-        at4(d, r);
-#pragma GCC unroll 4
-        for (int a = 0; a < 4; a++)
+        at(M, d, r);
+#pragma GCC unroll 6
+        for (int a = 0; a < M; a++)
             e[a][q] = r[a];
     }
     size_t cp = (size_t)part->cp;
     size_t i = (((size_t)t->n * (size_t)g->h + (size_t)t->y) * (size_t)g->w + (size_t)t->x) * cp +
                (size_t)o;
-#pragma GCC unroll 4
-    for (int a = 0; a < 4; a++) {
-        vf r[4];
+#pragma GCC unroll 6
+    for (int a = 0; a < M; a++) {
+        vf r[6];
         size_t j = i;
         KEEP(j);
-        at4(e[a], r);
-#pragma GCC unroll 4
-        for (int q = 0; q < 4; q++) {
+        at(M, e[a], r);
+#pragma GCC unroll 6
+        for (int q = 0; q < M; q++) {
             if (whole || (t->y + a < g->h && t->x + q < g->w))
                 sink_put(part, kind, l, j, r[q], sum);
             j += cp;
@@ -167,61 +176,56 @@ INLINE void output_vector(const struct sink_part *part, const enum sink_kind kin
     }
 }
 
-INLINE void output_block(const struct sink *out, const struct block *b, const enum sink_kind kind,
-                         const struct tiling *g, int t0, int count, const float *m, size_t ms,
-                         size_t mp, double *slot)
+INLINE void output_block(const int M, const struct sink *out, const struct block *b,
+                         const enum sink_kind kind, const struct tiling *g, int t0, int count,
+                         const float *m, size_t ms, size_t mp, double *slot)
 {
-    for (int r = 0; r < count; r += RUN)
+    const int run = RUN / (M * M);
+    for (int r = 0; r < count; r += run)
         for (int j = 0; j < b->width; j += VL) {
             struct tile t = tile_at(g, t0 + r);
             struct lane l;
             vf sum[2] = {{0}};
-            for (int i = r, n = -1; i < min_int(count, r + RUN); i++, tile_next(g, &t)) {
+            for (int i = r, n = -1; i < min_int(count, r + run); i++, tile_next(g, &t)) {
                 if (t.n != n)
                     l = sink_lane(b->part, kind, b->o + j, n = t.n);
                 const float *from = m + (size_t)i * ms + j;
-                if (t.y + 4 <= g->h && t.x + 4 <= g->w)
-                    output_vector(b->part, kind, true, &l, g, &t, b->o + j, from, mp, sum);
+                if (t.y + M <= g->h && t.x + M <= g->w)
+                    output_vector(M, b->part, kind, true, &l, g, &t, b->o + j, from, mp, sum);
                 else
-                    output_vector(b->part, kind, false, &l, g, &t, b->o + j, from, mp, sum);
+                    output_vector(M, b->part, kind, false, &l, g, &t, b->o + j, from, mp, sum);
             }
             sink_sum(out, b->part, slot, b->o + j, sum);
         }
 }
 
-static void output_transform(const struct sink *out, const struct block *b, const struct tiling *g,
-                             int t0, int count, const float *m, size_t ms, size_t mp, double *slot)
+INLINE void output_tiles(const int M, const struct sink *out, const struct block *b,
+                         const struct tiling *g, int t0, int count, const float *m, size_t ms,
+                         size_t mp, double *slot)
 {
     if (b->part->kind == SINK_F32)
-        output_block(out, b, SINK_F32, g, t0, count, m, ms, mp, slot);
+        output_block(M, out, b, SINK_F32, g, t0, count, m, ms, mp, slot);
     else if (b->part->kind == SINK_BF16)
-        output_block(out, b, SINK_BF16, g, t0, count, m, ms, mp, slot);
+        output_block(M, out, b, SINK_BF16, g, t0, count, m, ms, mp, slot);
     else
-        output_block(out, b, SINK_DX, g, t0, count, m, ms, mp, slot);
+        output_block(M, out, b, SINK_DX, g, t0, count, m, ms, mp, slot);
 }
 
-/* What the step after the products will touch: the block of tiles from `next` on (0: none), the
- * results from tile t0 on (with tiles). */
-struct ahead {
-    const struct source *s;
-    const struct tiling *tiles;
-    int t0, next;
-};
-
-INLINE void fetch(const struct ahead *a, const struct block *b, int count, int p)
+void KR_NAME(winograd_output)(const struct sink *out, const struct block *b, const struct tiling *g,
+                              int t0, int count, const float *m, size_t ms, size_t mp, double *slot)
 {
-    if (a->next)
-        fetch_source(a->s, a->tiles, a->next, count, 0, a->s->cp, p);
-    if (a->tiles)
-        fetch_sink(b->part, a->tiles, a->t0, count, b->o, b->width, p);
+    if (g->m == 6)
+        output_tiles(6, out, b, g, t0, count, m, ms, mp, slot);
+    else
+        output_tiles(4, out, b, g, t0, count, m, ms, mp, slot);
 }
 
-INLINE void products(const struct block *b, int count, int k, const float *v, size_t vs, size_t vp,
-                     const float *u, size_t up, float *m, size_t mp, bool add,
-                     const struct ahead *ahead)
+void KR_NAME(winograd_products)(const struct tiling *g, const struct block *b, int count, int k,
+                                const float *v, size_t vs, size_t vp, const float *u, size_t up,
+                                float *m, size_t mp, bool add, struct ahead *ahead)
 {
-    for (int p = 0; p < POINTS; p++) {
-        fetch(ahead, b, count, p);
+    for (int p = 0; p < POINTS(g->m); p++) {
+        ahead_fetch(ahead, g);
         for (int o = 0, nr; o < b->width; o += nr) {
             nr = mk_panel(o, b->width);
             struct mk x = {.rows = count,
@@ -243,7 +247,7 @@ INLINE void products(const struct block *b, int count, int k, const float *v, si
 static void fused(const struct source *s, const struct filters *f, const struct sink *out,
                   const struct plan *p, int threads, char *ws)
 {
-    struct tiling g = tiling(s);
+    struct tiling g = tiling(s, p->side);
     int blocks = sink_blocks(out);
     float *u = (float *)(ws + p->u);
     double *slots = (double *)(ws + p->slots);
@@ -254,8 +258,8 @@ static void fused(const struct source *s, const struct filters *f, const struct 
 #pragma omp for schedule(static)
         for (int i = 0; i < blocks; i++) {
             struct block b = sink_block(out, i);
-            weights_transform(s, f, &b, 0, s->cp, u + (size_t)(b.part->first + b.o) * (size_t)s->cp,
-                              p->up);
+            KR_NAME(winograd_weights)
+            (p->side, s, f, &b, 0, s->cp, u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up);
         }
 #pragma omp for schedule(dynamic, CHUNK)
         for (int t = 0; t < p->tasks; t++) {
@@ -265,11 +269,14 @@ static void fused(const struct source *s, const struct filters *f, const struct 
             input_transform(s, &g, t0, count, 0, s->cp, v, p->vs, p->vp);
             for (int i = 0; i < blocks; i++) {
                 struct block b = sink_block(out, i);
-                struct ahead ahead = {s, &g, t0, i == 0 ? t0 + p->tiles : 0};
-                products(&b, count, s->cp, v, p->vs, p->vp,
-                         u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, false,
-                         &ahead);
-                output_transform(out, &b, &g, t0, count, m, (size_t)b.width, p->mp, slot);
+                struct ahead ahead = {.walks = 0};
+                if (i == 0)
+                    ahead_source(&ahead, s, &g, t0 + p->tiles, count, 0, s->cp);
+                ahead_sink(&ahead, b.part, &g, t0, count, b.o, b.width);
+                KR_NAME(winograd_products)
+                (&g, &b, count, s->cp, v, p->vs, p->vp,
+                 u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, false, &ahead);
+                KR_NAME(winograd_output)(out, &b, &g, t0, count, m, (size_t)b.width, p->mp, slot);
             }
         }
     }
@@ -279,11 +286,11 @@ static void fused(const struct source *s, const struct filters *f, const struct 
 static void panel(const struct source *s, const struct filters *f, const struct sink *out,
                   const struct plan *p, int threads, char *ws)
 {
-    struct tiling g = tiling(s);
+    struct tiling g = tiling(s, p->side);
     int blocks = sink_blocks(out);
     float *v = (float *)(ws + p->v);
     double *slots = (double *)(ws + p->slots);
-    const struct ahead none = {0};
+    struct ahead none = {.walks = 0};
     memset(slots, 0, (size_t)p->tasks * 2 * (size_t)out->cp * sizeof(double));
 #pragma omp parallel num_threads(threads)
     {
@@ -299,12 +306,13 @@ static void panel(const struct source *s, const struct filters *f, const struct 
                 struct block b = sink_block(out, i);
                 for (int k = 0; k < s->cp; k += DEPTH) {
                     int depth = min_int(DEPTH, s->cp - k);
-                    weights_transform(s, f, &b, k, k + depth, u, p->up);
-                    products(&b, count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp, k > 0,
-                             &none);
+                    KR_NAME(winograd_weights)(p->side, s, f, &b, k, k + depth, u, p->up);
+                    KR_NAME(winograd_products)
+                    (&g, &b, count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp, k > 0, &none);
                 }
-                output_transform(out, &b, &g, t0, count, m, (size_t)b.width, p->mp,
-                                 slots + (size_t)t * 2 * (size_t)out->cp);
+                KR_NAME(winograd_output)
+                (out, &b, &g, t0, count, m, (size_t)b.width, p->mp,
+                 slots + (size_t)t * 2 * (size_t)out->cp);
             }
         }
     }

@@ -95,29 +95,25 @@ INLINE vf vload_as(const void *base, enum kr_dtype t, size_t i)
  * step. */
 #define KEEP(x) __asm__("" : "+r"(x))
 
-/* Six vectors, s floats apart, with two base registers. */
-INLINE void vload6(const float *p, size_t s, vf v[6])
+/* n vectors (at most nine), s floats apart, with a base register for every three. */
+INLINE void vload_row(const int n, const float *p, size_t s, vf v[])
 {
-    const float *q = p + 3 * s;
+    const float *q = p + 3 * s, *r = p + 6 * s;
     KEEP(q);
-    v[0] = vload(p);
-    v[1] = vload(p + s);
-    v[2] = vload(p + 2 * s);
-    v[3] = vload(q);
-    v[4] = vload(q + s);
-    v[5] = vload(q + 2 * s);
+    KEEP(r);
+#pragma GCC unroll 9
+    for (int i = 0; i < n; i++)
+        v[i] = vload((i < 3 ? p : i < 6 ? q : r) + (size_t)(i % 3) * s);
 }
 
-INLINE void vstore6(float *p, size_t s, const vf v[6])
+INLINE void vstore_row(const int n, float *p, size_t s, const vf v[])
 {
-    float *q = p + 3 * s;
+    float *q = p + 3 * s, *r = p + 6 * s;
     KEEP(q);
-    vstore(p, v[0]);
-    vstore(p + s, v[1]);
-    vstore(p + 2 * s, v[2]);
-    vstore(q, v[3]);
-    vstore(q + s, v[4]);
-    vstore(q + 2 * s, v[5]);
+    KEEP(r);
+#pragma GCC unroll 9
+    for (int i = 0; i < n; i++)
+        vstore((i < 3 ? p : i < 6 ? q : r) + (size_t)(i % 3) * s, v[i]);
 }
 
 #endif

@@ -1,67 +1,130 @@
-/* winograd.h - the transforms of F(4x4,3x3) (Lavin & Gray, arXiv:1509.09308), points 0, +-1, +-2,
- * inf, and the way between weights as files hold them and vectors of VL channels. */
+/* winograd.h - the transforms of F(4x4,3x3) and F(6x6,3x3) (Lavin & Gray, arXiv:1509.09308), points
+ * 0, +-1, +-2, inf and for the larger +-1/2 too, and the way between weights as files hold them and
+ * vectors of VL channels. M is the side of a tile of results, M + 2 that of its operands. */
 #ifndef WINOGRAD_H
 #define WINOGRAD_H
 
 #include "lib/kernels/simd/conv3x3.h"
 
-#define POINTS 36 /* products of a tile */
+#define SIDE(M) ((M) + 2)
+#define POINTS(M) (SIDE(M) * SIDE(M)) /* products of a tile */
+#define SIDE_MOST SIDE(6)
 
-/* B^T d: six values to six. */
-INLINE void bt(const vf d[6], vf o[6])
+/* B^T d: M + 2 values to as many. */
+INLINE void bt(const int M, const vf d[], vf o[])
 {
-    vf a = d[4] - 4 * d[2], b = d[3] - 4 * d[1];
-    vf e = d[4] - d[2], f = 2 * (d[3] - d[1]);
-    o[0] = 4 * d[0] + (d[4] - 5 * d[2]);
-    o[1] = a + b;
-    o[2] = a - b;
-    o[3] = e + f;
-    o[4] = e - f;
-    o[5] = 4 * d[1] + (d[5] - 5 * d[3]);
+    if (M == 4) {
+        vf a = d[4] - 4 * d[2], b = d[3] - 4 * d[1];
+        vf e = d[4] - d[2], f = 2 * (d[3] - d[1]);
+        o[0] = 4 * d[0] + (d[4] - 5 * d[2]);
+        o[1] = a + b;
+        o[2] = a - b;
+        o[3] = e + f;
+        o[4] = e - f;
+        o[5] = 4 * d[1] + (d[5] - 5 * d[3]);
+    } else {
+        vf a = (d[2] + d[6]) - 4.25f * d[4], b = (d[1] + d[5]) - 4.25f * d[3];
+        vf c = d[6] + (0.25f * d[2] - 1.25f * d[4]), e = 2 * d[5] + (0.5f * d[1] - 2.5f * d[3]);
+        vf f = d[6] + (4 * d[2] - 5 * d[4]), h = 0.5f * d[5] + (2 * d[1] - 2.5f * d[3]);
+        o[0] = (d[0] - d[6]) + 5.25f * (d[4] - d[2]);
+        o[1] = a + b;
+        o[2] = a - b;
+        o[3] = c + e;
+        o[4] = c - e;
+        o[5] = f + h;
+        o[6] = f - h;
+        o[7] = (d[7] - d[1]) + 5.25f * (d[3] - d[5]);
+    }
 }
 
-/* A^T m: six to four. */
-INLINE void at4(const vf m[6], vf o[4])
+/* A^T m: M + 2 to M. */
+INLINE void at(const int M, const vf m[], vf o[])
 {
     vf a = m[1] + m[2], b = m[1] - m[2], e = m[3] + m[4], f = m[3] - m[4];
-    o[0] = m[0] + (a + e);
-    o[1] = 2 * f + b;
-    o[2] = 4 * e + a;
-    o[3] = (8 * f + b) + m[5];
+    if (M == 4) {
+        o[0] = m[0] + (a + e);
+        o[1] = 2 * f + b;
+        o[2] = 4 * e + a;
+        o[3] = (8 * f + b) + m[5];
+    } else {
+        vf h = m[5] + m[6], k = m[5] - m[6];
+        o[0] = (m[0] + a) + (e + h);
+        o[1] = 2 * f + (0.5f * k + b);
+        o[2] = 4 * e + (0.25f * h + a);
+        o[3] = 8 * f + (0.125f * k + b);
+        o[4] = 16 * e + (0.0625f * h + a);
+        o[5] = 32 * f + (0.03125f * k + b) + m[7];
+    }
 }
 
-/* A y: four to six, the transpose of at4. */
-INLINE void at4_t(const vf y[4], vf o[6])
+/* A y: M to M + 2, the transpose of at. */
+INLINE void at_t(const int M, const vf y[], vf o[])
 {
-    vf a = y[0] + y[2], b = y[1] + y[3], e = 4 * y[2] + y[0], f = 8 * y[3] + 2 * y[1];
-    o[0] = y[0];
-    o[1] = a + b;
-    o[2] = a - b;
-    o[3] = e + f;
-    o[4] = e - f;
-    o[5] = y[3];
+    if (M == 4) {
+        vf a = y[0] + y[2], b = y[1] + y[3], e = 4 * y[2] + y[0], f = 8 * y[3] + 2 * y[1];
+        o[0] = y[0];
+        o[1] = a + b;
+        o[2] = a - b;
+        o[3] = e + f;
+        o[4] = e - f;
+        o[5] = y[3];
+    } else {
+        vf a = y[0] + (y[2] + y[4]), b = y[1] + (y[3] + y[5]);
+        vf e = 4 * (4 * y[4] + y[2]) + y[0], f = 8 * (4 * y[5] + y[3]) + 2 * y[1];
+        vf h = 0.25f * (0.25f * y[4] + y[2]) + y[0],
+           k = 0.125f * (0.25f * y[5] + y[3]) + 0.5f * y[1];
+        o[0] = y[0];
+        o[1] = a + b;
+        o[2] = a - b;
+        o[3] = e + f;
+        o[4] = e - f;
+        o[5] = h + k;
+        o[6] = h - k;
+        o[7] = y[5];
+    }
 }
 
-/* G g: three to six. */
-INLINE void g3(vf g0, vf g1, vf g2, vf o[6])
+/* G g: three to M + 2. */
+INLINE void g3(const int M, vf g0, vf g1, vf g2, vf o[])
 {
-    vf a = (g0 + g2) * (-1.f / 6), b = g1 * (1.f / 6);
-    vf c = g0 * (1.f / 24) + g2 * (1.f / 6), d = g1 * (1.f / 12);
-    o[0] = g0 * 0.25f;
-    o[1] = a - b;
-    o[2] = a + b;
-    o[3] = c + d;
-    o[4] = c - d;
-    o[5] = g2;
+    if (M == 4) {
+        vf a = (g0 + g2) * (-1.f / 6), b = g1 * (1.f / 6);
+        vf c = g0 * (1.f / 24) + g2 * (1.f / 6), d = g1 * (1.f / 12);
+        o[0] = g0 * 0.25f;
+        o[1] = a - b;
+        o[2] = a + b;
+        o[3] = c + d;
+        o[4] = c - d;
+        o[5] = g2;
+    } else {
+        vf a = (g0 + g2) * (-2.f / 9), b = g1 * (2.f / 9);
+        vf c = g0 * (1.f / 90) + g2 * (2.f / 45), d = g1 * (1.f / 45);
+        vf e = g0 * (32.f / 45) + g2 * (8.f / 45), f = g1 * (16.f / 45);
+        o[0] = g0;
+        o[1] = a - b;
+        o[2] = a + b;
+        o[3] = c + d;
+        o[4] = c - d;
+        o[5] = e + f;
+        o[6] = e - f;
+        o[7] = g2;
+    }
 }
 
-/* G^T u: six to three. */
-INLINE void g3_t(const vf u[6], vf o[3])
+/* G^T u: M + 2 to three. */
+INLINE void g3_t(const int M, const vf u[], vf o[3])
 {
     vf a = u[1] + u[2], b = u[2] - u[1], c = u[3] + u[4], d = u[3] - u[4];
-    o[0] = u[0] * 0.25f - a * (1.f / 6) + c * (1.f / 24);
-    o[1] = b * (1.f / 6) + d * (1.f / 12);
-    o[2] = (c - a) * (1.f / 6) + u[5];
+    if (M == 4) {
+        o[0] = u[0] * 0.25f - a * (1.f / 6) + c * (1.f / 24);
+        o[1] = b * (1.f / 6) + d * (1.f / 12);
+        o[2] = (c - a) * (1.f / 6) + u[5];
+    } else {
+        vf e = u[5] + u[6], f = u[5] - u[6];
+        o[0] = u[0] - a * (2.f / 9) + c * (1.f / 90) + e * (32.f / 45);
+        o[1] = b * (2.f / 9) + d * (1.f / 45) + f * (16.f / 45);
+        o[2] = c * (2.f / 45) - a * (2.f / 9) + e * (8.f / 45) + u[7];
+    }
 }
 
 /* --- weights
@@ -171,10 +234,11 @@ INLINE void taps_store(float *w, size_t stride, int real, const vf g[9])
 }
 
 /* G g G^T of the filters of input channel i (real) to VL output channels from o on, to
- * u[p * ps], p < 36. */
-INLINE void filter_transform(const struct filters *f, int i, int o, int real, float *u, size_t ps)
+ * u[p * ps], p < POINTS(M). */
+INLINE void filter_transform(const int M, const struct filters *f, int i, int o, int real, float *u,
+                             size_t ps)
 {
-    vf g[9], e[6][3];
+    vf g[9], e[SIDE_MOST][3];
     taps_load(f->w + (size_t)o * f->so + (size_t)i * f->si, f->so, real, g);
     if (f->flip)
         for (int t = 0; t < 4; t++) {
@@ -183,16 +247,16 @@ INLINE void filter_transform(const struct filters *f, int i, int o, int real, fl
             g[8 - t] = x;
         }
     for (int s = 0; s < 3; s++) {
-        vf col[6];
-        g3(g[s], g[3 + s], g[6 + s], col);
-        for (int a = 0; a < 6; a++)
+        vf col[SIDE_MOST];
+        g3(M, g[s], g[3 + s], g[6 + s], col);
+        for (int a = 0; a < SIDE(M); a++)
             e[a][s] = col[a];
     }
-    for (int a = 0; a < 6; a++) {
-        vf row[6];
-        g3(e[a][0], e[a][1], e[a][2], row);
-        vstore6(u, ps, row);
-        u += 6 * ps;
+    for (int a = 0; a < SIDE(M); a++) {
+        vf row[SIDE_MOST];
+        g3(M, e[a][0], e[a][1], e[a][2], row);
+        vstore_row(SIDE(M), u, ps, row);
+        u += SIDE(M) * ps;
         KEEP(u);
     }
 }
@@ -206,28 +270,36 @@ struct tile {
 };
 
 struct tiling {
-    int h, w, down, across, count; /* count: of all samples */
+    int m, h, w, down, across, count; /* m: side of a tile; count: of all samples */
 };
 
-INLINE struct tiling tiling(const struct source *s)
+INLINE struct tiling tiling(const struct source *s, int m)
 {
-    struct tiling t = {.h = s->h, .w = s->w, .down = (s->h + 3) / 4, .across = (s->w + 3) / 4};
+    struct tiling t = {m, s->h, s->w, (s->h + m - 1) / m, (s->w + m - 1) / m, 0};
     t.count = s->n * t.down * t.across;
     return t;
+}
+
+/* Whether tiles of 6x6 need at least a tenth less products than tiles of 4x4: at full tiles it is
+ * 64/36 against 36/16, a fifth. */
+INLINE bool large_tiles_pay(const struct source *s)
+{
+    struct tiling small = tiling(s, 4), large = tiling(s, 6);
+    return (double)large.count * POINTS(6) <= 0.9 * (double)small.count * POINTS(4);
 }
 
 INLINE struct tile tile_at(const struct tiling *g, int t)
 {
     int r = t / g->across;
-    return (struct tile){r / g->down, r % g->down * 4, t % g->across * 4};
+    return (struct tile){r / g->down, r % g->down * g->m, t % g->across * g->m};
 }
 
 INLINE void tile_next(const struct tiling *g, struct tile *t)
 {
-    t->x += 4;
+    t->x += g->m;
     if (t->x >= g->w) {
         t->x = 0;
-        t->y += 4;
+        t->y += g->m;
         if (t->y >= g->h) {
             t->y = 0;
             t->n++;
@@ -235,161 +307,283 @@ INLINE void tile_next(const struct tiling *g, struct tile *t)
     }
 }
 
-INLINE vf load_value(const struct kr_in *in, const bool half, const bool affine, size_t i, vf scale,
-                     vf shift, vf low)
+/* How a value is made of what lies in memory: as it is, or a * x + b and then at least c (of float
+ * or bf16), or a gradient by kr_dy, a * dy + (b * x + c). */
+enum reading { READ_PLAIN, READ_AFFINE, READ_BF16, READ_BEHIND };
+
+struct reader {
+    const void *from, *behind;
+    vf a, b, c;
+};
+
+INLINE struct reader reader_at(const struct source *s, const struct kr_in *in,
+                               const enum reading how, int n, int c)
 {
-    vf v = half ? vload_bf16((const uint16_t *)in->x + i) : vload((const float *)in->x + i);
-    return affine ? vmaximum(v * scale + shift, low) : v;
+    struct reader r = {.from = in->x, .a = vset(1), .c = vset(in->relu ? 0 : -__builtin_inff())};
+    if (how == READ_BEHIND) {
+        size_t cp = (size_t)s->cp;
+        r.behind = s->behind.x;
+        r.a = vload(s->behind.k + c);
+        r.b = vload(s->behind.k + cp + c);
+        r.c = vload(s->behind.k + 2 * cp + c);
+    } else if (in->scale) {
+        r.a = vload(in->scale + (size_t)n * in->stride + c);
+        r.b = vload(in->shift + (size_t)n * in->stride + c);
+    }
+    return r;
 }
 
-/* B^T d B of the 6x6 values around a tile, VL channels from c on, to v[p * ps]. */
-INLINE void input_vector(const struct kr_in *in, const bool half, const bool affine,
-                         const bool whole, const struct tiling *g, const struct tile *t, int c,
-                         float *v, size_t ps)
+INLINE vf read_value(const struct reader *r, const enum reading how, size_t i)
 {
-    vf e[6][6], scale = {0}, shift = {0}, low = vset(in->relu ? 0 : -__builtin_inff());
+    vf v = how == READ_BF16 ? vload_bf16((const uint16_t *)r->from + i)
+                            : vload((const float *)r->from + i);
+    if (how == READ_PLAIN)
+        return v;
+    if (how == READ_BEHIND)
+        return r->a * v + (r->b * vload((const float *)r->behind + i) + r->c);
+    return vmaximum(v * r->a + r->b, r->c);
+}
+
+INLINE enum reading reading(const struct source *s, const struct kr_in *in)
+{
+    return s->behind.k             ? READ_BEHIND
+           : in->dtype == KR_BF16  ? READ_BF16
+           : in->scale || in->relu ? READ_AFFINE
+                                   : READ_PLAIN;
+}
+
+/* B^T d B of the values around a tile, VL channels from c on, to v[p * ps]. */
+INLINE void input_vector(const int M, const struct source *s, const struct kr_in *in,
+                         const enum reading how, const bool whole, const struct tiling *g,
+                         const struct tile *t, int c, float *v, size_t ps)
+{
+    vf e[SIDE_MOST][SIDE_MOST];
+    const struct reader r = reader_at(s, in, how, t->n, c);
     size_t cp = (size_t)kr_pad(in->c), row = (size_t)g->w * cp;
-    if (affine) {
-        scale = in->scale ? vload(in->scale + (size_t)t->n * in->stride + c) : vset(1);
-        shift = in->scale ? vload(in->shift + (size_t)t->n * in->stride + c) : vset(0);
-    }
     /* Index of the corner; wraps below zero at the first tile, whose corner is not read. */
     size_t i = (((size_t)t->n * (size_t)g->h + (size_t)t->y) * (size_t)g->w + (size_t)t->x) * cp -
                row - cp + (size_t)c;
     KEEP(i);
-#pragma GCC unroll 6
-    for (int q = 0; q < 6; q++) {
-        vf d[6], o[6];
-        size_t j = i + 3 * row;
-        KEEP(j);
-#pragma GCC unroll 6
-        for (int a = 0; a < 6; a++) {
+#pragma GCC unroll 8
+    for (int q = 0; q < SIDE(M); q++) {
+        vf d[SIDE_MOST], o[SIDE_MOST];
+        size_t j = i, k = i + 3 * row, l = i + 6 * row;
+        KEEP(k);
+        KEEP(l);
+#pragma GCC unroll 8
+        for (int a = 0; a < SIDE(M); a++) {
             int y = t->y + a - 1, x = t->x + q - 1;
             if (whole || (y >= 0 && y < g->h && x >= 0 && x < g->w))
-                d[a] = load_value(in, half, affine, (a < 3 ? i : j) + (size_t)(a % 3) * row, scale,
-                                  shift, low);
+                d[a] = read_value(&r, how, (a < 3 ? j : a < 6 ? k : l) + (size_t)(a % 3) * row);
             else
                 d[a] = (vf){0};
         }
         i += cp;
         KEEP(i);
-        bt(d, o);
-#pragma GCC unroll 6
-        for (int a = 0; a < 6; a++)
+        bt(M, d, o);
+#pragma GCC unroll 8
+        for (int a = 0; a < SIDE(M); a++)
             e[a][q] = o[a];
     }
-#pragma GCC unroll 6
-    for (int a = 0; a < 6; a++) {
-        vf o[6];
-        bt(e[a], o);
-        vstore6(v, ps, o);
-        v += 6 * ps;
+#pragma GCC unroll 8
+    for (int a = 0; a < SIDE(M); a++) {
+        vf o[SIDE_MOST];
+        bt(M, e[a], o);
+        vstore_row(SIDE(M), v, ps, o);
+        v += SIDE(M) * ps;
         KEEP(v);
     }
 }
 
-INLINE void input_part(const struct kr_in *in, const bool half, const bool affine,
-                       const struct tiling *g, int t0, int count, int c0, int c1, float *v,
-                       size_t vs, size_t ps)
+INLINE void input_part(const int M, const struct source *s, const struct kr_in *in,
+                       const enum reading how, const struct tiling *g, int t0, int count, int c0,
+                       int c1, float *v, size_t vs, size_t ps)
 {
     struct tile t = tile_at(g, t0);
     for (int i = 0; i < count; i++, tile_next(g, &t), v += vs) {
-        bool whole = t.y > 0 && t.x > 0 && t.y + 5 <= g->h && t.x + 5 <= g->w;
+        bool whole = t.y > 0 && t.x > 0 && t.y + M + 1 <= g->h && t.x + M + 1 <= g->w;
         if (whole)
             for (int c = c0; c < c1; c += VL)
-                input_vector(in, half, affine, true, g, &t, c, v + (c - c0), ps);
+                input_vector(M, s, in, how, true, g, &t, c, v + (c - c0), ps);
         else
             for (int c = c0; c < c1; c += VL)
-                input_vector(in, half, affine, false, g, &t, c, v + (c - c0), ps);
+                input_vector(M, s, in, how, false, g, &t, c, v + (c - c0), ps);
+    }
+}
+
+INLINE void input_tiles(const int M, const struct source *s, const struct tiling *g, int t0,
+                        int count, int c0, int c1, float *v, size_t vs, size_t ps)
+{
+    for (int i = 0, first = 0; i < s->parts; i++) {
+        const struct kr_in *in = &s->in[i];
+        int cp = kr_pad(in->c), a = max_int(c0, first), b = min_int(c1, first + cp);
+        if (a < b) {
+            float *d = v + (a - c0);
+            enum reading how = reading(s, in);
+            if (how == READ_PLAIN)
+                input_part(M, s, in, READ_PLAIN, g, t0, count, a - first, b - first, d, vs, ps);
+            else if (how == READ_AFFINE)
+                input_part(M, s, in, READ_AFFINE, g, t0, count, a - first, b - first, d, vs, ps);
+            else if (how == READ_BF16)
+                input_part(M, s, in, READ_BF16, g, t0, count, a - first, b - first, d, vs, ps);
+            else
+                input_part(M, s, in, READ_BEHIND, g, t0, count, a - first, b - first, d, vs, ps);
+        }
+        first += cp;
     }
 }
 
 /* Channels c0..c1 (padded, of the whole concatenation) of tiles t0.. to v[p*ps + tile*vs +
  * channel]. */
-static inline __attribute__((unused)) void input_transform(const struct source *s,
-                                                           const struct tiling *g, int t0,
-                                                           int count, int c0, int c1, float *v,
-                                                           size_t vs, size_t ps)
+static __attribute__((unused)) void input_transform(const struct source *s, const struct tiling *g,
+                                                    int t0, int count, int c0, int c1, float *v,
+                                                    size_t vs, size_t ps)
 {
-    for (int i = 0, first = 0; i < s->parts; i++) {
-        const struct kr_in *in = &s->in[i];
-        int cp = kr_pad(in->c), a = max_int(c0, first), b = min_int(c1, first + cp);
-        bool affine = in->scale || in->relu;
-        if (a < b) {
-            float *d = v + (a - c0);
-            if (in->dtype == KR_BF16)
-                input_part(in, true, true, g, t0, count, a - first, b - first, d, vs, ps);
-            else if (affine)
-                input_part(in, false, true, g, t0, count, a - first, b - first, d, vs, ps);
-            else
-                input_part(in, false, false, g, t0, count, a - first, b - first, d, vs, ps);
-        }
-        first += cp;
-    }
+    if (g->m == 6)
+        input_tiles(6, s, g, t0, count, c0, c1, v, vs, ps);
+    else
+        input_tiles(4, s, g, t0, count, c0, c1, v, vs, ps);
 }
 
 /* --- prefetching ------------------------------------------------------------------------------------
  * While the products of a block of tiles run, memory is idle: what the transforms will touch next
- * is fetched then, a 36th with each product. */
+ * is fetched then, a piece with each product. */
 
-/* Piece p of the four rows from row `down` below each tile's first, of tiles t0.., of a map whose
- * pixels have `bytes` bytes: `size` bytes from `at` on of each pixel. */
-INLINE void fetch_map(const struct tiling *g, int t0, int count, int down, const void *map,
-                      size_t bytes, size_t at, size_t size, int p, const bool write)
+/* A walk over M rows of pixels of each tile of a block. */
+struct walk {
+    const char *map, *first, *pixel; /* first: of this row */
+    size_t step, size, row;          /* bytes from pixel to pixel, that are fetched, of a row */
+    int width, left, rows, tiles;    /* pixels of a row, left of it; rows and tiles to come */
+    int down;
+    struct tile t;
+    bool write;
+};
+
+struct ahead {
+    struct walk walk[6];
+    int walks, piece; /* pixels fetched with each product */
+};
+
+/* Goes to the tiles that begin in the walk's row of tiles, from t on. */
+INLINE void walk_run(struct walk *w, const struct tiling *g)
+{
+    int run = min_int(w->tiles, (g->w - w->t.x + g->m - 1) / g->m), y = w->t.y + w->down;
+    w->tiles -= run;
+    w->width = w->left = min_int(g->m * run, g->w - w->t.x);
+    w->rows = max_int(0, min_int(g->m, g->h - y));
+    w->first = w->pixel =
+        w->map +
+        (((size_t)w->t.n * (size_t)g->h + (size_t)y) * (size_t)g->w + (size_t)w->t.x) * w->step;
+    w->t.x = 0;
+    w->t.y += g->m;
+    if (w->t.y >= g->h)
+        w->t.y = 0, w->t.n++;
+}
+
+/* Of `count` tiles from t0 on, the rows from row `down` below a tile's first: `size` bytes from
+ * `at` on of each pixel of a map whose pixels have `bytes` bytes. */
+INLINE void ahead_map(struct ahead *a, const struct tiling *g, int t0, int count, int down,
+                      const void *map, size_t bytes, size_t at, size_t size, bool write)
 {
     count = min_int(count, g->count - t0);
-    struct tile t = tile_at(g, t0);
-    while (count > 0) {
-        int run = min_int(count, (g->w - t.x + 3) / 4), y = t.y + down + p / 9;
-        int pixels = min_int(4 * run, g->w - t.x), from = pixels * (p % 9) / 9,
-            to = pixels * (p % 9 + 1) / 9;
-        if (y < g->h) {
-            const char *pixel =
-                (const char *)map + at +
-                (((size_t)t.n * (size_t)g->h + (size_t)y) * (size_t)g->w + (size_t)(t.x + from)) *
-                    bytes;
-            for (int x = from; x < to; x++, pixel += bytes)
-                for (size_t i = 0; i < size; i += 64) {
-                    if (write)
-                        __builtin_prefetch(pixel + i, 1, 2);
-                    else
-                        __builtin_prefetch(pixel + i, 0, 2);
-                }
+    if (count <= 0)
+        return;
+    struct walk *w = &a->walk[a->walks++];
+    *w = (struct walk){.map = (const char *)map + at,
+                       .step = bytes,
+                       .size = size,
+                       .row = (size_t)g->w * bytes,
+                       .tiles = count,
+                       .down = down,
+                       .t = tile_at(g, t0),
+                       .write = write};
+    walk_run(w, g);
+    a->piece = max_int(a->piece, (g->m * g->m * count + POINTS(g->m) - 1) / POINTS(g->m));
+}
+
+INLINE void walk_fetch(struct walk *w, const struct tiling *g, int pixels)
+{
+    while (pixels > 0) {
+        if (!w->left) {
+            w->first = w->pixel = w->first + w->row;
+            w->left = w->width;
+            w->rows--;
         }
-        count -= run;
-        t.x = 0;
-        t.y += 4;
-        if (t.y >= g->h)
-            t.y = 0, t.n++;
+        if (w->rows <= 0) {
+            if (!w->tiles)
+                return;
+            walk_run(w, g);
+            continue;
+        }
+        int n = min_int(pixels, w->left);
+        const char *p = w->pixel;
+        for (int i = 0; i < n; i++, p += w->step)
+            for (size_t b = 0; b < w->size; b += 64) {
+                if (w->write)
+                    __builtin_prefetch(p + b, 1, 2);
+                else
+                    __builtin_prefetch(p + b, 0, 2);
+            }
+        w->pixel = p;
+        w->left -= n;
+        pixels -= n;
     }
 }
 
+/* With each product. */
+INLINE void ahead_fetch(struct ahead *a, const struct tiling *g)
+{
+    for (int i = 0; i < a->walks; i++)
+        walk_fetch(&a->walk[i], g, a->piece);
+}
+
 /* Channels c0..c1 of the concatenation. */
-INLINE void fetch_source(const struct source *s, const struct tiling *g, int t0, int count, int c0,
-                         int c1, int p)
+INLINE void ahead_source(struct ahead *a, const struct source *s, const struct tiling *g, int t0,
+                         int count, int c0, int c1)
 {
     for (int i = 0, first = 0; i < s->parts; i++) {
         size_t one = kr_dtype_size(s->in[i].dtype);
-        int cp = kr_pad(s->in[i].c), a = max_int(c0 - first, 0), b = min_int(c1 - first, cp);
-        if (a < b)
-            fetch_map(g, t0, count, 1, s->in[i].x, (size_t)cp * one, (size_t)a * one,
-                      (size_t)(b - a) * one, p, false);
+        int cp = kr_pad(s->in[i].c), from = max_int(c0 - first, 0), to = min_int(c1 - first, cp);
+        if (from < to) {
+            size_t bytes = (size_t)cp * one, at = (size_t)from * one;
+            size_t size = (size_t)(to - from) * one;
+            ahead_map(a, g, t0, count, 1, s->in[i].x, bytes, at, size, false);
+            if (s->behind.k)
+                ahead_map(a, g, t0, count, 1, s->behind.x, bytes, at, size, false);
+        }
         first += cp;
     }
 }
 
 /* Channels o..o+width of a part. */
-INLINE void fetch_sink(const struct sink_part *part, const struct tiling *g, int t0, int count,
-                       int o, int width, int p)
+INLINE void ahead_sink(struct ahead *a, const struct sink_part *part, const struct tiling *g,
+                       int t0, int count, int o, int width)
 {
     size_t one = part->kind == SINK_BF16 ? 2 : 4;
     if (part->kind == SINK_DX && part->act) {
         size_t x = kr_dtype_size(part->act->dtype);
-        fetch_map(g, t0, count, 0, part->act->x, (size_t)part->cp * x, (size_t)o * x,
-                  (size_t)width * x, p, false);
+        ahead_map(a, g, t0, count, 0, part->act->x, (size_t)part->cp * x, (size_t)o * x,
+                  (size_t)width * x, false);
     }
-    fetch_map(g, t0, count, 0, part->y, (size_t)part->cp * one, (size_t)o * one,
-              (size_t)width * one, p, true);
+    ahead_map(a, g, t0, count, 0, part->y, (size_t)part->cp * one, (size_t)o * one,
+              (size_t)width * one, true);
 }
+
+/* --- in conv3x3_winograd.c: the gradient of the data for conv3x3_weight.c, tile by tile -------------
+ */
+
+/* Filters of input channels k0..k1 (padded) to the columns of a block, to u[p*ps + panel + k*nr +
+ * j], a panel of columns from o on starting at o * (k1 - k0). */
+void KR_NAME(winograd_weights)(int m, const struct source *, const struct filters *,
+                               const struct block *, int k0, int k1, float *u, size_t ps);
+
+void KR_NAME(winograd_products)(const struct tiling *, const struct block *, int count, int k,
+                                const float *v, size_t vs, size_t vp, const float *u, size_t up,
+                                float *m, size_t mp, bool add, struct ahead *);
+
+/* Adds to slot, 2 * sink->cp doubles. */
+void KR_NAME(winograd_output)(const struct sink *, const struct block *, const struct tiling *,
+                              int t0, int count, const float *m, size_t ms, size_t mp,
+                              double *slot);
 
 #endif
