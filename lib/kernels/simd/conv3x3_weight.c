@@ -64,16 +64,11 @@ size_t KR_NAME(kr_conv3x3_winograd_weight_workspace)(const struct source *s, int
     return p.private + (size_t)threads * p.bytes;
 }
 
-/* A dy A^T of one tile, VL channels from o on. */
-INLINE void gradient_vector(const int M, const struct source *dy, const enum reading how,
-                            const bool whole, const struct tiling *g, const struct tile *t, int o,
-                            float *w, size_t wp)
+/* A dy A^T of M x M values from index i on, `col` and `row` floats apart, to w[p * wp]. */
+INLINE void gradient_core(const int M, const struct reader *r, const enum reading how, size_t i,
+                          size_t col, size_t row, float *w, size_t wp)
 {
     vf e[SIDE_MOST][6];
-    const struct reader r = reader_at(dy, dy->in, how, t->n, o);
-    size_t cp = (size_t)dy->cp, row = (size_t)g->w * cp;
-    size_t i = (((size_t)t->n * (size_t)g->h + (size_t)t->y) * (size_t)g->w + (size_t)t->x) * cp +
-               (size_t)o;
     KEEP(i);
 #pragma GCC unroll 6
     for (int q = 0; q < M; q++) {
@@ -83,11 +78,8 @@ INLINE void gradient_vector(const int M, const struct source *dy, const enum rea
         KEEP(k);
 #pragma GCC unroll 6
         for (int a = 0; a < M; a++)
-            if (whole || (t->y + a < g->h && t->x + q < g->w))
-                d[a] = read_value(&r, how, (a < 2 ? i : a < 4 ? j : k) + (size_t)(a % 2) * row);
-            else
-                d[a] = (vf){0};
-        i += cp;
+            d[a] = read_value(r, how, (a < 2 ? i : a < 4 ? j : k) + (size_t)(a % 2) * row);
+        i += col;
         KEEP(i);
         at_t(M, d, z);
 #pragma GCC unroll 8
@@ -104,18 +96,36 @@ INLINE void gradient_vector(const int M, const struct source *dy, const enum rea
     }
 }
 
+static __attribute__((noinline)) void gradient_border(const struct source *dy, enum reading how,
+                                                      const struct tiling *g, const struct tile *t,
+                                                      int o, float *w, size_t wp)
+{
+    float patch[6 * 6 * VL];
+    const struct reader r = reader_at(dy, dy->in, how, t->n, o), p = {.from = patch};
+    read_patch(&r, how, g, t->n, t->y, t->x, g->m, (size_t)dy->cp, o, patch);
+    if (g->m == 6)
+        gradient_core(6, &p, READ_PLAIN, 0, VL, 6 * VL, w, wp);
+    else
+        gradient_core(4, &p, READ_PLAIN, 0, VL, 4 * VL, w, wp);
+}
+
 INLINE void gradient_tiles(const int M, const struct source *dy, const enum reading how,
                            const struct tiling *g, int t0, int count, int o0, int width, float *w,
                            size_t wp)
 {
     struct tile t = tile_at(g, t0);
+    size_t cp = (size_t)dy->cp, row = (size_t)g->w * cp;
     for (int i = 0; i < count; i++, tile_next(g, &t), w += width) {
         bool whole = t.y + M <= g->h && t.x + M <= g->w;
-        for (int o = 0; o < width; o += VL)
-            if (whole)
-                gradient_vector(M, dy, how, true, g, &t, o0 + o, w + o, wp);
-            else
-                gradient_vector(M, dy, how, false, g, &t, o0 + o, w + o, wp);
+        for (int o = 0; o < width && !whole; o += VL)
+            gradient_border(dy, how, g, &t, o0 + o, w + o, wp);
+        for (int o = 0; o < width && whole; o += VL) {
+            const struct reader r = reader_at(dy, dy->in, how, t.n, o0 + o);
+            size_t first =
+                (((size_t)t.n * (size_t)g->h + (size_t)t.y) * (size_t)g->w + (size_t)t.x) * cp +
+                (size_t)(o0 + o);
+            gradient_core(M, &r, how, first, cp, row, w + o, wp);
+        }
     }
 }
 

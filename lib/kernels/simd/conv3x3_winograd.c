@@ -140,12 +140,9 @@ static __attribute__((noinline)) void product(const struct mk *m)
     mk_run(m, true);
 }
 
-/* The output transform of one tile, VL channels. */
-INLINE void output_vector(const int M, const struct sink_part *part, const enum sink_kind kind,
-                          const bool whole, const struct lane *l, const struct tiling *g,
-                          const struct tile *t, int o, const float *m, size_t mp, vf sum[2])
+/* A^T m: M rows of side values. */
+INLINE void output_columns(const int M, const float *m, size_t mp, vf e[6][SIDE_MOST])
 {
-    vf e[6][SIDE_MOST];
 #pragma GCC unroll 8
     for (int q = 0; q < SIDE(M); q++) {
         vf d[SIDE_MOST], r[6];
@@ -157,9 +154,15 @@ INLINE void output_vector(const int M, const struct sink_part *part, const enum 
         for (int a = 0; a < M; a++)
             e[a][q] = r[a];
     }
-    size_t cp = (size_t)part->cp;
-    size_t i = (((size_t)t->n * (size_t)g->h + (size_t)t->y) * (size_t)g->w + (size_t)t->x) * cp +
-               (size_t)o;
+}
+
+/* The output transform of one tile, VL channels; i: the element of its corner. */
+INLINE void output_vector(const int M, const struct sink_part *part, const enum sink_kind kind,
+                          const struct lane *l, size_t i, size_t row, const float *m, size_t mp,
+                          vf sum[2])
+{
+    vf e[6][SIDE_MOST];
+    output_columns(M, m, mp, e);
 #pragma GCC unroll 6
     for (int a = 0; a < M; a++) {
         vf r[6];
@@ -168,11 +171,32 @@ INLINE void output_vector(const int M, const struct sink_part *part, const enum 
         at(M, e[a], r);
 #pragma GCC unroll 6
         for (int q = 0; q < M; q++) {
-            if (whole || (t->y + a < g->h && t->x + q < g->w))
-                sink_put(part, kind, l, j, r[q], sum);
-            j += cp;
+            sink_put(part, kind, l, j, r[q], sum);
+            j += (size_t)part->cp;
         }
-        i += (size_t)g->w * cp;
+        i += row;
+    }
+}
+
+/* The same of a tile that overhangs the map: `down` rows of `across` results lie on it. */
+static __attribute__((noinline)) void output_border(int M, const struct sink_part *part,
+                                                    enum sink_kind kind, const struct lane *l,
+                                                    size_t i, size_t row, int down, int across,
+                                                    const float *m, size_t mp, vf sum[2])
+{
+    vf e[6][SIDE_MOST];
+    if (M == 6)
+        output_columns(6, m, mp, e);
+    else
+        output_columns(4, m, mp, e);
+    for (int a = 0; a < min_int(M, down); a++, i += row) {
+        vf r[6];
+        if (M == 6)
+            at(6, e[a], r);
+        else
+            at(4, e[a], r);
+        for (int q = 0; q < min_int(M, across); q++)
+            sink_put(part, kind, l, i + (size_t)q * (size_t)part->cp, r[q], sum);
     }
 }
 
@@ -181,6 +205,7 @@ INLINE void output_block(const int M, const struct sink *out, const struct block
                          const float *m, size_t ms, size_t mp, double *slot)
 {
     const int run = RUN / (M * M);
+    const size_t cp = (size_t)b->part->cp, row = (size_t)g->w * cp;
     for (int r = 0; r < count; r += run)
         for (int j = 0; j < b->width; j += VL) {
             struct tile t = tile_at(g, t0 + r);
@@ -190,10 +215,14 @@ INLINE void output_block(const int M, const struct sink *out, const struct block
                 if (t.n != n)
                     l = sink_lane(b->part, kind, b->o + j, n = t.n);
                 const float *from = m + (size_t)i * ms + j;
-                if (t.y + M <= g->h && t.x + M <= g->w)
-                    output_vector(M, b->part, kind, true, &l, g, &t, b->o + j, from, mp, sum);
+                size_t corner =
+                    (((size_t)t.n * (size_t)g->h + (size_t)t.y) * (size_t)g->w + (size_t)t.x) * cp +
+                    (size_t)(b->o + j);
+                int down = g->h - t.y, across = g->w - t.x;
+                if (M <= down && M <= across)
+                    output_vector(M, b->part, kind, &l, corner, row, from, mp, sum);
                 else
-                    output_vector(M, b->part, kind, false, &l, g, &t, b->o + j, from, mp, sum);
+                    output_border(M, b->part, kind, &l, corner, row, down, across, from, mp, sum);
             }
             sink_sum(out, b->part, slot, b->o + j, sum);
         }

@@ -352,17 +352,11 @@ INLINE enum reading reading(const struct source *s, const struct kr_in *in)
                                    : READ_PLAIN;
 }
 
-/* B^T d B of the values around a tile, VL channels from c on, to v[p * ps]. */
-INLINE void input_vector(const int M, const struct source *s, const struct kr_in *in,
-                         const enum reading how, const bool whole, const struct tiling *g,
-                         const struct tile *t, int c, float *v, size_t ps)
+/* B^T d B of side x side values from index i on, `col` and `row` floats apart, to v[p * ps]. */
+INLINE void input_core(const int M, const struct reader *r, const enum reading how, size_t i,
+                       size_t col, size_t row, float *v, size_t ps)
 {
     vf e[SIDE_MOST][SIDE_MOST];
-    const struct reader r = reader_at(s, in, how, t->n, c);
-    size_t cp = (size_t)kr_pad(in->c), row = (size_t)g->w * cp;
-    /* Index of the corner; wraps below zero at the first tile, whose corner is not read. */
-    size_t i = (((size_t)t->n * (size_t)g->h + (size_t)t->y) * (size_t)g->w + (size_t)t->x) * cp -
-               row - cp + (size_t)c;
     KEEP(i);
 #pragma GCC unroll 8
     for (int q = 0; q < SIDE(M); q++) {
@@ -371,14 +365,9 @@ INLINE void input_vector(const int M, const struct source *s, const struct kr_in
         KEEP(k);
         KEEP(l);
 #pragma GCC unroll 8
-        for (int a = 0; a < SIDE(M); a++) {
-            int y = t->y + a - 1, x = t->x + q - 1;
-            if (whole || (y >= 0 && y < g->h && x >= 0 && x < g->w))
-                d[a] = read_value(&r, how, (a < 3 ? j : a < 6 ? k : l) + (size_t)(a % 3) * row);
-            else
-                d[a] = (vf){0};
-        }
-        i += cp;
+        for (int a = 0; a < SIDE(M); a++)
+            d[a] = read_value(r, how, (a < 3 ? j : a < 6 ? k : l) + (size_t)(a % 3) * row);
+        i += col;
         KEEP(i);
         bt(M, d, o);
 #pragma GCC unroll 8
@@ -395,19 +384,55 @@ INLINE void input_vector(const int M, const struct source *s, const struct kr_in
     }
 }
 
+/* The values of side x side pixels from (y, x) on, VL channels from c on, pixels of VL floats; zero
+ * beyond the map: so that transforms at its border are those inside. */
+static __attribute__((unused)) void read_patch(const struct reader *r, enum reading how,
+                                               const struct tiling *g, int n, int y, int x,
+                                               int side, size_t cp, int c, float *patch)
+{
+    int y0 = max_int(0, -y), y1 = min_int(side, g->h - y);
+    int x0 = max_int(0, -x), x1 = min_int(side, g->w - x);
+    memset(patch, 0, (size_t)(side * side * VL) * sizeof(float));
+    for (int a = y0; a < y1; a++) {
+        size_t i =
+            (((size_t)n * (size_t)g->h + (size_t)(y + a)) * (size_t)g->w + (size_t)(x + x0)) * cp +
+            (size_t)c;
+        for (int q = x0; q < x1; q++, i += cp)
+            vstore(patch + (a * side + q) * VL, read_value(r, how, i));
+    }
+}
+
+static __attribute__((unused, noinline)) void
+input_border(const struct source *s, const struct kr_in *in, enum reading how,
+             const struct tiling *g, const struct tile *t, int c, float *v, size_t ps)
+{
+    float patch[SIDE_MOST * SIDE_MOST * VL];
+    int side = SIDE(g->m);
+    const struct reader r = reader_at(s, in, how, t->n, c), p = {.from = patch};
+    read_patch(&r, how, g, t->n, t->y - 1, t->x - 1, side, (size_t)kr_pad(in->c), c, patch);
+    if (g->m == 6)
+        input_core(6, &p, READ_PLAIN, 0, VL, SIDE(6) * VL, v, ps);
+    else
+        input_core(4, &p, READ_PLAIN, 0, VL, SIDE(4) * VL, v, ps);
+}
+
 INLINE void input_part(const int M, const struct source *s, const struct kr_in *in,
                        const enum reading how, const struct tiling *g, int t0, int count, int c0,
                        int c1, float *v, size_t vs, size_t ps)
 {
     struct tile t = tile_at(g, t0);
+    size_t cp = (size_t)kr_pad(in->c), row = (size_t)g->w * cp;
     for (int i = 0; i < count; i++, tile_next(g, &t), v += vs) {
         bool whole = t.y > 0 && t.x > 0 && t.y + M + 1 <= g->h && t.x + M + 1 <= g->w;
-        if (whole)
-            for (int c = c0; c < c1; c += VL)
-                input_vector(M, s, in, how, true, g, &t, c, v + (c - c0), ps);
-        else
-            for (int c = c0; c < c1; c += VL)
-                input_vector(M, s, in, how, false, g, &t, c, v + (c - c0), ps);
+        for (int c = c0; c < c1 && !whole; c += VL)
+            input_border(s, in, how, g, &t, c, v + (c - c0), ps);
+        for (int c = c0; c < c1 && whole; c += VL) {
+            const struct reader r = reader_at(s, in, how, t.n, c);
+            size_t corner =
+                (((size_t)t.n * (size_t)g->h + (size_t)t.y) * (size_t)g->w + (size_t)t.x) * cp -
+                row - cp + (size_t)c;
+            input_core(M, &r, how, corner, cp, row, v + (c - c0), ps);
+        }
     }
 }
 
