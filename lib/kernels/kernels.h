@@ -87,7 +87,7 @@ enum kr_algo { KR_AUTO, KR_DIRECT, KR_WINOGRAD };
  * ----------------------------------------------------- y[n,h,w,o] = bias[o] + sum_{i,r,s}
  * w[o,i,r,s] * v[n, h+r-1, w+s-1, i] v is the concatenation of in[0..nin-1] in that order, of
  * in[0].c + ... real channels. Padding is with v = 0 (not with relu(shift)). Winograd F(4x4,3x3)
- * after Lavin & Gray, arXiv:1509.09308. */
+ * and F(6x6,3x3) after Lavin & Gray, arXiv:1509.09308. */
 struct kr_conv3x3 {
     int n, h, w;
     int cout;
@@ -123,7 +123,7 @@ void kr_conv3x3_backward_weight(const struct kr_conv3x3 *, const struct kr_dy *,
                                 void *workspace);
 
 /* Both gradients in one pass over the maps, which pays where they come from memory: for those
- * convolutions that kr_conv3x3_fuses says. */
+ * convolutions only that kr_conv3x3_fuses says; at least one part of dx is wanted. */
 bool kr_conv3x3_fuses(const struct kr_conv3x3 *);
 size_t kr_conv3x3_backward_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_backward(const struct kr_conv3x3 *, const struct kr_dy *, const struct kr_dx dx[2],

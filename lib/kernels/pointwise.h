@@ -25,7 +25,8 @@ struct kr_dims {
  * output x and the sums (kr_out.sums), kr_bn_train makes of them a scale and a shift, and whoever
  * reads the map applies them (kr_in). Backward the last contribution to the gradient dz of its
  * output leaves the sums (kr_dx.sums, after the mask of the activation), kr_bn_backward makes of
- * them dx = k[0] * dz + k[1] * x + k[2] for each channel, and kr_bn_apply does that in one pass.
+ * them dx = k[0] * dz + k[1] * x + k[2] for each channel, and kr_bn_apply does that in one pass,
+ * or the convolution's backward pass as it reads (struct kr_dy).
  * Statistics and their derivatives are computed in double. All in O(c) but kr_bn_apply. */
 struct kr_bn {
     int c;

@@ -192,10 +192,10 @@ static void data_tiles(const struct source *dy, const struct sink *dx, const str
         struct block b = sink_block(dx, i);
         struct ahead ahead = {.walks = 0};
         ahead_sink(&ahead, b.part, g, t0, count, b.o, b.width);
-        KR_NAME(winograd_products)
+        KR_NAME(kr_winograd_products)
         (g, &b, count, dy->cp, w, k, p->wp, f + (size_t)(b.part->first + b.o) * k, p->fp, v, p->vp,
          false, &ahead);
-        KR_NAME(winograd_output)(dx, &b, g, t0, count, v, (size_t)b.width, p->vp, slot);
+        KR_NAME(kr_winograd_output)(dx, &b, g, t0, count, v, (size_t)b.width, p->vp, slot);
     }
 }
 
@@ -219,7 +219,7 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
 #pragma omp for schedule(static)
             for (int i = 0; i < sink_blocks(dx); i++) {
                 struct block b = sink_block(dx, i);
-                KR_NAME(winograd_weights)
+                KR_NAME(kr_winograd_weights)
                 (p.side, dy, f, &b, 0, dy->cp,
                  turned + (size_t)(b.part->first + b.o) * (size_t)dy->cp, p.fp);
             }

@@ -22,7 +22,7 @@
 #define STAGED_BYTES ((size_t)6 << 20) /* of staged input, about, for `panel` */
 #define DEPTH 64                       /* input channels of a panel of weights */
 #define CHUNK 2 /* neighbouring blocks that a thread takes: the second has been fetched */
-#define PAD 16  /* floats that keep the 36 planes from falling on the same cache sets */
+#define PAD 16  /* floats that keep the planes from falling on the same cache sets */
 #define RUN 512 /* results whose sums are gathered in float, about */
 
 struct plan {
@@ -112,8 +112,8 @@ static void filters_transform(int m, const struct filters *f, int i, int count, 
         filters_tiles(4, f, i, count, o, real, more, u, ks, ps);
 }
 
-void KR_NAME(winograd_weights)(int m, const struct source *s, const struct filters *f,
-                               const struct block *b, int k0, int k1, float *u, size_t ps)
+void KR_NAME(kr_winograd_weights)(int m, const struct source *s, const struct filters *f,
+                                  const struct block *b, int k0, int k1, float *u, size_t ps)
 {
     for (int i = 0, first = 0, real = 0; i < s->parts; i++) {
         int c = s->in[i].c, cp = kr_pad(c), k = max_int(k0, first), stop = min_int(k1, first + cp);
@@ -240,8 +240,9 @@ INLINE void output_tiles(const int M, const struct sink *out, const struct block
         output_block(M, out, b, SINK_DX, g, t0, count, m, ms, mp, slot);
 }
 
-void KR_NAME(winograd_output)(const struct sink *out, const struct block *b, const struct tiling *g,
-                              int t0, int count, const float *m, size_t ms, size_t mp, double *slot)
+void KR_NAME(kr_winograd_output)(const struct sink *out, const struct block *b,
+                                 const struct tiling *g, int t0, int count, const float *m,
+                                 size_t ms, size_t mp, double *slot)
 {
     if (g->m == 6)
         output_tiles(6, out, b, g, t0, count, m, ms, mp, slot);
@@ -249,9 +250,9 @@ void KR_NAME(winograd_output)(const struct sink *out, const struct block *b, con
         output_tiles(4, out, b, g, t0, count, m, ms, mp, slot);
 }
 
-void KR_NAME(winograd_products)(const struct tiling *g, const struct block *b, int count, int k,
-                                const float *v, size_t vs, size_t vp, const float *u, size_t up,
-                                float *m, size_t mp, bool add, struct ahead *ahead)
+void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b, int count, int k,
+                                   const float *v, size_t vs, size_t vp, const float *u, size_t up,
+                                   float *m, size_t mp, bool add, struct ahead *ahead)
 {
     for (int p = 0; p < POINTS(g->m); p++) {
         ahead_fetch(ahead, g);
@@ -287,7 +288,7 @@ static void fused(const struct source *s, const struct filters *f, const struct 
 #pragma omp for schedule(static)
         for (int i = 0; i < blocks; i++) {
             struct block b = sink_block(out, i);
-            KR_NAME(winograd_weights)
+            KR_NAME(kr_winograd_weights)
             (p->side, s, f, &b, 0, s->cp, u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up);
         }
 #pragma omp for schedule(dynamic, CHUNK)
@@ -302,10 +303,11 @@ static void fused(const struct source *s, const struct filters *f, const struct 
                 if (i == 0)
                     ahead_source(&ahead, s, &g, t0 + p->tiles, count, 0, s->cp);
                 ahead_sink(&ahead, b.part, &g, t0, count, b.o, b.width);
-                KR_NAME(winograd_products)
+                KR_NAME(kr_winograd_products)
                 (&g, &b, count, s->cp, v, p->vs, p->vp,
                  u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, false, &ahead);
-                KR_NAME(winograd_output)(out, &b, &g, t0, count, m, (size_t)b.width, p->mp, slot);
+                KR_NAME(kr_winograd_output)
+                (out, &b, &g, t0, count, m, (size_t)b.width, p->mp, slot);
             }
         }
     }
@@ -335,11 +337,11 @@ static void panel(const struct source *s, const struct filters *f, const struct 
                 struct block b = sink_block(out, i);
                 for (int k = 0; k < s->cp; k += DEPTH) {
                     int depth = min_int(DEPTH, s->cp - k);
-                    KR_NAME(winograd_weights)(p->side, s, f, &b, k, k + depth, u, p->up);
-                    KR_NAME(winograd_products)
+                    KR_NAME(kr_winograd_weights)(p->side, s, f, &b, k, k + depth, u, p->up);
+                    KR_NAME(kr_winograd_products)
                     (&g, &b, count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp, k > 0, &none);
                 }
-                KR_NAME(winograd_output)
+                KR_NAME(kr_winograd_output)
                 (out, &b, &g, t0, count, m, (size_t)b.width, p->mp,
                  slots + (size_t)t * 2 * (size_t)out->cp);
             }

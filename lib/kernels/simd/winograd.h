@@ -599,16 +599,16 @@ INLINE void ahead_sink(struct ahead *a, const struct sink_part *part, const stru
 
 /* Filters of input channels k0..k1 (padded) to the columns of a block, to u[p*ps + panel + k*nr +
  * j], a panel of columns from o on starting at o * (k1 - k0). */
-void KR_NAME(winograd_weights)(int m, const struct source *, const struct filters *,
-                               const struct block *, int k0, int k1, float *u, size_t ps);
+void KR_NAME(kr_winograd_weights)(int m, const struct source *, const struct filters *,
+                                  const struct block *, int k0, int k1, float *u, size_t ps);
 
-void KR_NAME(winograd_products)(const struct tiling *, const struct block *, int count, int k,
-                                const float *v, size_t vs, size_t vp, const float *u, size_t up,
-                                float *m, size_t mp, bool add, struct ahead *);
+void KR_NAME(kr_winograd_products)(const struct tiling *, const struct block *, int count, int k,
+                                   const float *v, size_t vs, size_t vp, const float *u, size_t up,
+                                   float *m, size_t mp, bool add, struct ahead *);
 
 /* Adds to slot, 2 * sink->cp doubles. */
-void KR_NAME(winograd_output)(const struct sink *, const struct block *, const struct tiling *,
-                              int t0, int count, const float *m, size_t ms, size_t mp,
-                              double *slot);
+void KR_NAME(kr_winograd_output)(const struct sink *, const struct block *, const struct tiling *,
+                                 int t0, int count, const float *m, size_t ms, size_t mp,
+                                 double *slot);
 
 #endif
