@@ -70,23 +70,23 @@ INLINE void gradient_core(const int M, const struct reader *r, const enum readin
 {
     vf e[SIDE_MOST][6];
     KEEP(i);
-#pragma GCC unroll 6
+    UNROLL(6)
     for (int q = 0; q < M; q++) {
         vf d[6], z[SIDE_MOST];
         size_t j = i + 2 * row, k = i + 4 * row;
         KEEP(j);
         KEEP(k);
-#pragma GCC unroll 6
+        UNROLL(6)
         for (int a = 0; a < M; a++)
             d[a] = read_value(r, how, (a < 2 ? i : a < 4 ? j : k) + (size_t)(a % 2) * row);
         i += col;
         KEEP(i);
         at_t(M, d, z);
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int a = 0; a < SIDE(M); a++)
             e[a][q] = z[a];
     }
-#pragma GCC unroll 8
+    UNROLL(8)
     for (int a = 0; a < SIDE(M); a++) {
         vf z[SIDE_MOST];
         at_t(M, e[a], z);

@@ -143,14 +143,14 @@ static __attribute__((noinline)) void product(const struct mk *m)
 /* A^T m: M rows of side values. */
 INLINE void output_columns(const int M, const float *m, size_t mp, vf e[6][SIDE_MOST])
 {
-#pragma GCC unroll 8
+    UNROLL(8)
     for (int q = 0; q < SIDE(M); q++) {
         vf d[SIDE_MOST], r[6];
         vload_row(SIDE(M), m, (size_t)SIDE(M) * mp, d);
         m += mp;
         KEEP(m);
         at(M, d, r);
-#pragma GCC unroll 6
+        UNROLL(6)
         for (int a = 0; a < M; a++)
             e[a][q] = r[a];
     }
@@ -163,13 +163,13 @@ INLINE void output_vector(const int M, const struct sink_part *part, const enum 
 {
     vf e[6][SIDE_MOST];
     output_columns(M, m, mp, e);
-#pragma GCC unroll 6
+    UNROLL(6)
     for (int a = 0; a < M; a++) {
         vf r[6];
         size_t j = i;
         KEEP(j);
         at(M, e[a], r);
-#pragma GCC unroll 6
+        UNROLL(6)
         for (int q = 0; q < M; q++) {
             sink_put(part, kind, l, j, r[q], sum);
             j += (size_t)part->cp;

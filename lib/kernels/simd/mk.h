@@ -50,29 +50,30 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
     const size_t at = along ? m->at : 1, ak = along ? 1 : m->ak, bk = m->bk;
     float *c = m->c + (size_t)t0 * m->ct;
     vf acc[16][4];
-#pragma GCC unroll 16
-    for (int t = 0; t < MR; t++)
-#pragma GCC unroll 4
+    UNROLL(16)
+    for (int t = 0; t < MR; t++) {
+        UNROLL(4)
         for (int j = 0; j < NV; j++)
             acc[t][j] = (vf){0};
+    }
     for (int r = 0; r < m->runs; r++) {
         const float *b = m->b + (size_t)r * m->br, *g[6];
-#pragma GCC unroll 6
+        UNROLL(6)
         for (int i = 0; i < (MR + 2) / 3; i++)
             g[i] = m->a + (size_t)r * m->ar + (size_t)(t0 + 3 * i) * at;
         for (int k = 0; k < m->k; k++) {
             vf u[4];
-#pragma GCC unroll 4
+            UNROLL(4)
             for (int j = 0; j < NV; j++)
                 u[j] = vload(b + VL * j);
-#pragma GCC unroll 16
+            UNROLL(16)
             for (int t = 0; t < MR; t++) {
                 vf x = vset(g[t / 3][(size_t)(t % 3) * at]);
-#pragma GCC unroll 4
+                UNROLL(4)
                 for (int j = 0; j < NV; j++)
                     acc[t][j] += x * u[j];
             }
-#pragma GCC unroll 6
+            UNROLL(6)
             for (int i = 0; i < (MR + 2) / 3; i++) {
                 g[i] += ak;
                 KEEP(g[i]);
@@ -80,12 +81,13 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
             b += bk;
         }
     }
-#pragma GCC unroll 16
-    for (int t = 0; t < MR; t++)
-#pragma GCC unroll 4
+    UNROLL(16)
+    for (int t = 0; t < MR; t++) {
+        UNROLL(4)
         for (int j = 0; j < NV; j++)
             vstore(c + (size_t)t * m->ct + VL * j,
                    m->add ? acc[t][j] + vload(c + (size_t)t * m->ct + VL * j) : acc[t][j]);
+    }
 }
 
 #define MK_TILES(MR, NV)                                                                           \

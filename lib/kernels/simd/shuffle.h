@@ -24,10 +24,10 @@
 /* r becomes its transpose, VL x VL: a perfect shuffle of the rows, log2(VL) times. */
 INLINE void vtranspose(vf r[VL])
 {
-#pragma GCC unroll 4
+    UNROLL(4)
     for (int step = 1; step < VL; step *= 2) {
         vf t[VL];
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int i = 0; i < VL / 2; i++) {
             t[2 * i] = __builtin_shufflevector(r[i], r[i + VL / 2], LOW_HALVES);
             t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + VL / 2], HIGH_HALVES);

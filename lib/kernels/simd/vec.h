@@ -26,6 +26,15 @@
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
+/* In front of a loop of n rounds at most: all of them, one after another. Arrays of vectors become
+ * registers only then. */
+#define PRAGMA(x) _Pragma(#x)
+#ifdef __clang__
+#define UNROLL(n) PRAGMA(clang loop unroll(full))
+#else
+#define UNROLL(n) PRAGMA(GCC unroll n)
+#endif
+
 typedef float vf __attribute__((vector_size(4 * VL)));
 typedef int32_t vi __attribute__((vector_size(4 * VL)));
 typedef uint32_t vu __attribute__((vector_size(4 * VL)));
@@ -101,7 +110,7 @@ INLINE void vload_row(const int n, const float *p, size_t s, vf v[])
     const float *q = p + 3 * s, *r = p + 6 * s;
     KEEP(q);
     KEEP(r);
-#pragma GCC unroll 9
+    UNROLL(9)
     for (int i = 0; i < n; i++)
         v[i] = vload((i < 3 ? p : i < 6 ? q : r) + (size_t)(i % 3) * s);
 }
@@ -111,7 +120,7 @@ INLINE void vstore_row(const int n, float *p, size_t s, const vf v[])
     float *q = p + 3 * s, *r = p + 6 * s;
     KEEP(q);
     KEEP(r);
-#pragma GCC unroll 9
+    UNROLL(9)
     for (int i = 0; i < n; i++)
         vstore((i < 3 ? p : i < 6 ? q : r) + (size_t)(i % 3) * s, v[i]);
 }

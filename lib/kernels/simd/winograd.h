@@ -358,23 +358,23 @@ INLINE void input_core(const int M, const struct reader *r, const enum reading h
 {
     vf e[SIDE_MOST][SIDE_MOST];
     KEEP(i);
-#pragma GCC unroll 8
+    UNROLL(8)
     for (int q = 0; q < SIDE(M); q++) {
         vf d[SIDE_MOST], o[SIDE_MOST];
         size_t j = i, k = i + 3 * row, l = i + 6 * row;
         KEEP(k);
         KEEP(l);
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int a = 0; a < SIDE(M); a++)
             d[a] = read_value(r, how, (a < 3 ? j : a < 6 ? k : l) + (size_t)(a % 3) * row);
         i += col;
         KEEP(i);
         bt(M, d, o);
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int a = 0; a < SIDE(M); a++)
             e[a][q] = o[a];
     }
-#pragma GCC unroll 8
+    UNROLL(8)
     for (int a = 0; a < SIDE(M); a++) {
         vf o[SIDE_MOST];
         bt(M, e[a], o);
