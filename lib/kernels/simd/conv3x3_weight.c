@@ -172,6 +172,12 @@ static void filter_gradient(int m, const float *u, size_t up, vf g[9])
         filter_tile(4, u, up, g);
 }
 
+/* Where part i of n begins, of `total` in nearly equal parts. */
+static int share(int total, int i, int n)
+{
+    return (int)((int64_t)total * i / n);
+}
+
 /* Real channel of padded channel k of the concatenation; -1 for padding. */
 static int real_channel(const struct source *s, int k)
 {
@@ -181,21 +187,108 @@ static int real_channel(const struct source *s, int k)
     return k - cp < s->in[1].c ? s->in[0].c + k - cp : -1;
 }
 
-/* The gradient of the data of a run of tiles, through v and w, whose contents are used up. */
-static void data_tiles(const struct source *dy, const struct sink *dx, const struct plan *p,
-                       const struct tiling *g, int t0, int count, const float *f, float *v,
-                       float *w, double *slot)
+/* What is given, how it is cut up, and the shared parts of the workspace. */
+struct work {
+    const struct source *s, *dy;
+    const struct sink *dx;
+    struct plan p;
+    struct tiling g;
+    float *dw, *partial, *turned; /* turned: transformed filters for dx */
+    double *slots;
+};
+
+/* One task: blocks of channels, and its thread's own memory. */
+struct task {
+    int number, i0, wi, o0, wo;
+    float *v, *w, *u;
+};
+
+/* Adds the products of the `count` tiles from t0 on to the task's sums, which are begun by `first`;
+ * the next run is fetched meanwhile. */
+static void weight_run(const struct work *k, const struct task *t, int t0, int count, int more,
+                       bool first)
 {
-    size_t k = (size_t)dy->cp;
-    input_transform(dy, g, t0, count, 0, dy->cp, w, k, p->wp);
-    for (int i = 0, blocks = sink_blocks(dx); i < blocks; i++) {
-        struct block b = sink_block(dx, i);
+    const struct plan *p = &k->p;
+    struct ahead ahead = {.walks = 0};
+    input_transform(k->s, &k->g, t0, count, t->i0, t->i0 + t->wi, t->v, (size_t)t->wi, p->vp);
+    gradient_transform(k->dy, &k->g, t0, count, t->o0, t->wo, t->w, p->wp);
+    if (more) {
+        ahead_source(&ahead, k->s, &k->g, t0 + count, more, t->i0, t->i0 + t->wi);
+        ahead_source(&ahead, k->dy, &k->g, t0 + count, more, t->o0, t->o0 + t->wo);
+    }
+    for (int q = 0; q < p->points; q++) {
+        ahead_fetch(&ahead, &k->g);
+        for (int o = 0, nr; o < t->wo; o += nr) {
+            nr = mk_panel(o, t->wo);
+            struct mk x = {.rows = t->wi,
+                           .nr = nr,
+                           .runs = 1,
+                           .k = count,
+                           .a = t->v + (size_t)q * p->vp,
+                           .ak = (size_t)t->wi,
+                           .b = t->w + (size_t)q * p->wp + o,
+                           .bk = (size_t)t->wo,
+                           .c = t->u + (size_t)q * p->up + o,
+                           .ct = (size_t)t->wo,
+                           .add = !first};
+            product(&x);
+        }
+    }
+}
+
+/* The gradient of the data of the same tiles, through v and w, whose contents are used up. */
+static void data_run(const struct work *k, const struct task *t, int t0, int count)
+{
+    const struct plan *p = &k->p;
+    int cp = k->dy->cp;
+    double *slot = k->slots + (size_t)t->number * 2 * (size_t)k->dx->cp;
+    input_transform(k->dy, &k->g, t0, count, 0, cp, t->w, (size_t)cp, p->wp);
+    for (int i = 0, blocks = sink_blocks(k->dx); i < blocks; i++) {
+        struct block b = sink_block(k->dx, i);
+        const float *f = k->turned + (size_t)(b.part->first + b.o) * (size_t)cp;
         struct ahead ahead = {.walks = 0};
-        ahead_sink(&ahead, b.part, g, t0, count, b.o, b.width);
+        ahead_sink(&ahead, b.part, &k->g, t0, count, b.o, b.width);
         KR_NAME(kr_winograd_products)
-        (g, &b, count, dy->cp, w, k, p->wp, f + (size_t)(b.part->first + b.o) * k, p->fp, v, p->vp,
-         false, &ahead);
-        KR_NAME(kr_winograd_output)(dx, &b, g, t0, count, v, (size_t)b.width, p->vp, slot);
+        (&k->g, &b, count, cp, t->w, (size_t)cp, p->wp, f, p->fp, t->v, p->vp, false, &ahead);
+        KR_NAME(kr_winograd_output)
+        (k->dx, &b, &k->g, t0, count, t->v, (size_t)b.width, p->vp, slot);
+    }
+}
+
+/* The task's filters, to dw, or to its part where others share them. */
+static void filters_write(const struct work *k, const struct task *t)
+{
+    size_t filters = 9 * (size_t)k->s->c; /* of one output channel */
+    float *partial = k->partial + (size_t)t->number * k->p.size;
+    for (int i = 0; i < t->wi; i++)
+        for (int o = 0; o < t->wo; o += VL) {
+            int real = real_channel(k->s, t->i0 + i), left = k->dy->c - t->o0 - o;
+            vf f[9];
+            filter_gradient(k->p.side, t->u + (size_t)i * (size_t)t->wo + o, k->p.up, f);
+            if (k->p.spans > 1)
+                for (int q = 0; q < 9; q++)
+                    vstore(partial + ((size_t)i * 9 + (size_t)q) * (size_t)t->wo + o, f[q]);
+            else if (real >= 0 && left > 0)
+                taps_store(k->dw + (size_t)(t->o0 + o) * filters + 9 * (size_t)real, filters,
+                           min_int(VL, left), f);
+        }
+}
+
+/* Adds up what the spans made of the filters of input channel c, in their order. */
+static void filters_sum(const struct work *k, int c)
+{
+    int real = real_channel(k->s, c), blocks = k->p.iblocks * k->p.oblocks;
+    size_t filters = 9 * (size_t)k->s->c;
+    for (int o = 0; o < k->dy->c && real >= 0; o += VL) {
+        int b = c / BLOCK * k->p.oblocks + o / BLOCK;
+        size_t wo = (size_t)min_int(BLOCK, k->dy->cp - o / BLOCK * BLOCK);
+        size_t at = (size_t)(c % BLOCK) * 9 * wo + (size_t)(o % BLOCK);
+        vf sum[9] = {{0}};
+        for (int t = b; t < k->p.spans * blocks; t += blocks)
+            for (int q = 0; q < 9; q++)
+                sum[q] += vload(k->partial + (size_t)t * k->p.size + at + (size_t)q * wo);
+        taps_store(k->dw + (size_t)o * filters + 9 * (size_t)real, filters,
+                   min_int(VL, k->dy->c - o), sum);
     }
 }
 
@@ -203,101 +296,60 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
                                          const struct filters *f, const struct sink *dx,
                                          int threads, void *workspace)
 {
-    struct plan p = plan(s, dy->c, dx);
-    struct tiling g = tiling(s, p.side);
+    const struct plan p = plan(s, dy->c, dx);
     char *ws = workspace;
-    float *partial = (float *)(ws + p.partial), *turned = (float *)(ws + p.f);
-    double *slots = (double *)(ws + p.slots);
+    const struct work k = {.s = s,
+                           .dy = dy,
+                           .dx = dx,
+                           .p = p,
+                           .g = tiling(s, p.side),
+                           .dw = dw,
+                           .partial = (float *)(ws + p.partial),
+                           .turned = (float *)(ws + p.f),
+                           .slots = (double *)(ws + p.slots)};
     int blocks = p.iblocks * p.oblocks;
-    size_t filters = 9 * (size_t)s->c; /* of one output channel */
     assert(!dx || blocks == 1);
+    if (dx)
+        memset(k.slots, 0, (size_t)p.spans * 2 * (size_t)dx->cp * sizeof(double));
 #pragma omp parallel num_threads(threads)
     {
         char *mine = ws + p.private + (size_t)omp_get_thread_num() * p.bytes;
-        float *v = (float *)(mine + p.v), *w = (float *)(mine + p.w), *u = (float *)(mine + p.u);
         if (dx) {
 #pragma omp for schedule(static)
             for (int i = 0; i < sink_blocks(dx); i++) {
                 struct block b = sink_block(dx, i);
-                KR_NAME(kr_winograd_weights)
-                (p.side, dy, f, &b, 0, dy->cp,
-                 turned + (size_t)(b.part->first + b.o) * (size_t)dy->cp, p.fp);
+                float *u = k.turned + (size_t)(b.part->first + b.o) * (size_t)dy->cp;
+                KR_NAME(kr_winograd_weights)(p.side, dy, f, &b, 0, dy->cp, u, p.fp);
             }
         }
 #pragma omp for schedule(dynamic)
-        for (int t = 0; t < p.spans * blocks; t++) {
-            int i0 = t % blocks / p.oblocks * BLOCK, o0 = t % blocks % p.oblocks * BLOCK;
-            int wi = min_int(BLOCK, s->cp - i0), wo = min_int(BLOCK, dy->cp - o0);
-            int from = (int)((int64_t)g.count * (t / blocks) / p.spans),
-                to = (int)((int64_t)g.count * (t / blocks + 1) / p.spans);
-            int runs = (to - from + p.run - 1) / p.run;
-            double *slot = dx ? slots + (size_t)t * 2 * (size_t)dx->cp : NULL;
-            if (dx)
-                memset(slot, 0, 2 * (size_t)dx->cp * sizeof(double));
+        for (int n = 0; n < p.spans * blocks; n++) {
+            struct task t = {.number = n,
+                             .i0 = n % blocks / p.oblocks * BLOCK,
+                             .o0 = n % blocks % p.oblocks * BLOCK,
+                             .v = (float *)(mine + p.v),
+                             .w = (float *)(mine + p.w),
+                             .u = (float *)(mine + p.u)};
+            t.wi = min_int(BLOCK, s->cp - t.i0);
+            t.wo = min_int(BLOCK, dy->cp - t.o0);
+            int from = share(k.g.count, n / blocks, p.spans);
+            int tiles = share(k.g.count, n / blocks + 1, p.spans) - from;
+            int runs = (tiles + p.run - 1) / p.run;
             for (int r = 0; r < runs; r++) {
-                int k = from + (to - from) * r / runs, next = from + (to - from) * (r + 1) / runs;
-                int count = next - k;
-                input_transform(s, &g, k, count, i0, i0 + wi, v, (size_t)wi, p.vp);
-                gradient_transform(dy, &g, k, count, o0, wo, w, p.wp);
-                struct ahead ahead = {.walks = 0};
-                if (next < to) {
-                    ahead_source(&ahead, s, &g, next, count, i0, i0 + wi);
-                    ahead_source(&ahead, dy, &g, next, count, o0, o0 + wo);
-                }
-                for (int q = 0; q < p.points; q++) {
-                    ahead_fetch(&ahead, &g);
-                    for (int o = 0, nr; o < wo; o += nr) {
-                        nr = mk_panel(o, wo);
-                        struct mk x = {.rows = wi,
-                                       .nr = nr,
-                                       .runs = 1,
-                                       .k = count,
-                                       .a = v + (size_t)q * p.vp,
-                                       .ak = (size_t)wi,
-                                       .b = w + (size_t)q * p.wp + o,
-                                       .bk = (size_t)wo,
-                                       .c = u + (size_t)q * p.up + o,
-                                       .ct = (size_t)wo,
-                                       .add = r > 0};
-                        product(&x);
-                    }
-                }
+                int a = share(tiles, r, runs), b = share(tiles, r + 1, runs);
+                int c = r + 1 < runs ? share(tiles, r + 2, runs) : b;
+                weight_run(&k, &t, from + a, b - a, c - b, r == 0);
                 if (dx)
-                    data_tiles(dy, dx, &p, &g, k, count, turned, v, w, slot);
+                    data_run(&k, &t, from + a, b - a);
             }
-            for (int i = 0; i < wi; i++)
-                for (int o = 0; o < wo; o += VL) {
-                    int real = real_channel(s, i0 + i);
-                    vf grad[9];
-                    filter_gradient(p.side, u + (size_t)i * (size_t)wo + o, p.up, grad);
-                    if (p.spans > 1)
-                        for (int q = 0; q < 9; q++)
-                            vstore(partial + (size_t)t * p.size +
-                                       ((size_t)i * 9 + (size_t)q) * (size_t)wo + o,
-                                   grad[q]);
-                    else if (real >= 0 && o0 + o < dy->c)
-                        taps_store(dw + (size_t)(o0 + o) * filters + 9 * (size_t)real, filters,
-                                   min_int(VL, dy->c - o0 - o), grad);
-                }
+            filters_write(&k, &t);
         }
         if (p.spans > 1) {
 #pragma omp for schedule(dynamic)
-            for (int k = 0; k < s->cp; k++) {
-                int real = real_channel(s, k), i = k % BLOCK;
-                for (int o = 0; o < dy->c && real >= 0; o += VL) {
-                    int b = k / BLOCK * p.oblocks + o / BLOCK,
-                        wo = min_int(BLOCK, dy->cp - o / BLOCK * BLOCK);
-                    vf sum[9] = {{0}};
-                    for (int t = b; t < p.spans * blocks; t += blocks)
-                        for (int q = 0; q < 9; q++)
-                            sum[q] += vload(partial + (size_t)t * p.size +
-                                            ((size_t)i * 9 + (size_t)q) * (size_t)wo + o % BLOCK);
-                    taps_store(dw + (size_t)o * filters + 9 * (size_t)real, filters,
-                               min_int(VL, dy->c - o), sum);
-                }
-            }
+            for (int c = 0; c < s->cp; c++)
+                filters_sum(&k, c);
         }
     }
     if (dx)
-        KR_NAME(kr_conv3x3_sums)(dx, slots, p.spans);
+        KR_NAME(kr_conv3x3_sums)(dx, k.slots, p.spans);
 }
