@@ -21,7 +21,6 @@
 #define LARGE 64                       /* channels on both sides from which tiles of 6x6 serve */
 #define STAGED_BYTES ((size_t)6 << 20) /* of staged input, about, for `panel` */
 #define DEPTH 64                       /* input channels of a panel of weights */
-#define CHUNK 2 /* neighbouring blocks that a thread takes: the second has been fetched */
 #define PAD 16  /* floats that keep the planes from falling on the same cache sets */
 #define RUN 512 /* results whose sums are gathered in float, about */
 
@@ -274,6 +273,23 @@ void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b
     }
 }
 
+/* The tasks 0, 1, ... that the threads of a team share, `next` of them taken. Taking one before the
+ * last is done tells what to fetch meanwhile; not when few are left, lest somebody wait for it. */
+struct queue {
+    int next, tasks, threads;
+};
+
+INLINE int queue_take(struct queue *q)
+{
+    return __atomic_fetch_add(&q->next, 1, __ATOMIC_RELAXED);
+}
+
+/* Whether the task after t should be taken already. */
+INLINE bool queue_early(const struct queue *q, int t)
+{
+    return q->tasks - t > 2 * q->threads;
+}
+
 static void fused(const struct source *s, const struct filters *f, const struct sink *out,
                   const struct plan *p, int threads, char *ws)
 {
@@ -281,6 +297,7 @@ static void fused(const struct source *s, const struct filters *f, const struct 
     int blocks = sink_blocks(out);
     float *u = (float *)(ws + p->u);
     double *slots = (double *)(ws + p->slots);
+    struct queue queue = {.tasks = p->tasks, .threads = threads};
 #pragma omp parallel num_threads(threads)
     {
         char *mine = ws + p->private + (size_t)omp_get_thread_num() * p->bytes;
@@ -291,8 +308,9 @@ static void fused(const struct source *s, const struct filters *f, const struct 
             KR_NAME(kr_winograd_weights)
             (p->side, s, f, &b, 0, s->cp, u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up);
         }
-#pragma omp for schedule(dynamic, CHUNK)
-        for (int t = 0; t < p->tasks; t++) {
+        for (int t = queue_take(&queue), next; t < p->tasks; t = next) {
+            bool early = queue_early(&queue, t);
+            next = early ? queue_take(&queue) : p->tasks;
             int t0 = t * p->tiles, count = min_int(p->tiles, g.count - t0);
             double *slot = slots + (size_t)t * 2 * (size_t)out->cp;
             memset(slot, 0, 2 * (size_t)out->cp * sizeof(double));
@@ -300,8 +318,8 @@ static void fused(const struct source *s, const struct filters *f, const struct 
             for (int i = 0; i < blocks; i++) {
                 struct block b = sink_block(out, i);
                 struct ahead ahead = {.walks = 0};
-                if (i == 0)
-                    ahead_source(&ahead, s, &g, t0 + p->tiles, count, 0, s->cp);
+                if (i == 0 && next < p->tasks)
+                    ahead_source(&ahead, s, &g, next * p->tiles, p->tiles, 0, s->cp);
                 ahead_sink(&ahead, b.part, &g, t0, count, b.o, b.width);
                 KR_NAME(kr_winograd_products)
                 (&g, &b, count, s->cp, v, p->vs, p->vp,
@@ -309,6 +327,8 @@ static void fused(const struct source *s, const struct filters *f, const struct 
                 KR_NAME(kr_winograd_output)
                 (out, &b, &g, t0, count, m, (size_t)b.width, p->mp, slot);
             }
+            if (!early)
+                next = queue_take(&queue);
         }
     }
     KR_NAME(kr_conv3x3_sums)(out, slots, p->tasks);
