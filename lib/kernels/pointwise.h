@@ -163,10 +163,25 @@ void kr_loss_add(struct kr_loss_sums *, const struct kr_loss_sums *);
 double kr_loss_dice(const struct kr_loss_sums *, int c, double eps);
 double kr_loss_ce(const struct kr_loss_sums *); /* 0 where every pixel is ignored */
 
-/* dlogits (a plain map; may be logits) of wdice * dice + wce * ce; zero at ignored pixels. */
-void kr_loss_backward(const struct kr_dims *, int c, const float *logits, const uint8_t *label,
-                      const struct kr_loss_sums *, double eps, double wdice, double wce,
-                      float *dlogits);
+/* wdice * dice + wce * ce of these logits, of c classes, whose sums are known. */
+struct kr_loss {
+    int c;
+    const float *logits;
+    const uint8_t *label;
+    const struct kr_loss_sums *sums;
+    double eps, wdice, wce;
+};
+
+/* dlogits: a plain map; may be logits. Zero at ignored pixels. */
+void kr_loss_backward(const struct kr_dims *, const struct kr_loss *, float *dlogits);
+
+/* The same through the head, the 1x1 convolution that made the logits of `in`: what
+ * kr_conv1x1_backward_weight and _data make of dlogits, which are never stored. weight and dw are
+ * (c, in->c), dbias (c) or NULL. Workspace always. */
+size_t kr_head_workspace(int c, int classes);
+void kr_head_backward(const struct kr_dims *, const struct kr_loss *, const struct kr_in *in,
+                      const float *weight, const struct kr_dx *dx, float *dw, float *dbias,
+                      void *workspace);
 
 /* --- optimisers, as in torch.optim ------------------------------------------------------------
  * One call steps n parameters w with gradient `gain` * g. `step` counts from 1. Moments are zero

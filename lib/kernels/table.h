@@ -108,9 +108,12 @@
        struct kr_loss_sums *sums, void *workspace),                                                \
       (d, c, logits, label, sums, workspace))                                                      \
     X(void, kr_loss_backward,                                                                      \
-      (const struct kr_dims *d, int c, const float *logits, const uint8_t *label,                  \
-       const struct kr_loss_sums *sums, double eps, double wdice, double wce, float *dlogits),     \
-      (d, c, logits, label, sums, eps, wdice, wce, dlogits))                                       \
+      (const struct kr_dims *d, const struct kr_loss *loss, float *dlogits), (d, loss, dlogits))   \
+    X(size_t, kr_head_workspace, (int c, int classes), (c, classes))                               \
+    X(void, kr_head_backward,                                                                      \
+      (const struct kr_dims *d, const struct kr_loss *loss, const struct kr_in *in,                \
+       const float *weight, const struct kr_dx *dx, float *dw, float *dbias, void *workspace),     \
+      (d, loss, in, weight, dx, dw, dbias, workspace))                                             \
     X(void, kr_adam,                                                                               \
       (const struct kr_adam *o, size_t n, float *w, const float *g, void *m, void *v),             \
       (o, n, w, g, m, v))                                                                          \

@@ -47,6 +47,7 @@ struct kind {
     void (*backward)(struct nn *, const struct op *);
     /* Whether its backward passes should take the normalisation behind it along (plan.behind). */
     bool (*behind)(const struct nn *, const struct op *, bool data);
+    bool head; /* `backward` takes the loss behind it along (plan.behind) */
     size_t (*workspace)(const struct nn *, const struct op *, enum pass); /* NULL: none */
     double (*flops)(const struct graph *, const struct op *); /* for each pixel of the output */
 };
@@ -144,7 +145,8 @@ struct plan {
     int map[MAX_VALUES], again[MAX_VALUES], grad[MAX_VALUES]; /* buffers of a map, or -1 */
     int dweight[MAX_PARAMS], wide[MAX_PARAMS]; /* a gradient's or widened weight's buffer, or -1 */
     bool first[MAX_OPS][3], final[MAX_OPS][3]; /* the input's gradient: first and last writer */
-    bool behind[MAX_OPS]; /* its gradient is still that behind its normalisation: struct kr_dy */
+    bool behind[MAX_OPS]; /* what its backward pass takes along: the normalisation (struct kr_dy) or
+                             the loss (struct kr_loss) behind it */
     int aux[MAX_OPS];
     int idle[MAX_VALUES][2]; /* of a map: its last step forward and first step backward, or -1 */
     bool drop[MAX_VALUES];   /* chosen: the map is made again for the backward pass */
@@ -223,6 +225,9 @@ const float *nn_weight(const struct nn *, const struct op *,
 float *nn_dweight(const struct nn *, const struct op *, int i);
 void *nn_workspace(struct nn *);
 int nn_fail(struct nn *, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* op_loss.c */
+struct kr_loss nn_loss(const struct nn *, int logits);
 
 /* op_norm.c */
 struct kr_bn nn_bn(const struct nn *, const struct op *);

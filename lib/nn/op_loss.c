@@ -1,4 +1,5 @@
-/* op_loss.c - the end of a network: softmax, prediction, soft Dice and cross-entropy. */
+/* op_loss.c - the end of a network: softmax, prediction, soft Dice and cross-entropy. Its backward
+ * step is taken along by the head in front of it, if that is a 1x1 convolution. */
 #include "lib/nn/net.h"
 
 #include <math.h>
@@ -43,14 +44,24 @@ static void forward(struct nn *nn, const struct op *op)
         kr_to_planar(&d, in, out->logits);
 }
 
+struct kr_loss nn_loss(const struct nn *nn, int logits)
+{
+    struct kr_in in[2];
+    nn_operands(nn, logits, in);
+    return (struct kr_loss){.c = in[0].c,
+                            .logits = in[0].x,
+                            .label = nn->batch->label,
+                            .sums = &nn->sums,
+                            .eps = DICE_EPS,
+                            .wdice = 1,
+                            .wce = nn->opt.training.loss == NN_DICE_CE};
+}
+
 static void data(struct nn *nn, const struct op *op)
 {
     struct kr_dims d = nn_dims(nn, op->in[0]);
-    struct kr_in in[2];
-    nn_operands(nn, op->in[0], in);
-    double ce = nn->opt.training.loss == NN_DICE_CE;
-    kr_loss_backward(&d, in[0].c, in[0].x, nn->batch->label, &nn->sums, DICE_EPS, 1, ce,
-                     nn_dy(nn, op->in[0]));
+    struct kr_loss loss = nn_loss(nn, op->in[0]);
+    kr_loss_backward(&d, &loss, nn_dy(nn, op->in[0]));
 }
 
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)

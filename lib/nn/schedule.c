@@ -170,6 +170,15 @@ static void want_gradients(struct state *s, const struct op *op, int at)
     }
 }
 
+/* Whether the loss is left to the operation that makes the logits: of one map, which nobody else
+ * reads. */
+static bool heads(const struct graph *g, const struct op *op)
+{
+    const struct value *x = &g->value[op->nin ? op->in[0] : op->out];
+    return op->kind->head && trains(g, op) && flows(g, op) && x->part[1] < 0 &&
+           g->value[op->out].readers == 1;
+}
+
 /* A normalisation is taken along by the convolution in front of it, which then reads the map, or
  * is a pass over the map of its own. */
 static void backward_view(struct state *s, const struct op *op)
@@ -197,6 +206,10 @@ static void backward(struct state *s, const struct op *op)
     const struct graph *g = &s->nn->g;
     struct plan *p = s->p;
     int root[3], n = roots(s, op, root), at;
+    if (op->out < 0 && heads(g, &g->op[g->value[root[0]].writer])) {
+        p->behind[g->value[root[0]].writer] = true;
+        return;
+    }
     bool data = op->kind->data && flows(g, op), behind = p->behind[op->id];
     bool both = data && behind, weight = op->kind->weight && trains(g, op) && !both;
     if (weight) {
@@ -240,7 +253,7 @@ static void backward(struct state *s, const struct op *op)
                 p->grad[root[i]] = add(s, map_bytes(s, root[i], true), at);
             touch(s, p->grad[root[i]], at);
         }
-        if (op->out >= 0)
+        if (op->out >= 0 && p->grad[op->out] >= 0)
             touch(s, p->grad[op->out], at);
         if (op->kind->aux)
             touch(s, p->aux[op->id], at);

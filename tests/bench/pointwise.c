@@ -233,8 +233,8 @@ static void losses(struct kr_dims d)
     double m = 4 * count(d, 4);
     TIME(0, m + (double)n, kr_loss_sums(&d, 4, logits, label, &sums, ws), "loss-sums %dx%d", d.h,
          d.n);
-    TIME(0, 2 * m, kr_loss_backward(&d, 4, logits, label, &sums, 1e-5, 1, 0, grad),
-         "loss-backward %dx%d", d.h, d.n);
+    const struct kr_loss loss = {4, logits, label, &sums, 1e-5, 1, 0};
+    TIME(0, 2 * m, kr_loss_backward(&d, &loss, grad), "loss-backward %dx%d", d.h, d.n);
     TIME(0, m, kr_predict(&d, 4, logits, label, NULL), "predict %dx%d", d.h, d.n);
     free(logits);
     free(grad);

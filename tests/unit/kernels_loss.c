@@ -83,7 +83,8 @@ static void test_loss(struct shape s, int c, double spread, bool ignore, bool ba
         const struct kr_dims d = {s.n, s.h, s.w, threads};
         kr_loss_sums(&d, c, logits, label, &sums, guarded(kr_loss_workspace(), 64));
         gradient = empty_map(s, c, KR_F32);
-        kr_loss_backward(&d, c, logits, label, &sums, 1e-5, 1, 0.5, gradient);
+        const struct kr_loss loss = {c, logits, label, &sums, 1e-5, 1, 0.5};
+        kr_loss_backward(&d, &loss, gradient);
         first = threads == 1 ? sums : first;
         one = threads == 1 ? gradient : one;
         same = same && !memcmp(&first, &sums, sizeof sums) && !memcmp(one, gradient, bytes);
@@ -126,7 +127,8 @@ static void test_loss(struct shape s, int c, double spread, bool ignore, bool ba
     ok(zero, "%s: no gradient in the padding, nor at ignored pixels", level);
 
     const struct kr_dims d = {s.n, s.h, s.w, 3};
-    kr_loss_backward(&d, c, logits, label, &sums, 1e-5, 1, 0.5, logits);
+    const struct kr_loss over = {c, logits, label, &sums, 1e-5, 1, 0.5};
+    kr_loss_backward(&d, &over, logits);
     ok(!memcmp(logits, gradient, bytes), "%s: in place", level);
     guards_free();
 }
@@ -167,6 +169,97 @@ static void test_predict(struct shape s, int c)
     guards_free();
 }
 
+/* The loss through the head against sums in double over dlogits, which test_loss has held to finite
+ * differences. */
+static void test_head(struct shape s, int c, int classes, enum kr_dtype t, bool accumulate)
+{
+    struct rng r = rng_seed(14);
+    const size_t n = pixels_of(s), sample = (size_t)s.h * (size_t)s.w, cp = (size_t)kr_pad(c);
+    const size_t filters = (size_t)(c * classes);
+    const struct kr_in in = {.x = random_map(&r, s, c, t),
+                             .c = c,
+                             .dtype = t,
+                             .scale = random_rows(&r, s.n, c, 1, 0.3f),
+                             .shift = random_rows(&r, s.n, c, 0.2f, 0.3f),
+                             .stride = cp,
+                             .relu = true};
+    const float *gain = random_rows(&r, s.n, c, 1, 0.3f), *before = random_map(&r, s, c, KR_F32);
+    const float *logits = random_map(&r, s, classes, KR_F32);
+    float *weight = floats(filters), *dlogits = empty_map(s, classes, KR_F32);
+    uint8_t *label = guarded(n, 1);
+    for (size_t i = 0; i < filters; i++)
+        weight[i] = (float)rng_normal(&r);
+    for (size_t i = 0; i < n; i++)
+        label[i] = i % 5 ? (uint8_t)rng_below(&r, (uint64_t)classes) : KR_IGNORE;
+    struct kr_loss_sums sums;
+    const struct kr_loss loss = {classes, logits, label, &sums, 1e-5, 1, 0.5};
+    const struct kr_dims one = {s.n, s.h, s.w, 1};
+    kr_loss_sums(&one, classes, logits, label, &sums, guarded(kr_loss_workspace(), 64));
+    kr_loss_backward(&one, &loss, dlogits);
+
+    double *dw = doubles(filters), *db = doubles((size_t)classes), *dx = doubles(n * (size_t)c);
+    double *total = doubles(2 * cp);
+    memset(dw, 0, filters * sizeof *dw), memset(db, 0, (size_t)classes * sizeof *db);
+    memset(total, 0, 2 * cp * sizeof *total);
+    for (size_t i = 0; i < n; i++) {
+        for (int k = 0; k < classes; k++)
+            db[k] += get(dlogits, KR_F32, classes, i, k);
+        for (int j = 0; j < c; j++) {
+            size_t row = i / sample * cp + (size_t)j;
+            double x = get(in.x, t, c, i, j);
+            double v = x * (double)in.scale[row] + (double)in.shift[row];
+            double g = accumulate ? get(before, KR_F32, c, i, j) : 0;
+            for (int k = 0; k < classes; k++) {
+                double d = get(dlogits, KR_F32, classes, i, k);
+                dw[k * c + j] += fmax(v, 0) * d;
+                g += (double)weight[k * c + j] * d;
+            }
+            g = v > 0 ? g * (double)gain[row] : 0;
+            dx[i * (size_t)c + (size_t)j] = g;
+            total[j] += g;
+            total[cp + (size_t)j] += g * x;
+        }
+    }
+    struct error ew = {0}, eb = {0}, ex = {0}, es = {0};
+    float *first = NULL;
+    bool same = true, padding = true;
+    for (int threads = 1; threads <= 4; threads *= 2) {
+        const struct kr_dims d = {s.n, s.h, s.w, threads};
+        float *w = floats(filters), *b = floats((size_t)classes);
+        struct kr_dx to = {.dx = empty_map(s, c, KR_F32),
+                           .c = c,
+                           .accumulate = accumulate,
+                           .act = &in,
+                           .gain = gain,
+                           .sums = doubles(2 * cp)};
+        if (accumulate)
+            memcpy(to.dx, before, elements(s, c) * sizeof(float));
+        kr_head_backward(&d, &loss, &in, weight, &to, w, b,
+                         guarded(kr_head_workspace(c, classes), 64));
+        same = same && (!first || !memcmp(first, to.dx, elements(s, c) * sizeof(float)));
+        first = first ? first : to.dx;
+        for (size_t i = 0; i < filters; i++)
+            compare(&ew, (double)w[i], dw[i]);
+        for (int k = 0; k < classes; k++)
+            compare(&eb, (double)b[k], db[k]);
+        for (size_t i = 0; i < elements(s, c); i++)
+            if (i % cp >= (size_t)c)
+                padding = padding && to.dx[i] == 0;
+            else
+                compare(&ex, (double)to.dx[i], dx[i / cp * (size_t)c + i % cp]);
+        for (int j = 0; j < c; j++) {
+            compare(&es, to.sums[j], total[j]);
+            compare(&es, to.sums[cp + (size_t)j], total[cp + (size_t)j]);
+        }
+    }
+    ok(same && padding && relative(&ew) < 1e-5 && relative(&eb) < 1e-5 && relative(&ex) < 1e-5 &&
+           relative(&es) < 1e-5,
+       "%s: through a head of %d to %d (errors %.1e %.1e %.1e %.1e, threads %d, padding %d)",
+       kr_level(), c, classes, relative(&ew), relative(&eb), relative(&ex), relative(&es), same,
+       padding);
+    guards_free();
+}
+
 static void test_extremes(void)
 {
     const struct shape s = {1, 1, 4};
@@ -188,7 +281,8 @@ static void test_extremes(void)
     ok(isnan(sums.ce) && isnan(kr_loss_dice(&sums, 4, 1e-5)), "%s: NaN is not hidden", kr_level());
     memset(label, KR_IGNORE, 4);
     kr_loss_sums(&d, 4, logits, label, &sums, workspace);
-    kr_loss_backward(&d, 4, logits, label, &sums, 1e-5, 1, 1, logits);
+    const struct kr_loss loss = {4, logits, label, &sums, 1e-5, 1, 1};
+    kr_loss_backward(&d, &loss, logits);
     ok(sums.pixels == 0 && kr_loss_dice(&sums, 4, 1e-5) == 0 && kr_loss_ce(&sums) == 0 &&
            logits[0] == 0 && logits[3 * 16 - 1] == 0,
        "%s: nothing but ignored pixels is no loss and no gradient", kr_level());
@@ -204,6 +298,10 @@ static void all(void)
     test_predict((struct shape){2, 7, 33}, 4);
     test_predict((struct shape){1, 30, 31}, 3);
     test_predict((struct shape){1, 1, 1}, 1);
+    test_head((struct shape){2, 9, 11}, 16, 4, KR_F32, false);
+    test_head((struct shape){1, 40, 33}, 70, 3, KR_F32, true);
+    test_head((struct shape){3, 5, 30}, 20, 5, KR_BF16, false);
+    test_head((struct shape){1, 1, 3}, 1, 16, KR_F32, true);
     test_extremes();
 }
 
