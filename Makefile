@@ -164,7 +164,7 @@ demo:
 	@mkdir -p $(DEMO)
 	bin/phantom -n 12 -s 1 -o $(DEMO)/data
 	@$(MAKE) --no-print-directory -f pipelines/Makefile explore study DATA=$(DEMO)/data OUT=$(DEMO) \
-	  BASE=8 EPOCHS=12 RATE=0.006 CROP='-s 80x80' SCHEME=brats2017
+	  BASE=8 EPOCHS=18 RATE=0.006 CROP='-s 80x80' SCHEME=brats2017
 	@echo 'look at it:  xdg-open $(DEMO)/study.html   (and $(DEMO)/explore/explore.html)'
 	@echo 'next:        make study DATA=folder-of-cases BASE=16   (make help, man man/gliopipe.7)'
 
