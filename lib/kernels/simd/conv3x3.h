@@ -6,6 +6,7 @@
 #ifndef CONV3X3_H
 #define CONV3X3_H
 
+#include "lib/kernels/simd/map.h"
 #include "lib/kernels/simd/mk.h"
 #include "lib/kernels/table.h"
 
@@ -30,6 +31,51 @@ struct source {
     struct kr_in in[2];
     struct kr_dy behind;
 };
+
+/* How a value is made of what lies in memory: as it is, or a * x + b and then at least c (of float
+ * or bf16), or a gradient by kr_dy, a * dy + (b * x + c). */
+enum reading { READ_PLAIN, READ_AFFINE, READ_BF16, READ_BEHIND };
+
+struct reader {
+    const void *from, *behind;
+    vf a, b, c;
+};
+
+INLINE struct reader reader_at(const struct source *s, const struct kr_in *in,
+                               const enum reading how, int n, int c)
+{
+    struct reader r = {.from = in->x, .a = vset(1), .c = vset(in->relu ? 0 : -__builtin_inff())};
+    if (how == READ_BEHIND) {
+        size_t cp = (size_t)s->cp;
+        r.behind = s->behind.x;
+        r.a = vload(s->behind.k + c);
+        r.b = vload(s->behind.k + cp + c);
+        r.c = vload(s->behind.k + 2 * cp + c);
+    } else if (in->scale) {
+        r.a = vload(in->scale + (size_t)n * in->stride + c);
+        r.b = vload(in->shift + (size_t)n * in->stride + c);
+    }
+    return r;
+}
+
+INLINE vf read_value(const struct reader *r, const enum reading how, size_t i)
+{
+    vf v = how == READ_BF16 ? vload_bf16((const uint16_t *)r->from + i)
+                            : vload((const float *)r->from + i);
+    if (how == READ_PLAIN)
+        return v;
+    if (how == READ_BEHIND)
+        return r->a * v + (r->b * vload((const float *)r->behind + i) + r->c);
+    return vmaximum(v * r->a + r->b, r->c);
+}
+
+INLINE enum reading reading(const struct source *s, const struct kr_in *in)
+{
+    return s->behind.k             ? READ_BEHIND
+           : in->dtype == KR_BF16  ? READ_BF16
+           : in->scale || in->relu ? READ_AFFINE
+                                   : READ_PLAIN;
+}
 
 enum sink_kind { SINK_F32, SINK_BF16, SINK_DX };
 
@@ -155,6 +201,12 @@ INLINE void sink_sum(const struct sink *s, const struct sink_part *p, double *sl
         d[i] += (double)sum[0][i];
         d[s->cp + i] += (double)sum[1][i];
     }
+}
+
+/* Where part i of n begins, of `total` in nearly equal parts. */
+INLINE int share(int total, int i, int n)
+{
+    return (int)chunk_start((size_t)total, n, i);
 }
 
 /* Runs of memory inside a workspace, each on a 64-byte boundary. */

@@ -200,11 +200,10 @@ size_t KR_NAME(kr_conv3x3_direct_weight_workspace)(const struct source *s, int c
 static void gradient_row(const struct source *dy, int q, int o0, int width, float *dst)
 {
     size_t cp = (size_t)dy->cp, from = (size_t)q * (size_t)dy->w * cp;
-    const struct kr_dy *d = &dy->behind;
     for (int o = o0; o < o0 + width; o += VL) {
-        vf a = vload(d->k + o), b = vload(d->k + cp + o), c = vload(d->k + 2 * cp + o);
+        const struct reader r = reader_at(dy, dy->in, READ_BEHIND, 0, o);
         for (size_t i = (size_t)o; i < (size_t)dy->w * cp; i += cp)
-            vstore(dst + i, a * vload(d->dy + from + i) + (b * vload(d->x + from + i) + c));
+            vstore(dst + i, read_value(&r, READ_BEHIND, from + i));
     }
 }
 
@@ -212,8 +211,8 @@ static void span(const struct source *s, const struct source *dy, const struct w
                  int number, int o0, float *dst, float *ring, float *made)
 {
     int cp = dy->cp, width = min_int(BLOCK, cp - o0);
-    int total = s->n * s->h, from = (int)((int64_t)total * number / p->spans),
-        to = (int)((int64_t)total * (number + 1) / p->spans);
+    int total = s->n * s->h, from = share(total, number, p->spans),
+        to = share(total, number + 1, p->spans);
     for (int q = from; q < to; q++) {
         int n = q / s->h, y = q % s->h;
         for (int r = q == from || y == 0 ? 0 : 2; r < 3; r++)

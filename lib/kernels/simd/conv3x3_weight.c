@@ -16,7 +16,7 @@
 #define RUN_BYTES ((size_t)400 << 10) /* of a run's transforms, about, where `dx` is made too */
 
 struct plan {
-    int side, points, iblocks, oblocks, spans, run;
+    int side, iblocks, oblocks, spans, run;
     size_t vp, wp, up, fp; /* strides of planes, in floats */
     size_t v, w, u, f, slots, partial, size, private, bytes;
 };
@@ -26,13 +26,12 @@ static struct plan plan(const struct source *s, int cout, const struct sink *dx)
     int m = !dx && large_tiles_pay(s) ? 6 : 4;
     struct tiling g = tiling(s, m);
     struct plan p = {.side = m,
-                     .points = POINTS(m),
                      .iblocks = (s->cp + BLOCK - 1) / BLOCK,
                      .oblocks = (cout + BLOCK - 1) / BLOCK,
                      .run = RUN};
     int width_i = min_int(BLOCK, s->cp), width_o = min_int(BLOCK, kr_pad(cout));
     int blocks = p.iblocks * p.oblocks;
-    size_t used = 0, mine = 0, points = (size_t)p.points;
+    size_t used = 0, mine = 0, points = (size_t)POINTS(m);
     if (dx) {
         size_t tile = points * (size_t)(width_i + width_o) * sizeof(float);
         p.run = min_int(RUN, max_int(12, (int)(RUN_BYTES / tile) / 6 * 6));
@@ -121,9 +120,7 @@ INLINE void gradient_tiles(const int M, const struct source *dy, const enum read
             gradient_border(dy, how, g, &t, o0 + o, w + o, wp);
         for (int o = 0; o < width && whole; o += VL) {
             const struct reader r = reader_at(dy, dy->in, how, t.n, o0 + o);
-            size_t first =
-                (((size_t)t.n * (size_t)g->h + (size_t)t.y) * (size_t)g->w + (size_t)t.x) * cp +
-                (size_t)(o0 + o);
+            size_t first = tile_first(g, &t) * cp + (size_t)(o0 + o);
             gradient_core(M, &r, how, first, cp, row, w + o, wp);
         }
     }
@@ -172,12 +169,6 @@ static void filter_gradient(int m, const float *u, size_t up, vf g[9])
         filter_tile(4, u, up, g);
 }
 
-/* Where part i of n begins, of `total` in nearly equal parts. */
-static int share(int total, int i, int n)
-{
-    return (int)((int64_t)total * i / n);
-}
-
 /* Real channel of padded channel k of the concatenation; -1 for padding. */
 static int real_channel(const struct source *s, int k)
 {
@@ -216,7 +207,7 @@ static void weight_run(const struct work *k, const struct task *t, int t0, int c
         ahead_source(&ahead, k->s, &k->g, t0 + count, more, t->i0, t->i0 + t->wi);
         ahead_source(&ahead, k->dy, &k->g, t0 + count, more, t->o0, t->o0 + t->wo);
     }
-    for (int q = 0; q < p->points; q++) {
+    for (int q = 0; q < POINTS(p->side); q++) {
         ahead_fetch(&ahead, &k->g);
         for (int o = 0, nr; o < t->wo; o += nr) {
             nr = mk_panel(o, t->wo);

@@ -214,9 +214,7 @@ INLINE void output_block(const int M, const struct sink *out, const struct block
                 if (t.n != n)
                     l = sink_lane(b->part, kind, b->o + j, n = t.n);
                 const float *from = m + (size_t)i * ms + j;
-                size_t corner =
-                    (((size_t)t.n * (size_t)g->h + (size_t)t.y) * (size_t)g->w + (size_t)t.x) * cp +
-                    (size_t)(b->o + j);
+                size_t corner = tile_first(g, &t) * cp + (size_t)(b->o + j);
                 int down = g->h - t.y, across = g->w - t.x;
                 if (M <= down && M <= across)
                     output_vector(M, b->part, kind, &l, corner, row, from, mp, sum);

@@ -38,6 +38,12 @@ INLINE struct tile tile_at(const struct tiling *g, int t)
     return (struct tile){r / g->down, r % g->down * g->m, t % g->across * g->m};
 }
 
+/* The number of its first pixel. */
+INLINE size_t tile_first(const struct tiling *g, const struct tile *t)
+{
+    return ((size_t)t->n * (size_t)g->h + (size_t)t->y) * (size_t)g->w + (size_t)t->x;
+}
+
 INLINE void tile_next(const struct tiling *g, struct tile *t)
 {
     t->x += g->m;

@@ -260,51 +260,6 @@ INLINE void filter_transform(const int M, const struct filters *f, int i, int o,
 /* --- values
  * ---------------------------------------------------------------------------------------- */
 
-/* How a value is made of what lies in memory: as it is, or a * x + b and then at least c (of float
- * or bf16), or a gradient by kr_dy, a * dy + (b * x + c). */
-enum reading { READ_PLAIN, READ_AFFINE, READ_BF16, READ_BEHIND };
-
-struct reader {
-    const void *from, *behind;
-    vf a, b, c;
-};
-
-INLINE struct reader reader_at(const struct source *s, const struct kr_in *in,
-                               const enum reading how, int n, int c)
-{
-    struct reader r = {.from = in->x, .a = vset(1), .c = vset(in->relu ? 0 : -__builtin_inff())};
-    if (how == READ_BEHIND) {
-        size_t cp = (size_t)s->cp;
-        r.behind = s->behind.x;
-        r.a = vload(s->behind.k + c);
-        r.b = vload(s->behind.k + cp + c);
-        r.c = vload(s->behind.k + 2 * cp + c);
-    } else if (in->scale) {
-        r.a = vload(in->scale + (size_t)n * in->stride + c);
-        r.b = vload(in->shift + (size_t)n * in->stride + c);
-    }
-    return r;
-}
-
-INLINE vf read_value(const struct reader *r, const enum reading how, size_t i)
-{
-    vf v = how == READ_BF16 ? vload_bf16((const uint16_t *)r->from + i)
-                            : vload((const float *)r->from + i);
-    if (how == READ_PLAIN)
-        return v;
-    if (how == READ_BEHIND)
-        return r->a * v + (r->b * vload((const float *)r->behind + i) + r->c);
-    return vmaximum(v * r->a + r->b, r->c);
-}
-
-INLINE enum reading reading(const struct source *s, const struct kr_in *in)
-{
-    return s->behind.k             ? READ_BEHIND
-           : in->dtype == KR_BF16  ? READ_BF16
-           : in->scale || in->relu ? READ_AFFINE
-                                   : READ_PLAIN;
-}
-
 /* B^T d B of side x side values from index i on, `col` and `row` floats apart, to v[p * ps]. */
 INLINE void input_core(const int M, const struct reader *r, const enum reading how, size_t i,
                        size_t col, size_t row, float *v, size_t ps)
@@ -381,9 +336,7 @@ INLINE void input_part(const int M, const struct source *s, const struct kr_in *
             input_border(s, in, how, g, &t, c, v + (c - c0), ps);
         for (int c = c0; c < c1 && whole; c += VL) {
             const struct reader r = reader_at(s, in, how, t.n, c);
-            size_t corner =
-                (((size_t)t.n * (size_t)g->h + (size_t)t.y) * (size_t)g->w + (size_t)t.x) * cp -
-                row - cp + (size_t)c;
+            size_t corner = tile_first(g, &t) * cp - row - cp + (size_t)c;
             input_core(M, &r, how, corner, cp, row, v + (c - c0), ps);
         }
     }
