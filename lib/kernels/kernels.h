@@ -122,9 +122,12 @@ size_t kr_conv3x3_backward_weight_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_backward_weight(const struct kr_conv3x3 *, const struct kr_dy *, float *dw,
                                 void *workspace);
 
+/* Whether the backward pass reads the maps once, so that it should take the normalisation behind it
+ * along: with `data` both gradients by kr_conv3x3_backward, without that of the weights. */
+bool kr_conv3x3_fuses(const struct kr_conv3x3 *, bool data);
+
 /* Both gradients in one pass over the maps, which pays where they come from memory: for those
  * convolutions only that kr_conv3x3_fuses says; at least one part of dx is wanted. */
-bool kr_conv3x3_fuses(const struct kr_conv3x3 *);
 size_t kr_conv3x3_backward_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_backward(const struct kr_conv3x3 *, const struct kr_dy *, const struct kr_dx dx[2],
                          float *dw, void *workspace);

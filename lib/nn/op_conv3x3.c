@@ -56,12 +56,10 @@ static void backward(struct nn *nn, const struct op *op)
     kr_conv3x3_backward(&k, &dy, dx, nn_dweight(nn, op, 0), nn_workspace(nn));
 }
 
-/* Without a gradient of the data there is one pass anyway, over the maps once if the output's
- * channels are one block. */
 static bool behind(const struct nn *nn, const struct op *op, bool data)
 {
     struct kr_conv3x3 k = describe(nn, op);
-    return data ? kr_conv3x3_fuses(&k) : k.cout <= 64;
+    return kr_conv3x3_fuses(&k, data);
 }
 
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)

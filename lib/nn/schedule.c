@@ -174,8 +174,7 @@ static void want_gradients(struct state *s, const struct op *op, int at)
  * reads. */
 static bool heads(const struct graph *g, const struct op *op)
 {
-    const struct value *x = &g->value[op->nin ? op->in[0] : op->out];
-    return op->kind->head && trains(g, op) && flows(g, op) && x->part[1] < 0 &&
+    return op->kind->head && trains(g, op) && flows(g, op) && g->value[op->in[0]].part[1] < 0 &&
            g->value[op->out].readers == 1;
 }
 

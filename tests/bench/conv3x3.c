@@ -2,8 +2,8 @@
  * as a direct convolution beside the processor's measured multiply-add peak, and the largest error
  * of some results against double, relative to their root mean square.
  *
- *   conv3x3 [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb] [-a auto|direct|winograd] [-r
- * runs] [HxW:cin:cout | HxW:cin+cin:cout ...]
+ *   conv3x3 [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb]
+ *           [-a auto|direct|winograd] [-r runs] [HxW:cin:cout | HxW:cin+cin:cout ...]
  *
  * Passes: f forward, d gradient of the data, w gradient of the weights, b both at once with the
  * normalisation behind (where kernels do so; not compared with double). KR_ISA picks the level. */
@@ -171,7 +171,7 @@ static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
     printf("%-20s", shape);
     for (int k = 0; k < 4; k++) {
         if (!strchr(opt.passes, "fdwb"[k]) || (k == 1 && cin < 8) ||
-            (k == 3 && !kr_conv3x3_fuses(&p)))
+            (k == 3 && !kr_conv3x3_fuses(&p, true)))
             continue;
         size_t bytes = k == 0   ? kr_conv3x3_forward_workspace(&p)
                        : k == 1 ? kr_conv3x3_backward_data_workspace(&p)

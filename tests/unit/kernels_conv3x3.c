@@ -327,7 +327,7 @@ static void test_data(const struct variant *given, bool accumulate, bool act, bo
     for (int step = 0; next_run(&step, v, &p);) {
         double worst = 0, worst_weight = 0, *first_sums[2] = {NULL, NULL};
         float *first[2] = {NULL, NULL}, *first_weight = NULL;
-        if (both && !kr_conv3x3_fuses(&p))
+        if (both && !kr_conv3x3_fuses(&p, true))
             continue;
         bool same = true, padding = true, sums_ok = true;
         describe(v, text, sizeof text);

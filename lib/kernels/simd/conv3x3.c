@@ -165,9 +165,12 @@ void KR_NAME(kr_conv3x3_backward_weight)(const struct kr_conv3x3 *p, const struc
 }
 
 /* Both gradients: where the sums of the weights and what the transforms of one run of tiles need
- * fit the second cache, and the maps, as a rule, do not fit the third. */
-bool KR_NAME(kr_conv3x3_fuses)(const struct kr_conv3x3 *p)
+ * fit the second cache, and the maps, as a rule, do not fit the third. That of the weights alone:
+ * where the output's channels are one block. */
+bool KR_NAME(kr_conv3x3_fuses)(const struct kr_conv3x3 *p, bool data)
 {
+    if (!data)
+        return kr_pad(p->cout) <= BLOCK;
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     return use_winograd(p->algo, &in) && use_winograd(p->algo, &(struct source){.c = p->cout}) &&
            in.cp <= BLOCK && kr_pad(p->cout) <= BLOCK / 2;
