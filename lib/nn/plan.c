@@ -2,7 +2,8 @@
  *
  * Training has these ways to need less, and takes whichever frees the most of what is too much for
  * its cost, one at a time, until the plan fits. Without a ceiling it takes those that cost next to
- * nothing, down to 87 % of what keeping everything would need.
+ * nothing, down to 87 % of what keeping everything would need; where they do not reach that, it
+ * keeps everything.
  *
  * - a map is dropped after the forward pass and made again when the backward pass needs it: exact,
  * at the cost of its operation (next to nothing for a pooling or the first convolution);
@@ -183,7 +184,10 @@ int nn_plan(struct nn *nn)
             forward += nn->g.op[i].out >= 0 ? cost_of(nn, p, &nn->g.op[i]) : 0;
         nn_schedule(nn, p);
         nn_place(p);
-        shrink(nn, p, (size_t)(WITHOUT_CEILING * (double)p->extent), NOTHING * forward);
+        size_t room = (size_t)(WITHOUT_CEILING * (double)p->extent);
+        shrink(nn, p, room, NOTHING * forward);
+        if (p->extent > room)
+            shrink(nn, p, SIZE_MAX, 0);
     }
     size_t peak = nn_measure(nn);
     if (!o->ceiling || peak <= o->ceiling || fits(nn, o->ceiling))
