@@ -545,6 +545,8 @@ int main(int argc, char **argv)
          .in = KR_BF16,
          .out = KR_BF16,
          .bias = true},
+        /* More of them than are transformed before the products of the weights' gradient. */
+        {.s = {1, 100, 98}, .c0 = 70, .cout = 20, .affine = true, .relu = true},
     };
     (void)argv;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

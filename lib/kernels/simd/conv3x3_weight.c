@@ -7,6 +7,9 @@
  * keeps the rounding error of long sums down (by four, measured against one running sum over 3600
  * tiles).
  *
+ * Where channels are many and tiles few, every tile is transformed once, for all, before the
+ * products: tasks are then blocks of channels alone, and keep their sums in the second cache.
+ *
  * With `dx` a run goes on to the gradient of the data, while its maps are in cache. */
 #include "lib/kernels/simd/winograd.h"
 
@@ -14,9 +17,14 @@
 #define TASKS 16 /* at least, where the blocks of channels alone are fewer */
 #define PAD 16
 #define RUN_BYTES ((size_t)400 << 10) /* of a run's transforms, about, where `dx` is made too */
+#define STAGED 256 /* tiles, at most, that are transformed before; of more, products wait */
+#define STAGED_BYTES ((size_t)40 << 20) /* for them, at most */
+#define STAGED_BLOCK 32                 /* input channels of a task then */
+#define STAGED_RUN 8                    /* tiles of a task that transforms */
 
 struct plan {
-    int side, iblocks, oblocks, spans, run;
+    int side, iblock, iblocks, oblocks, spans, run;
+    bool staged;
     size_t vp, wp, up, fp; /* strides of planes, in floats */
     size_t v, w, u, f, slots, partial, size, private, bytes;
 };
@@ -25,21 +33,24 @@ static struct plan plan(const struct source *s, int cout, const struct sink *dx)
 {
     int m = !dx && large_tiles_pay(s) ? 6 : 4;
     struct tiling g = tiling(s, m);
-    struct plan p = {.side = m,
-                     .iblocks = (s->cp + BLOCK - 1) / BLOCK,
-                     .oblocks = (cout + BLOCK - 1) / BLOCK,
-                     .run = RUN};
-    int width_i = min_int(BLOCK, s->cp), width_o = min_int(BLOCK, kr_pad(cout));
-    int blocks = p.iblocks * p.oblocks;
     size_t used = 0, mine = 0, points = (size_t)POINTS(m);
+    size_t transforms = points * (size_t)g.count * (size_t)(s->cp + kr_pad(cout)) * sizeof(float);
+    struct plan p = {.side = m, .run = RUN};
+    p.staged = max_int(s->cp, cout) > BLOCK && g.count <= STAGED && transforms <= STAGED_BYTES;
+    p.iblock = p.staged ? STAGED_BLOCK : BLOCK;
+    p.iblocks = (s->cp + p.iblock - 1) / p.iblock;
+    p.oblocks = (cout + BLOCK - 1) / BLOCK;
+    int width_i = min_int(p.iblock, s->cp), width_o = min_int(BLOCK, kr_pad(cout));
+    int blocks = p.iblocks * p.oblocks;
     if (dx) {
         size_t tile = points * (size_t)(width_i + width_o) * sizeof(float);
         p.run = min_int(RUN, max_int(12, (int)(RUN_BYTES / tile) / 6 * 6));
     }
-    p.spans = max_int(1, min_int((TASKS + blocks - 1) / blocks, g.count / p.run));
+    p.spans = p.staged ? 1 : max_int(1, min_int((TASKS + blocks - 1) / blocks, g.count / p.run));
     p.size = 9 * (size_t)width_i * (size_t)width_o;
-    p.vp = (size_t)p.run * (size_t)width_i + PAD;
-    p.wp = (size_t)p.run * (size_t)width_o + PAD;
+    int tiles = p.staged ? g.count : p.run;
+    p.vp = (size_t)tiles * (size_t)width_i + PAD;
+    p.wp = (size_t)tiles * (size_t)width_o + PAD;
     p.up = (size_t)width_i * (size_t)width_o + PAD;
     if (p.spans > 1)
         p.partial = take(&used, (size_t)(p.spans * blocks) * p.size, sizeof(float));
@@ -48,8 +59,9 @@ static struct plan plan(const struct source *s, int cout, const struct sink *dx)
         p.f = take(&used, points * p.fp, sizeof(float));
         p.slots = take(&used, (size_t)p.spans * 2 * (size_t)dx->cp, sizeof(double));
     }
-    p.v = take(&mine, points * p.vp, sizeof(float));
-    p.w = take(&mine, points * p.wp, sizeof(float));
+    size_t *v = p.staged ? &used : &mine;
+    p.v = take(v, points * p.vp * (size_t)(p.staged ? p.iblocks : 1), sizeof(float));
+    p.w = take(v, points * p.wp * (size_t)(p.staged ? p.oblocks : 1), sizeof(float));
     p.u = take(&mine, points * p.up, sizeof(float));
     p.private = used;
     p.bytes = mine;
@@ -194,6 +206,27 @@ struct task {
     float *v, *w, *u;
 };
 
+/* Adds the products at point q of `count` of the task's tiles, from its tile t0 on, to its sums. */
+INLINE void point_product(const struct plan *p, const struct task *t, int q, int t0, int count,
+                          bool first)
+{
+    for (int o = 0, nr; o < t->wo; o += nr) {
+        nr = mk_panel(o, t->wo);
+        struct mk x = {.rows = t->wi,
+                       .nr = nr,
+                       .runs = 1,
+                       .k = count,
+                       .a = t->v + (size_t)q * p->vp + (size_t)t0 * (size_t)t->wi,
+                       .ak = (size_t)t->wi,
+                       .b = t->w + (size_t)q * p->wp + (size_t)t0 * (size_t)t->wo + o,
+                       .bk = (size_t)t->wo,
+                       .c = t->u + (size_t)q * p->up + o,
+                       .ct = (size_t)t->wo,
+                       .add = !first};
+        product(&x);
+    }
+}
+
 /* Adds the products of the `count` tiles from t0 on to the task's sums, which are begun by `first`;
  * the next run is fetched meanwhile. */
 static void weight_run(const struct work *k, const struct task *t, int t0, int count, int more,
@@ -209,21 +242,7 @@ static void weight_run(const struct work *k, const struct task *t, int t0, int c
     }
     for (int q = 0; q < POINTS(p->side); q++) {
         ahead_fetch(&ahead, &k->g);
-        for (int o = 0, nr; o < t->wo; o += nr) {
-            nr = mk_panel(o, t->wo);
-            struct mk x = {.rows = t->wi,
-                           .nr = nr,
-                           .runs = 1,
-                           .k = count,
-                           .a = t->v + (size_t)q * p->vp,
-                           .ak = (size_t)t->wi,
-                           .b = t->w + (size_t)q * p->wp + o,
-                           .bk = (size_t)t->wo,
-                           .c = t->u + (size_t)q * p->up + o,
-                           .ct = (size_t)t->wo,
-                           .add = !first};
-            product(&x);
-        }
+        point_product(p, t, q, 0, count, first);
     }
 }
 
@@ -283,6 +302,58 @@ static void filters_sum(const struct work *k, int c)
     }
 }
 
+/* The task of blocks of channels number n. */
+static struct task task_at(const struct work *k, int n, float *v, float *w, float *u)
+{
+    const struct plan *p = &k->p;
+    int i = n / p->oblocks, o = n % p->oblocks;
+    struct task t = {.number = n, .i0 = i * p->iblock, .o0 = o * BLOCK, .v = v, .w = w, .u = u};
+    t.wi = min_int(p->iblock, k->s->cp - t.i0);
+    t.wo = min_int(BLOCK, k->dy->cp - t.o0);
+    return t;
+}
+
+/* Every tile's transforms, then every task's products and filters. */
+static void staged(const struct work *k, int threads, char *ws)
+{
+    const struct plan *p = &k->p;
+    const size_t points = (size_t)POINTS(p->side);
+    float *v = (float *)(ws + p->v), *w = (float *)(ws + p->w);
+    int groups = (k->g.count + STAGED_RUN - 1) / STAGED_RUN;
+#pragma omp parallel num_threads(threads)
+    {
+        float *u = (float *)(ws + p->private + (size_t)omp_get_thread_num() * p->bytes + p->u);
+#pragma omp for schedule(dynamic)
+        for (int n = 0; n < groups * (p->iblocks + p->oblocks); n++) {
+            int block = n / groups, t0 = n % groups * STAGED_RUN, o = block - p->iblocks;
+            int count = min_int(STAGED_RUN, k->g.count - t0);
+            if (o < 0) {
+                int i0 = block * p->iblock, i1 = min_int(k->s->cp, i0 + p->iblock);
+                size_t step = (size_t)(i1 - i0);
+                input_transform(k->s, &k->g, t0, count, i0, i1,
+                                v + points * p->vp * (size_t)block + (size_t)t0 * step, step,
+                                p->vp);
+            } else {
+                int width = min_int(BLOCK, k->dy->cp - o * BLOCK);
+                gradient_transform(k->dy, &k->g, t0, count, o * BLOCK, width,
+                                   w + points * p->wp * (size_t)o + (size_t)t0 * (size_t)width,
+                                   p->wp);
+            }
+        }
+#pragma omp for schedule(dynamic)
+        for (int n = 0; n < p->iblocks * p->oblocks; n++) {
+            struct task t = task_at(k, n, v + points * p->vp * (size_t)(n / p->oblocks),
+                                    w + points * p->wp * (size_t)(n % p->oblocks), u);
+            for (int q = 0; q < (int)points; q++)
+                for (int a = 0, runs = (k->g.count + p->run - 1) / p->run; a < runs; a++) {
+                    int t0 = share(k->g.count, a, runs), t1 = share(k->g.count, a + 1, runs);
+                    point_product(p, &t, q, t0, t1 - t0, a == 0);
+                }
+            filters_write(k, &t);
+        }
+    }
+}
+
 void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct source *dy, float *dw,
                                          const struct filters *f, const struct sink *dx,
                                          int threads, void *workspace)
@@ -300,6 +371,10 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
                            .slots = (double *)(ws + p.slots)};
     int blocks = p.iblocks * p.oblocks;
     assert(!dx || blocks == 1);
+    if (p.staged) {
+        staged(&k, threads, ws);
+        return;
+    }
     if (dx)
         memset(k.slots, 0, (size_t)p.spans * 2 * (size_t)dx->cp * sizeof(double));
 #pragma omp parallel num_threads(threads)
@@ -315,14 +390,9 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
         }
 #pragma omp for schedule(dynamic)
         for (int n = 0; n < p.spans * blocks; n++) {
-            struct task t = {.number = n,
-                             .i0 = n % blocks / p.oblocks * BLOCK,
-                             .o0 = n % blocks % p.oblocks * BLOCK,
-                             .v = (float *)(mine + p.v),
-                             .w = (float *)(mine + p.w),
-                             .u = (float *)(mine + p.u)};
-            t.wi = min_int(BLOCK, s->cp - t.i0);
-            t.wo = min_int(BLOCK, dy->cp - t.o0);
+            struct task t = task_at(&k, n % blocks, (float *)(mine + p.v), (float *)(mine + p.w),
+                                    (float *)(mine + p.u));
+            t.number = n;
             int from = share(k.g.count, n / blocks, p.spans);
             int tiles = share(k.g.count, n / blocks + 1, p.spans) - from;
             int runs = (tiles + p.run - 1) / p.run;
