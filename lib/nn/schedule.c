@@ -301,15 +301,18 @@ void nn_schedule(struct nn *nn, struct plan *p)
     nn->at = NULL;
 }
 
-/* What decides the order of placing: the size, or the size times the steps it is in use. */
+/* What decides the order of placing: the size, or the size times the steps it is in use, or the
+ * first step. What lives for one step, as workspaces do, comes last. */
 static double weight(const struct buffer *b, int rule)
 {
-    return rule == 0   ? (double)b->bytes
-           : rule == 1 ? (double)b->bytes * (b->last - b->first + 1)
-                       : (double)(MAX_STEPS - b->first);
+    double w = rule == 0   ? (double)b->bytes
+               : rule == 1 ? (double)b->bytes * (b->last - b->first + 1)
+                           : (double)(MAX_STEPS - b->first);
+    return b->last > b->first ? w : w * 1e-12;
 }
 
-/* Each buffer, in the rule's order, into the tightest gap that its lifetime leaves. */
+/* Each buffer, in the rule's order, into the lowest gap that its lifetime leaves: so that the
+ * workspaces of most steps are the same memory, which is in cache from the step before. */
 static void place_by(struct plan *p, int rule)
 {
     int order[MAX_BUFFERS], placed[MAX_BUFFERS], n = 0;
@@ -323,17 +326,16 @@ static void place_by(struct plan *p, int rule)
     p->extent = 0;
     for (int i = 0; i < p->buffers; i++) {
         struct buffer *b = &p->buffer[order[i]];
-        size_t at = 0, best = SIZE_MAX, tightest = SIZE_MAX;
+        b->offset = 0;
         for (int j = 0; j < n; j++) { /* placed[] is sorted by offset */
             const struct buffer *q = &p->buffer[placed[j]];
             if (q->last < b->first || b->last < q->first)
                 continue;
-            if (q->offset >= at + b->bytes && q->offset - at < tightest)
-                best = at, tightest = q->offset - at;
-            if (q->offset + q->bytes > at)
-                at = q->offset + q->bytes;
+            if (q->offset >= b->offset + b->bytes)
+                break;
+            if (q->offset + q->bytes > b->offset)
+                b->offset = q->offset + q->bytes;
         }
-        b->offset = best == SIZE_MAX ? at : best;
         int j = n++;
         for (; j > 0 && p->buffer[placed[j - 1]].offset > b->offset; j--)
             placed[j] = placed[j - 1];
