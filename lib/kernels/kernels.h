@@ -52,6 +52,8 @@ struct kr_in {
     const float *scale, *shift;
     size_t stride; /* floats from one sample's scale to the next; 0: one for all */
     bool relu;
+    bool planar; /* x is an image, (N,C,H,W) floats, v = x: for a 1x1 convolution, and for a 3x3
+                    convolution that kr_conv3x3_planar says */
 };
 
 /* A map as it is written: y = v, or, where scale and shift are given, scale[c] * v + shift[c]; then
@@ -98,6 +100,9 @@ struct kr_conv3x3 {
     enum kr_algo algo;
     int threads;
 };
+
+/* Whether its one operand may be planar, so that an image need not be made a map first. */
+bool kr_conv3x3_planar(const struct kr_conv3x3 *);
 
 size_t kr_conv3x3_forward_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_forward(const struct kr_conv3x3 *, const struct kr_out *, void *workspace);

@@ -22,6 +22,7 @@
     X(void, kr_conv3x3_backward_weight,                                                            \
       (const struct kr_conv3x3 *p, const struct kr_dy *dy, float *dw, void *workspace),            \
       (p, dy, dw, workspace))                                                                      \
+    X(bool, kr_conv3x3_planar, (const struct kr_conv3x3 *p), (p))                                  \
     X(bool, kr_conv3x3_fuses, (const struct kr_conv3x3 *p, bool data), (p, data))                  \
     X(size_t, kr_conv3x3_backward_workspace, (const struct kr_conv3x3 *p), (p))                    \
     X(void, kr_conv3x3_backward,                                                                   \

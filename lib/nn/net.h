@@ -47,6 +47,8 @@ struct kind {
     void (*backward)(struct nn *, const struct op *);
     /* Whether its backward passes should take the normalisation behind it along (plan.behind). */
     bool (*behind)(const struct nn *, const struct op *, bool data);
+    /* Whether it can read its input as planes (plan.image). */
+    bool (*planar)(const struct nn *, const struct op *);
     bool head; /* `backward` takes the loss behind it along (plan.behind) */
     size_t (*workspace)(const struct nn *, const struct op *, enum pass); /* NULL: none */
     double (*flops)(const struct graph *, const struct op *); /* for each pixel of the output */
@@ -148,6 +150,7 @@ struct plan {
     bool behind[MAX_OPS]; /* what its backward pass takes along: the normalisation (struct kr_dy) or
                              the loss (struct kr_loss) behind it */
     int aux[MAX_OPS];
+    int image; /* the value that is the batch's image as it was given, planes, or -1 */
     int idle[MAX_VALUES][2]; /* of a map: its last step forward and first step backward, or -1 */
     bool drop[MAX_VALUES];   /* chosen: the map is made again for the backward pass */
     bool narrow[MAX_VALUES]; /* chosen: the map is kept as bfloat16 */

@@ -49,6 +49,11 @@ static void backward(struct nn *nn, const struct op *op)
                      nn_dweight(nn, op, 1), nn_workspace(nn));
 }
 
+static bool planar(const struct nn *nn, const struct op *op)
+{
+    return nn->g.value[op->in[0]].part[1] < 0;
+}
+
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
 {
     struct kr_conv1x1 k = describe(nn, op);
@@ -68,6 +73,7 @@ static const struct kind kind = {.name = "conv1x1",
                                  .weight = weight,
                                  .data = data,
                                  .backward = backward,
+                                 .planar = planar,
                                  .head = true,
                                  .workspace = workspace,
                                  .flops = flops};

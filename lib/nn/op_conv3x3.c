@@ -62,6 +62,12 @@ static bool behind(const struct nn *nn, const struct op *op, bool data)
     return kr_conv3x3_fuses(&k, data);
 }
 
+static bool planar(const struct nn *nn, const struct op *op)
+{
+    struct kr_conv3x3 k = describe(nn, op);
+    return kr_conv3x3_planar(&k);
+}
+
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
 {
     struct kr_conv3x3 k = describe(nn, op);
@@ -83,6 +89,7 @@ static const struct kind kind = {.name = "conv3x3",
                                  .data = data,
                                  .backward = backward,
                                  .behind = behind,
+                                 .planar = planar,
                                  .workspace = workspace,
                                  .flops = flops};
 

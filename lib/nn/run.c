@@ -44,7 +44,8 @@ int nn_operands(const struct nn *nn, int value, struct kr_in *in)
         struct kr_in *k = &in[n++];
         *k = (struct kr_in){.x = nn->map_at[v->root],
                             .c = v->c,
-                            .dtype = nn->now->narrow[v->root] ? KR_BF16 : KR_F32};
+                            .dtype = nn->now->narrow[v->root] ? KR_BF16 : KR_F32,
+                            .planar = part == nn->now->image};
         if (!nn->now->learn)
             continue;
         k->relu = v->relu;
@@ -236,7 +237,7 @@ static int run(struct nn *nn, const struct plan *p, const struct nn_batch *b,
     nn->output = out;
     nn->failed = 0;
     for (int i = 0; i < nn->g.values; i++)
-        nn->map_at[i] = place(nn, p->map[i]);
+        nn->map_at[i] = i == p->image ? (char *)(uintptr_t)b->image : place(nn, p->map[i]);
     for (int i = 0; i < p->steps; i++) {
         const struct step *s = nn->at = &p->step[i];
         const struct op *op = &nn->g.op[s->op];

@@ -37,6 +37,8 @@ static void touch(struct state *s, int buffer, int step)
 
 static void read_map(struct state *s, int root, int step)
 {
+    if (root == s->p->image)
+        return;
     touch(s, s->alive[root], step);
     if (!s->backward)
         s->p->idle[root][0] = step;
@@ -91,6 +93,8 @@ static void want_workspace(struct state *s, int at)
 static void forward(struct state *s, const struct op *op, enum pass pass)
 {
     struct plan *p = s->p;
+    if (op->out >= 0 && op->out == p->image)
+        return;
     int root[3], n = roots(s, op, root), at = push(s, op, pass);
     if (op->kind->view) /* numbers for each channel only */
         return;
@@ -268,6 +272,26 @@ static void backward(struct state *s, const struct op *op)
     update(s, op);
 }
 
+/* The image, if all that read it take it as it is given, or -1. The trap looks at maps. */
+static int image(const struct nn *nn)
+{
+    const struct graph *g = &nn->g;
+    int v = 0;
+    while (v < g->values && !(g->value[v].fixed && g->value[v].root == v))
+        v++;
+    for (int i = 0; i < g->ops && v < g->values; i++)
+        for (int j = 0; j < g->op[i].nin; j++) {
+            const struct op *op = &g->op[i];
+            const int *part = g->value[op->in[j]].part;
+            bool reads = false;
+            for (int k = 0; k < 2; k++)
+                reads = reads || (part[k] >= 0 && g->value[part[k]].root == v);
+            if (reads && (op->in[j] != v || !op->kind->planar || !op->kind->planar(nn, op)))
+                return -1;
+        }
+    return v < g->values && !nn->opt.trap ? v : -1;
+}
+
 static void clear(int *v, int n)
 {
     for (int i = 0; i < n; i++)
@@ -287,6 +311,8 @@ void nn_schedule(struct nn *nn, struct plan *p)
     memset(p->behind, 0, sizeof p->behind);
     nn->now = p;
     nn->n = p->n, nn->h = p->h, nn->w = p->w;
+    p->image = -1;
+    p->image = image(nn);
     for (int i = 0; i < g->values; i++)
         s.left[i] = g->value[i].readers;
     for (int i = 0; i < g->ops; i++)

@@ -135,6 +135,18 @@ MAPS_UNUSED static struct kr_in random_in(struct rng *r, struct shape s, int c, 
     return in;
 }
 
+/* A plain float map's values as an image. */
+MAPS_UNUSED static struct kr_in planar_in(const struct kr_in *in, struct shape s)
+{
+    const size_t plane = (size_t)s.h * (size_t)s.w;
+    float *x = floats(pixels_of(s) * (size_t)in->c);
+    for (size_t p = 0; p < pixels_of(s); p++)
+        for (int c = 0; c < in->c; c++)
+            x[(p / plane * (size_t)in->c + (size_t)c) * plane + p % plane] =
+                (float)get(in->x, KR_F32, in->c, p, c);
+    return (struct kr_in){.x = x, .c = in->c, .planar = true};
+}
+
 /* scale * x + shift: what the activation sees, and what it makes of it. */
 MAPS_UNUSED static double before(const struct kr_in *in, struct shape s, size_t p, int c)
 {

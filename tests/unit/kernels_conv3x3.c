@@ -460,6 +460,36 @@ static void test_weight(const struct variant *given, bool behind)
     guards_free();
 }
 
+/* An image read as planes gives what its map gives. */
+static void test_planar(struct shape s, int c, int cout)
+{
+    struct variant v = {.s = s, .c0 = c, .cout = cout};
+    struct rng r = rng_seed(10);
+    struct kr_conv3x3 map = problem(&r, &v);
+    const float *dy = random_map(&r, s, cout, KR_F32);
+    size_t bytes = count(s, kr_pad(cout)) * 4, filters = (size_t)(cout * c) * 9 * 4;
+    for (int step = 0; next_run(&step, &v, &map);) {
+        void *y[2], *dw[2];
+        struct kr_conv3x3 p = map;
+        ok(kr_conv3x3_planar(&p) == (v.algo == KR_DIRECT || (v.algo == KR_AUTO && c < 16)),
+           "%s %d channels, algorithm %d: whether it reads planes", kr_level(), c, v.algo);
+        if (!kr_conv3x3_planar(&p))
+            continue;
+        for (int i = 0; i < 2; i++) {
+            struct kr_out out = {.y = y[i] = guarded(bytes, 64), .c = cout};
+            p.in[0] = i ? planar_in(&map.in[0], s) : map.in[0];
+            p.threads = 1 + i;
+            kr_conv3x3_forward(&p, &out, guarded(kr_conv3x3_forward_workspace(&p), 64));
+            dw[i] = guarded(filters, 4);
+            kr_conv3x3_backward_weight(&p, &(struct kr_dy){.dy = dy}, dw[i],
+                                       guarded(kr_conv3x3_backward_weight_workspace(&p), 64));
+        }
+        ok(!memcmp(y[0], y[1], bytes) && !memcmp(dw[0], dw[1], filters),
+           "%s %dx%dx%d, %d channels as planes: the same bytes", kr_level(), s.n, s.h, s.w, c);
+    }
+    guards_free();
+}
+
 int main(int argc, char **argv)
 {
     static const struct variant cases[] = {
@@ -561,5 +591,10 @@ int main(int argc, char **argv)
         test_weight(v, false);
         test_weight(v, true);
     }
+    test_planar((struct shape){2, 5, 37}, 4, 16);
+    test_planar((struct shape){1, 9, 16}, 4, 20);
+    test_planar((struct shape){3, 4, 21}, 3, 7);
+    test_planar((struct shape){1, 1, 1}, 1, 16);
+    test_planar((struct shape){2, 6, 18}, 16, 16);
     return done_testing();
 }

@@ -217,6 +217,33 @@ static void test_backward(struct rng *r, const struct variant *v, int phases)
     guards_free();
 }
 
+/* An image read as planes gives what its map gives. */
+static void test_planar(void)
+{
+    static const struct variant v = {.s = {3, 7, 19}, .c0 = 4, .cout = 20, .bias = true};
+    struct rng r = rng_seed(4);
+    struct problem p = make(&r, &v, 1);
+    const float *dy = random_map(&r, v.s, v.cout, KR_F32);
+    const size_t bytes = elements(v.s, v.cout) * 4, weights = (size_t)(v.c0 * v.cout);
+    const struct kr_in map = p.in[0], image = planar_in(&map, v.s);
+    void *y[2];
+    float *dw[2], *db[2];
+    for (int i = 0; i < 2; i++) {
+        struct kr_out out = {.y = y[i] = empty_map(v.s, v.cout, KR_F32), .c = v.cout};
+        p.threads = 1 + i;
+        p.in[0] = i ? image : map;
+        const struct kr_conv1x1 a = conv(&p);
+        kr_conv1x1_forward(&a, &out, workspace(&p));
+        dw[i] = floats(weights);
+        db[i] = floats((size_t)v.cout);
+        kr_conv1x1_backward_weight(&a, dy, dw[i], db[i], workspace(&p));
+    }
+    ok(!memcmp(y[0], y[1], bytes) && !memcmp(dw[0], dw[1], weights * 4) &&
+           !memcmp(db[0], db[1], (size_t)v.cout * 4),
+       "%s: an image as planes, the same bytes", kr_level());
+    guards_free();
+}
+
 /* A part without dx is left out; dx == NULL for both would be nothing to do. */
 static void test_skipped(void)
 {
@@ -299,6 +326,7 @@ static void all(void)
         test_backward(&r, &pairs[i], 1);
     }
     test_skipped();
+    test_planar();
 }
 
 int main(void)

@@ -107,6 +107,12 @@ static void run(enum kr_algo algo, const struct source *s, const struct filters 
         KR_NAME(kr_conv3x3_direct)(s, f, out, threads, ws);
 }
 
+bool KR_NAME(kr_conv3x3_planar)(const struct kr_conv3x3 *p)
+{
+    struct source in = KR_NAME(kr_conv3x3_source)(p);
+    return in.parts == 1 && !use_winograd(p->algo, &in);
+}
+
 size_t KR_NAME(kr_conv3x3_forward_workspace)(const struct kr_conv3x3 *p)
 {
     struct source in = KR_NAME(kr_conv3x3_source)(p);

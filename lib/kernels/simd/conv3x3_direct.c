@@ -16,7 +16,10 @@ static void stage_row(const struct source *s, int n, int y, float *dst)
     }
     memset(dst, 0, (size_t)s->c * sizeof(float));
     size_t pixel = ((size_t)n * (size_t)s->h + (size_t)y) * (size_t)s->w;
-    for (int x = 0; x < s->w; x++, pixel++) {
+    if (s->in[0].planar)
+        planes_read(s->in, (size_t)s->h * (size_t)s->w, pixel, (size_t)s->w, dst + s->c,
+                    (size_t)s->c);
+    for (int x = 0; x < s->w && !s->in[0].planar; x++, pixel++) {
         float *d = dst + (size_t)(x + 1) * (size_t)s->c;
         for (int i = 0; i < s->parts; i++) {
             const struct kr_in *in = &s->in[i];

@@ -21,7 +21,8 @@ static struct columns result_columns(const struct result *r, int parts)
 static const float *matrix_plain(const struct matrix *m)
 {
     const struct kr_in *in = &m->in[0];
-    bool plain = m->parts == 1 && !m->phases && in->dtype == KR_F32 && !in->scale && !in->relu;
+    bool plain = m->parts == 1 && !m->phases && in->dtype == KR_F32 && !in->scale && !in->relu &&
+                 !in->planar;
     return plain ? in->x : NULL;
 }
 
@@ -56,6 +57,12 @@ void KR_NAME(kr_matrix_pack)(const struct matrix *m, size_t p0, size_t count, in
             const struct kr_in *in = &m->in[i];
             const int cp = kr_pad(in->c), c0 = j0 > first ? j0 - first : 0,
                       c1 = j1 - first < cp ? j1 - first : cp;
+            if (in->planar) {
+                for (size_t q = p; q < stop; q++)
+                    memset(to + (q - p0) * ld, 0, (size_t)(j1 - j0) * sizeof *to);
+                planes_read(in, sample, p, stop - p, to + (p - p0) * ld, ld);
+                break;
+            }
             for (size_t q = p; q < stop; q++)
                 for (int c = c0; c < c1; c += VL) {
                     const struct view v = view_at(in, n, c);

@@ -8,6 +8,7 @@
 #ifndef MAP_H
 #define MAP_H
 
+#include "lib/kernels/simd/shuffle.h"
 #include "lib/kernels/simd/vec.h"
 
 #include <stddef.h>
@@ -37,6 +38,24 @@ INLINE struct view view_at(const struct kr_in *in, int n, int c)
 INLINE vf view_get(const struct view *v, size_t i)
 {
     return vmaximum(vload_as(v->x, v->dtype, i) * v->scale + v->shift, v->low);
+}
+
+/* `count` pixels of an image in planes of `plane` pixels from pixel p on, of one sample: in->c
+ * floats each, `ld` apart. */
+static __attribute__((unused)) void planes_read(const struct kr_in *in, size_t plane, size_t p,
+                                                size_t count, float *to, size_t ld)
+{
+    const size_t c = (size_t)in->c, n = p / plane;
+    const float *from = (const float *)in->x + n * c * plane + (p - n * plane);
+    size_t q = 0;
+    for (; c == 4 && ld == 4 && q + VL <= count; q += VL) {
+        const vf v[4] = {vload(from + q), vload(from + plane + q), vload(from + 2 * plane + q),
+                         vload(from + 3 * plane + q)};
+        vstore_fours(to + 4 * q, v);
+    }
+    for (; q < count; q++)
+        for (size_t k = 0; k < c; k++)
+            to[q * ld + k] = from[k * plane + q];
 }
 
 /* A result at VL channels. */
