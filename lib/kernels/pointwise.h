@@ -66,9 +66,8 @@ void kr_add(const struct kr_dims *, int nin, const struct kr_in in[], const stru
 void kr_add_backward(const struct kr_dims *, const float *dy, int ndx, const struct kr_dx dx[],
                      void *workspace);
 
-/* Between (N,C,H,W) floats, unpadded, and a map. kr_to_planar applies the kr_in. */
+/* (N,C,H,W) floats, unpadded, become a map. */
 void kr_from_planar(const struct kr_dims *, int c, const float *planar, void *map, enum kr_dtype);
-void kr_to_planar(const struct kr_dims *, const struct kr_in *, float *planar);
 
 /* --- 2x2 max pooling, stride 2 ----------------------------------------------------------------
  * dims are those of the input; the output is (N, h/2, w/2), an odd last row or column is left out.
@@ -131,7 +130,7 @@ void kr_dropout_gain(int n, int c, double p, uint64_t seed, uint64_t step, uint6
 void kr_dropout_fold(int n, int c, const float *gain, const float *v, float *out);
 
 /* --- softmax, prediction ----------------------------------------------------------------------
- * logits are a plain float map of c <= 16 classes, so 16 floats a pixel. pred (N,H,W): the class
+ * logits are planes, (N,C,H,W) floats, of c <= 16 classes. pred (N,H,W): the class
  * of the largest logit, the first of equals; prob (N,C,H,W): softmax. Either may be NULL. */
 #define KR_CLASSES_MAX 16
 
@@ -172,13 +171,12 @@ struct kr_loss {
     double eps, wdice, wce;
 };
 
-/* dlogits: a plain map; may be logits. Zero at ignored pixels. */
-void kr_loss_backward(const struct kr_dims *, const struct kr_loss *, float *dlogits);
-
-/* The same through the head, the 1x1 convolution that made the logits of `in`: what
- * kr_conv1x1_backward_weight and _data make of dlogits, which are never stored. weight and dw are
- * (c, in->c), dbias (c) or NULL. Workspace always. */
+/* The head, a 1x1 convolution that makes the logits: weight and dw (classes, in->c), bias and dbias
+ * (classes). Its backward pass begins with the loss, whose gradient, zero at ignored pixels, is
+ * never stored. Workspace always. */
 size_t kr_head_workspace(int c, int classes);
+void kr_head_forward(const struct kr_dims *, const struct kr_in *in, const float *weight,
+                     const float *bias, int classes, float *logits, void *workspace);
 void kr_head_backward(const struct kr_dims *, const struct kr_loss *, const struct kr_in *in,
                       const float *weight, const struct kr_dx *dx, float *dw, float *dbias,
                       void *workspace);

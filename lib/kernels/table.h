@@ -68,8 +68,6 @@
     X(void, kr_from_planar,                                                                        \
       (const struct kr_dims *d, int c, const float *planar, void *map, enum kr_dtype dtype),       \
       (d, c, planar, map, dtype))                                                                  \
-    X(void, kr_to_planar, (const struct kr_dims *d, const struct kr_in *in, float *planar),        \
-      (d, in, planar))                                                                             \
     X(void, kr_maxpool_forward,                                                                    \
       (const struct kr_dims *d, const struct kr_in *in, const struct kr_out *out,                  \
        void *workspace),                                                                           \
@@ -108,9 +106,11 @@
       (const struct kr_dims *d, int c, const float *logits, const uint8_t *label,                  \
        struct kr_loss_sums *sums, void *workspace),                                                \
       (d, c, logits, label, sums, workspace))                                                      \
-    X(void, kr_loss_backward,                                                                      \
-      (const struct kr_dims *d, const struct kr_loss *loss, float *dlogits), (d, loss, dlogits))   \
     X(size_t, kr_head_workspace, (int c, int classes), (c, classes))                               \
+    X(void, kr_head_forward,                                                                       \
+      (const struct kr_dims *d, const struct kr_in *in, const float *weight, const float *bias,    \
+       int classes, float *logits, void *workspace),                                               \
+      (d, in, weight, bias, classes, logits, workspace))                                           \
     X(void, kr_head_backward,                                                                      \
       (const struct kr_dims *d, const struct kr_loss *loss, const struct kr_in *in,                \
        const float *weight, const struct kr_dx *dx, float *dw, float *dbias, void *workspace),     \

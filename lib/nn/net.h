@@ -44,12 +44,11 @@ struct kind {
     void (*forward)(struct nn *, const struct op *);
     void (*weight)(struct nn *, const struct op *);
     void (*data)(struct nn *, const struct op *);
-    void (*backward)(struct nn *, const struct op *);
+    void (*backward)(struct nn *, const struct op *); /* both in one, where `behind` or alone */
     /* Whether its backward passes should take the normalisation behind it along (plan.behind). */
     bool (*behind)(const struct nn *, const struct op *, bool data);
     /* Whether it can read its input as planes (plan.image). */
     bool (*planar)(const struct nn *, const struct op *);
-    bool head; /* `backward` takes the loss behind it along (plan.behind) */
     size_t (*workspace)(const struct nn *, const struct op *, enum pass); /* NULL: none */
     double (*flops)(const struct graph *, const struct op *); /* for each pixel of the output */
 };
@@ -63,7 +62,7 @@ struct value {
     int norm, drop; /* the operations of the view, or -1 */
     bool relu;
     bool fixed;  /* needs no gradient: the image */
-    bool whole;  /* neither narrowed nor made again: the logits */
+    bool planes; /* (N,C,H,W) floats, neither narrowed nor made again: the logits */
     int last;    /* of a map: the view that its consumers read */
     int readers; /* of a map: how many operations read it */
 };
@@ -119,6 +118,7 @@ int nn_pool(struct graph *, int x, const char *block);
 int nn_concat(struct graph *, int a, int b, const char *block);
 int nn_add(struct graph *, int a, int b, const char *block);
 int nn_gate(struct graph *, int a, int b, int x, const char *block);
+int nn_head(struct graph *, int x, int classes);
 void nn_loss_op(struct graph *, int logits);
 
 /* --- plan.c
@@ -147,8 +147,7 @@ struct plan {
     int map[MAX_VALUES], again[MAX_VALUES], grad[MAX_VALUES]; /* buffers of a map, or -1 */
     int dweight[MAX_PARAMS], wide[MAX_PARAMS]; /* a gradient's or widened weight's buffer, or -1 */
     bool first[MAX_OPS][3], final[MAX_OPS][3]; /* the input's gradient: first and last writer */
-    bool behind[MAX_OPS]; /* what its backward pass takes along: the normalisation (struct kr_dy) or
-                             the loss (struct kr_loss) behind it */
+    bool behind[MAX_OPS]; /* its backward pass takes the normalisation behind it along (kr_dy) */
     int aux[MAX_OPS];
     int image; /* the value that is the batch's image as it was given, planes, or -1 */
     int idle[MAX_VALUES][2]; /* of a map: its last step forward and first step backward, or -1 */

@@ -67,5 +67,5 @@ void nn_build(struct graph *g, const struct nn_spec *s)
         int side = s->arch == NN_ATTENTION ? gate(g, up, skip[i], dec[i]) : skip[i];
         x = block(g, s, nn_concat(g, side, up, dec[i]), s->base << i, dec[i]);
     }
-    nn_loss_op(g, nn_conv1x1(g, x, s->classes, true, "head", ""));
+    nn_loss_op(g, nn_head(g, x, s->classes));
 }

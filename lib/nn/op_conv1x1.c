@@ -1,4 +1,4 @@
-/* op_conv1x1.c - 1x1 convolution: shortcuts and gates without bias, the head with. */
+/* op_conv1x1.c - 1x1 convolution of shortcuts and gates. */
 #include "lib/nn/net.h"
 
 static struct kr_conv1x1 describe(const struct nn *nn, const struct op *op)
@@ -37,18 +37,6 @@ static void data(struct nn *nn, const struct op *op)
     kr_conv1x1_backward_data(&k, nn_dy(nn, op->out), dx, nn_workspace(nn));
 }
 
-/* The loss and both gradients in one pass. */
-static void backward(struct nn *nn, const struct op *op)
-{
-    struct kr_dims d = nn_dims(nn, op->out);
-    struct kr_conv1x1 k = describe(nn, op);
-    struct kr_loss loss = nn_loss(nn, op->out);
-    struct kr_dx dx[2];
-    nn_dx(nn, op, 0, k.in, dx);
-    kr_head_backward(&d, &loss, &k.in[0], k.weight, &dx[0], nn_dweight(nn, op, 0),
-                     nn_dweight(nn, op, 1), nn_workspace(nn));
-}
-
 static bool planar(const struct nn *nn, const struct op *op)
 {
     return nn->g.value[op->in[0]].part[1] < 0;
@@ -56,9 +44,8 @@ static bool planar(const struct nn *nn, const struct op *op)
 
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
 {
+    (void)pass;
     struct kr_conv1x1 k = describe(nn, op);
-    if (pass == PASS_BACKWARD)
-        return kr_head_workspace(k.in[0].c, k.cout);
     return kr_conv1x1_workspace(&k);
 }
 
@@ -72,9 +59,7 @@ static const struct kind kind = {.name = "conv1x1",
                                  .forward = forward,
                                  .weight = weight,
                                  .data = data,
-                                 .backward = backward,
                                  .planar = planar,
-                                 .head = true,
                                  .workspace = workspace,
                                  .flops = flops};
 

@@ -1,5 +1,5 @@
-/* op_loss.c - the end of a network: softmax, prediction, soft Dice and cross-entropy. Its backward
- * step is taken along by the head in front of it, if that is a 1x1 convolution. */
+/* op_loss.c - behind the head: softmax, prediction, soft Dice and cross-entropy. The backward pass
+ * is the head's. */
 #include "lib/nn/net.h"
 
 #include <math.h>
@@ -41,7 +41,8 @@ static void forward(struct nn *nn, const struct op *op)
     if (out && (out->pred || out->prob))
         kr_predict(&d, in[0].c, logits, out->pred, out->prob);
     if (out && out->logits)
-        kr_to_planar(&d, in, out->logits);
+        memcpy(out->logits, logits,
+               (size_t)d.n * (size_t)in[0].c * (size_t)d.h * (size_t)d.w * sizeof *logits);
 }
 
 struct kr_loss nn_loss(const struct nn *nn, int logits)
@@ -57,25 +58,16 @@ struct kr_loss nn_loss(const struct nn *nn, int logits)
                             .wce = nn->opt.training.loss == NN_DICE_CE};
 }
 
-static void data(struct nn *nn, const struct op *op)
-{
-    struct kr_dims d = nn_dims(nn, op->in[0]);
-    struct kr_loss loss = nn_loss(nn, op->in[0]);
-    kr_loss_backward(&d, &loss, nn_dy(nn, op->in[0]));
-}
-
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
 {
     (void)nn, (void)op;
     return pass == PASS_FORWARD ? kr_loss_workspace() : 0;
 }
 
-static const struct kind kind = {
-    .name = "loss", .data_reads = true, .forward = forward, .data = data, .workspace = workspace};
+static const struct kind kind = {.name = "loss", .forward = forward, .workspace = workspace};
 
 void nn_loss_op(struct graph *g, int logits)
 {
     struct op *op = nn_append(g, &kind, "loss", "");
     nn_read(g, op, logits);
-    g->value[logits].whole = true;
 }

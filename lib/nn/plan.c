@@ -87,7 +87,7 @@ static struct choice best(const struct nn *nn, struct plan *p, size_t room, doub
     size_t at_step[MAX_STEPS];
     live(p, at_step);
     for (int v = 0; v < nn->g.values; v++) {
-        if (p->map[v] < 0 || nn->g.value[v].whole)
+        if (p->map[v] < 0 || nn->g.value[v].planes)
             continue;
         const struct op *op = &nn->g.op[nn->g.value[v].writer];
         const struct buffer *b = &p->buffer[p->map[v]];

@@ -55,7 +55,7 @@ static size_t map_bytes(const struct state *s, int root, bool gradient)
 {
     const struct value *v = &s->nn->g.value[root];
     size_t size = !gradient && s->p->narrow[root] ? 2 : 4;
-    return pixels(s->p, v->level) * (size_t)kr_pad(v->c) * size;
+    return pixels(s->p, v->level) * (size_t)(v->planes ? v->c : kr_pad(v->c)) * size;
 }
 
 static int push(struct state *s, const struct op *op, enum pass pass)
@@ -174,14 +174,6 @@ static void want_gradients(struct state *s, const struct op *op, int at)
     }
 }
 
-/* Whether the loss is left to the operation that makes the logits: of one map, which nobody else
- * reads. */
-static bool heads(const struct graph *g, const struct op *op)
-{
-    return op->kind->head && trains(g, op) && flows(g, op) && g->value[op->in[0]].part[1] < 0 &&
-           g->value[op->out].readers == 1;
-}
-
 /* A normalisation is taken along by the convolution in front of it, which then reads the map, or
  * is a pass over the map of its own. */
 static void backward_view(struct state *s, const struct op *op)
@@ -209,12 +201,10 @@ static void backward(struct state *s, const struct op *op)
     const struct graph *g = &s->nn->g;
     struct plan *p = s->p;
     int root[3], n = roots(s, op, root), at;
-    if (op->out < 0 && heads(g, &g->op[g->value[root[0]].writer])) {
-        p->behind[g->value[root[0]].writer] = true;
-        return;
-    }
-    bool data = op->kind->data && flows(g, op), behind = p->behind[op->id];
-    bool both = data && behind, weight = op->kind->weight && trains(g, op) && !both;
+    bool behind = p->behind[op->id], both = op->kind->backward && (behind || !op->kind->data);
+    both = both && flows(g, op);
+    bool data = both || (op->kind->data && flows(g, op));
+    bool weight = op->kind->weight && trains(g, op) && !both;
     if (weight) {
         for (int i = 0; i < n; i++)
             need(s, root[i]);

@@ -141,7 +141,8 @@ static void products(struct kr_dims d, int cin, int cout, bool up)
 {
     struct kr_dims o = up ? (struct kr_dims){d.n, 2 * d.h, 2 * d.w, d.threads} : d;
     int phases = up ? 4 : 1;
-    struct kr_in in = {map(d, cin), cin, KR_F32, row(cin, 1), row(cin, 0), 0, true};
+    struct kr_in in = {
+        .x = map(d, cin), .c = cin, .scale = row(cin, 1), .shift = row(cin, 0), .relu = true};
     float *w = map((struct kr_dims){1, 1, cin * phases, 1}, cout),
           *dw = map((struct kr_dims){1, 1, cin * phases, 1}, cout);
     float *b = row(cout, 0), *y = map(o, cout), *dx = map(d, cin);
@@ -185,8 +186,8 @@ static void products(struct kr_dims d, int cin, int cout, bool up)
 static void elementwise(struct kr_dims d, int c)
 {
     struct kr_dims half = {d.n, d.h / 2, d.w / 2, d.threads};
-    struct kr_in a = {map(d, c), c, KR_F32, row(c, 1), row(c, 0), 0, true};
-    struct kr_in b = {map(d, c), c, KR_F32, row(c, 1), row(c, 0), 0, false};
+    struct kr_in a = {.x = map(d, c), .c = c, .scale = row(c, 1), .shift = row(c, 0), .relu = true};
+    struct kr_in b = {.x = map(d, c), .c = c, .scale = row(c, 1), .shift = row(c, 0)};
     float *y = map(d, c), *small = map(half, c), *k = memory(3 * (size_t)kr_pad(c) * sizeof *k);
     void *ws = memory(kr_pointwise_workspace(c)), *narrow = memory((size_t)count(d, c) * 2);
     double *sums = memory(4 * (size_t)kr_pad(c) * sizeof *sums), m = 4 * count(d, c);
@@ -224,19 +225,26 @@ static void elementwise(struct kr_dims d, int c)
 static void losses(struct kr_dims d)
 {
     size_t n = (size_t)d.n * (size_t)d.h * (size_t)d.w;
-    float *logits = map(d, 4), *grad = map(d, 4);
+    float *logits = memory(4 * n * sizeof *logits), *x = map(d, 16), *grad = map(d, 16);
+    float weight[4 * 16] = {0.1f}, bias[4] = {0}, dw[4 * 16], db[4];
     uint8_t *label = memory(n);
     struct kr_loss_sums sums;
-    void *ws = memory(kr_loss_workspace());
+    void *ws = memory(kr_loss_workspace() + kr_head_workspace(16, 4));
+    const struct kr_in in = {.x = x, .c = 16};
+    const struct kr_dx dx = {.dx = grad, .c = 16};
     for (size_t i = 0; i < n; i++)
         label[i] = i / 3 % 4;
-    double m = 4 * count(d, 4);
+    double m = 16 * (double)n, wide = 4 * count(d, 16);
+    TIME(0, m + wide, kr_head_forward(&d, &in, weight, bias, 4, logits, ws), "head %dx%d", d.h,
+         d.n);
     TIME(0, m + (double)n, kr_loss_sums(&d, 4, logits, label, &sums, ws), "loss-sums %dx%d", d.h,
          d.n);
     const struct kr_loss loss = {4, logits, label, &sums, 1e-5, 1, 0};
-    TIME(0, 2 * m, kr_loss_backward(&d, &loss, grad), "loss-backward %dx%d", d.h, d.n);
+    TIME(0, m + 2 * wide, kr_head_backward(&d, &loss, &in, weight, &dx, dw, db, ws),
+         "head-backward %dx%d", d.h, d.n);
     TIME(0, m, kr_predict(&d, 4, logits, label, NULL), "predict %dx%d", d.h, d.n);
     free(logits);
+    free(x);
     free(grad);
     free(label);
     free(ws);

@@ -260,7 +260,6 @@ static void test_planar(struct rng *r, struct shape s, int c)
     const size_t plane = (size_t)s.h * (size_t)s.w;
     const float *x = random_floats(r, pixels_of(s) * (size_t)c, 0, 1);
     struct kr_in in = {.x = empty_map(s, c, KR_F32), .c = c};
-    float *back = floats(pixels_of(s) * (size_t)c);
     bool right = true;
     kr_from_planar(&d, c, x, (void *)in.x, KR_F32);
     for (size_t p = 0; p < pixels_of(s); p++)
@@ -269,10 +268,7 @@ static void test_planar(struct rng *r, struct shape s, int c)
             double want = k < c ? (double)x[(n * (size_t)c + (size_t)k) * plane + p % plane] : 0;
             right = right && get(in.x, KR_F32, c, p, k) == want;
         }
-    kr_to_planar(&d, &in, back);
     ok(right, "%s: %d planes become a map", kr_level(), c);
-    ok(!memcmp(x, back, pixels_of(s) * (size_t)c * sizeof(float)), "%s: and planes again",
-       kr_level());
     guards_free();
 }
 

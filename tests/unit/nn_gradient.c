@@ -161,7 +161,7 @@ static double forward(void)
                 y[j] = net.image[j];
         } else if (!strcmp(kind, "conv3x3")) {
             conv(op, 3);
-        } else if (!strcmp(kind, "conv1x1")) {
+        } else if (!strcmp(kind, "conv1x1") || !strcmp(kind, "head")) {
             conv(op, 1);
         } else if (!strcmp(kind, "upconv")) {
             upconv(op);
@@ -322,7 +322,7 @@ static int front(struct graph *g, const struct nn_spec *s, int c)
 
 static void back(struct graph *g, const struct nn_spec *s, int x)
 {
-    nn_loss_op(g, nn_conv1x1(g, x, s->classes, true, "back", ""));
+    nn_loss_op(g, nn_head(g, x, s->classes));
 }
 
 static void just_conv3x3(struct graph *g, const struct nn_spec *s)

@@ -1,27 +1,31 @@
 #include "lib/kernels/pointwise.h"
 
 #include "lib/kernels/simd/map.h"
+#include "lib/kernels/simd/shuffle.h"
 #include "lib/kernels/simd/vmath.h"
 #include "lib/kernels/table.h"
 
 #include <assert.h>
 
-/* Pixels worked on together, class by class: logits are turned from pixels of 16 floats to planes.
- */
-#define RUN 64
+#define RUN 64 /* pixels worked on together, of one sample */
 
+/* A run, class by class. */
 struct planes {
     float v[KR_CLASSES_MAX][RUN];
 };
 
-INLINE void planes_load(struct planes *t, int c, const float *logits, size_t count)
+/* Of pixel p on in planes of `plane` pixels. */
+INLINE size_t planes_at(int c, size_t plane, size_t p)
 {
-    for (size_t p = 0; p < count; p++)
-        for (int k = 0; k < c; k++)
-            t->v[k][p] = logits[p * KR_LANES + (size_t)k];
-    for (size_t p = count; p < RUN; p++)
-        for (int k = 0; k < c; k++)
-            t->v[k][p] = 0;
+    return p / plane * (size_t)c * plane + p % plane;
+}
+
+INLINE void planes_load(struct planes *t, int c, size_t plane, const float *from, size_t count)
+{
+    for (int k = 0; k < c; k++) {
+        memcpy(t->v[k], from + (size_t)k * plane, count * sizeof *from);
+        memset(t->v[k] + count, 0, (RUN - count) * sizeof *from);
+    }
 }
 
 /* v: logits to probabilities; of each pixel the class of the first largest, and the log of
@@ -52,31 +56,36 @@ INLINE void planes_softmax(struct planes *t, int c, int32_t *best, float *logsum
     }
 }
 
-#define FOR_RUNS(chunks, chunk, total)                                                             \
+INLINE size_t run_length(size_t p, size_t end, size_t plane)
+{
+    return min_size(min_size(RUN, end - p), plane - p % plane);
+}
+
+#define FOR_RUNS(chunks, chunk, total, plane)                                                      \
     for (size_t end = chunk_start(total, chunks, (chunk) + 1),                                     \
-                p0 = chunk_start(total, chunks, chunk), count = min_size(RUN, end - p0);           \
-         p0 < end; p0 += count, count = min_size(RUN, end - p0))
+                p0 = chunk_start(total, chunks, chunk), count = run_length(p0, end, plane);        \
+         p0 < end; p0 += count, count = run_length(p0, end, plane))
 
 void KR_NAME(kr_predict)(const struct kr_dims *d, int c, const float *logits, uint8_t *pred,
                          float *prob)
 {
-    const size_t plane = (size_t)d->h * (size_t)d->w;
-    const int chunks = chunk_count(plane, 1);
+    const size_t plane = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * plane;
+    const int chunks = chunk_count(total, 1);
     assert(c <= KR_CLASSES_MAX);
-#pragma omp parallel for collapse(2) schedule(static) num_threads(d->threads)
-    for (int n = 0; n < d->n; n++)
-        for (int chunk = 0; chunk < chunks; chunk++)
-            FOR_RUNS(chunks, chunk, plane)
-            {
-                struct planes t;
-                int32_t best[RUN];
-                planes_load(&t, c, logits + ((size_t)n * plane + p0) * KR_LANES, count);
-                planes_softmax(&t, c, best, NULL);
-                for (size_t p = 0; pred && p < count; p++)
-                    pred[(size_t)n * plane + p0 + p] = (uint8_t)best[p];
-                for (int k = 0; prob && k < c; k++)
-                    memcpy(prob + (size_t)(n * c + k) * plane + p0, t.v[k], count * sizeof *prob);
-            }
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int chunk = 0; chunk < chunks; chunk++)
+        FOR_RUNS(chunks, chunk, total, plane)
+        {
+            const size_t at = planes_at(c, plane, p0);
+            struct planes t;
+            int32_t best[RUN];
+            planes_load(&t, c, plane, logits + at, count);
+            planes_softmax(&t, c, best, NULL);
+            for (size_t p = 0; pred && p < count; p++)
+                pred[p0 + p] = (uint8_t)best[p];
+            for (int k = 0; prob && k < c; k++)
+                memcpy(prob + at + (size_t)k * plane, t.v[k], count * sizeof *prob);
+        }
 }
 
 size_t KR_NAME(kr_loss_workspace)(void)
@@ -84,22 +93,20 @@ size_t KR_NAME(kr_loss_workspace)(void)
     return CHUNKS * sizeof(struct kr_loss_sums);
 }
 
-INLINE uint64_t count_lanes(vi mask)
-{
-    int32_t n = 0;
-    for (int i = 0; i < VL; i++)
-        n -= mask[i];
-    return (uint64_t)n;
-}
+/* The sums of a chunk, lane by lane; counts are negative. */
+struct lanes {
+    double inter[KR_CLASSES_MAX][VL], prob[KR_CLASSES_MAX][VL], ce[VL];
+    vi truth[KR_CLASSES_MAX], pred[KR_CLASSES_MAX], hit[KR_CLASSES_MAX], pixels, bad;
+};
 
-INLINE void sums_run(struct kr_loss_sums *s, int c, const float *logits, const uint8_t *label,
-                     size_t count)
+INLINE void sums_run(struct lanes *s, int c, size_t plane, const float *logits,
+                     const uint8_t *label, size_t count)
 {
     struct planes t;
     int32_t lab[RUN], best[RUN];
     float logsum[RUN];
     vf ce = vset(0);
-    planes_load(&t, c, logits, count);
+    planes_load(&t, c, plane, logits, count);
     for (size_t p = 0; p < RUN; p++)
         lab[p] = p < count ? label[p] : KR_IGNORE;
     /* -log p[label] = log sum exp - logit[label]; logits must be read before they are overwritten.
@@ -111,18 +118,15 @@ INLINE void sums_run(struct kr_loss_sums *s, int c, const float *logits, const u
             ce -= vwhere(l == k, vload(t.v[k] + p));
         }
     planes_softmax(&t, c, best, logsum);
-    vi valid_count = {0}, bad_count = {0};
     for (size_t p = 0; p < RUN; p += VL) {
         vi l;
         memcpy(&l, lab + p, sizeof l);
         const vi valid = l < c;
-        valid_count += valid;
-        bad_count += ~valid & (l != KR_IGNORE);
+        s->pixels += valid;
+        s->bad += ~valid & (l != KR_IGNORE);
         ce += vwhere(valid, vload(logsum + p));
     }
-    s->ce += (double)sum_lanes(ce);
-    s->pixels += count_lanes(valid_count);
-    s->bad += count_lanes(bad_count);
+    sum_add(s->ce, ce);
     for (int k = 0; k < c; k++) {
         vf inter = vset(0), prob = vset(0);
         vi truth = {0}, pred = {0}, hit = {0};
@@ -138,26 +142,53 @@ INLINE void sums_run(struct kr_loss_sums *s, int c, const float *logits, const u
             pred += says;
             hit += is & says;
         }
-        s->inter[k] += (double)sum_lanes(inter);
-        s->prob[k] += (double)sum_lanes(prob);
-        s->truth[k] += count_lanes(truth);
-        s->pred[k] += count_lanes(pred);
-        s->hit[k] += count_lanes(hit);
+        sum_add(s->inter[k], inter);
+        sum_add(s->prob[k], prob);
+        s->truth[k] += truth;
+        s->pred[k] += pred;
+        s->hit[k] += hit;
     }
+}
+
+static double lanes_sum(const double v[VL])
+{
+    double sum = 0;
+    for (int i = 0; i < VL; i++)
+        sum += v[i];
+    return sum;
+}
+
+static uint64_t lanes_count(vi v)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < VL; i++)
+        n += (uint64_t)-v[i];
+    return n;
 }
 
 void KR_NAME(kr_loss_sums)(const struct kr_dims *d, int c, const float *logits,
                            const uint8_t *label, struct kr_loss_sums *sums, void *workspace)
 {
-    const size_t total = (size_t)d->n * (size_t)d->h * (size_t)d->w;
+    const size_t plane = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * plane;
     const int chunks = chunk_count(total, 1);
     struct kr_loss_sums *part = workspace;
     assert(c <= KR_CLASSES_MAX);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
-        part[chunk] = (struct kr_loss_sums){.ce = 0};
-        FOR_RUNS(chunks, chunk, total)
-        sums_run(&part[chunk], c, logits + p0 * KR_LANES, label + p0, count);
+        struct kr_loss_sums *to = &part[chunk];
+        struct lanes s;
+        memset(&s, 0, sizeof s);
+        FOR_RUNS(chunks, chunk, total, plane)
+        sums_run(&s, c, plane, logits + planes_at(c, plane, p0), label + p0, count);
+        *to = (struct kr_loss_sums){
+            .ce = lanes_sum(s.ce), .pixels = lanes_count(s.pixels), .bad = lanes_count(s.bad)};
+        for (int k = 0; k < c; k++) {
+            to->inter[k] = lanes_sum(s.inter[k]);
+            to->prob[k] = lanes_sum(s.prob[k]);
+            to->truth[k] = lanes_count(s.truth[k]);
+            to->pred[k] = lanes_count(s.pred[k]);
+            to->hit[k] = lanes_count(s.hit[k]);
+        }
     }
     *sums = part[0];
     for (int i = 1; i < chunks; i++)
@@ -183,12 +214,12 @@ static struct slope slope(const struct kr_loss *l)
 }
 
 /* dlogits of `count` pixels from p0 on; zero beyond. */
-INLINE void gradient_run(const struct kr_loss *loss, const struct slope *s, size_t p0, size_t count,
-                         struct planes *t)
+INLINE void gradient_run(const struct kr_loss *loss, const struct slope *s, size_t plane, size_t p0,
+                         size_t count, struct planes *t)
 {
     const int c = loss->c;
     int32_t lab[RUN];
-    planes_load(t, c, loss->logits + p0 * KR_LANES, count);
+    planes_load(t, c, plane, loss->logits + planes_at(c, plane, p0), count);
     planes_softmax(t, c, NULL, NULL);
     for (size_t p = 0; p < RUN; p++)
         lab[p] = p < count ? loss->label[p0 + p] : KR_IGNORE;
@@ -206,32 +237,78 @@ INLINE void gradient_run(const struct kr_loss *loss, const struct slope *s, size
     }
 }
 
-void KR_NAME(kr_loss_backward)(const struct kr_dims *d, const struct kr_loss *loss, float *dlogits)
-{
-    const size_t total = (size_t)d->n * (size_t)d->h * (size_t)d->w;
-    const int chunks = chunk_count(total, 1);
-    const struct slope s = slope(loss);
-#pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++) {
-        float out[RUN][KR_LANES];
-        memset(out, 0, sizeof out);
-        FOR_RUNS(chunks, chunk, total)
-        {
-            struct planes t;
-            gradient_run(loss, &s, p0, count, &t);
-            for (size_t p = 0; p < count; p++)
-                for (int k = 0; k < loss->c; k++)
-                    out[p][k] = t.v[k][p];
-            memcpy(dlogits + p0 * KR_LANES, out, count * sizeof out[0]);
-        }
-    }
-}
-
-/* --- through the head: classes in fours, those past the last are zero ---------------------------- */
+/* --- the head: classes in fours, those past the last are zero ------------------------------------- */
 
 static int fours(int classes)
 {
     return (classes + 3) / 4 * 4;
+}
+
+/* Logits k..k+4 of VL pixels from element `at` of the map on, of which `count` are there; `plain`:
+ * all of them, of a float map. */
+INLINE void head_logits(const struct kr_in *in, int n, size_t at, size_t count, const bool plain,
+                        const float *weight, vf sum[4])
+{
+    const size_t cp = (size_t)kr_pad(in->c), c = (size_t)in->c;
+    for (size_t j = 0; j < c; j += VL) {
+        const struct view x = view_at(in, n, (int)j);
+        const float *from = (const float *)in->x + at + j;
+        vf v[VL];
+        UNROLL(16)
+        for (size_t p = 0; p < VL; p++)
+            v[p] = plain       ? vmaximum(vload(from + p * cp) * x.scale + x.shift, x.low)
+                   : p < count ? view_get(&x, at + p * cp + j)
+                               : vset(0);
+        vtranspose(v);
+        UNROLL(16)
+        for (size_t i = 0; i < VL; i++) {
+            UNROLL(4)
+            for (size_t k = 0; k < 4; k++)
+                sum[k] += v[i] * weight[k * cp + j + i];
+        }
+    }
+}
+
+/* The weights, a row of kr_pad(c) for each class. */
+static void head_rows(int c, int classes, const float *weight, float *rows)
+{
+    const size_t cp = (size_t)kr_pad(c);
+    memset(rows, 0, (size_t)fours(classes) * cp * sizeof *rows);
+    for (int k = 0; k < classes; k++)
+        memcpy(rows + (size_t)k * cp, weight + (size_t)(k * c), (size_t)c * sizeof *rows);
+}
+
+void KR_NAME(kr_head_forward)(const struct kr_dims *d, const struct kr_in *in, const float *weight,
+                              const float *bias, int classes, float *logits, void *workspace)
+{
+    const size_t plane = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * plane;
+    const size_t cp = (size_t)kr_pad(in->c);
+    const int chunks = chunk_count(total, 1);
+    assert(classes <= KR_CLASSES_MAX);
+    head_rows(in->c, classes, weight, workspace);
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int chunk = 0; chunk < chunks; chunk++)
+        FOR_RUNS(chunks, chunk, total, plane)
+        {
+            float *to = logits + planes_at(classes, plane, p0);
+            for (size_t p = 0; p < count; p += VL)
+                for (int k = 0; k < classes; k += 4) {
+                    const size_t have = min_size(VL, count - p);
+                    vf sum[4];
+                    for (int i = 0; i < 4; i++)
+                        sum[i] = vset(k + i < classes ? bias[k + i] : 0);
+                    const float *row = (float *)workspace + (size_t)k * cp;
+                    if (have == VL && in->dtype == KR_F32)
+                        head_logits(in, (int)(p0 / plane), (p0 + p) * cp, have, true, row, sum);
+                    else
+                        head_logits(in, (int)(p0 / plane), (p0 + p) * cp, have, false, row, sum);
+                    for (int i = 0; i < 4 && k + i < classes; i++) {
+                        float t[VL];
+                        vstore(t, sum[i]);
+                        memcpy(to + (size_t)(k + i) * plane + p, t, have * sizeof *t);
+                    }
+                }
+        }
 }
 
 /* Doubles of a slot: gradient of the weights, one row of kr_pad(c) for each class; of the bias; the
@@ -283,9 +360,7 @@ void KR_NAME(kr_head_backward)(const struct kr_dims *d, const struct kr_loss *lo
     const size_t sums = bias + KR_LANES;
     const struct slope s = slope(loss);
     float *rows = (float *)((double *)workspace + CHUNKS * size);
-    memset(rows, 0, (size_t)classes * cp * sizeof *rows);
-    for (int k = 0; k < loss->c; k++)
-        memcpy(rows + (size_t)k * cp, weight + (size_t)(k * in->c), (size_t)in->c * sizeof *rows);
+    head_rows(in->c, loss->c, weight, rows);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, size);
@@ -293,8 +368,8 @@ void KR_NAME(kr_head_backward)(const struct kr_dims *d, const struct kr_loss *lo
         for (size_t p0 = chunk_start(total, chunks, chunk), p1; p0 < end; p0 = p1) {
             const size_t n = p0 / sample;
             struct planes t;
-            p1 = min_size(min_size(p0 + RUN, end), (n + 1) * sample);
-            gradient_run(loss, &s, p0, p1 - p0, &t);
+            p1 = p0 + run_length(p0, end, sample);
+            gradient_run(loss, &s, sample, p0, p1 - p0, &t);
             for (int k = loss->c; k < classes; k++)
                 memset(t.v[k], 0, sizeof t.v[k]);
             for (int k = 0; k < loss->c; k++) {

@@ -127,23 +127,3 @@ void KR_NAME(kr_from_planar)(const struct kr_dims *d, int c, const float *planar
             }
     }
 }
-
-void KR_NAME(kr_to_planar)(const struct kr_dims *d, const struct kr_in *in, float *planar)
-{
-    const size_t rows = (size_t)d->n * (size_t)d->h, w = (size_t)d->w, cp = (size_t)kr_pad(in->c);
-    const size_t plane = (size_t)d->h * w, c = (size_t)in->c;
-#pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (size_t r = 0; r < rows; r++) {
-        size_t n = r / (size_t)d->h;
-        float *to = planar + n * c * plane + r % (size_t)d->h * w;
-        for (size_t j = 0; j < cp; j += VL) {
-            const struct view v = view_at(in, (int)n, (int)j);
-            for (size_t x = 0; x < w; x++) {
-                float t[VL];
-                vstore(t, view_get(&v, (r * w + x) * cp + j));
-                for (size_t l = 0; l < VL && j + l < c; l++)
-                    to[(j + l) * plane + x] = t[l];
-            }
-        }
-    }
-}
