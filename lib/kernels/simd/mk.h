@@ -44,7 +44,33 @@ INLINE int mk_panel(int o, int width)
 #endif
 }
 
-/* Rows are reached from every third one with an index register (addresses scale it by 1 or 2). */
+/* `steps` terms of the sums of a tile. Rows are reached from every third one with an index register
+ * (addresses scale it by 1 or 2). */
+INLINE void mk_steps(vf acc[16][4], const float *g[6], const float **b, size_t at, size_t ak,
+                     size_t bk, const int MR, const int NV, const int steps)
+{
+    UNROLL(2)
+    for (int k = 0; k < steps; k++) {
+        vf u[4];
+        UNROLL(4)
+        for (int j = 0; j < NV; j++)
+            u[j] = vload(*b + VL * j);
+        UNROLL(16)
+        for (int t = 0; t < MR; t++) {
+            vf x = vset(g[t / 3][(size_t)(t % 3) * at + (size_t)k * ak]);
+            UNROLL(4)
+            for (int j = 0; j < NV; j++)
+                acc[t][j] += x * u[j];
+        }
+        *b += bk;
+    }
+    UNROLL(6)
+    for (int i = 0; i < (MR + 2) / 3; i++) {
+        g[i] += (size_t)steps * ak;
+        KEEP(g[i]);
+    }
+}
+
 INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, const bool along)
 {
     const size_t at = along ? m->at : 1, ak = along ? 1 : m->ak, bk = m->bk;
@@ -61,25 +87,11 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
         UNROLL(6)
         for (int i = 0; i < (MR + 2) / 3; i++)
             g[i] = m->a + (size_t)r * m->ar + (size_t)(t0 + 3 * i) * at;
-        for (int k = 0; k < m->k; k++) {
-            vf u[4];
-            UNROLL(4)
-            for (int j = 0; j < NV; j++)
-                u[j] = vload(b + VL * j);
-            UNROLL(16)
-            for (int t = 0; t < MR; t++) {
-                vf x = vset(g[t / 3][(size_t)(t % 3) * at]);
-                UNROLL(4)
-                for (int j = 0; j < NV; j++)
-                    acc[t][j] += x * u[j];
-            }
-            UNROLL(6)
-            for (int i = 0; i < (MR + 2) / 3; i++) {
-                g[i] += ak;
-                KEEP(g[i]);
-            }
-            b += bk;
-        }
+        int k = 0;
+        for (; NV > 1 && k + 2 <= m->k; k += 2)
+            mk_steps(acc, g, &b, at, ak, bk, MR, NV, 2);
+        for (; k < m->k; k++)
+            mk_steps(acc, g, &b, at, ak, bk, MR, NV, 1);
     }
     UNROLL(16)
     for (int t = 0; t < MR; t++) {
@@ -89,6 +101,35 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
                    m->add ? acc[t][j] + vload(c + (size_t)t * m->ct + VL * j) : acc[t][j]);
     }
 }
+
+#if defined KR_LEVEL_avx512
+/* 16 rows by one vector, 16 terms along the sum: the products of 16 channels with 16, without a
+ * loop. */
+INLINE void mk_sixteen(const struct mk *m, int t0)
+{
+    const size_t at = m->at;
+    float *c = m->c + (size_t)t0 * m->ct;
+    const float *b = m->b, *g[6];
+    vf acc[16];
+    UNROLL(16)
+    for (int t = 0; t < 16; t++)
+        acc[t] = (vf){0};
+    UNROLL(6)
+    for (int i = 0; i < 6; i++)
+        g[i] = m->a + (size_t)(t0 + 3 * i) * at;
+    UNROLL(16)
+    for (int k = 0; k < 16; k++) {
+        vf u = vload(b);
+        b += m->bk;
+        UNROLL(16)
+        for (int t = 0; t < 16; t++)
+            acc[t] += vset(g[t / 3][(size_t)(t % 3) * at + (size_t)k]) * u;
+    }
+    UNROLL(16)
+    for (int t = 0; t < 16; t++)
+        vstore(c + (size_t)t * m->ct, m->add ? acc[t] + vload(c + (size_t)t * m->ct) : acc[t]);
+}
+#endif
 
 #define MK_TILES(MR, NV)                                                                           \
     for (; m->rows - t >= (MR); t += (MR))                                                         \
@@ -109,6 +150,8 @@ INLINE void mk_run(const struct mk *m, const bool along)
         MK_TILES(4, 2);
         MK_TILES(1, 2);
     } else {
+        for (; along && m->k == 16 && m->runs == 1 && m->rows - t >= 16; t += 16)
+            mk_sixteen(m, t);
         MK_TILES(16, 1);
         MK_TILES(8, 1);
         MK_TILES(4, 1);
