@@ -19,7 +19,7 @@
 #define FUSED_WEIGHTS ((size_t)10 << 20) /* bytes of transformed weights, at most, for `fused` */
 #define BLOCK_BYTES(M) ((M) == 6 ? 400 << 10 : 600 << 10) /* of a block's V and M, about, there */
 #define LARGE 64                       /* channels on both sides from which tiles of 6x6 serve */
-#define STAGED_BYTES ((size_t)6 << 20) /* of staged input, about, for `panel` */
+#define STAGED_BYTES ((size_t)8 << 20) /* of staged input, about, for `panel` */
 #define DEPTH 64                       /* input channels of a panel of weights */
 #define PAD 16  /* floats that keep the planes from falling on the same cache sets */
 #define RUN 512 /* results whose sums are gathered in float, about */
