@@ -201,9 +201,9 @@ static void backward(struct state *s, const struct op *op)
     const struct graph *g = &s->nn->g;
     struct plan *p = s->p;
     int root[3], n = roots(s, op, root), at;
-    bool behind = p->behind[op->id], both = op->kind->backward && (behind || !op->kind->data);
-    both = both && flows(g, op);
-    bool data = both || (op->kind->data && flows(g, op));
+    bool behind = p->behind[op->id], flow = flows(g, op);
+    bool both = flow && op->kind->backward && (behind || !op->kind->data);
+    bool data = both || (flow && op->kind->data);
     bool weight = op->kind->weight && trains(g, op) && !both;
     if (weight) {
         for (int i = 0; i < n; i++)

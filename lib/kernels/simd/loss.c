@@ -364,12 +364,11 @@ void KR_NAME(kr_head_backward)(const struct kr_dims *d, const struct kr_loss *lo
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, size);
-        const size_t total = sample * (size_t)d->n, end = chunk_start(total, chunks, chunk + 1);
-        for (size_t p0 = chunk_start(total, chunks, chunk), p1; p0 < end; p0 = p1) {
-            const size_t n = p0 / sample;
+        FOR_RUNS(chunks, chunk, sample * (size_t)d->n, sample)
+        {
+            const int n = (int)(p0 / sample);
             struct planes t;
-            p1 = p0 + run_length(p0, end, sample);
-            gradient_run(loss, &s, sample, p0, p1 - p0, &t);
+            gradient_run(loss, &s, sample, p0, count, &t);
             for (int k = loss->c; k < classes; k++)
                 memset(t.v[k], 0, sizeof t.v[k]);
             for (int k = 0; k < loss->c; k++) {
@@ -379,9 +378,9 @@ void KR_NAME(kr_head_backward)(const struct kr_dims *d, const struct kr_loss *lo
                 slot[bias + (size_t)k] += (double)sum_lanes(sum);
             }
             for (size_t j = 0; j < cp; j += VL) {
-                const struct view x = view_at(in, (int)n, (int)j);
-                struct grad g = grad_at(dx, (int)n, (int)j);
-                head_run(&t, classes, p0 * cp + j, cp, p1 - p0, &x, &g, rows + j, slot + j);
+                const struct view x = view_at(in, n, (int)j);
+                struct grad g = grad_at(dx, n, (int)j);
+                head_run(&t, classes, p0 * cp + j, cp, count, &x, &g, rows + j, slot + j);
                 sum_add(slot + sums + j, g.sum);
                 sum_add(slot + sums + cp + j, g.products);
             }
