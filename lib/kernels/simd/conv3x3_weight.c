@@ -17,7 +17,7 @@
 #define TASKS 16 /* at least, where the blocks of channels alone are fewer */
 #define PAD 16
 #define RUN_BYTES ((size_t)400 << 10) /* of a run's transforms, about, where `dx` is made too */
-#define STAGED 256 /* tiles, at most, that are transformed before; of more, products wait */
+#define STAGED 256 /* tiles, at most, that are transformed before: more leave the cache */
 #define STAGED_BYTES ((size_t)40 << 20) /* for them, at most */
 #define STAGED_BLOCK 32                 /* input channels of a task then */
 #define STAGED_RUN 8                    /* tiles of a task that transforms */
