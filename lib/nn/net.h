@@ -67,6 +67,12 @@ struct value {
     int readers; /* of a map: how many operations read it */
 };
 
+/* Floats of a pixel of its map. */
+static inline int nn_lanes(const struct value *v)
+{
+    return v->planes ? v->c : kr_pad(v->c);
+}
+
 struct op {
     const struct kind *kind;
     char name[TENSOR_MAX_NAME];

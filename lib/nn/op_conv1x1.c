@@ -39,7 +39,8 @@ static void data(struct nn *nn, const struct op *op)
 
 static bool planar(const struct nn *nn, const struct op *op)
 {
-    return nn->g.value[op->in[0]].part[1] < 0;
+    (void)nn, (void)op;
+    return true;
 }
 
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)

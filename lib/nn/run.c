@@ -175,9 +175,7 @@ static int check(struct nn *nn, const struct step *s, const struct op *op)
     const struct graph *g = &nn->g;
     if ((s->pass == PASS_FORWARD || s->pass == PASS_AGAIN) && op->out >= 0 && !op->kind->view) {
         struct kr_dims d = nn_dims(nn, op->out);
-        const struct value *v = &g->value[op->out];
-        size_t n =
-            (size_t)d.n * (size_t)d.h * (size_t)d.w * (size_t)(v->planes ? v->c : kr_pad(v->c));
+        size_t n = (size_t)d.n * (size_t)d.h * (size_t)d.w * (size_t)nn_lanes(&g->value[op->out]);
         return trap(nn, op, "output", n, nn->map_at[op->out],
                     nn->now->narrow[op->out] ? KR_BF16 : KR_F32);
     }

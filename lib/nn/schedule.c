@@ -55,7 +55,7 @@ static size_t map_bytes(const struct state *s, int root, bool gradient)
 {
     const struct value *v = &s->nn->g.value[root];
     size_t size = !gradient && s->p->narrow[root] ? 2 : 4;
-    return pixels(s->p, v->level) * (size_t)(v->planes ? v->c : kr_pad(v->c)) * size;
+    return pixels(s->p, v->level) * (size_t)nn_lanes(v) * size;
 }
 
 static int push(struct state *s, const struct op *op, enum pass pass)
@@ -267,19 +267,15 @@ static int image(const struct nn *nn)
 {
     const struct graph *g = &nn->g;
     int v = 0;
-    while (v < g->values && !(g->value[v].fixed && g->value[v].root == v))
+    while (!g->value[v].fixed)
         v++;
-    for (int i = 0; i < g->ops && v < g->values; i++)
+    for (int i = 0; i < g->ops; i++)
         for (int j = 0; j < g->op[i].nin; j++) {
             const struct op *op = &g->op[i];
-            const int *part = g->value[op->in[j]].part;
-            bool reads = false;
-            for (int k = 0; k < 2; k++)
-                reads = reads || (part[k] >= 0 && g->value[part[k]].root == v);
-            if (reads && (op->in[j] != v || !op->kind->planar || !op->kind->planar(nn, op)))
+            if (op->in[j] == v && !(op->kind->planar && op->kind->planar(nn, op)))
                 return -1;
         }
-    return v < g->values && !nn->opt.trap ? v : -1;
+    return nn->opt.trap ? -1 : v;
 }
 
 static void clear(int *v, int n)
@@ -301,7 +297,6 @@ void nn_schedule(struct nn *nn, struct plan *p)
     memset(p->behind, 0, sizeof p->behind);
     nn->now = p;
     nn->n = p->n, nn->h = p->h, nn->w = p->w;
-    p->image = -1;
     p->image = image(nn);
     for (int i = 0; i < g->values; i++)
         s.left[i] = g->value[i].readers;

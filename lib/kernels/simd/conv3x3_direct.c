@@ -6,21 +6,15 @@
 #define ROWS 4    /* output rows of a task */
 #define PIXELS 48 /* output pixels gathered before they are written */
 
-/* Row y of sample n, activated: (w + 2) pixels of s->c floats, and up to KR_LANES zeros beyond. */
-static void stage_row(const struct source *s, int n, int y, float *dst)
+/* The row of sample n that begins with pixel number `pixel`, activated: s->c floats each. */
+static void stage_pixels(const struct source *s, int n, size_t pixel, float *dst)
 {
-    size_t row = (size_t)(s->w + 2) * (size_t)s->c;
-    if (y < 0 || y >= s->h) {
-        memset(dst, 0, (row + KR_LANES) * sizeof(float));
+    if (s->in[0].planar) {
+        planes_read(s->in, (size_t)s->h * (size_t)s->w, pixel, (size_t)s->w, dst, (size_t)s->c);
         return;
     }
-    memset(dst, 0, (size_t)s->c * sizeof(float));
-    size_t pixel = ((size_t)n * (size_t)s->h + (size_t)y) * (size_t)s->w;
-    if (s->in[0].planar)
-        planes_read(s->in, (size_t)s->h * (size_t)s->w, pixel, (size_t)s->w, dst + s->c,
-                    (size_t)s->c);
-    for (int x = 0; x < s->w && !s->in[0].planar; x++, pixel++) {
-        float *d = dst + (size_t)(x + 1) * (size_t)s->c;
+    for (int x = 0; x < s->w; x++, pixel++) {
+        float *d = dst + (size_t)x * (size_t)s->c;
         for (int i = 0; i < s->parts; i++) {
             const struct kr_in *in = &s->in[i];
             size_t cp = (size_t)kr_pad(in->c);
@@ -36,7 +30,19 @@ static void stage_row(const struct source *s, int n, int y, float *dst)
             d += in->c;
         }
     }
-    memset(dst + row - s->c, 0, ((size_t)s->c + KR_LANES) * sizeof(float));
+}
+
+/* Row y of sample n: (w + 2) pixels of s->c floats, zeros at both ends, and KR_LANES beyond. */
+static void stage_row(const struct source *s, int n, int y, float *dst)
+{
+    size_t c = (size_t)s->c, row = (size_t)(s->w + 2) * c;
+    if (y < 0 || y >= s->h) {
+        memset(dst, 0, (row + KR_LANES) * sizeof(float));
+        return;
+    }
+    memset(dst, 0, c * sizeof(float));
+    stage_pixels(s, n, ((size_t)n * (size_t)s->h + (size_t)y) * (size_t)s->w, dst + c);
+    memset(dst + row - c, 0, (c + KR_LANES) * sizeof(float));
 }
 
 /* Filters of columns o .. o+nr of a block as dst[r][tap column * c + i][nr]. */

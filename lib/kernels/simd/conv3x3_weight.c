@@ -302,11 +302,11 @@ static void filters_sum(const struct work *k, int c)
     }
 }
 
-/* The task of blocks of channels number n. */
+/* Task number n: of its span, blocks of channels in their order. */
 static struct task task_at(const struct work *k, int n, float *v, float *w, float *u)
 {
     const struct plan *p = &k->p;
-    int i = n / p->oblocks, o = n % p->oblocks;
+    int i = n / p->oblocks % p->iblocks, o = n % p->oblocks;
     struct task t = {.number = n, .i0 = i * p->iblock, .o0 = o * BLOCK, .v = v, .w = w, .u = u};
     t.wi = min_int(p->iblock, k->s->cp - t.i0);
     t.wo = min_int(BLOCK, k->dy->cp - t.o0);
@@ -390,9 +390,8 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
         }
 #pragma omp for schedule(dynamic)
         for (int n = 0; n < p.spans * blocks; n++) {
-            struct task t = task_at(&k, n % blocks, (float *)(mine + p.v), (float *)(mine + p.w),
-                                    (float *)(mine + p.u));
-            t.number = n;
+            struct task t =
+                task_at(&k, n, (float *)(mine + p.v), (float *)(mine + p.w), (float *)(mine + p.u));
             int from = share(k.g.count, n / blocks, p.spans);
             int tiles = share(k.g.count, n / blocks + 1, p.spans) - from;
             int runs = (tiles + p.run - 1) / p.run;

@@ -3,6 +3,7 @@
 #include "lib/kernels/simd/mk.h"
 #include "lib/kernels/simd/shuffle.h"
 
+#include <assert.h>
 #include <omp.h>
 
 #define BLOCK_MOST 96 /* pixels of a block: of a's rows, packed, at most 384 KiB */
@@ -58,6 +59,7 @@ void KR_NAME(kr_matrix_pack)(const struct matrix *m, size_t p0, size_t count, in
             const int cp = kr_pad(in->c), c0 = j0 > first ? j0 - first : 0,
                       c1 = j1 - first < cp ? j1 - first : cp;
             if (in->planar) {
+                assert(m->parts == 1 && j0 == 0 && j1 == cp);
                 for (size_t q = p; q < stop; q++)
                     memset(to + (q - p0) * ld, 0, (size_t)(j1 - j0) * sizeof *to);
                 planes_read(in, sample, p, stop - p, to + (p - p0) * ld, ld);

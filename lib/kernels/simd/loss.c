@@ -14,12 +14,6 @@ struct planes {
     float v[KR_CLASSES_MAX][RUN];
 };
 
-/* Of pixel p on in planes of `plane` pixels. */
-INLINE size_t planes_at(int c, size_t plane, size_t p)
-{
-    return p / plane * (size_t)c * plane + p % plane;
-}
-
 INLINE void planes_load(struct planes *t, int c, size_t plane, const float *from, size_t count)
 {
     for (int k = 0; k < c; k++) {
@@ -396,8 +390,7 @@ void KR_NAME(kr_head_backward)(const struct kr_dims *d, const struct kr_loss *lo
         double sum = 0;
         for (int chunk = 0; chunk < chunks; chunk++)
             sum += ((double *)workspace)[(size_t)chunk * size + bias + (size_t)k];
-        if (dbias)
-            dbias[k] = (float)sum;
+        dbias[k] = (float)sum;
     }
     slots_sum(workspace, chunks, size, sums, 2 * cp, dx->sums);
 }

@@ -40,13 +40,19 @@ INLINE vf view_get(const struct view *v, size_t i)
     return vmaximum(vload_as(v->x, v->dtype, i) * v->scale + v->shift, v->low);
 }
 
+/* Where pixel p of all samples begins in planes of `plane` pixels, c of them for each sample. */
+INLINE size_t planes_at(int c, size_t plane, size_t p)
+{
+    return p / plane * (size_t)c * plane + p % plane;
+}
+
 /* `count` pixels of an image in planes of `plane` pixels from pixel p on, of one sample: in->c
  * floats each, `ld` apart. */
 static __attribute__((unused)) void planes_read(const struct kr_in *in, size_t plane, size_t p,
                                                 size_t count, float *to, size_t ld)
 {
-    const size_t c = (size_t)in->c, n = p / plane;
-    const float *from = (const float *)in->x + n * c * plane + (p - n * plane);
+    const size_t c = (size_t)in->c;
+    const float *from = (const float *)in->x + planes_at(in->c, plane, p);
     size_t q = 0;
     for (; c == 4 && ld == 4 && q + VL <= count; q += VL) {
         const vf v[4] = {vload(from + q), vload(from + plane + q), vload(from + 2 * plane + q),

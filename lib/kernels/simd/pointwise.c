@@ -113,7 +113,7 @@ void KR_NAME(kr_from_planar)(const struct kr_dims *d, int c, const float *planar
     const size_t plane = (size_t)d->h * w;
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (size_t r = 0; r < rows; r++) {
-        const float *from = planar + r / (size_t)d->h * (size_t)c * plane + r % (size_t)d->h * w;
+        const float *from = planar + planes_at(c, plane, r * w);
         for (size_t x = 0; x < w; x++)
             for (size_t j = 0; j < cp; j += VL) {
                 float t[VL] = {0};
