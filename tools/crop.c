@@ -6,12 +6,14 @@
 #include "lib/image/crop.h"
 #include "tools/tool.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char usage[] = "[-FHv] [-p case|slice] [-m MULTIPLE | -s HxW] < STREAM > STREAM\n"
                             "       crop -u [-Hv] < STREAM > STREAM";
 
 #define MAX_SIDE 16384
+#define SPARE 0.01 /* of a case's brain: what a box may leave out, a rim and stray voxels */
 
 static const char *const cropped[] = {"image", "label", "pred", "prob"};
 enum { IMAGE, LABEL, PRED, PROB, CROPPED };
@@ -22,8 +24,20 @@ static struct {
 } opt;
 
 static struct {
-    unsigned long long voxels, slices;
+    unsigned long long voxels, slices; /* of tumour */
+    unsigned long long cases;          /* whose brain was cut by more than can be spared */
+    double most;                       /* of them, and whose */
+    char of[128];
 } lost;
+
+/* The case in hand, in records that come together: its voxels that are not zero, and those outside
+ * the box. */
+static struct {
+    char name[sizeof lost.of];
+    double brain, outside;
+    struct img_box box;
+    bool fills; /* the brain's is the whole slice */
+} now;
 
 /* Where the record's tensors lie: `now` on the uncropped grid of rows x columns. */
 struct place {
@@ -36,7 +50,7 @@ static void set_size(const char *text)
     const char *x = strchr(text, 'x');
     char height[16];
     if (!x || (size_t)(x - text) >= sizeof height)
-        tool_misuse("-s: (wanted HxW such as 160x192, got '%s')", text);
+        tool_misuse("-s: (wanted HxW such as 192x160, got '%s')", text);
     memcpy(height, text, (size_t)(x - text));
     height[x - text] = 0;
     opt.height = tool_int('s', height, 1, MAX_SIDE);
@@ -102,6 +116,7 @@ static struct img_box choose(struct tns_record *rec, const struct place *p)
     } else {
         whole_numbers(rec, "brain", 4, v);
         b = (struct img_box){v[0], v[1], v[2], v[3]};
+        now.fills = b.height == p->rows && b.width == p->columns;
         if (b.y < 0 || b.x < 0 || b.height < 0 || b.width < 0 || b.y + b.height > p->rows ||
             b.x + b.width > p->columns)
             tool_die_at(rec, "key 'brain' does not lie on the slice (%ldx%ld, got '%s')", p->rows,
@@ -127,6 +142,48 @@ static void check_tumour(struct tns_record *rec, struct img_box b)
     }
     lost.voxels += most;
     lost.slices += most > 0;
+}
+
+/* Nor is brain. One slice says little, so the case is judged, where the next begins. */
+static void judge_case(void)
+{
+    double share = now.outside > 0 ? now.outside / now.brain : 0;
+    if (share > SPARE && !opt.force)
+        tool_die("stdin: case %s: image: %.1f %% of the brain's voxels lie outside the box of "
+                 "%ldx%ld (wanted at most %g %%; a larger -s or -m keeps them, -F drops them)%s",
+                 now.name, 100 * share, now.box.height, now.box.width, 100 * SPARE,
+                 now.fills ? "; its background is not zero, so all of it counts as brain" : "");
+    if (share > 0)
+        tool_note("case %s: %.3f %% of the brain's voxels lay outside the box", now.name,
+                  100 * share);
+    if (share > SPARE) {
+        lost.cases++;
+        if (share > lost.most) {
+            lost.most = share;
+            memcpy(lost.of, now.name, sizeof lost.of);
+        }
+    }
+    now.brain = now.outside = 0;
+}
+
+static void follow_case(const struct tns_record *rec)
+{
+    const char *name = tns_get(&rec->meta, "case");
+    name = name ? name : "";
+    if (strncmp(name, now.name, sizeof now.name - 1)) {
+        judge_case();
+        snprintf(now.name, sizeof now.name, "%s", name);
+    }
+}
+
+static void count_brain(struct tns_record *rec, struct img_box b)
+{
+    const struct tensor *t = tns_tensor(rec, "image");
+    if (!t)
+        return;
+    now.box = b;
+    now.brain += (double)img_count_outside(t, (struct img_box){0, 0, 0, 0});
+    now.outside += (double)img_count_outside(t, b);
 }
 
 /* Cuts what `b` is, on the uncropped grid. Where a class probability is made up, it is
@@ -161,8 +218,11 @@ static void crop(struct tns_record *rec)
         tns_unset(&rec->meta, "crop");
         return;
     }
+    follow_case(rec);
     b = choose(rec, &p);
-    check_tumour(rec, (struct img_box){b.y - p.now.y, b.x - p.now.x, b.height, b.width});
+    struct img_box local = {b.y - p.now.y, b.x - p.now.x, b.height, b.width};
+    check_tumour(rec, local);
+    count_brain(rec, local);
     cut(rec, &p, b);
     tool_set(rec, "crop", "%ld %ld %ld %ld %ld %ld", b.y, b.x, b.height, b.width, p.rows,
              p.columns);
@@ -216,9 +276,14 @@ int main(int argc, char **argv)
             crop(&rec);
         tool_write(&rec);
     }
+    judge_case();
     if (lost.voxels)
         tool_warn("%llu voxels of tumour in %llu slices lay outside the box", lost.voxels,
                   lost.slices);
+    if (lost.cases)
+        tool_warn("%.1f %% of the brain's voxels of case %s lay outside the box (cases that lost "
+                  "more than %g %%: %llu)",
+                  100 * lost.most, lost.of, 100 * SPARE, lost.cases);
     tns_release(&rec);
     return tool_finish();
 }

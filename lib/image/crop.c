@@ -111,20 +111,29 @@ void img_crop(const struct tensor *in, struct img_box b, struct tensor *out)
         }
 }
 
+/* How many of n elements are not zero. */
+static size_t nonzero(const struct tensor *t, size_t first, size_t n)
+{
+    double v[IMG_CHUNK], many = 0;
+    for (size_t i = 0; i < n; i += IMG_CHUNK) {
+        size_t m = n - i < IMG_CHUNK ? n - i : IMG_CHUNK;
+        img_load(t, first + i, m, v);
+#pragma omp simd reduction(+ : many)
+        for (size_t k = 0; k < m; k++)
+            many += v[k] != 0;
+    }
+    return (size_t)many;
+}
+
 size_t img_count_outside(const struct tensor *t, struct img_box b)
 {
     size_t h = rows(t), w = columns(t), lines = tensor_count(t) / w, n = 0;
     struct img_box on = on_grid(b, (long)h, (long)w);
-    double v[IMG_CHUNK];
-    for (size_t i = 0; i < lines; i++)
-        for (size_t x = 0; x < w; x += IMG_CHUNK) {
-            size_t m = w - x < IMG_CHUNK ? w - x : IMG_CHUNK;
-            long y = (long)(i % h);
-            bool inside = y >= on.y && y < on.y + on.height;
-            img_load(t, i * w + x, m, v);
-            for (size_t k = 0; k < m; k++)
-                n += v[k] != 0 &&
-                     !(inside && (long)(x + k) >= on.x && (long)(x + k) < on.x + on.width);
-        }
+    for (size_t i = 0; i < lines; i++) {
+        long y = (long)(i % h);
+        bool beside = y < on.y || y >= on.y + on.height;
+        size_t left = beside ? w : (size_t)on.x, right = beside ? w : left + (size_t)on.width;
+        n += nonzero(t, i * w, left) + nonzero(t, i * w + right, w - right);
+    }
     return n;
 }

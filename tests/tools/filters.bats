@@ -117,6 +117,60 @@ for (m, a), (n, b) in zip(records("in.tns"), records("out.tns")):
     [[ $stderr = "crop: warning: $lost voxels of tumour in 6 slices"* ]]
 }
 
+@test "crop: brain is never lost without a word, with labels or without" {
+    make bare=1 cases=2 >in.tns # brain: rows 4-19, columns 4-16, all of it not zero
+    crop -s 16x13 <in.tns >/dev/null
+    # One column of 13 is 7.7 %.
+    run -1 --separate-stderr pipe 'crop -s 16x12 <in.tns >out'
+    [[ $stderr = "crop: stdin: case case000: image: 7.7 % of the brain's voxels lie outside the box of 16x12"* ]]
+    [ "$(grep -c . <<<"$stderr")" = 1 ]
+    run -0 --separate-stderr pipe 'crop -F -p slice -s 16x12 <in.tns >out'
+    [ "$stderr" = "crop: warning: 7.7 % of the brain's voxels of case case000 lay outside the box (cases that lost more than 1 %: 2)" ]
+    tnsview -c <out
+    # The background is not zero: the whole slice counts, and of its 20 columns 4 are lost.
+    py 'r = study(bare=1)
+for m, t in r: t["image"] = t["image"] + np.float32(7); m["brain"] = "0 0 24 20"
+save("in.tns", r)'
+    run -1 --separate-stderr pipe 'crop -s 24x16 <in.tns >out'
+    [[ $stderr = *"20.0 % of the brain's voxels"*"its background is not zero"* ]]
+}
+
+@test "crop: a few voxels of a case may lie outside, whatever their share of one slice" {
+    # 208 voxels in the box in the second slice, N stray ones in the first, of the second case alone.
+    stray() {
+        py 'r = study(cases=2, slices=2, bare=1)
+t = r[2][1]["image"] = np.zeros((4, 24, 20), "f4")
+t[:, 0, :int(sys.argv[1])] = 9
+save("in.tns", r)' "$1"
+    }
+    stray 2 # of 210: 0.95 %
+    run -0 --separate-stderr pipe 'crop -v -s 16x13 <in.tns >out'
+    [ "$stderr" = "crop: case case001: 0.952 % of the brain's voxels lay outside the box" ]
+    stray 3 # of 211: 1.4 %
+    run -1 --separate-stderr pipe 'crop -s 16x13 <in.tns >out'
+    [[ $stderr = "crop: stdin: case case001: image: 1.4 % of the brain's voxels"* ]]
+}
+
+@test "crop: real brains lose nothing at 192x160, and 96x96 is refused" {
+    need_data
+    need_release "it takes long"
+    nii2slices "$DATA"/brats/BraTS2021_014* >in.tns
+    run -0 --separate-stderr pipe 'crop -v -s 192x160 <in.tns >out'
+    [[ $stderr != *[1-9]" %"* ]]
+    run -1 --separate-stderr pipe 'crop -s 128x128 <in.tns >out'
+    [ -n "$stderr" ]
+    run -0 --separate-stderr pipe 'crop -F -s 96x96 <in.tns >out'
+    [[ $stderr = *"% of the brain's voxels of case BraTS2021_01482"*"than 1 %: 6)" ]]
+}
+
+@test "crop: a smaller box cuts one more above and to the left" {
+    make >in.tns # brain: rows 4-19, columns 4-16: 16x13
+    for o in "15x12:5 5 15 12" "13x10:6 6 13 10" "14x11:5 5 14 11"; do
+        crop -F -s "${o%:*}" <in.tns 2>/dev/null | tnsview -k crop | sort -u >out
+        [ "$(cat out)" = "${o#*:} 24 20" ]
+    done
+}
+
 @test "crop: a slice or case without brain gets a valid box" {
     py '
 r = study(cases=1, slices=1)
