@@ -26,6 +26,8 @@ struct inflate {
     uint8_t *next; /* bytes fetched and not yet inflated */
     size_t left;
 #ifdef HAVE_ISAL
+    struct isal_gzip_header head; /* of the member, as far as it was read */
+    bool in_head;
     struct inflate_state s;
 #else
     z_stream s;
@@ -44,6 +46,8 @@ static int start_member(struct inflate *f)
 {
     isal_inflate_init(&f->s);
     f->s.crc_flag = ISAL_GZIP;
+    isal_gzip_header_init(&f->head);
+    f->in_head = true;
     return 0;
 }
 
@@ -66,18 +70,24 @@ static int step(struct inflate *f, uint8_t **out, size_t *room)
     f->s.avail_in = (uint32_t)f->left;
     f->s.next_out = *out;
     f->s.avail_out = (uint32_t)*room;
-    r = isal_inflate(&f->s);
+    /* isal_inflate would read a header too, but forgets half a one at the end of its input. */
+    r = f->in_head ? isal_read_gzip_header(&f->s, &f->head) : isal_inflate(&f->s);
     f->next = f->s.next_in;
     f->left = f->s.avail_in;
     *out = f->s.next_out;
     *room = f->s.avail_out;
-    if (r == ISAL_INCORRECT_CHECKSUM)
+    if (r == ISAL_INCORRECT_CHECKSUM) {
         f->why = "damaged: the gzip checksum does not match";
-    else if (r < 0 || r == ISAL_NEED_DICT)
+        return STEP_BAD;
+    }
+    if (r != ISAL_DECOMP_OK && r != ISAL_END_INPUT && r != ISAL_OUT_OVERFLOW) {
         f->why = "damaged: invalid gzip data";
-    else
+        return STEP_BAD;
+    }
+    if (!f->in_head)
         return f->s.block_state == ISAL_BLOCK_FINISH ? STEP_END : STEP_OK;
-    return STEP_BAD;
+    f->in_head = r == ISAL_END_INPUT;
+    return STEP_OK;
 }
 
 #else
