@@ -1,7 +1,7 @@
 /* The reader. Functions stand in the order of formats/safetensors.md; the JSON is read for exactly
  * the grammar of section 3, which nests three deep, so nothing here recurses. */
 #include "formats/safetensors.h"
-#include "formats/safetensors_json.h"
+#include "formats/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +13,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+_Static_assert((int)JSON_CORRUPT == ST_CORRUPT && (int)JSON_UNSUPPORTED == ST_UNSUPPORTED,
+               "json.c's errors are passed on");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "tensors are used as they lie in the file");
 
@@ -36,105 +38,105 @@ struct entry { /* one tensor of the header */
 
 /* --- section 4: the tensors ------------------------------------------------------------------- */
 
-static bool shape(struct st_scan *s, struct entry *e)
+static bool shape(struct json_scan *s, struct entry *e)
 {
     uint64_t v;
-    if (!st_expect(s, '['))
+    if (!json_expect(s, '['))
         return false;
-    if (st_accept(s, ']'))
+    if (json_accept(s, ']'))
         return true;
     do {
-        if (!st_number(s, &v))
+        if (!json_number(s, &v))
             return false;
         if (e->rank == TENSOR_MAX_RANK)
-            return st_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': more than %d dimensions", e->name,
-                            TENSOR_MAX_RANK);
+            return json_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': more than %d dimensions",
+                              e->name, TENSOR_MAX_RANK);
         if (v > UINT32_MAX)
-            return st_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': a dimension of %llu", e->name,
-                            (unsigned long long)v);
+            return json_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': a dimension of %llu", e->name,
+                              (unsigned long long)v);
         e->dim[e->rank++] = (uint32_t)v;
-    } while (st_another(s, ']'));
+    } while (json_another(s, ']'));
     return !s->code;
 }
 
-static bool dtype(struct st_scan *s, struct entry *e)
+static bool dtype(struct json_scan *s, struct entry *e)
 {
     const char *name;
-    if (!st_string(s, &name))
+    if (!json_string(s, &name))
         return false;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strcmp(name, kinds[i].name)) {
             e->kind = (int)i;
             return true;
         }
-    return st_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': dtype '%.100s'", e->name, name);
+    return json_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': dtype '%.100s'", e->name, name);
 }
 
-static bool offsets(struct st_scan *s, struct entry *e)
+static bool offsets(struct json_scan *s, struct entry *e)
 {
-    return st_expect(s, '[') && st_number(s, &e->begin) && st_expect(s, ',') &&
-           st_number(s, &e->end) && st_expect(s, ']');
+    return json_expect(s, '[') && json_number(s, &e->begin) && json_expect(s, ',') &&
+           json_number(s, &e->end) && json_expect(s, ']');
 }
 
 /* {"dtype":...,"shape":[...],"data_offsets":[begin,end]}, in any order, each once; then what the
  * three say together. */
-static bool tensor(struct st_scan *s, struct entry *e)
+static bool tensor(struct json_scan *s, struct entry *e)
 {
     static const char *const keys[] = {"dtype", "shape", "data_offsets"};
-    static bool (*const values[])(struct st_scan *, struct entry *) = {dtype, shape, offsets};
+    static bool (*const values[])(struct json_scan *, struct entry *) = {dtype, shape, offsets};
     const char *key;
     unsigned seen = 0, i;
     uint64_t bytes;
-    if (!st_expect(s, '{'))
+    if (!json_expect(s, '{'))
         return false;
     do {
-        if (!st_string(s, &key) || !st_expect(s, ':'))
+        if (!json_string(s, &key) || !json_expect(s, ':'))
             return false;
         for (i = 0; i < 3 && strcmp(key, keys[i]);)
             i++;
         if (i == 3)
-            return st_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': key '%.100s'", e->name, key);
+            return json_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': key '%.100s'", e->name, key);
         if (seen & 1u << i)
-            return st_wrong(s, ST_CORRUPT, "tensor '%.100s': %s twice", e->name, key);
+            return json_wrong(s, ST_CORRUPT, "tensor '%.100s': %s twice", e->name, key);
         seen |= 1u << i;
         if (!values[i](s, e))
             return false;
-    } while (st_another(s, '}'));
+    } while (json_another(s, '}'));
     if (s->code)
         return false;
     for (i = 0; i < 3; i++)
         if (!(seen & 1u << i))
-            return st_wrong(s, ST_CORRUPT, "tensor '%.100s': no %s", e->name, keys[i]);
+            return json_wrong(s, ST_CORRUPT, "tensor '%.100s': no %s", e->name, keys[i]);
     bytes = kinds[e->kind].size;
     for (int d = 0; d < e->rank; d++)
         if (__builtin_mul_overflow(bytes, e->dim[d], &bytes))
-            return st_wrong(s, ST_CORRUPT, "tensor '%.100s': shape beyond 64 bits", e->name);
+            return json_wrong(s, ST_CORRUPT, "tensor '%.100s': shape beyond 64 bits", e->name);
     if (e->end < e->begin || e->end - e->begin != bytes)
-        return st_wrong(s, ST_CORRUPT,
-                        "tensor '%.100s': data_offsets %llu to %llu (wanted %llu bytes)", e->name,
-                        (unsigned long long)e->begin, (unsigned long long)e->end,
-                        (unsigned long long)bytes);
+        return json_wrong(s, ST_CORRUPT,
+                          "tensor '%.100s': data_offsets %llu to %llu (wanted %llu bytes)", e->name,
+                          (unsigned long long)e->begin, (unsigned long long)e->end,
+                          (unsigned long long)bytes);
     return true;
 }
 
 /* --- section 3: the header -------------------------------------------------------------------- */
 
 /* Room for one more element in an array that doubles; NULL when there is none. */
-static void *grow(struct st_scan *s, void *array, int n, size_t element)
+static void *grow(struct json_scan *s, void *array, int n, size_t element)
 {
     if (n & (n - 1))
         return array; /* n is no power of two: there is room */
     void *bigger = reallocarray(array, n ? 2 * (size_t)n : 1, element);
     if (!bigger)
-        st_wrong(s, ST_IO, "out of memory");
+        json_wrong(s, ST_IO, "out of memory");
     return bigger;
 }
 
-static bool metadata(struct st_scan *s, struct st_file *f)
+static bool metadata(struct json_scan *s, struct st_file *f)
 {
-    if (!st_expect(s, '{'))
+    if (!json_expect(s, '{'))
         return false;
-    if (st_accept(s, '}'))
+    if (json_accept(s, '}'))
         return true;
     do {
         struct st_pair *m = grow(s, f->meta, f->metas, sizeof *m);
@@ -142,36 +144,37 @@ static bool metadata(struct st_scan *s, struct st_file *f)
             return false;
         f->meta = m;
         m += f->metas;
-        if (!st_string(s, &m->key) || !st_expect(s, ':') || !st_string(s, &m->value))
+        if (!json_string(s, &m->key) || !json_expect(s, ':') || !json_string(s, &m->value))
             return false;
         if (!strcmp(m->key, "xxh3") && strlen(m->value) == 16 &&
             !memcmp(s->p - 17, m->value, 16)) /* written plainly, without escapes */
             f->checksum = 8 + (size_t)(s->p - 17 - s->start);
         f->metas++;
-    } while (st_another(s, '}'));
+    } while (json_another(s, '}'));
     return !s->code;
 }
 
-static bool header(struct st_scan *s, struct st_file *f, struct entry **entries, int *n)
+static bool header(struct json_scan *s, struct st_file *f, struct entry **entries, int *n)
 {
     const char *name;
     bool had_meta = false;
-    if (!st_expect(s, '{'))
+    if (!json_expect(s, '{'))
         return false;
-    if (!st_accept(s, '}')) {
+    if (!json_accept(s, '}')) {
         do {
-            if (!st_string(s, &name) || !st_expect(s, ':'))
+            if (!json_string(s, &name) || !json_expect(s, ':'))
                 return false;
             if (!strcmp(name, "__metadata__")) {
                 if (had_meta)
-                    return st_wrong(s, ST_CORRUPT, "header: __metadata__ twice");
+                    return json_wrong(s, ST_CORRUPT, "header: __metadata__ twice");
                 had_meta = true;
                 if (!metadata(s, f))
                     return false;
                 continue;
             }
             if (*n == ST_MAX_TENSORS)
-                return st_wrong(s, ST_UNSUPPORTED, "header: more than %d tensors", ST_MAX_TENSORS);
+                return json_wrong(s, ST_UNSUPPORTED, "header: more than %d tensors",
+                                  ST_MAX_TENSORS);
             struct entry *e = grow(s, *entries, *n, sizeof *e);
             if (!e)
                 return false;
@@ -181,16 +184,16 @@ static bool header(struct st_scan *s, struct st_file *f, struct entry **entries,
             if (!tensor(s, e))
                 return false;
             if (strlen(name) >= TENSOR_MAX_NAME)
-                return st_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': name over %d bytes", name,
-                                TENSOR_MAX_NAME - 1);
+                return json_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': name over %d bytes", name,
+                                  TENSOR_MAX_NAME - 1);
             ++*n;
-        } while (st_another(s, '}'));
+        } while (json_another(s, '}'));
         if (s->code)
             return false;
     }
     while (s->p < s->end && *s->p == ' ')
         s->p++;
-    return s->p == s->end || st_unexpected(s, "only spaces behind the header's end");
+    return s->p == s->end || json_unexpected(s, "only spaces behind the header's end");
 }
 
 /* --- section 5: the whole --------------------------------------------------------------------- */
@@ -222,50 +225,50 @@ static int by_key(const void *a, const void *b)
 }
 
 /* Sorting is what keeps the search for duplicates from being quadratic in a hostile header. */
-static bool check_keys(struct st_scan *s, struct st_file *f, struct entry *e, int n)
+static bool check_keys(struct json_scan *s, struct st_file *f, struct entry *e, int n)
 {
     sort(e, n, by_name);
     for (int i = 1; i < n; i++)
         if (!by_name(&e[i - 1], &e[i]))
-            return st_wrong(s, ST_CORRUPT, "tensor '%.100s' twice", e[i].name);
+            return json_wrong(s, ST_CORRUPT, "tensor '%.100s' twice", e[i].name);
     const char ***key = calloc((size_t)f->metas + 1, sizeof *key);
     if (!key)
-        return st_wrong(s, ST_IO, "out of memory");
+        return json_wrong(s, ST_IO, "out of memory");
     for (int i = 0; i < f->metas; i++)
         key[i] = &f->meta[i].key;
     qsort(key, (size_t)f->metas, sizeof *key, by_key);
     for (int i = 1; i < f->metas; i++)
         if (!strcmp(*key[i - 1], *key[i]))
-            st_wrong(s, ST_CORRUPT, "metadata '%.100s' twice", *key[i]);
+            json_wrong(s, ST_CORRUPT, "metadata '%.100s' twice", *key[i]);
     free(key);
     return !s->code;
 }
 
 /* The tensors cover the data from end to end, each byte once. */
-static bool check_cover(struct st_scan *s, struct entry *e, int n, uint64_t data)
+static bool check_cover(struct json_scan *s, struct entry *e, int n, uint64_t data)
 {
     uint64_t at = 0;
     sort(e, n, by_place);
     for (int i = 0; i < n; at = e[i++].end) {
         if (e[i].begin != at)
-            return st_wrong(s, ST_CORRUPT, "tensor '%.100s': data at %llu: %s (wanted %llu)",
-                            e[i].name, (unsigned long long)e[i].begin,
-                            e[i].begin < at ? "an overlap" : "a hole", (unsigned long long)at);
+            return json_wrong(s, ST_CORRUPT, "tensor '%.100s': data at %llu: %s (wanted %llu)",
+                              e[i].name, (unsigned long long)e[i].begin,
+                              e[i].begin < at ? "an overlap" : "a hole", (unsigned long long)at);
         if (e[i].end > data)
-            return st_wrong(
+            return json_wrong(
                 s, ST_CORRUPT,
                 "tensor '%.100s': the file is cut (wanted %llu bytes of data, got %llu)", e[i].name,
                 (unsigned long long)e[n - 1].end, (unsigned long long)data);
     }
-    return at == data || st_wrong(s, ST_CORRUPT, "%llu bytes behind the last tensor",
-                                  (unsigned long long)(data - at));
+    return at == data || json_wrong(s, ST_CORRUPT, "%llu bytes behind the last tensor",
+                                    (unsigned long long)(data - at));
 }
 
-static bool fill(struct st_scan *s, struct st_file *f, const struct entry *e, int n,
+static bool fill(struct json_scan *s, struct st_file *f, const struct entry *e, int n,
                  const unsigned char *data)
 {
     if (!(f->tensor = calloc((size_t)n + 1, sizeof *f->tensor)))
-        return st_wrong(s, ST_IO, "out of memory");
+        return json_wrong(s, ST_IO, "out of memory");
     for (int i = 0; i < n; i++) {
         const unsigned char *p = data + e[i].begin;
         if (kinds[e[i].kind].dtype < 0) {
@@ -273,8 +276,9 @@ static bool fill(struct st_scan *s, struct st_file *f, const struct entry *e, in
             continue;
         }
         if (e[i].begin < e[i].end && (uintptr_t)p % kinds[e[i].kind].size)
-            return st_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': data is not aligned to %zu bytes",
-                            e[i].name, kinds[e[i].kind].size);
+            return json_wrong(s, ST_UNSUPPORTED,
+                              "tensor '%.100s': data is not aligned to %zu bytes", e[i].name,
+                              kinds[e[i].kind].size);
         struct tensor *t = &f->tensor[f->tensors++];
         strcpy(t->name, e[i].name);
         t->dtype = (enum dtype)kinds[e[i].kind].dtype;
@@ -288,7 +292,7 @@ static bool fill(struct st_scan *s, struct st_file *f, const struct entry *e, in
 int st_parse(struct st_file *f, const void *bytes, size_t n, char *why, size_t size)
 {
     const unsigned char *b = bytes;
-    struct st_scan s = {.why = why, .size = size};
+    struct json_scan s = {.why = why, .size = size, .name = "header", .before = 8};
     struct entry *e = NULL;
     uint64_t length;
     int entries = 0;
@@ -296,19 +300,19 @@ int st_parse(struct st_file *f, const void *bytes, size_t n, char *why, size_t s
 
     /* section 2: the length */
     if (n < 9 || b[8] != '{') {
-        st_wrong(&s, ST_FOREIGN, "not a safetensors file");
+        json_wrong(&s, ST_FOREIGN, "not a safetensors file");
         return s.code;
     }
     memcpy(&length, b, 8);
     if (length > n - 8)
-        st_wrong(&s, ST_CORRUPT,
-                 "header: the file is cut, or no safetensors file (wanted %llu bytes, got %zu)",
-                 (unsigned long long)length, n - 8);
+        json_wrong(&s, ST_CORRUPT,
+                   "header: the file is cut, or no safetensors file (wanted %llu bytes, got %zu)",
+                   (unsigned long long)length, n - 8);
     else if (length > ST_MAX_HEADER)
-        st_wrong(&s, ST_UNSUPPORTED, "header: %llu bytes (wanted at most %u)",
-                 (unsigned long long)length, ST_MAX_HEADER);
+        json_wrong(&s, ST_UNSUPPORTED, "header: %llu bytes (wanted at most %u)",
+                   (unsigned long long)length, ST_MAX_HEADER);
     else if (!(s.text = f->text = malloc((size_t)length)))
-        st_wrong(&s, ST_IO, "out of memory");
+        json_wrong(&s, ST_IO, "out of memory");
     if (s.code)
         return s.code;
 
