@@ -71,6 +71,7 @@ const void *nii_bytes(const struct nii_file *, size_t *n);
 struct nii_channel {
     uint64_t count;
     double mean, std;   /* population; 0 if there are none */
+    uint64_t print;     /* the fingerprint of formats/tns.md; 0 if fewer than two values occur */
     bool whole;         /* unscaled integers within -32768..32767 */
     uint32_t box[3][2]; /* canonical x, y, z: first, and one past the last; 0 0 if there are none */
 };

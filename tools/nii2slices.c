@@ -2,12 +2,13 @@
  *
  * reads   NIfTI files
  * adds    image, label, nifti; case, patient, slice, slices, modalities, scheme, spacing, brain,
- * mean, std */
+ * mean, std, fingerprint */
 #include "formats/layout.h"
 #include "formats/nifti.h"
 #include "lib/image/patient.h"
 #include "tools/tool.h"
 
+#include <inttypes.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -295,7 +296,7 @@ static void describe(struct tns_record *rec, const struct study *s)
 {
     double mean[LAY_MODALITIES], std[LAY_MODALITIES];
     uint32_t box[2][2] = {{UINT32_MAX, 0}, {UINT32_MAX, 0}};
-    char names[64] = "", patient[LAY_NAME];
+    char names[64] = "", prints[LAY_MODALITIES * 17 + 1] = "", patient[LAY_NAME];
 
     for (int m = 0; m < s->c.modalities; m++) {
         const struct nii_channel *c = &s->channel[m];
@@ -307,6 +308,8 @@ static void describe(struct tns_record *rec, const struct study *s)
         }
         snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", m ? "," : "",
                  s->c.modalities == 1 ? "image" : lay_modality[m]);
+        snprintf(prints + strlen(prints), sizeof prints - strlen(prints), "%s%016" PRIx64,
+                 m ? "," : "", c->print);
     }
     tool_set(rec, "case", "%s", s->c.name);
     img_patient(s->c.name, patient);
@@ -323,6 +326,7 @@ static void describe(struct tns_record *rec, const struct study *s)
         tool_set(rec, "brain", "0 0 0 0");
     set_numbers(rec, "mean", s->c.modalities, mean);
     set_numbers(rec, "std", s->c.modalities, std);
+    tool_set(rec, "fingerprint", "%s", prints);
 }
 
 static void write_slices(struct tns_record *rec, struct study *s)
