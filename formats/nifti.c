@@ -431,8 +431,8 @@ static int bad_voxel(const struct nii_file *f, float v, uint32_t i, uint32_t j, 
 
     if (isfinite(v))
         return nii_fail(why, f->path,
-                        "slice %u: label value %g (wanted whole numbers from 0 to 255)",
-                        slice_of(&f->head, at), (double)v);
+                        "slice %u: label value %.9g (wanted whole numbers from 0 to 255)",
+                        slice_of(&f->head, at), nii_tidy(v));
     return nii_fail(why, f->path, "slice %u: voxel %u,%u,%u is %s", slice_of(&f->head, at), i, j, k,
                     isnan(v)                                              ? "not a number (NaN)"
                     : f->head.datatype == DT_FLOAT32 && !scaled(&f->head) ? "infinite"

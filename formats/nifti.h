@@ -29,10 +29,17 @@
 #define NII_GROUP 400000u        /* bytes of slices gathered in one pass, where it takes several */
 #define NII_WHY 1024             /* room for a message */
 
+/* What a head can have, in mm. Scans are made with voxels of 0.1 to 20 mm; half and twice of that
+ * is still read, and a header that is wrong by 1000 in either direction (metres or micrometres
+ * called millimetres) is not. Magnets show 600 mm at once; a head that is wrong by 10 measures more
+ * than 1500. There is no least extent: a slab may be thin. */
+#define NII_MIN_SPACING 0.05
+#define NII_MAX_SPACING 50.0
+#define NII_MAX_EXTENT 1500.0
+
 struct nii_header {
     bool swapped;        /* the file's byte order is not this machine's */
     bool pair;           /* .hdr and .img */
-    bool oriented;       /* false: neither qform nor sform; axes as nibabel and ANALYZE take them */
     int datatype;        /* DT_... of nifti1.h */
     uint32_t size;       /* bytes a voxel */
     uint32_t dim[3];     /* along the file's axes, fastest first */
@@ -41,6 +48,7 @@ struct nii_header {
     double slope, inter; /* 1 and 0 if the header asks for none */
     double affine[3][4]; /* file index to mm, x to the right, y anterior, z superior */
     double spacing[3];   /* mm between slices' columns, rows, slices */
+    char doubt[256];     /* what the header leaves open or contradicts, and what is taken; or "" */
     uint32_t grid[3];    /* canonical W, H, number of slices */
     int axis[3];         /* canonical axis c is the file's axis axis[c], */
     bool flip[3];        /* backwards if flip[c] */

@@ -39,8 +39,7 @@ static float getf(const uint8_t *p, bool swap)
     return f;
 }
 
-/* The double whose shortest text is the float's: 0.9 and not 0.89999997615814209. */
-static double tidy(float f)
+double nii_tidy(float f)
 {
     char text[32];
 
@@ -171,9 +170,44 @@ static mat44 quatern_to_mat44(const uint8_t *raw, bool swap)
         v[i] = isfinite(v[i]) ? v[i] : 0;
     }
     for (int i = 0; i < 3; i++)
-        d[i] = getf(raw + 80 + 4 * i, swap);
+        d[i] = fabsf(getf(raw + 80 + 4 * i, swap));
     return nifti_quatern_to_mat44(v[0], v[1], v[2], v[3], v[4], v[5], d[0], d[1], d[2],
                                   getf(raw + 76, swap) < 0 ? -1 : 1);
+}
+
+static void doubt(struct nii_header *h, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void doubt(struct nii_header *h, const char *fmt, ...)
+{
+    size_t n = strlen(h->doubt);
+    va_list ap;
+
+    if (n)
+        n += (size_t)snprintf(h->doubt + n, sizeof h->doubt - n, "; ");
+    va_start(ap, fmt);
+    vsnprintf(h->doubt + n, sizeof h->doubt - n, fmt, ap);
+    va_end(ap);
+}
+
+/* Millimetres in the header's unit of length; none named is the millimetre. */
+static double unit(const uint8_t *raw)
+{
+    int u = XYZT_TO_SPACE(raw[123]);
+    return u == NIFTI_UNITS_METER ? 1000 : u == NIFTI_UNITS_MICRON ? 0.001 : 1;
+}
+
+/* The three letters that an affine's axes go to: "LPS"; false if it has none. */
+static bool axes_of(mat44 m, char letters[4])
+{
+    int code[3];
+
+    nifti_mat44_to_orientation(m, &code[0], &code[1], &code[2]);
+    for (int i = 0; i < 3; i++) {
+        if (code[i] < NIFTI_L2R || code[i] > NIFTI_S2I)
+            return false;
+        letters[i] = "RLAPSI"[code[i] - NIFTI_L2R];
+    }
+    letters[3] = 0;
+    return true;
 }
 
 /* The affine: sform before qform; without either as nibabel and ANALYZE do, x to the left. */
@@ -181,23 +215,23 @@ static int set_affine(const uint8_t *raw, bool swap, const char *path, struct ni
                       char *why)
 {
     int s = get16(raw + 254, swap), q = get16(raw + 252, swap);
-    double pixdim[3];
-    mat44 quatern = {{{0}}};
+    double mm = unit(raw), pixdim[3];
+    mat44 quatern = {{{0}}}, sform = {{{0}}};
+    char by_q[4], by_s[4];
 
-    h->oriented = s > 0 || q > 0;
     for (int i = 0; i < 3; i++) {
-        pixdim[i] = fabs(tidy(getf(raw + 80 + 4 * i, swap)));
+        pixdim[i] = fabs(nii_tidy(getf(raw + 80 + 4 * i, swap)));
         if (!isfinite(pixdim[i]))
             return nii_fail(why, path, "pixdim[%d] is not a finite number", i + 1);
-        if (pixdim[i] == 0)
-            pixdim[i] = 1;
+        pixdim[i] = nii_tidy((float)(mm * (pixdim[i] == 0 ? 1 : pixdim[i])));
     }
     if (q > 0)
         quatern = quatern_to_mat44(raw, swap);
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 4; j++) {
-            h->affine[i][j] = s > 0   ? (double)getf(raw + 280 + 16 * i + 4 * j, swap)
-                              : q > 0 ? (double)quatern.m[i][j]
+            sform.m[i][j] = getf(raw + 280 + 16 * i + 4 * j, swap);
+            h->affine[i][j] = s > 0   ? mm * (double)sform.m[i][j]
+                              : q > 0 ? mm * (double)quatern.m[i][j]
                               : i != j
                                   ? (j == 3 ? (i ? -1 : 1) * pixdim[i] * (h->dim[i] - 1) / 2 : 0)
                                   : (i ? 1 : -1) * pixdim[i];
@@ -207,13 +241,17 @@ static int set_affine(const uint8_t *raw, bool swap, const char *path, struct ni
         }
     for (int c = 0; c < 3; c++)
         h->spacing[c] = pixdim[c]; /* by file axis here; set_axes sorts them */
+    if (s <= 0 && q <= 0)
+        doubt(h, "no orientation in the header (left and right are a guess)");
+    if (s > 0 && q > 0 && axes_of(sform, by_s) && axes_of(quatern, by_q) && strcmp(by_s, by_q))
+        doubt(h, "the sform turns the axes to %s, the qform to %s (the sform counts)", by_s, by_q);
     return 0;
 }
 
 static int set_axes(const char *path, struct nii_header *h, char *why)
 {
     mat44 m = {{{0}}};
-    int code[3];
+    char to[4];
     double spacing[3], det;
     const double(*a)[4] = (const double(*)[4])h->affine;
 
@@ -225,21 +263,54 @@ static int set_axes(const char *path, struct nii_header *h, char *why)
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 4; j++)
             m.m[i][j] = (float)a[i][j];
-    nifti_mat44_to_orientation(m, &code[0], &code[1], &code[2]);
     memcpy(spacing, h->spacing, sizeof spacing);
     for (int c = 0; c < 3; c++)
         h->axis[c] = -1;
     for (int i = 0; i < 3; i++) {
-        int c = code[i] == NIFTI_L2R || code[i] == NIFTI_R2L   ? 0
-                : code[i] == NIFTI_P2A || code[i] == NIFTI_A2P ? 1
-                : code[i] == NIFTI_I2S || code[i] == NIFTI_S2I ? 2
-                                                               : -1;
+        int c = !axes_of(m, to) ? -1 : strchr("RL", to[i]) ? 0 : strchr("AP", to[i]) ? 1 : 2;
         if (c < 0 || h->axis[c] >= 0)
             return nii_fail(why, path, "the orientation matrix has no nearest axes");
         h->axis[c] = i;
-        h->flip[c] = code[i] == NIFTI_L2R || code[i] == NIFTI_P2A || code[i] == NIFTI_S2I;
+        h->flip[c] = strchr("RAI", to[i]) != NULL;
         h->grid[c] = h->dim[i];
         h->spacing[c] = spacing[i];
+    }
+    return 0;
+}
+
+/* pixdim, unless a rigid sform (codes 1 and 2: the scanner's space, or aligned to it) has columns
+ * of another length; that of a template's space may stretch. */
+static int set_spacing(const uint8_t *raw, const char *path, struct nii_header *h, char *why)
+{
+    int s = get16(raw + 254, h->swapped);
+    bool rigid = s == NIFTI_XFORM_SCANNER_ANAT || s == NIFTI_XFORM_ALIGNED_ANAT, differ = false;
+    double column[3], *v = h->spacing;
+
+    for (int c = 0; c < 3; c++) {
+        double square = 0;
+        for (int i = 0; i < 3; i++)
+            square += h->affine[i][h->axis[c]] * h->affine[i][h->axis[c]];
+        column[c] = nii_tidy((float)sqrt(square));
+        differ |= !(fabs(column[c] - v[c]) <= 1e-3 * column[c]);
+    }
+    if (differ)
+        doubt(h, "voxels are %gx%gx%g mm by pixdim, %gx%gx%g by the %s (%s counts)", v[0], v[1],
+              v[2], column[0], column[1], column[2], s > 0 ? "sform" : "qform",
+              rigid ? "the sform" : "pixdim");
+    if (differ && rigid)
+        memcpy(v, column, sizeof column);
+    for (int c = 0; c < 3; c++) {
+        if (!(v[c] >= NII_MIN_SPACING && v[c] <= NII_MAX_SPACING))
+            return nii_fail(why, path, "voxels of %gx%gx%g mm%s (wanted %g to %g)", v[0], v[1],
+                            v[2],
+                            unit(raw) > 1   ? ", by a header in metres"
+                            : unit(raw) < 1 ? ", by a header in micrometres"
+                                            : "",
+                            NII_MIN_SPACING, NII_MAX_SPACING);
+        if (v[c] * h->grid[c] > NII_MAX_EXTENT)
+            return nii_fail(why, path, "a grid of %gx%gx%g mm (wanted at most %g)",
+                            v[0] * h->grid[0], v[1] * h->grid[1], v[2] * h->grid[2],
+                            NII_MAX_EXTENT);
     }
     return 0;
 }
@@ -249,9 +320,10 @@ int nii_parse(const void *raw, const char *path, struct nii_header *h, char *why
     memset(h, 0, sizeof *h);
     if (check_start(raw, path, &h->swapped, why) || check_datatype(raw, h->swapped, path, h, why) ||
         check_dims(raw, h->swapped, path, h, why) || check_scaling(raw, h->swapped, path, h, why) ||
-        check_offset(raw, h->swapped, path, h, why) || set_affine(raw, h->swapped, path, h, why))
+        check_offset(raw, h->swapped, path, h, why) || set_affine(raw, h->swapped, path, h, why) ||
+        set_axes(path, h, why))
         return -1;
-    return set_axes(path, h, why);
+    return set_spacing(raw, path, h, why);
 }
 
 void nii_layout(const struct nii_header *h, int64_t *base, int64_t step[3])

@@ -400,8 +400,8 @@ int main(int argc, char **argv)
 
     for (size_t i = 0; i < list.n; i++) {
         struct study *s = await(i);
-        if (!s->head.oriented)
-            tool_warn("%s: no orientation in the header (left and right are a guess)", s->c.name);
+        if (*s->head.doubt)
+            tool_warn("%s: %s", s->c.name, s->head.doubt);
         write_slices(&rec, s);
         release(s);
     }

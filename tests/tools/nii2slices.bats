@@ -132,7 +132,7 @@ P
 
 @test "nii2slices: a label that is no whole number from 0 to 255 is refused with file and slice" {
     py <<'P'
-for n, bad in (("P1", 1.5), ("P2", 256), ("P3", -1)):
+for n, bad in (("P1", 1.5), ("P2", 256), ("P3", -1), ("P5", 3.9999998), ("P6", 2.0000002)):
     s = mask().astype("f4"); s[3, 3, 3] = bad
     case(n, seg=s)
 case("P4", seg=mask().astype("f8"))
@@ -140,9 +140,28 @@ P
     dies "P1_seg.nii.gz: slice 3: label value 1.5" P1
     dies "P2_seg.nii.gz: slice 3: label value 256" P2
     dies "P3_seg.nii.gz: slice 3: label value -1" P3
+    dies "P5_seg.nii.gz: slice 3: label value 3.9999998 (wanted whole numbers" P5
+    dies "P6_seg.nii.gz: slice 3: label value 2.0000002 (wanted whole numbers" P6
     nii2slices P4 >out
     py <<'P'
 assert (whole(records(), "label") == mask()).all()
+P
+}
+
+@test "nii2slices: lesions have the size that the header's unit says, so an empty prediction earns nothing" {
+    py <<'P'
+data, affine = turned(head(), "LPS")
+seg = np.zeros_like(data); seg[2:6, 2:5, 1:5] = 1 # 48 voxels of 1x2x3 mm: 288 mm3
+case("mm", seg=seg)
+case("m")
+for n, v in (*zip(("flair", "t1", "t1ce", "t2"), [head(seed=i) for i in range(4)]), ("seg", seg)):
+    write(f"m/m_{n}.nii.gz", v, affine=np.diag([1e-3] * 3 + [1]) @ affine, pixdim=[s / 1000 for s in SPACING], _123=("B", 1))
+for c in ("mm", "m"):
+    subprocess.run(f"nii2slices {c} | recode -s brats2017 >out", shell=True, check=True)
+    open("scored", "wb").write(mkstream.stream([], [(m, {**t, "pred": 0 * t["label"]}) for m, t in records()]))
+    rows = [l.split("\t") for l in subprocess.run("dice <scored", shell=True, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines() if not l.startswith("#")]
+    row = next(dict(zip(rows[0], r)) for r in rows if r[1] == c and "WT" in r)
+    assert float(row["label_mm3"]) == 288 and float(row["lesion_dice"]) == 0 and row["missed"] == "1", (c, row)
 P
 }
 
