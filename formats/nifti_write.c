@@ -102,6 +102,11 @@ size_t nii_remake_header(const uint8_t *raw, size_t n, uint32_t volumes, enum dt
     putf(out + 108, (float)n, swap);
     putf(out + 112, 1, swap);
     putf(out + 116, 0, swap);
+    memset(out + 124, 0, 8); /* cal_max, cal_min */
+    if (dtype != DT_U8 || get16(out + 68, swap) != NIFTI_INTENT_LABEL) {
+        memset(out + 56, 0, 14);  /* intent_p1 to intent_code */
+        memset(out + 328, 0, 16); /* intent_name */
+    }
     memcpy(out + 344, "n+1", 4);
     return n;
 }

@@ -19,9 +19,10 @@ void nii_make_header(uint8_t raw[NII_HEADER], const uint32_t grid[3], uint32_t v
                      const double spacing[3], enum dtype, const char *description);
 
 /* Another's header and extensions (n bytes, checked by nii_parse) with nothing changed but what
- * describes the voxels: datatype, bitpix, scl_slope 1, scl_inter 0, vox_offset, the magic of a
- * single file, and the fourth dimension if it is not `volumes` already. Returns the number of bytes
- * before the voxels; out has room for n + 4. */
+ * describes the voxels: datatype, bitpix, scl_slope 1, scl_inter 0, no range of display (cal_min,
+ * cal_max), no intent but that of labels, vox_offset, the magic of a single file, and the fourth
+ * dimension if it is not `volumes` already. Returns the number of bytes before the voxels; out has
+ * room for n + 4. */
 size_t nii_remake_header(const uint8_t *raw, size_t n, uint32_t volumes, enum dtype, uint8_t *out);
 
 /* Begins a file with the bytes that come before the voxels. */

@@ -18,6 +18,31 @@ for i, codes in enumerate(ALL):
 P
 }
 
+@test "slices2nii: a prediction has the scan's place in space, not its range of display nor its intent" {
+    py <<'P'
+ext = bytes([1, 0, 0, 0]) + struct.pack("<2i", 32, 4) + b"a comment".ljust(24, b"\0")
+for order in "<>":
+    put = dict(_56=("3f", 1, 2, 3), _68=("h", 5), _112=("2f", 2, 5), _124=("2f", 900, 10), _328=("16s", b"z score"), order=order, offset=400, ext=ext)
+    case("P1", "PSR", seg=False, _39=("B", 0x39), _252=("2h", 1, 1), **put)
+    subprocess.run("nii2slices P1 >s", shell=True, check=True)
+    pred = [(m, {**t, "pred": np.full(t["image"].shape[1:], 3, "u1")}) for m, t in records("s")]
+    open("p", "wb").write(mkstream.stream([], pred))
+    subprocess.run("slices2nii -n pred -o out <p", shell=True, check=True)
+    (h, _), (h2, d) = load("P1/P1_flair.nii.gz"), load("out/P1_pred.nii.gz")
+    assert (d == 3).all() and d.dtype == "u1" and len(h) == len(h2)
+    mine = {*range(56, 74), *range(112, 120), *range(124, 132), *range(328, 344)}
+    assert all(h[k] == h2[k] for k in range(len(h)) if k not in mine)
+    u = lambda f, at: struct.unpack_from(order + f, h2, at)
+    assert u("3f", 56) == (0, 0, 0) and u("3h", 68) == (0, 2, 8) and u("2f", 112) == (1, 0) and u("2f", 124) == (0, 0) and not any(h2[328:344])
+# An intent that says label stays with labels, and goes from an image.
+case("P2", _68=("h", 1002), _328=("16s", b"tumour parts"))
+for name, want in (("label", 1002), ("image", 0)):
+    subprocess.run(f"nii2slices P2 | slices2nii -n {name} -o out", shell=True, check=True)
+    h, _ = load("out/P2.nii.gz" if want else "out/P2_image.nii.gz")
+    assert struct.unpack_from("<h", h, 68) == (want,) and any(h[328:344]) == bool(want)
+P
+}
+
 @test "slices2nii: another tensor keeps its type and its channels" {
     py <<'P'
 v = [head(seed=i).astype("f4") / 3 for i in range(4)]
@@ -84,6 +109,19 @@ for bad in (b[:-64], b[:-1], b[:len(b) // 2], bytes(flipped), b + b, b""):
 P
 }
 
+@test "slices2nii: a slice that comes twice is refused by its number" {
+    py <<'P'
+case("P1")
+subprocess.run("nii2slices P1 >s", shell=True, check=True)
+rs = records("s")
+for twice in (rs[:3] + rs[2:], rs[:3] + rs[:1], rs[:5] + rs[4:5]): # next to it, later, in the place of one that is missing
+    open("bad", "wb").write(mkstream.stream([], twice))
+    r = subprocess.run("slices2nii -o out <bad", shell=True, stderr=subprocess.PIPE, text=True)
+    z = {7: 2, 4: 0, 6: 4}[len(twice)]
+    assert r.returncode == 1 and f"slice {z} comes twice" in r.stderr and os.listdir("out") == [], r.stderr
+P
+}
+
 @test "slices2nii: a case's name cannot lead out of the folder" {
     py <<'P'
 case("P1")
@@ -118,6 +156,6 @@ for f in sorted(glob.glob(os.environ["DATA"] + "/*/*_seg.nii.gz")):
     subprocess.run(f"nii2slices '{os.path.dirname(f)}' | slices2nii -o out", shell=True, check=True)
     (h, d), (h2, d2) = load(f), load(f"out/{c}.nii.gz")
     assert (d == d2).all() and len(h) == len(h2), c
-    assert {k for k in range(len(h)) if h[k] != h2[k]} <= {*range(70, 74), *range(112, 120)}, c
+    assert {k for k in range(len(h)) if h[k] != h2[k]} <= {*range(70, 74), *range(112, 120), *range(124, 132)}, c
 P
 }
