@@ -285,9 +285,12 @@ static void judge(const struct batch *b)
         if (!isfinite(s.loss))
             tool_die("validation after pass %ld: the loss is not finite; %s.last is as it was",
                      b->epoch, opt.model);
-        if (s.score > run.best_score) {
+        bool better = s.score > run.best_score;
+        if (better || set.keep == KEEP_LAST) {
             run.best_score = s.score;
             run.best_epoch = b->epoch;
+        }
+        if (better && set.keep == KEEP_BEST) {
             pthread_mutex_lock(&writing);
             save_describe(&keys, &set, &source, &val, &run, nn_steps(nn));
             save_best(&run, &keys, nn);
@@ -341,7 +344,7 @@ static void train(void)
 static void finish(void)
 {
     uint64_t steps = nn ? nn_steps(nn) : run.steps;
-    bool best = run.best_epoch >= 0;
+    bool best = set.keep == KEEP_BEST && run.best_epoch >= 0;
     nn_free(nn); /* its memory makes room for the files' */
     save_describe(&keys, &set, &source, opt.validation ? &val : NULL, &run, steps);
     pthread_mutex_lock(&writing);

@@ -12,6 +12,8 @@
 
 /* --- settings ----------------------------------------------------------------------------------*/
 
+enum { KEEP_BEST, KEEP_LAST };
+
 struct settings {
     int arch, base, channels, classes;
     double dropout;
@@ -20,6 +22,7 @@ struct settings {
     double rate;
     int schedule, warmup;
     double momentum, decay, clip;
+    int keep; /* the weights of which pass become MODEL */
     int patience;
     double checkpoint; /* minutes */
     int weights;       /* index into f32, f16, bf16 */
@@ -101,7 +104,7 @@ struct run {
     uint64_t steps;    /* taken until MODEL.last was written */
     double loss_sum;   /* of the records of this pass so far */
     uint64_t loss_count;
-    long best_epoch; /* -1: none yet */
+    long best_epoch; /* whose weights are kept so far; -1: none yet */
     double best_score;
     bool stopped, leaky;
     struct model_names patients;
@@ -113,7 +116,7 @@ void save_describe(struct model_keys *, const struct settings *, const struct so
 /* The weights as they are, as MODEL.best; the whole state, as MODEL.last. */
 void save_best(const struct run *, const struct model_keys *, const struct nn *);
 void save_last(const struct run *, struct model_keys *, const struct source *, const struct nn *);
-/* MODEL itself, from MODEL.best (or MODEL.last, when nothing was validated); the network's memory
+/* MODEL itself, from MODEL.best (or MODEL.last, when no pass was chosen); the network's memory
  * has been given back. */
 void save_final(const struct run *, const struct model_keys *, const struct settings *,
                 bool from_best);

@@ -3,12 +3,13 @@
 
 #include <string.h>
 
-#define SETTINGS 19
+#define SETTINGS 20
 static const char *const archs[] = {"unet", "attention", "residual", NULL};
 static const char *const losses[] = {"dice", "dice+ce", NULL};
 static const char *const optimisers[] = {"adam", "adamw", "sgd", NULL};
 static const char *const schedules[] = {"constant", "cosine", "polynomial", NULL};
 static const char *const dtypes[] = {"f32", "f16", "bf16", NULL};
+static const char *const keeps[] = {"best", "last", NULL};
 
 static void settings_table(struct settings *s, struct config_field f[SETTINGS])
 {
@@ -28,6 +29,7 @@ static void settings_table(struct settings *s, struct config_field f[SETTINGS])
         {"momentum", CONFIG_NUMBER, &s->momentum, 0, 0.9999, NULL, false},
         {"decay", CONFIG_NUMBER, &s->decay, 0, 1, NULL, false},
         {"clip", CONFIG_NUMBER, &s->clip, 0, 1e9, NULL, false},
+        {"keep", CONFIG_CHOICE, &s->keep, 0, 0, keeps, false},
         {"patience", CONFIG_INT, &s->patience, 0, 1000000, NULL, false},
         {"checkpoint", CONFIG_NUMBER, &s->checkpoint, 0, 100000, NULL, false},
         {"weights", CONFIG_CHOICE, &s->weights, 0, 0, dtypes, false},
@@ -55,6 +57,8 @@ void settings_read(struct settings *s, const char *path, const uint64_t *seed)
         tool_die("%s: dropout is the residual network's alone (arch is %s)", path, archs[s->arch]);
     if (s->size[0] % 16 || s->size[1] % 16)
         tool_die("%s: size: (wanted multiples of 16, got %dx%d)", path, s->size[0], s->size[1]);
+    if (s->patience && s->keep == KEEP_LAST)
+        tool_die("%s: patience waits for a best pass (keep is last)", path);
     if (seed)
         s->seed = *seed;
 }

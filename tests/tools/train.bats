@@ -246,6 +246,7 @@ PY
     try 'arch: unet\nbase: "4\n' "3: not YAML: "
     try 'arch: unet\nbase: 4\nsize: 32\n' "3: size: (wanted HEIGHTxWIDTH"
     try 'arch: unet\nbase: 4\nsize: 40x32\n' " size: (wanted multiples of 16, got 40x32)"
+    try 'arch: unet\nbase: 4\nkeep: last\npatience: 3\n' " patience waits for a best pass (keep is last)"
     try 'arch: unet\nbase: 4\ndropout: 0.1\n' " dropout is the residual network's alone"
     try 'arch: unet\nbase: 4\n---\na: b\n' "3: a second document"
     run -1 pipe 'epochs -n 1 train.tns | train -c none.yaml -o m'
@@ -420,6 +421,32 @@ PY
     cp m kept
     epochs -n 30 -s 1 train.tns | train -r -c c.yaml -e val.tns -o m || true
     cmp m kept
+}
+
+@test "train: with keep: last the validation only watches, also after an interruption" {
+    weights() { # of a model, without what its metadata says
+        "$PYTHON" -c 'import struct, sys
+b = open(sys.argv[1], "rb").read()
+sys.stdout.buffer.write(b[8 + struct.unpack("<Q", b[:8])[0]:])' "$1"
+    }
+    # Noise without rest: the last of eight passes is not the best one.
+    printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.3\nschedule: constant\n' >best.yaml
+    (cat best.yaml; echo 'keep: last') >last.yaml
+    epochs -n 8 -s 1 train.tns >e.tns
+    train -c best.yaml -e val.tns -o best <e.tns
+    train -c best.yaml -o unwatched <e.tns
+    train -c last.yaml -e val.tns -o last <e.tns
+    weights last >a
+    weights unwatched | cmp - a
+    ! weights best | cmp -s - a
+    [ "$(meta last epoch)" = 7 ] && [ "$(meta best epoch)" != 7 ]
+    [ "$(awk 'END { printf "%.4f", $6 }' last.tsv)" = "$(printf %.4f "$(meta last score)")" ]
+    [ ! -e last.best ]
+    # Cut in the fifth pass, then continued.
+    head -c $(($(wc -c <e.tns) * 5 / 8)) e.tns >cut.tns
+    run -1 train -c last.yaml -e val.tns -o again <cut.tns
+    train -r -c last.yaml -e val.tns -o again <e.tns
+    cmp last again
 }
 
 @test "train: -n prints the plan, from the settings or from a stream, and trains nothing" {
