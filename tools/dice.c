@@ -1,7 +1,7 @@
 /* dice - how well the predictions agree with the labels, by case, label and region
  *
  * reads   label, pred (u8, canonical), prob where present; case, slice, slices, spacing, scheme;
- *         crop, patient, trained where present
+ *         crop, patient, trained where present; image with -b
  * writes  text: TSV, or JSON with -j
  *
  * It is one thing: reading, scoring and writing share the case in hand and the table's columns. */
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] = "[-ajLv] [-c CONVENTION] [-d surface|pooled|border|none] "
+static const char usage[] = "[-ajLv] [-b LABEL] [-c CONVENTION] [-d surface|pooled|border|none] "
                             "[-l RULE|none] [-p case|slice] < STREAM > TABLE";
 
 /* Voxels of one case's grid, at most; two bytes are held for each. */
@@ -28,7 +28,8 @@ static struct {
     const struct met_convention *convention;
     int hd; /* a definition for all conventions, or -1 */
     const struct met_lesion_rule *lesions;
-} opt = {.hd = -1};
+    int constant; /* the label that is scored instead of pred, or -1 */
+} opt = {.hd = -1, .constant = -1};
 
 /* --- the table -------------------------------------------------------------------------------- */
 
@@ -247,12 +248,34 @@ static void add_prob(struct tns_record *rec, const struct tensor *label)
     free(prob);
 }
 
+/* What -b puts in the place of pred: one label wherever a modality is not zero. */
+static void predict_constant(struct tns_record *rec)
+{
+    const struct tensor *image = opt.constant ? tool_need(rec, "image", DT_COUNT, 3) : NULL;
+    const struct tensor *label = tool_need(rec, "label", DT_U8, 2);
+    size_t n = tensor_count(label);
+    if (image && (image->dim[1] != label->dim[0] || image->dim[2] != label->dim[1]))
+        tool_die_at(rec, "image: not the label's shape (wanted %ux%u, got %ux%u)", label->dim[0],
+                    label->dim[1], image->dim[1], image->dim[2]);
+    tns_remove(rec, "pred");
+    tns_remove(rec, "prob");
+    uint32_t dim[2] = {label->dim[0], label->dim[1]};
+    uint8_t *to = tool_add(rec, "pred", DT_U8, 2, dim)->data;
+    memset(to, 0, n);
+    image = image ? tns_tensor(rec, "image") : NULL; /* tool_add may have moved it */
+    for (size_t i = 0; image && i < tensor_count(image); i++)
+        if (tensor_get(image, i) != 0)
+            to[i % n] = (uint8_t)opt.constant;
+}
+
 static void add(struct tns_record *rec)
 {
+    if (opt.constant >= 0)
+        predict_constant(rec);
     struct tensor *label = tool_need(rec, "label", DT_U8, 2),
                   *pred = tool_need(rec, "pred", DT_U8, 2);
     const char *name = tool_need_key(rec, "case"), *scheme = tool_need_key(rec, "scheme"),
-               *known = tns_get(&rec->meta, "trained");
+               *known = opt.constant < 0 ? tns_get(&rec->meta, "trained") : NULL;
     uint64_t table[MET_CLASSES][MET_CLASSES] = {{0}};
     double spacing[3];
     size_t bad;
@@ -457,10 +480,13 @@ int main(int argc, char **argv)
     opt.lesions = met_lesion_rule("gli");
     opt.convention = met_convention("brats2023");
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("ac:d:jl:Lp:")) != -1)
+    while ((c = tool_getopt("ab:c:d:jl:Lp:")) != -1)
         switch (c) {
         case 'a':
             opt.all = true;
+            break;
+        case 'b':
+            opt.constant = (int)tool_int('b', optarg, 0, MET_CLASSES - 1);
             break;
         case 'c':
             set_convention(optarg);

@@ -210,6 +210,38 @@ PY
     is t case A ET lesion_dice nan
 }
 
+@test "dice: -b scores what a constant prediction earns, by hand" {
+    # 24 pixels of head in both slices: 12 of oedema, 6 enhancing, no core; a prediction that would be perfect.
+    stream >s.tns <<'PY'
+t = zeros(2, 10, 12)
+t[:, 2:4, 2:5], t[0, 4, 2:8] = 2, 3
+image = np.zeros((2, 10, 12), np.int16)
+image[0, 2:5, 2:8], image[1, 5, 2:8] = 7, -7
+case("A", t, t, tensors=[("image", image)], trained="yes")
+PY
+    dice -b 0 -c monai <s.tns >t0
+    dice -b 2 -c monai <s.tns >t2
+    # Nothing found: 0 where there is something to find; what is not there does not count.
+    is t0 case A 2 dice 0
+    is t0 case A 1 dice nan
+    is t0 mean - mean123 dice 0
+    is t0 case A WT pred_mm3 0
+    # 48 pixels called oedema: 2 * 12 / (12 + 48); WT 2 * 18 / (18 + 48); nothing enhancing.
+    is t2 case A 2 dice 0.4
+    is t2 case A 3 dice 0
+    is t2 mean - mean123 dice 0.2
+    is t2 case A WT dice 0.545454545
+    is t2 case A WT pred_mm3 48
+    # Nobody trained it, and it needs no prediction.
+    is t2 n - 2 dice 1
+    run -2 dice -b 4 <s.tns
+    run -0 dice -b 0 -c study <s.tns
+    stream >bad.tns <<<'case("A", zeros(1, 4, 4), zeros(1, 4, 4))'
+    run -1 dice -b 1 <bad.tns
+    [[ $output == *"image"* ]]
+    dice -b 0 <bad.tns
+}
+
 @test "dice: -p slice scores each slice by itself" {
     two >s.tns
     dice -p slice <s.tns >t
