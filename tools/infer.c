@@ -17,11 +17,12 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char usage[] = "[-FHPv] [-j THREADS] [-M SIZE] -m MODEL < STREAM > STREAM";
+static const char usage[] = "[-FHPv] [-j THREADS] [-M SIZE] -m MODEL < STREAM > STREAM\n"
+                            "       infer -n -m MODEL";
 
 static struct {
     const char *model;
-    bool force, prob;
+    bool force, print, prob;
     int threads;
     unsigned long long memory;
 } opt;
@@ -382,6 +383,36 @@ static void release(void)
     model_close(&model);
 }
 
+/* What -n says: what a stream for this model has to be. A model is somebody's file, so its texts
+ * are kept on their line. */
+static void print_text(const char *key, const char *text, size_t n)
+{
+    printf("%s\t", key);
+    for (size_t i = 0; i < n; i++)
+        putchar((unsigned char)text[i] < ' ' || text[i] == 0x7f ? '?' : text[i]);
+    putchar('\n');
+}
+
+static void print_model(void)
+{
+    char base[16];
+    snprintf(base, sizeof base, "%d", model.base);
+    const char *line[][2] = {{"arch", model.arch},
+                             {"base", base},
+                             {"modalities", model.modalities},
+                             {"scheme", model.scheme},
+                             {"generator", model.generator},
+                             {"leaky", model.leaky ? "yes" : "no"},
+                             {"prepared", model.steps ? "known" : "unknown"}};
+    for (size_t i = 0; i < sizeof line / sizeof *line; i++)
+        print_text(line[i][0], line[i][1], strlen(line[i][1]));
+    for (const char *p = model.steps ? model.steps : ""; *p; p += *p == '\n') {
+        size_t n = strcspn(p, "\n");
+        print_text("step", p, n);
+        p += n;
+    }
+}
+
 int main(int argc, char **argv)
 {
     char why[512];
@@ -391,7 +422,7 @@ int main(int argc, char **argv)
     opt.threads = cores < 1 ? 1 : cores > NN_MAX_THREADS ? NN_MAX_THREADS : (int)cores;
     tool_start(argc, argv, usage);
     tool_share_cores();
-    while ((c = tool_getopt("Fj:m:M:P")) != -1)
+    while ((c = tool_getopt("Fj:m:M:nP")) != -1)
         switch (c) {
         case 'F':
             opt.force = true;
@@ -404,6 +435,9 @@ int main(int argc, char **argv)
             break;
         case 'M':
             opt.memory = tool_size('M', optarg);
+            break;
+        case 'n':
+            opt.print = true;
             break;
         case 'P':
             opt.prob = true;
@@ -420,6 +454,11 @@ int main(int argc, char **argv)
     tool_confine();
     if (model_open(&model, opt.model, why, sizeof why))
         tool_die("%s", why);
+    if (opt.print) {
+        print_model();
+        model_close(&model);
+        return tool_finish();
+    }
     sum = st_meta(&model.file, "xxh3");
     tool_open("-m %.20s%d:%.16s%s%s", model.arch, model.base, sum ? sum : "unknown",
               opt.prob ? " -P" : "", opt.force ? " -F" : "");

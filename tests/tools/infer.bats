@@ -120,6 +120,31 @@ assert keys["scheme"] == "canonical" and "pred" in tensors and "label" not in te
 PY
 }
 
+@test "infer: -n prints what a stream for the model has to be, a line for each step" {
+    infer -n -m f32 >said
+    [ "$(grep -P '^step\t' said)" = $'step\tznorm -p case' ]
+    [ "$(grep -cP '^(arch\tunet|base\t8|modalities\tflair,t1,t1gd,t2|scheme\tcanonical|leaky\tno|prepared\tknown)$' said)" = 6 ]
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 4 -d 32x32 >raw.tns
+    printf 'arch: unet\nbase: 4\n' >c.yaml
+    epochs -H -n 1 raw.tns | train -c c.yaml -o m
+    infer -n -m m >said
+    grep -qP '^prepared\tunknown$' said && ! grep -qP '^step' said
+    # A text of the model cannot make a line of its own.
+    "$PYTHON" - <<'PY'
+import json, struct
+b = open("f32", "rb").read()
+n = struct.unpack("<Q", b[:8])[0]
+h = json.loads(b[8:8 + n])
+h["__metadata__"]["generator"] = "x\nstep\trm -r"
+h["__metadata__"].pop("xxh3")
+t = json.dumps(h).encode()
+t += b" " * (-len(t) % 64 + 56)
+open("evil", "wb").write(struct.pack("<Q", len(t)) + t + b[8 + n:])
+PY
+    infer -n -m evil >said
+    [ "$(grep -c '^step' said)" = 1 ]
+}
+
 @test "infer: a model without history says nothing, so it is refused too" {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 2 >plain.tns
     printf 'arch: unet\nbase: 4\nbatch: 2\n' >c.yaml
