@@ -1,6 +1,6 @@
 /* overlay - pictures of scan, truth, prediction and their overlap
  *
- * reads   image, label, pred (u8); case, slice, modalities, scheme
+ * reads   image, label, pred (u8); case, slice, slices, modalities, scheme
  * writes  PNG files; no stream */
 #include <errno.h>
 #include <stdio.h>
@@ -37,6 +37,7 @@ static struct {
     struct kept *slice;
     size_t n, room;
     bool label, pred;
+    long seen, slices; /* records so far; of the whole case, 0 unknown */
     double hit[3], truth[3], guess[3];
 } now;
 
@@ -83,10 +84,79 @@ static void free_slice(struct kept *k)
     free((void *)k->s.pred);
 }
 
-static double dice(int region)
+/* What the picture says of a region, and of which slices it is the truth. */
+static void write_note(char *note, size_t size)
 {
-    double sum = now.truth[region] + now.guess[region];
-    return sum > 0 ? 2 * now.hit[region] / sum : 1;
+    static const char *const name[] = {"WT", "TC", "ET"};
+    int n = now.slices > 0 && now.seen < now.slices
+                ? snprintf(note, size, "Dice of %ld of %ld slices:", now.seen, now.slices)
+                : snprintf(note, size, "Dice of the case:");
+    for (int r = 0; r < 3; r++) {
+        double sum = now.truth[r] + now.guess[r];
+        if (sum > 0)
+            n += snprintf(note + n, size - (size_t)n, "%s %s %.3f%s", r ? "  " : "", name[r],
+                          2 * now.hit[r] / sum, now.truth[r] > 0 ? "" : " (none in truth)");
+        else
+            n +=
+                snprintf(note + n, size - (size_t)n, "%s %s none in truth", r ? "  " : "", name[r]);
+    }
+}
+
+/* The smallest rectangle with all that is not black or marked in the slices shown, and a margin:
+ * heads fill half of an uncropped slice. Slices that differ in size are cut already. */
+struct box {
+    int x0, y0, x1, y1;
+};
+
+static void grow_box(struct box *b, const uint8_t *v, int w, int h)
+{
+    for (int y = 0; v && y < h; y++)
+        for (int x = 0; x < w; x++)
+            if (v[y * w + x]) {
+                b->x0 = x < b->x0 ? x : b->x0;
+                b->x1 = x > b->x1 ? x : b->x1;
+                b->y0 = y < b->y0 ? y : b->y0;
+                b->y1 = y > b->y1 ? y : b->y1;
+            }
+}
+
+static void cut(const uint8_t *plane, int w, const struct box *b)
+{
+    uint8_t *to = (uint8_t *)plane; /* it is ours: img_slice only promises to leave it */
+    size_t n = (size_t)(b->x1 - b->x0 + 1);
+    for (int y = b->y0; plane && y <= b->y1; y++, to += n)
+        memmove(to, plane + (size_t)y * (size_t)w + b->x0, n);
+}
+
+static void trim(void)
+{
+    enum { MARGIN = 4 };
+    int w = now.slice[0].s.w, h = now.slice[0].s.h;
+    struct box b = {w, h, -1, -1};
+    for (size_t i = 0; i < now.n; i++) {
+        const struct img_slice *s = &now.slice[i].s;
+        if (s->w != w || s->h != h)
+            return;
+        for (int k = 0; k < opt.nmodality; k++)
+            grow_box(&b, s->scan[k], w, h);
+        grow_box(&b, s->label, w, h);
+        grow_box(&b, s->pred, w, h);
+    }
+    if (b.x1 < 0)
+        return;
+    b.x0 = b.x0 > MARGIN ? b.x0 - MARGIN : 0;
+    b.y0 = b.y0 > MARGIN ? b.y0 - MARGIN : 0;
+    b.x1 = b.x1 + MARGIN < w ? b.x1 + MARGIN : w - 1;
+    b.y1 = b.y1 + MARGIN < h ? b.y1 + MARGIN : h - 1;
+    for (size_t i = 0; i < now.n; i++) {
+        struct img_slice *s = &now.slice[i].s;
+        for (int k = 0; k < opt.nmodality; k++)
+            cut(s->scan[k], w, &b);
+        cut(s->label, w, &b);
+        cut(s->pred, w, &b);
+        s->w = b.x1 - b.x0 + 1;
+        s->h = b.y1 - b.y0 + 1;
+    }
 }
 
 static void draw(struct img_sheet *s, const struct kept *k, size_t n, const char *path)
@@ -123,8 +193,8 @@ static void finish_case(struct tns_record *rec)
         s.scan_name[i] = now.scan_name[i];
     snprintf(title, sizeof title, "%s", now.name);
     if (now.label && now.pred)
-        snprintf(note, sizeof note, "Dice of the case: WT %.3f   TC %.3f   ET %.3f", dice(0),
-                 dice(1), dice(2));
+        write_note(note, sizeof note);
+    trim();
     struct tns_record named = {0};
     tool_set(&named, "case", "%s", now.name);
     if (opt.sheet)
@@ -151,6 +221,8 @@ static void begin_case(struct tns_record *rec, const char *name)
     strcpy(now.name, name);
     now.label = tns_tensor(rec, "label") != NULL;
     now.pred = tns_tensor(rec, "pred") != NULL;
+    now.seen = 0;
+    now.slices = tns_get(&rec->meta, "slices") ? tool_need_int(rec, "slices", 1, 1000000) : 0;
     memset(now.hit, 0, sizeof now.hit);
     memset(now.truth, 0, sizeof now.truth);
     memset(now.guess, 0, sizeof now.guess);
@@ -326,6 +398,7 @@ int main(int argc, char **argv)
         if ((tns_tensor(&rec, "label") != NULL) != now.label ||
             (tns_tensor(&rec, "pred") != NULL) != now.pred)
             tool_die_at(&rec, "some slices of the case have 'label' or 'pred', others not");
+        now.seen++;
         take(&rec);
     }
     if (opt.most && now.n)

@@ -31,7 +31,8 @@ out.write(record(b"E", count=n))
 EOF
 }
 
-# Pixel (x,y) of an RGB PNG as a hexadecimal triple, decoded without libpng. "size" prints WxH.
+# Pixel (x,y) of an RGB PNG as a hexadecimal triple, decoded without libpng; "row" Y FROM TO: those of a
+# row. "size" prints WxH.
 pixel() {
     "$PYTHON" - "$@" <<'EOF'
 import struct, sys, zlib
@@ -61,6 +62,9 @@ for y in range(h):
     prev = row
 if sys.argv[2] == "size":
     print(f"{w}x{h}")
+elif sys.argv[2] == "row": # Y FROM TO
+    y, a, b = map(int, sys.argv[3:])
+    print(rows[y][3 * a:3 * b].hex())
 else:
     x, y = int(sys.argv[2]), int(sys.argv[3])
     print(rows[y][3 * x:3 * x + 3].hex())
@@ -131,4 +135,54 @@ EOF
     overlay -c -o one <in.tns
     overlay -c -o two <in.tns
     cmp one/A.png two/A.png
+}
+
+# A stream of one slice, whose image, label and pred a line of Python makes.
+one() { # KEYS PROGRAM
+    "$PYTHON" - "$@" <<'EOF'
+import sys, os
+sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
+from blobs import record
+import numpy as np
+exec(sys.argv[2])
+keys = [("case", "A"), ("slice", 0), ("modalities", "t1gd"), ("scheme", "canonical")] + [tuple(k.split("=")) for k in sys.argv[1].split()]
+sys.stdout.buffer.write(record(b"H") + record(b"R", keys, [("image", image), ("label", label), ("pred", pred)], 0) + record(b"E", count=1))
+EOF
+}
+
+@test "overlay: black around the head is not drawn, what is marked there is" {
+    head() { # H W [Y X]: 8 by 8 pixels of head from (20,30), and a voxel invented at (Y,X)
+        one "" "
+image, label = np.zeros((1, $1, $2), np.float32), np.zeros(($1, $2), np.uint8)
+image[:, 20:28, 30:38] = np.arange(64).reshape(8, 8) + 1
+label[22:25, 33:36] = 2
+pred = label.copy()
+for y, x in [(${3:-0}, ${4:-0})]:
+    pred[y, x] = 2 if x else 0"
+    }
+    # 8 pixels and 4 on each side, whatever lies beyond; a voxel far off widens the box to hold it.
+    head 240 240 | overlay -z 8 -o a
+    head 64 80 | overlay -z 8 -o b
+    cmp a/*.png b/*.png
+    head 240 240 24 101 | overlay -z 8 -o c
+    a=$(pixel a/*.png size) c=$(pixel c/*.png size)
+    [ $((${c%x*} - ${a%x*})) = $((4 * 8 * (101 - 37))) ]
+}
+
+@test "overlay: a region that is not there has no Dice, and the slices that count are told" {
+    note() { # TRUTH PREDICTION SLICES: one voxel's labels among oedema; the picture's line of scores goes to a file
+        one "slices=$3" "
+image, label = np.ones((1, 60, 90), np.float32), np.zeros((60, 90), np.uint8)
+label[10:20, 10:20] = 2
+pred = label.copy()
+label[12, 12], pred[12, 12] = $1, $2" | overlay -o out
+        # Between the title and the names of the panels.
+        for y in 42 44 46; do pixel out/A_z000.png row $y 14 500; done
+    }
+    note 3 3 1 >match
+    note 2 2 1 >none
+    note 2 2 9 >part
+    # ET is right in both, but there is nothing to be right about in the second; the third is one slice of nine.
+    [ -s match ] && ! cmp -s match none && ! cmp -s none part
+    note 2 2 1 | cmp - none
 }
