@@ -11,9 +11,9 @@
 
 const unsigned char tns_magic[8] = {0x89, 'T', 'N', 'S', '\r', '\n', 0x1a, '\n'};
 
-uint32_t tns_crc32(const void *p, size_t n)
+uint32_t tns_crc32(uint32_t before, const void *p, size_t n)
 {
-    uLong c = crc32(0, NULL, 0);
+    uLong c = before;
     const unsigned char *b = p;
     while (n > 0) {
         uInt step = n > 1u << 30 ? 1u << 30 : (uInt)n;
@@ -304,12 +304,14 @@ void tns_clear(struct tns_record *r)
     r->meta.len = 0;
     r->ntensors = 0;
     r->nspare = 0;
+    r->from = NULL;
 }
 
 void tns_release(struct tns_record *r)
 {
     for (int i = 0; i < TNS_MAX_TENSORS; i++)
         free(r->spare[i]);
+    free(r->memory);
     free(r->meta.text);
     memset(r, 0, sizeof *r);
 }

@@ -1,8 +1,8 @@
 /* tns.h - reads and writes the tensor stream of formats/tns.md, which is the normative text.
  *
- * Ownership: a reader owns what the record it returned points to, until the next read; the record
- * may be changed in place. A tensor's data may be pointed at the caller's own memory, which then
- * has to live until tns_write returns.
+ * Ownership: a record owns the memory of what was read into it, until it is read into again; it may
+ * be changed in place. A tensor's data may be pointed at the caller's own memory, which then has to
+ * live until tns_write returns.
  *
  * Errors: functions return a negative TNS_E code; tns_why gives one line of text that starts with
  * the place ("record 1217 (BraTS20_017 slice 63): ..."), ready to follow the name of the input. */
@@ -41,10 +41,16 @@ struct tns_meta {
     size_t len, room;
 };
 
+struct tns_reader;
+
 struct tns_record {
     struct tns_meta meta;
     int ntensors;
     struct tensor tensor[TNS_MAX_TENSORS];
+    struct tns_reader *from; /* what tensors without data have theirs from */
+    void *memory;            /* of payloads that were taken; body is where they begin */
+    unsigned char *body;
+    size_t body_room;
     void *spare[TNS_MAX_TENSORS]; /* memory of tns_add, kept for the next record */
     size_t spare_room[TNS_MAX_TENSORS];
     int nspare;
@@ -101,8 +107,6 @@ void tns_release(struct tns_record *);
 
 /* --- reading --------------------------------------------------------------------------------- */
 
-struct tns_reader;
-
 /* Reads from a descriptor that it does not close. NULL if memory is short. */
 struct tns_reader *tns_reader_new(int fd);
 void tns_reader_free(struct tns_reader *);
@@ -111,6 +115,15 @@ void tns_reader_free(struct tns_reader *);
  * a header record is met (at the start, and at each later segment) tns_header changes and
  * tns_segment counts up. The first call may return TNS_EFORMAT. */
 int tns_read(struct tns_reader *, struct tns_record *) __attribute__((warn_unused_result));
+
+/* tns_read in two steps. tns_next reads a record's front: its tensors have shapes, and data ==
+ * NULL. tns_take, once for a record, takes payloads into its memory, as far as the last tensor that
+ * is named (names with blanks between; NULL: all) and is there. Those behind it have data == NULL
+ * still: tns_write passes them on from the input in pieces, descriptors as they came, and checks
+ * them on the way. What is neither taken nor written goes by, checked, at the next read. */
+int tns_next(struct tns_reader *, struct tns_record *) __attribute__((warn_unused_result));
+int tns_take(struct tns_reader *, struct tns_record *, const char *names)
+    __attribute__((warn_unused_result));
 
 /* Reads the first header without a record; 0 or an error. tns_read does it by itself otherwise. */
 int tns_begin(struct tns_reader *) __attribute__((warn_unused_result));
@@ -140,7 +153,8 @@ struct tns_writer *tns_writer_new(int fd);
 void tns_writer_free(struct tns_writer *); /* never writes an end record */
 
 /* Begins a segment (after ending the one before, if any), adds a data record, ends the last
- * segment. 0 or an error. */
+ * segment. 0 or an error; of tns_write also one of reading, where payloads are passed on, and then
+ * tns_why has the words. */
 int tns_write_header(struct tns_writer *, const struct tns_meta *)
     __attribute__((warn_unused_result));
 int tns_write(struct tns_writer *, const struct tns_record *) __attribute__((warn_unused_result));

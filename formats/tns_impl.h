@@ -54,13 +54,19 @@ static inline uint64_t get64(const unsigned char *p)
     return get32(p) | (uint64_t)get32(p + 4) << 32;
 }
 
-uint32_t tns_crc32(const void *, size_t);
+uint32_t tns_crc32(uint32_t before, const void *, size_t); /* before: of the bytes so far, or 0 */
 uint64_t tns_xxh3(const void *, size_t);
 
 /* Is it a key or value of section 4.1, a tensor name of section 5? */
 bool tns_key_ok(const char *key, size_t len);
 bool tns_value_ok(const char *value, size_t len);
 bool tns_name_ok(const char *name);
+
+/* For the writer, of a tensor whose payload is still to come: its descriptor, or NULL if there is
+ * no such; the payload, in pieces. Those before it go by. */
+const unsigned char *tns_coming(const struct tns_reader *, const char *name);
+int tns_pass(struct tns_reader *, const char *name, int (*put)(void *ctx, void *bytes, size_t n),
+             void *ctx);
 
 /* Makes room for at least this many bytes of text; 0 or TNS_ENOMEM. */
 int tns_meta_room(struct tns_meta *, size_t bytes);

@@ -6,20 +6,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 /* A claim of the input is believed in steps of this many bytes, each asked for once the one before
  * has arrived, so that a damaged length costs no more memory than the input has bytes. */
 #define STEP ((size_t)16 << 20)
 
+/* What goes by does so in pieces of this many. */
+#define PIECE ((size_t)64 << 10)
+
 struct tns_reader {
     int fd;
     bool seekable, in_segment, ended, random;
+    bool within; /* a record: it is counted already */
     int segment;
     uint64_t pos; /* bytes consumed, or the place of the next pread */
     uint64_t count, ordinal;
     struct tns_meta header;
-    unsigned char *front, *body;
-    size_t front_room, body_room;
+    unsigned char *front, *piece;
+    size_t front_room;
+    const unsigned char *descriptors; /* of the record, in the front */
+    uint32_t coming, tensors;         /* of its payloads: the next, how many in all */
+    XXH3_state_t *sum;
     char why[512];
 };
 
@@ -32,8 +40,10 @@ struct fixed {
 struct tns_reader *tns_reader_new(int fd)
 {
     struct tns_reader *r = calloc(1, sizeof *r);
-    if (!r)
+    if (!r || !(r->piece = malloc(PIECE)) || !(r->sum = XXH3_createState())) {
+        tns_reader_free(r);
         return NULL;
+    }
     r->fd = fd;
     off_t at = lseek(fd, 0, SEEK_CUR);
     r->seekable = at >= 0;
@@ -45,7 +55,8 @@ void tns_reader_free(struct tns_reader *r)
 {
     if (r) {
         free(r->front);
-        free(r->body);
+        free(r->piece);
+        XXH3_freeState(r->sum);
         free(r->header.text);
         free(r);
     }
@@ -80,7 +91,7 @@ fail(struct tns_reader *r, int code, const struct tns_record *rec, const char *f
     va_list ap;
     if (r->segment && code != TNS_EIO && code != TNS_ENOMEM)
         n = snprintf(r->why, sizeof r->why, c ? "record %llu (%.64s%s%.12s): " : "record %llu: ",
-                     (unsigned long long)r->count, c, s ? " slice " : "", s ? s : "");
+                     (unsigned long long)(r->count - r->within), c, s ? " slice " : "", s ? s : "");
     va_start(ap, fmt);
     vsnprintf(r->why + n, sizeof r->why - (size_t)n, fmt, ap);
     va_end(ap);
@@ -142,7 +153,7 @@ static int read_fixed(struct tns_reader *r, struct fixed *f)
                    : fail(r, TNS_ECORRUPT, NULL, "corrupt: no record starts here");
     if ((size_t)k < sizeof b)
         return fail(r, TNS_ECUT, NULL, "cut off in the middle (did an earlier tool fail?)");
-    if (tns_crc32(b, 60) != get32(b + 60))
+    if (tns_crc32(0, b, 60) != get32(b + 60))
         return fail(r, TNS_ECORRUPT, NULL, "corrupt: the check of the fixed part does not match");
     unsigned version = get16(b + 8);
     if (version == 0)
@@ -259,7 +270,7 @@ static int read_front(struct tns_reader *r, const struct fixed *f, struct tns_me
     }
     if ((e = pull_all(r, NULL, r->front, n)))
         return e;
-    if (tns_crc32(r->front, n) != f->front_check)
+    if (tns_crc32(0, r->front, n) != f->front_check)
         return fail(r, TNS_ECORRUPT, NULL, "corrupt: the check of the metadata does not match");
     if (!all_zero(r->front + f->meta_len, text - f->meta_len))
         return fail(r, TNS_ECORRUPT, NULL, "corrupt: padding is not zero");
@@ -278,45 +289,160 @@ static int read_front(struct tns_reader *r, const struct fixed *f, struct tns_me
     if (sum != f->rest)
         return fail(r, TNS_ECORRUPT, rec, "corrupt: record length (wanted %llu, got %llu)",
                     (unsigned long long)sum, (unsigned long long)f->rest);
+    r->descriptors = r->front + text;
+    r->coming = 0;
+    r->tensors = f->ntensors;
     return 0;
 }
 
-/* Section 6. */
-static int read_payloads(struct tns_reader *r, const struct fixed *f, struct tns_record *rec)
+/* --- section 6: payloads --------------------------------------------------------------------- */
+
+static const unsigned char *descriptor(const struct tns_reader *r, uint32_t i)
 {
-    size_t text = (size_t)tns_padded(f->meta_len);
-    size_t need = (size_t)f->rest - text - f->ntensors * (size_t)TNS_DESCRIPTOR, have = 0, at = 0;
-    while (have < need) {
-        size_t upto = need - have > STEP && r->body_room < need ? have + STEP : need;
-        if (upto > r->body_room) {
-            void *p;
-            size_t room = upto == need ? need : upto * 2 < need ? upto * 2 : need;
-            if (posix_memalign(&p, TNS_ALIGN, room))
-                return fail(r, TNS_ENOMEM, rec, "out of memory (wanted %zu bytes)", room);
-            if (have)
-                memcpy(p, r->body, have);
-            free(r->body);
-            r->body = p;
-            r->body_room = room;
-        }
-        int e = pull_all(r, rec, r->body + have, upto - have);
-        if (e)
+    return r->descriptors + i * (size_t)TNS_DESCRIPTOR;
+}
+
+static int check_payload(struct tns_reader *r, const struct tns_record *rec, const unsigned char *d,
+                         uint64_t sum, const unsigned char *padding)
+{
+    size_t bytes = (size_t)get64(d + 104);
+    if (sum != get64(d + 120))
+        return fail(r, TNS_ECORRUPT, rec, "corrupt: the check of tensor '%s' does not match",
+                    (const char *)d);
+    if (!all_zero(padding, (size_t)tns_padded(bytes) - bytes))
+        return fail(r, TNS_ECORRUPT, rec, "corrupt: padding is not zero");
+    return 0;
+}
+
+/* The next payload goes by, to `put` if there is one. */
+static int go_by(struct tns_reader *r, int (*put)(void *, void *, size_t), void *ctx)
+{
+    const unsigned char *d = descriptor(r, r->coming++);
+    uint64_t left = get64(d + 104);
+    uint32_t crc = 0;
+    size_t padding = (size_t)(tns_padded(left) - left);
+    bool xxh3 = d[66] == TNS_CHECK_XXH3;
+    int e;
+    XXH3_64bits_reset(r->sum);
+    for (size_t n; left > 0; left -= n) {
+        n = left < PIECE ? (size_t)left : PIECE;
+        if ((e = pull_all(r, NULL, r->piece, n)))
             return e;
-        have = upto;
+        if (xxh3)
+            XXH3_64bits_update(r->sum, r->piece, n);
+        else
+            crc = tns_crc32(crc, r->piece, n);
+        if (put && (e = put(ctx, r->piece, n)))
+            return e;
     }
-    for (int i = 0; i < rec->ntensors; i++) {
-        struct tensor *t = &rec->tensor[i];
-        const unsigned char *d = r->front + text + (size_t)i * TNS_DESCRIPTOR;
-        size_t bytes = tensor_bytes(t);
-        t->data = r->body + at;
-        uint64_t got =
-            d[66] == TNS_CHECK_XXH3 ? tns_xxh3(t->data, bytes) : tns_crc32(t->data, bytes);
-        if (got != get64(d + 120))
-            return fail(r, TNS_ECORRUPT, rec, "corrupt: the check of tensor '%s' does not match",
-                        t->name);
-        if (!all_zero(r->body + at + bytes, (size_t)tns_padded(bytes) - bytes))
-            return fail(r, TNS_ECORRUPT, rec, "corrupt: padding is not zero");
-        at += (size_t)tns_padded(bytes);
+    if ((e = pull_all(r, NULL, r->piece, padding)))
+        return e;
+    return check_payload(r, NULL, d, xxh3 ? XXH3_64bits_digest(r->sum) : crc, r->piece);
+}
+
+const unsigned char *tns_coming(const struct tns_reader *r, const char *name)
+{
+    for (uint32_t i = r ? r->coming : 0; r && i < r->tensors; i++)
+        if (!strcmp((const char *)descriptor(r, i), name))
+            return descriptor(r, i);
+    return NULL;
+}
+
+int tns_pass(struct tns_reader *r, const char *name, int (*put)(void *, void *, size_t), void *ctx)
+{
+    int e = 0;
+    while (!e && r->coming < r->tensors && strcmp((const char *)descriptor(r, r->coming), name))
+        e = go_by(r, NULL, NULL);
+    if (!e && r->coming == r->tensors)
+        e = fail(r, TNS_EINVALID, NULL, "tensor '%s' has gone by", name);
+    return e ? e : go_by(r, put, ctx);
+}
+
+/* The record's tensor that the payload is for, unless it has been removed or replaced. */
+static struct tensor *receiver(struct tns_record *rec, const unsigned char *d)
+{
+    struct tensor *t = tns_tensor(rec, (const char *)d);
+    return t && !t->data ? t : NULL;
+}
+
+static bool named(const char *names, const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *p = names; p && (p = strstr(p, name)); p += n)
+        if ((p == names || p[-1] == ' ') && (p[n] == ' ' || !p[n]))
+            return true;
+    return !names;
+}
+
+/* Bytes from p to the next that is aligned. */
+static size_t unaligned(const void *p)
+{
+    return (TNS_ALIGN - (uintptr_t)p % TNS_ALIGN) % TNS_ALIGN;
+}
+
+/* Room for more of a body of `need` bytes, of which `have` are there. */
+static int body_room(struct tns_reader *r, struct tns_record *rec, size_t have, size_t upto,
+                     size_t need)
+{
+    if (upto <= rec->body_room)
+        return 0;
+    if (!have) {
+        free(rec->memory);
+        rec->memory = NULL;
+    }
+    /* What is large is moved page by page, never there twice. */
+    size_t room = upto * 2 < need ? upto * 2 : need, before = unaligned(rec->memory);
+    unsigned char *p = realloc(rec->memory, room + TNS_ALIGN);
+    if (!p)
+        return fail(r, TNS_ENOMEM, rec, "out of memory (wanted %zu bytes)", room);
+    rec->memory = p;
+    rec->body = p + unaligned(p);
+    rec->body_room = room;
+    if (have && unaligned(p) != before)
+        memmove(rec->body, p + before, have);
+    return 0;
+}
+
+int tns_take(struct tns_reader *r, struct tns_record *rec, const char *names)
+{
+    uint32_t first = r->coming, end = r->tensors;
+    size_t need = 0, have = 0;
+    int e;
+    while (end > first && !(named(names, (const char *)descriptor(r, end - 1)) &&
+                            receiver(rec, descriptor(r, end - 1))))
+        end--;
+    for (uint32_t i = first; i < end; i++)
+        if (receiver(rec, descriptor(r, i)))
+            need += (size_t)tns_padded(get64(descriptor(r, i) + 104));
+    while (r->coming < end) {
+        const unsigned char *d = descriptor(r, r->coming);
+        size_t bytes = (size_t)get64(d + 104), start = have,
+               stop = have + (size_t)tns_padded(bytes);
+        if (!receiver(rec, d)) {
+            if ((e = go_by(r, NULL, NULL)))
+                return e;
+            continue;
+        }
+        while (have < stop) {
+            size_t upto = stop - have > STEP && rec->body_room < stop ? have + STEP : stop;
+            if ((e = body_room(r, rec, have, upto, need)) ||
+                (e = pull_all(r, rec, rec->body + have, upto - have)))
+                return e;
+            have = upto;
+        }
+        const unsigned char *p = rec->body + start;
+        if ((e = check_payload(
+                 r, rec, d, d[66] == TNS_CHECK_XXH3 ? tns_xxh3(p, bytes) : tns_crc32(0, p, bytes),
+                 p + bytes)))
+            return e;
+        r->coming++;
+    }
+    for (size_t at = 0; first < end; first++) {
+        struct tensor *t = receiver(rec, descriptor(r, first));
+        if (!t)
+            continue;
+        t->data = rec->body + at;
+        at += (size_t)tns_padded(get64(descriptor(r, first) + 104));
     }
     return 0;
 }
@@ -324,8 +450,8 @@ static int read_payloads(struct tns_reader *r, const struct fixed *f, struct tns
 static int skip_payloads(struct tns_reader *r, const struct fixed *f, const struct tns_record *rec)
 {
     uint64_t n = f->rest - tns_padded(f->meta_len) - f->ntensors * (uint64_t)TNS_DESCRIPTOR;
-    unsigned char scratch[16384];
     int e;
+    r->coming = r->tensors;
     /* The last byte is read, so that a cut file is noticed here and not at some later record. */
     if (r->seekable && n > 1) {
         if (lseek(r->fd, (off_t)(n - 1), SEEK_CUR) < 0)
@@ -333,8 +459,8 @@ static int skip_payloads(struct tns_reader *r, const struct fixed *f, const stru
         r->pos += n - 1;
         n = 1;
     }
-    for (; n > 0; n -= n < sizeof scratch ? n : sizeof scratch)
-        if ((e = pull_all(r, rec, scratch, n < sizeof scratch ? (size_t)n : sizeof scratch)))
+    for (; n > 0; n -= n < PIECE ? n : PIECE)
+        if ((e = pull_all(r, rec, r->piece, n < PIECE ? (size_t)n : PIECE)))
             return e;
     return 0;
 }
@@ -362,7 +488,7 @@ static int next_record(struct tns_reader *r, struct tns_record *rec, struct fixe
                         r->in_segment ? "a header record inside a segment"
                                       : "a segment without a header record");
         if (f->kind == 'E') {
-            if (f->front_check != tns_crc32("", 0) || f->count != r->ordinal)
+            if (f->front_check != tns_crc32(0, "", 0) || f->count != r->ordinal)
                 return fail(r, TNS_ECORRUPT, NULL,
                             "corrupt: records are missing or doubled (wanted %llu, got %llu)",
                             (unsigned long long)f->count, (unsigned long long)r->ordinal);
@@ -397,31 +523,46 @@ int tns_begin(struct tns_reader *r)
     return e == 2 ? 0 : e;
 }
 
-static int advance(struct tns_reader *r, struct tns_record *rec, uint64_t *offset, bool hop)
+static int advance(struct tns_reader *r, struct tns_record *rec, struct fixed *f, uint64_t *offset)
 {
-    struct fixed f;
-    int e;
+    int e = 0;
     if (r->ended)
         return 0;
-    while ((e = next_record(r, rec, &f, offset)) == 2)
+    while (!e && r->coming < r->tensors)
+        e = go_by(r, NULL, NULL);
+    if (e)
+        return e;
+    r->within = false;
+    while ((e = next_record(r, rec, f, offset)) == 2)
         ;
     if (e != 1)
         return e;
-    if ((e = hop ? skip_payloads(r, &f, rec) : read_payloads(r, &f, rec)))
-        return e;
     r->count++;
     r->ordinal++;
+    r->within = true;
     return 1;
+}
+
+int tns_next(struct tns_reader *r, struct tns_record *rec)
+{
+    struct fixed f;
+    int e = advance(r, rec, &f, NULL);
+    if (e == 1)
+        rec->from = r;
+    return e;
 }
 
 int tns_read(struct tns_reader *r, struct tns_record *rec)
 {
-    return advance(r, rec, NULL, false);
+    int e = tns_next(r, rec), taken = e == 1 ? tns_take(r, rec, NULL) : 0;
+    return taken ? taken : e;
 }
 
 int tns_hop(struct tns_reader *r, struct tns_record *rec, uint64_t *offset)
 {
-    return advance(r, rec, offset, true);
+    struct fixed f;
+    int e = advance(r, rec, &f, offset), skipped = e == 1 ? skip_payloads(r, &f, rec) : 0;
+    return skipped ? skipped : e;
 }
 
 int tns_read_at(struct tns_reader *r, struct tns_record *rec, uint64_t offset)
@@ -439,7 +580,7 @@ int tns_read_at(struct tns_reader *r, struct tns_record *rec, uint64_t offset)
     else if (e == 0)
         e = fail(r, TNS_ECUT, NULL, "cut off at byte %llu", (unsigned long long)offset);
     if (e == 0)
-        e = read_payloads(r, &f, rec);
+        e = tns_take(r, rec, NULL);
     r->random = false;
     r->pos = back;
     return e;

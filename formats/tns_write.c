@@ -84,10 +84,16 @@ static void fill_fixed(unsigned char b[TNS_FIXED], char kind, uint32_t meta_len,
     b[10] = (unsigned char)kind;
     put32(b + 12, meta_len);
     put32(b + 16, ntensors);
-    put32(b + 20, tns_crc32(front, front_len));
+    put32(b + 20, tns_crc32(0, front, front_len));
     put64(b + 24, rest);
     put64(b + 32, count);
-    put32(b + 60, tns_crc32(b, 60));
+    put32(b + 60, tns_crc32(0, b, 60));
+}
+
+static int push_piece(void *w, void *bytes, size_t n)
+{
+    struct iovec v = {bytes, n};
+    return push(w, &v, 1);
 }
 
 /* Section 5. */
@@ -120,6 +126,8 @@ static int measure(struct tns_writer *w, const struct tns_record *rec, size_t *b
         for (int k = 0; k < t->rank; k++)
             if (!t->dim[k] || t->dim[k] > TNS_MAX_DIM || (n *= t->dim[k]) > TNS_MAX_RECORD)
                 return fail(w, TNS_EINVALID, "tensor '%s' is larger than a record may be", t->name);
+        if (!t->data && !tns_coming(rec->from, t->name))
+            return fail(w, TNS_EINVALID, "tensor '%s' has no payload", t->name);
         bytes[i] = (size_t)n;
         *sum += tns_padded(n);
     }
@@ -159,15 +167,28 @@ static int write_record(struct tns_writer *w, char kind, const struct tns_meta *
         for (size_t i = 0; i < meta_len; i++)
             w->front[i] = (unsigned char)(meta->text[i] ? meta->text[i] : '\n');
     }
-    for (int i = 0; i < n; i++)
-        fill_descriptor(w->front + text + (size_t)i * TNS_DESCRIPTOR, &rec->tensor[i], bytes[i]);
+    for (int i = 0; i < n; i++) {
+        const struct tensor *t = &rec->tensor[i];
+        unsigned char *d = w->front + text + (size_t)i * TNS_DESCRIPTOR;
+        if (t->data)
+            fill_descriptor(d, t, bytes[i]);
+        else
+            memcpy(d, tns_coming(rec->from, t->name), TNS_DESCRIPTOR);
+    }
     fill_fixed(fixed, kind, (uint32_t)meta_len, (uint32_t)n, w->front, front_len,
                front_len + payloads, count);
     v[nv++] = (struct iovec){fixed, sizeof fixed};
     if (front_len)
         v[nv++] = (struct iovec){w->front, front_len};
     for (int i = 0; i < n; i++) {
-        v[nv++] = (struct iovec){rec->tensor[i].data, bytes[i]};
+        const struct tensor *t = &rec->tensor[i];
+        if (t->data) {
+            v[nv++] = (struct iovec){t->data, bytes[i]};
+        } else {
+            if ((e = push(w, v, nv)) || (e = tns_pass(rec->from, t->name, push_piece, w)))
+                return e;
+            nv = 0;
+        }
         if (tns_padded(bytes[i]) > bytes[i])
             v[nv++] = (struct iovec){(void *)zeros, (size_t)tns_padded(bytes[i]) - bytes[i]};
     }

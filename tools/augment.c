@@ -185,6 +185,7 @@ int main(int argc, char **argv)
 
     describe(what, sizeof what);
     tool_open("%s", what);
+    tool_uses("image label");
     while (tool_read(&rec)) {
         change(&rec);
         tool_write(&rec);

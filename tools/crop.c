@@ -271,6 +271,7 @@ int main(int argc, char **argv)
         tool_open("%s-p %s -s %ldx%ld", force, per, opt.height, opt.width);
     else
         tool_open("%s-p %s -m %ld", force, per, opt.multiple);
+    tool_uses("image label pred prob");
     while (tool_read(&rec)) {
         if (!opt.undo || tns_get(&rec.meta, "crop"))
             crop(&rec);

@@ -515,6 +515,7 @@ int main(int argc, char **argv)
     choose_columns();
 
     tool_open_in();
+    tool_uses("label pred prob");
     put_begin();
     while (tool_read(&rec))
         if (!tns_get(&rec.meta, "mark"))

@@ -156,6 +156,7 @@ int main(int argc, char **argv)
         tool_die("%s: %s", file, strerror(errno));
     tool_open_file(fd, file);
     tool_open("-s %llu", (unsigned long long)seed);
+    tool_uses("label");
     for (size_t i = 0; tool_read(&rec); i++) {
         uint32_t partner = all.partner[all.record[i].who];
         relabel(&rec, r, &from, find(sorted, partner, all.record[i].slice), file);

@@ -9,7 +9,6 @@
 #include "tools/tool.h"
 
 #include <inttypes.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -247,7 +246,6 @@ static void start_workers(void)
     pthread_attr_t attr;
     pthread_t t;
 
-    mallopt(M_ARENA_MAX, 1);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, 256 << 10);
     for (long i = 0; i < opt.threads; i++)

@@ -385,6 +385,7 @@ int main(int argc, char **argv)
         tool_die("%s: %s", opt.dir, strerror(errno));
     tool_may_write(opt.dir);
     tool_open_in();
+    tool_uses("image label pred");
     while (tool_read(&rec)) {
         if (tns_get(&rec.meta, "mark"))
             continue;

@@ -94,6 +94,7 @@ int main(int argc, char **argv)
     read_manifest();
     tool_open("-f %ld %s k=%d seed=%" PRIu64 " by=%s", opt.fold, opt.val ? "val" : "train", folds.k,
               folds.seed, folds.by_slice ? "slice" : "patient");
+    tool_uses("");
     while (tool_read(&rec))
         if ((find_fold(&rec) == (uint32_t)opt.fold) == opt.val) {
             tool_write(&rec);

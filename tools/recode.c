@@ -84,6 +84,7 @@ int main(int argc, char **argv)
     if (opt.inverse)
         img_scheme_inverse(opt.scheme, map);
 
+    tool_uses(opt.inverse ? "label pred" : "label");
     while (tool_read(&rec)) {
         const char *from = opt.inverse ? "canonical" : "raw", *have = tns_get(&rec.meta, "scheme");
         /* Labels that -i brought back say so; they may come in again. */

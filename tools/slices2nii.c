@@ -378,7 +378,7 @@ static void take(struct tns_record *rec)
 int main(int argc, char **argv)
 {
     static struct tns_record rec;
-    char why[NII_WHY];
+    char why[NII_WHY], *uses;
     int c;
 
     tool_start(argc, argv, usage);
@@ -406,6 +406,9 @@ int main(int argc, char **argv)
         tool_die("%s: %s", opt.dir, strerror(errno));
     tool_may_write(opt.dir);
     tool_open_in();
+    if (asprintf(&uses, "nifti %s", opt.tensor) < 0)
+        tool_die("out of memory");
+    tool_uses(uses);
     atexit(abandon);
 
     while (tool_read(&rec))
@@ -423,6 +426,7 @@ int main(int argc, char **argv)
     state.ndone = 0;
     free(state.done);
     free(state.slice);
+    free(uses);
     tns_release(&rec);
     return tool_finish();
 }

@@ -178,6 +178,7 @@ int main(int argc, char **argv)
     tool_open_in();
     if (!opt.intensities)
         printf("case\tlabel\tclass\tvoxels\tmm3\tshare\tslices\ttumour_slices\n");
+    tool_uses(opt.intensities ? "image" : "label");
     while (tool_read(&rec))
         if (!tns_get(&rec.meta, "mark")) {
             if (opt.intensities)

@@ -194,6 +194,8 @@ int main(int argc, char **argv)
         tool_misuse("wanted one of -c, -k and -t, and no -n beside -c");
 
     tool_open_in();
+    if (opt.check)
+        tool_uses("");
     tool_header();
     for (;; n++) {
         if (opt.count >= 0 && n == (uint64_t)opt.count) {

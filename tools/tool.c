@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -19,7 +20,7 @@
 bool tool_verbose;
 
 static struct {
-    const char *name, *usage, *input;
+    const char *name, *usage, *input, *uses;
     int argc;
     char **argv;
     bool no_history, to_stream, ahead, progress, own_progress;
@@ -123,6 +124,17 @@ static void end(int sig)
     raise(sig);
 }
 
+/* What a tool asks for is what it takes: threads share one heap, and large blocks, which grow with
+ * the slices, are given back when they are freed instead of leaving holes. */
+static void plain_memory(void)
+{
+#ifdef M_ARENA_MAX
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    mallopt(M_TRIM_THRESHOLD, 128 << 10);
+#endif
+}
+
 void tool_start(int argc, char **argv, const char *usage)
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
@@ -130,6 +142,7 @@ void tool_start(int argc, char **argv, const char *usage)
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
             exit(1);
+    plain_memory();
     signal(SIGPIPE, SIG_DFL);
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error of write */
     static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
@@ -230,8 +243,15 @@ void *tool_alloc(size_t bytes)
 
 /* --- streams --------------------------------------------------------------------------------- */
 
-static void out_failed(void)
+static _Noreturn void in_failed(void)
 {
+    tool_die("%s: %s", tool.input, tns_why(tool.in));
+}
+
+static _Noreturn void out_failed(void)
+{
+    if (tool.in && *tns_why(tool.in)) /* what was passed on from there */
+        in_failed();
     tool_die("stdout: %s", tns_writer_why(tool.out));
 }
 
@@ -325,7 +345,7 @@ struct tns_meta *tool_header(void)
     if (!tool.in)
         return &tool.begun;
     if (tns_begin(tool.in))
-        tool_die("%s: %s", tool.input, tns_why(tool.in));
+        in_failed();
     return tns_header(tool.in);
 }
 
@@ -389,7 +409,7 @@ static bool next(struct tns_record *rec, bool hop)
 {
     uint64_t offset;
     int e;
-    while ((e = hop ? tns_hop(tool.in, rec, &offset) : tns_read(tool.in, rec)) == 1) {
+    while ((e = hop ? tns_hop(tool.in, rec, &offset) : tns_next(tool.in, rec)) == 1) {
         follow_segment();
         tool.seen++;
         if (tool.progress)
@@ -399,14 +419,33 @@ static bool next(struct tns_record *rec, bool hop)
         tool_write(rec);
     }
     if (e < 0)
-        tool_die("%s: %s", tool.input, tns_why(tool.in));
+        in_failed();
     follow_segment();
     return false;
 }
 
-bool tool_read(struct tns_record *rec)
+void tool_uses(const char *names)
+{
+    tool.uses = names;
+}
+
+bool tool_front(struct tns_record *rec)
 {
     return next(rec, false);
+}
+
+void tool_take(struct tns_record *rec, const char *names)
+{
+    if (tns_take(tool.in, rec, names))
+        in_failed();
+}
+
+bool tool_read(struct tns_record *rec)
+{
+    bool more = tool_front(rec);
+    if (more)
+        tool_take(rec, tool.uses);
+    return more;
 }
 
 bool tool_hop(struct tns_record *rec)

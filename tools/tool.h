@@ -92,6 +92,14 @@ int tool_segment(void);
  * tool writes a stream, and returned like any record where it does not. A new segment in gives a
  * new segment out. */
 bool tool_read(struct tns_record *);
+/* What the tool looks at or changes in a record: names of tensors with blanks between, "" for none.
+ * tool_read then takes payloads into memory as far as the last of them; those behind have data ==
+ * NULL, and tool_write passes them on in small pieces. So what a tool has no use for takes no
+ * memory, unless it stands before what it uses. At first: all. tool_front and tool_take are the two
+ * steps of tool_read. */
+void tool_uses(const char *names);
+bool tool_front(struct tns_record *);
+void tool_take(struct tns_record *, const char *names);
 /* As tool_read for a tool that needs no payloads: tensors have shapes, data is NULL and unchecked.
  */
 bool tool_hop(struct tns_record *);

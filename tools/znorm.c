@@ -61,6 +61,7 @@ int main(int argc, char **argv)
     tool_no_operands();
 
     tool_open(opt.by_slice ? "-p slice" : "-p case");
+    tool_uses("image");
     while (tool_read(&rec)) {
         const char *done = tns_get(&rec.meta, "norm");
         if (done)

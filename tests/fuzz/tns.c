@@ -32,11 +32,11 @@ size_t LLVMFuzzerCustomMutator(uint8_t *b, size_t size, size_t max, unsigned see
             if (d[66] == TNS_CHECK_XXH3)
                 put64(d + 120, tns_xxh3(b + body, bytes));
             else
-                put64(d + 120, tns_crc32(b + body, bytes));
+                put64(d + 120, tns_crc32(0, b + body, bytes));
             body += tns_padded(bytes) < size - body ? tns_padded(bytes) : size - body;
         }
-        put32(p + 20, tns_crc32(p + TNS_FIXED, front));
-        put32(p + 60, tns_crc32(p, 60));
+        put32(p + 20, tns_crc32(0, p + TNS_FIXED, front));
+        put32(p + 60, tns_crc32(0, p, 60));
         if (rest > left)
             break;
         at += TNS_FIXED + rest;

@@ -296,6 +296,33 @@ damaged() {
     judge
 }
 
+@test "contract: a tensor that a tool has no use for takes no memory, and passes bit for bit" {
+    need_release memory
+    need_command time
+    "$PYTHON" - "$ROOT/tests/lib" <<'P'
+import sys
+sys.path.insert(0, sys.argv[1])
+from mkstream import np, stream, study
+def with_more(first):
+    more = np.random.default_rng(9).standard_normal((64, 200, 200), dtype="f4") # 10 MB
+    return [(m, {**t, "foreign": more, "last": np.arange(9, dtype="i2")}) for m, t in study(cases=2, slices=1, extra=0, kind=1, **first)]
+open("raw", "wb").write(stream({"history": "made"}, with_more({}), 1))
+open("canonical", "wb").write(stream({"history": "made"}, with_more(dict(scheme="canonical", pred=1)), 1))
+P
+    foreign='^record|  (foreign|last) '
+    for t in $(tools filter reader); do
+        [ "$t" != tnsview ] || continue # has a use for all
+        row "$t"
+        [ ${#input[@]} = 0 ] && s=raw || s=canonical
+        kib=$(cat $s | peak_kib "$t" "${args[@]}") || found "$t: exit status $?"
+        [ "$kib" -le 4096 ] || found "$t: $kib KiB"
+        [ "$kind" = filter ] || continue
+        "$t" "${args[@]}" <$s >out
+        diff <(dump <$s | grep -E "$foreign") <(dump <out | grep -E "$foreign") >>findings || found "$t: differs"
+    done
+    judge
+}
+
 @test "contract: 8 MiB are enough for any number of full slices" {
     need_release memory
     need_command time
