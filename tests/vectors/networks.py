@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""networks.py >networks.tsv: the three networks, the losses and one step of each optimiser as PyTorch computes them in double.
+
+The definitions below are what lib/nn is held to (tests/unit/nn_reference.c). Neither parameters nor inputs are stored: both
+sides make them from their names, by `uniform`. Of each result there is a line
+    ARCH BASE WHAT NAME NORM P0 P1 P2 P3
+with its norm and its sums under four patterns of signs (up to four numbers: these themselves). Two tensors that differ by a
+thousandth of their norm differ by about that in each sum, wherever it is. WHAT is
+    logits.eval, logits.train   running statistics; the batch's
+    dice, dice_ce               the losses, as the norm
+    grad                        d dice / d NAME
+    running                     running statistics after that one forward pass (momentum 0.1, unbiased variance)
+    sgd                         how far one step goes (rate 1, Nesterov momentum 0.99, decay 0.01)
+    adam                        the same (rate 0.001), times |grad|: the sign of a gradient next to nothing is chance
+
+A gradient jumps where an activation crosses zero or two meet under a pooling, so the narrow networks' x is the first by
+number of which no activation comes within 5e-5 of that: float and double then stand on one side. The wide networks, which
+have too many activations for that, are compared in what does not jump.
+"""
+import sys
+import numpy as np
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+N, H, W = 3, 32, 16
+MARGIN = 5e-5
+closest = 0.0
+
+
+def near(x):
+    """Notes how close x, which is to be compared with zero, comes to it."""
+    global closest
+    closest = min(closest, x.detach().abs().min().item())
+    return x
+
+
+def relu(x):
+    return F.relu(near(x))
+
+
+def pool(x):
+    two = torch.stack([x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]).topk(2, dim=0).values
+    near((two[0] - two[1])[two[0] > 0])
+    return F.max_pool2d(x, 2)
+
+
+class Block(nn.Module):
+    def __init__(self, cin, cout, residual=False):
+        super().__init__()
+        self.conv1 = nn.Conv2d(cin, cout, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(cout)
+        self.conv2 = nn.Conv2d(cout, cout, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(cout)
+        self.residual = residual
+        if residual and cin != cout:
+            self.shortcut = nn.Conv2d(cin, cout, 1, bias=False)
+            self.shortcut_norm = nn.BatchNorm2d(cout)
+
+    def forward(self, x):
+        y = self.norm2(self.conv2(relu(self.norm1(self.conv1(x)))))
+        if self.residual:
+            y = y + (self.shortcut_norm(self.shortcut(x)) if hasattr(self, "shortcut") else x)
+        return relu(y)
+
+
+class Gate(nn.Module):
+    """Additive attention (Oktay et al. 2018), the gating signal already upsampled to x's size."""
+    def __init__(self, c):
+        super().__init__()
+        ci = max(c // 2, 1)
+        self.g, self.g_norm = nn.Conv2d(c, ci, 1, bias=False), nn.BatchNorm2d(ci)
+        self.x, self.x_norm = nn.Conv2d(c, ci, 1, bias=False), nn.BatchNorm2d(ci)
+        self.psi, self.psi_norm = nn.Conv2d(ci, 1, 1, bias=False), nn.BatchNorm2d(1)
+
+    def forward(self, g, x):
+        a = relu(self.g_norm(self.g(g)) + self.x_norm(self.x(x)))
+        return x * torch.sigmoid(self.psi_norm(self.psi(a)))
+
+
+class Up(Block):
+    def __init__(self, cin, cout, gate, residual):
+        super().__init__(2 * cout, cout, residual)
+        self.up = nn.ConvTranspose2d(cin, cout, 2, stride=2)
+        if gate:
+            self.gate = Gate(cout)
+
+    def forward(self, x, skip):
+        u = self.up(x)
+        return super().forward(torch.cat([self.gate(u, skip) if hasattr(self, "gate") else skip, u], 1))
+
+
+class Network(nn.Module):
+    def __init__(self, arch, base, cin=4, classes=4):
+        super().__init__()
+        c = [cin] + [base << i for i in range(5)]
+        r = arch == "residual"
+        for i in range(4):
+            setattr(self, f"enc{i + 1}", Block(c[i], c[i + 1], r))
+        self.bottleneck = Block(c[4], c[5], r)
+        for i in (4, 3, 2, 1):
+            setattr(self, f"dec{i}", Up(c[i + 1], c[i], arch == "attention", r))
+        self.head = nn.Conv2d(base, classes, 1)
+
+    def forward(self, x):
+        skips = []
+        for i in (1, 2, 3, 4):
+            skips.append(getattr(self, f"enc{i}")(x))
+            x = pool(skips[-1])
+        x = self.bottleneck(x)
+        for i in (4, 3, 2, 1):
+            x = getattr(self, f"dec{i}")(x, skips[i - 1])
+        return self.head(x)
+
+
+def dice_loss(logits, t, eps=1e-5):
+    p = logits.softmax(1)
+    o = F.one_hot(t, p.shape[1]).permute(0, 3, 1, 2).double()
+    inter, total = (p * o).sum((0, 2, 3)), p.sum((0, 2, 3)) + o.sum((0, 2, 3))
+    return 1 - ((2 * inter + eps) / (total + eps)).mean()
+
+
+# --- what both sides make ---------------------------------------------------------------------------------
+def finalise(z):
+    z = (z ^ z >> np.uint64(30)) * np.uint64(0xbf58476d1ce4e5b9)
+    z = (z ^ z >> np.uint64(27)) * np.uint64(0x94d049bb133111eb)
+    return z ^ z >> np.uint64(31)
+
+
+def words(name, count):
+    """As lib/base/rng.h: rng_seed(0), rng_mix_text(name), then rng_u64 count times."""
+    step, h = np.uint64(0x9e3779b97f4a7c15), 0xcbf29ce484222325
+    for c in name.encode():
+        h = (h ^ c) * 0x100000001b3 % 2**64
+    with np.errstate(over="ignore"):
+        state = finalise((finalise(step) + step) ^ finalise(np.uint64(h) + np.uint64(0x632be59bd9b4e019)))
+        return finalise(state + step * (np.arange(count, dtype=np.uint64) + np.uint64(1)))
+
+
+def uniform(name, shape):
+    """-1 to 1"""
+    u = (words(name, int(np.prod(shape))) >> np.uint64(11)).astype(float) * 2.0**-53
+    return torch.from_numpy((2 * u - 1).reshape(shape))
+
+
+def parameter(name, v):
+    u = uniform(name, tuple(v.shape))
+    if "norm" in name:
+        u = 1 + 0.5 * u if name.endswith(("weight", "running_var")) else 0.3 * u
+    elif v.dim() == 4:
+        u = (6 / (v.shape[0] if ".up." in name else v[0].numel())) ** 0.5 * u
+    else:
+        u = 0.3 * u
+    return u.float().double()
+
+
+def labels():
+    """Rings around a point that moves from image to image."""
+    n, y, x = np.ogrid[:N, :H, :W]
+    r = (2 * y - H + 3 * n) ** 2 + (2 * x - W - n) ** 2
+    return torch.from_numpy(np.select([r < 25, r < 81, r < 225], [3, 1, 2], 0))
+
+
+def image(number):
+    return (3 ** 0.5 * uniform(f"x{number}", (N, 4, H, W))).float().double()
+
+
+# --- what comes of it -----------------------------------------------------------------------------------------
+def emit(arch, base, what, name, v):
+    v = v.detach().double().numpy().ravel()
+    if v.size <= 4:
+        sums = np.append(v, np.zeros(4 - v.size))
+    else:
+        bits = words(f"signs {name}", v.size)
+        sums = [(v * np.where(bits >> np.uint64(k) & np.uint64(1), 1, -1)).sum() for k in range(4)]
+    print(arch, base, what, name, *(f"{s:.9g}" for s in [np.linalg.norm(v), *sums]), sep="\t")
+
+
+def network(arch, base):
+    m = Network(arch, base)
+    with torch.no_grad():
+        for k, v in m.state_dict().items():
+            if not k.endswith("num_batches_tracked"):
+                v.copy_(parameter(k, v))
+    return m
+
+
+def compute(arch, base, number, jumps):
+    global closest
+    m, x, t = network(arch, base), image(number), labels()
+    m.eval()
+    emit(arch, base, "logits.eval", "logits", m(x))
+    m.train()
+    y = m(x)
+    dice = dice_loss(y, t)
+    emit(arch, base, "logits.train", "logits", y)
+    emit(arch, base, "dice", "loss", dice)
+    emit(arch, base, "dice_ce", "loss", dice + F.cross_entropy(y, t))
+    for k, v in m.state_dict().items():
+        if "running" in k:
+            emit(arch, base, "running", k, v)
+    if not jumps:
+        return
+    dice.backward()
+    start = {k: p.detach().clone() for k, p in m.named_parameters()}
+    for k, p in m.named_parameters():
+        emit(arch, base, "grad", k, p.grad)
+    for what, make in (("sgd", lambda ps: torch.optim.SGD(ps, 1, momentum=.99, nesterov=True, weight_decay=.01)),
+                       ("adam", lambda ps: torch.optim.Adam(ps, 1e-3))):
+        with torch.no_grad():
+            for k, p in m.named_parameters():
+                p.copy_(start[k])
+        make(list(m.parameters())).step()
+        for k, p in m.named_parameters():
+            emit(arch, base, what, k, (p - start[k]) * (p.grad.abs() if what == "adam" else 1))
+
+
+if __name__ == "__main__":
+    torch.set_default_dtype(torch.float64)
+    print(f"# networks.py with PyTorch {torch.__version__}: arch, base, what, name, norm, four sums")
+    for arch in ("unet", "attention", "residual"):
+        for number in range(1000):
+            closest = 1.0
+            network(arch, 4).train()(image(number))
+            if closest > MARGIN:
+                break
+        print(f"# {arch}: {closest:.2g} from a jump")
+        print(arch, 4, "image", f"x{number}", sep="\t")
+        compute(arch, 4, number, True)
+        print(arch, 16, "image", "x0", sep="\t")
+        compute(arch, 16, 0, False)
