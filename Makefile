@@ -32,7 +32,7 @@ NIFTI_INC := $(addprefix -isystem ,$(firstword $(wildcard /usr/include/nifti /us
 ALL_CPPFLAGS := -I. $(NIFTI_INC) -D_GNU_SOURCE -DGLIOPIPE_VERSION='"$(VERSION)"' $(if $(filter asan,$(CONFIG)),,$(HAVE_ISAL)) $(CPPFLAGS)
 ALL_CFLAGS   := -std=c11 $(WARN) $(OPT_$(CONFIG)) -fopenmp -MMD -MP $(CFLAGS)
 ALL_LDFLAGS  := $(OPT_$(CONFIG)) -fopenmp -Wl,--as-needed $(LDFLAGS)
-LIBS := $(if $(HAVE_ISAL),-lisal) $(if,-lseccomp) -lniftiio -lznz -lz -lxxhash -lyaml -lpng16 -lpthread -lm $(LDLIBS)
+LIBS := $(if $(HAVE_ISAL),-lisal) $(if,-lseccomp) -lniftiio -lznz -lz -lxxhash -lyaml -lutf8proc -lpng16 -lpthread -lm $(LDLIBS)
 
 # Kernels: each file of lib/kernels/simd is compiled once for each instruction-set level. KR_LEVEL
 # names the level inside the source; `plain` is what the compiler emits without any flag.
@@ -70,7 +70,7 @@ OBJ       := $(SRC:%.c=$(O)/%.o)
 ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has another name
 
 # --- what a machine needs ------------------------------------------------------------------------
-PKG_BUILD := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libpng-dev libisal-dev
+PKG_BUILD := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libutf8proc-dev libpng-dev libisal-dev
 PKG_DEMO  := $(PKG_BUILD) gnuplot-nox
 PKG_CHECK := $(PKG_DEMO) bats clang clang-format libomp-dev libclang-rt-14-dev python3 python3-numpy groff time jq
 PKG_BENCH := $(PKG_BUILD) libopenblas0 python3-nibabel python3-torch python3-venv time

@@ -119,6 +119,7 @@ static int read_keys(struct model *m, const char *path, char *why, size_t size)
         return missing(path, "leaky", why, size);
     m->leaky = *text == 'y';
     m->steps = st_meta(f, "steps");
+    m->scans = st_meta(f, "scans");
     text = st_meta(f, "weights");
     for (m->weights = DT_F16; m->weights <= DT_F32; m->weights++)
         if (text && !strcmp(text, dtype_name(m->weights)))
@@ -145,18 +146,6 @@ int model_open(struct model *m, const char *path, char *why, size_t size)
 void model_close(struct model *m)
 {
     st_close(&m->file);
-}
-
-bool model_has_line(const char *lines, const char *line)
-{
-    size_t n = strlen(line);
-    while (*lines) {
-        size_t k = strcspn(lines, "\n");
-        if (k == n && !memcmp(lines, line, n))
-            return true;
-        lines += k + (lines[k] == '\n');
-    }
-    return false;
 }
 
 /* --- sets of texts -----------------------------------------------------------------------------*/

@@ -11,6 +11,7 @@
  * - steps: how that stream was prepared (contract.h), one a line; missing if it did not say.
  * - history: all lines of that stream's history.
  * - patients: whom it was trained on, one a line, sorted; validated: whom it was validated on.
+ * - scans: what it was trained on, as a ledger has it (ledger.h).
  * - leaky: yes if validation patients were among the training patients, else no.
  * - seed, epochs, epoch (the pass after which these weights were kept, from 0), score (mean Dice of
  *   WT, TC and ET then, if validated), steps_taken.
@@ -42,10 +43,11 @@ const char *model_get(const struct model_keys *, const char *key); /* or NULL */
 int model_copy(struct model_keys *, const struct st_file *) __attribute__((warn_unused_result));
 void model_clear(struct model_keys *);
 
-/* A model opened for use. Texts point into the file; steps is NULL where nothing is known. */
+/* A model opened for use. Texts point into the file; steps and scans are NULL where nothing is
+ * known. */
 struct model {
     struct st_file file;
-    const char *arch, *modalities, *scheme, *steps, *patients, *generator;
+    const char *arch, *modalities, *scheme, *steps, *patients, *scans, *generator;
     int base, channels, classes;
     double dropout;
     enum dtype weights;
@@ -56,9 +58,6 @@ struct model {
 int model_open(struct model *, const char *path, char *why, size_t size)
     __attribute__((warn_unused_result));
 void model_close(struct model *);
-
-/* Is there such a line among lines? */
-bool model_has_line(const char *lines, const char *line);
 
 /* A sorted set of texts, and its lines in one text (NULL if memory is short). */
 struct model_names {

@@ -143,6 +143,9 @@ struct tns_meta *tns_header(struct tns_reader *);
 int tns_segment(const struct tns_reader *);     /* 0 before the first header, then 1, 2, ... */
 uint64_t tns_count(const struct tns_reader *);  /* data records so far, all segments */
 const char *tns_why(const struct tns_reader *); /* the last error in words */
+/* Of the data records so far: their metadata, their tensors' shapes and the checks of their
+ * payloads, so that a hop sees what a reader sees. Equal streams have equal digests. */
+uint64_t tns_digest(const struct tns_reader *);
 
 /* --- writing --------------------------------------------------------------------------------- */
 

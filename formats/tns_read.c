@@ -21,7 +21,7 @@ struct tns_reader {
     bool within; /* a record: it is counted already */
     int segment;
     uint64_t pos; /* bytes consumed, or the place of the next pread */
-    uint64_t count, ordinal;
+    uint64_t count, ordinal, digest;
     struct tns_meta header;
     unsigned char *front, *piece;
     size_t front_room;
@@ -75,6 +75,11 @@ int tns_segment(const struct tns_reader *r)
 uint64_t tns_count(const struct tns_reader *r)
 {
     return r->count;
+}
+
+uint64_t tns_digest(const struct tns_reader *r)
+{
+    return r->digest;
 }
 
 const char *tns_why(const struct tns_reader *r)
@@ -537,6 +542,11 @@ static int advance(struct tns_reader *r, struct tns_record *rec, struct fixed *f
         ;
     if (e != 1)
         return e;
+    unsigned char chain[16];
+    put64(chain, r->digest);
+    put64(chain + 8, tns_xxh3(r->front, (size_t)tns_padded(f->meta_len) +
+                                            f->ntensors * (size_t)TNS_DESCRIPTOR));
+    r->digest = tns_xxh3(chain, sizeof chain);
     r->count++;
     r->ordinal++;
     r->within = true;

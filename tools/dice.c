@@ -1,10 +1,11 @@
 /* dice - how well the predictions agree with the labels, by case, label and region
  *
  * reads   label, pred (u8, canonical), prob where present; case, slice, slices, spacing, scheme;
- *         crop, patient, trained where present; image with -b
+ *         crop, patient, fingerprint, trained, trained_as where present; image with -b
  * writes  text: TSV, or JSON with -j
  *
  * It is one thing: reading, scoring and writing share the case in hand and the table's columns. */
+#include "formats/ledger.h"
 #include "lib/metric/metric.h"
 #include "tools/tool.h"
 
@@ -115,7 +116,8 @@ static struct {
 
 static struct met_mean means[MET_ROWS][MAX_COLUMNS];
 static size_t counted, trained, incomplete;
-static void *finished; /* tree of case names */
+static void *finished;      /* tree of case names */
+static struct ledger scans; /* of cases, under their names */
 
 static int compare(const void *a, const void *b)
 {
@@ -198,6 +200,24 @@ static void paste(const struct place *p, const uint8_t *from, uint8_t *to)
                    from + (size_t)y * p->w + (size_t)lo, (size_t)(hi - lo));
 }
 
+/* Says by which other name the case was trained on, or counts already. */
+static void say_who(struct tns_record *rec, const char *name)
+{
+    const char *prints = tns_get(&rec->meta, "fingerprint"),
+               *as = tns_get(&rec->meta, "trained_as");
+    struct meeting m;
+    if (as)
+        tool_warn("patient %.100s is %.100s of the model's training", unit.patient, as);
+    for (int at = 1; ledger_next(&scans, name, prints, &at, &m);)
+        if (strcmp(m.patient, name)) {
+            tool_warn("case %.100s is case %.100s: the same voxels, counted twice", name,
+                      m.patient);
+            break;
+        }
+    if (ledger_add(&scans, name, prints))
+        tool_die("out of memory (or more than %d cases)", LEDGER_MAX);
+}
+
 static void start(struct tns_record *rec, const struct met_grid *g)
 {
     const char *name = tool_need_key(rec, "case"), *patient = tns_get(&rec->meta, "patient");
@@ -220,6 +240,8 @@ static void start(struct tns_record *rec, const struct met_grid *g)
     unit.pred = zeroed(g->dim[0] * n);
     unit.seen = zeroed(g->dim[0]);
     unit.trained = unit.soft = -1;
+    if (!opt.by_slice)
+        say_who(rec, name);
 }
 
 static void add_prob(struct tns_record *rec, const struct tensor *label)
@@ -324,7 +346,9 @@ static void add(struct tns_record *rec)
         tool_die_at(rec, "the slice is there twice");
     unit.seen[slice] = 1;
     unit.slices++;
-    if (known && unit.trained < 1)
+    if (known && unit.trained >= 0 && unit.trained != !strcmp(known, "yes"))
+        tool_die_at(rec, "trained=%s, and another slice of the case says otherwise", known);
+    if (known)
         unit.trained = !strcmp(known, "yes");
     paste(&p, label->data, unit.label + slice * p.H * p.W);
     paste(&p, pred->data, unit.pred + slice * p.H * p.W);
@@ -522,6 +546,7 @@ int main(int argc, char **argv)
             add(&rec);
     finish();
     put_means();
+    ledger_free(&scans);
 
     if (trained && !opt.trained_too)
         tool_warn("left out of the means: %zu of %zu %s, of patients that the model was trained on "

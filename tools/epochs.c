@@ -2,8 +2,8 @@
  *
  * reads   image's shape; label with -b
  * changes nothing
- * adds    patients in the header; epoch, index, epochs, length, largest; repeat with -b; a mark
- * after each pass */
+ * adds    patients and digest in the header; epoch, index, epochs, length, largest; repeat with -b;
+ * a mark after each pass */
 #include "formats/contract.h"
 #include "formats/model.h"
 #include "lib/base/rng.h"
@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -303,6 +304,8 @@ int main(int argc, char **argv)
     tool_open_out("-n %ld -s %llu%s%s", opt.passes, opt.seed, batch, opt.force ? " -F" : "");
     make_index(in, name);
     list_patients();
+    if (tns_setf(tool_header(), "digest", "%016" PRIx64, tns_digest(in)))
+        tool_die("out of memory");
     if ((uint64_t)opt.skip > (uint64_t)opt.passes * count)
         tool_die("%s: -k %ld is past the end (%ld passes of %u records)", name, opt.skip,
                  opt.passes, count);

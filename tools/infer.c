@@ -2,11 +2,12 @@
  *
  * reads   image, label's scheme, patient, modalities
  * changes scheme, if there is no label
- * adds    pred (u8), trained; prob (f32) with -P
+ * adds    pred (u8), trained, trained_as; prob (f32) with -P
  *
  * Three threads, so that pipes and arithmetic do not wait for each other: one reads records into
  * batches of equal size, one computes, one writes. Batches go round in the order of the stream. */
 #include "formats/contract.h"
+#include "formats/ledger.h"
 #include "formats/model.h"
 #include "lib/nn/nn.h"
 #include "tools/tool.h"
@@ -40,6 +41,7 @@ struct batch {
 };
 
 static struct model model;
+static struct ledger trained; /* whom it was trained on */
 static struct nn *nn;
 static struct nn_batch planned; /* its largest batch */
 static float *image, *prob;
@@ -94,6 +96,27 @@ static void check_segment(const struct tns_meta *header)
                  why);
 }
 
+/* Was the model trained on this patient, maybe under another name? */
+static void check_trained(struct tns_record *rec)
+{
+    const char *patient = tool_need_key(rec, "patient");
+    struct meeting m;
+    bool met = ledger_meets(&trained, patient, tns_get(&rec->meta, "fingerprint"), &m);
+    bool renamed = met && strcmp(m.patient, patient);
+    tool_set(rec, "trained", met ? "yes" : "no");
+    tns_unset(&rec->meta, "trained_as");
+    if (!renamed)
+        return;
+    tool_set(rec, "trained_as", "%s", m.patient);
+    static struct model_names said;
+    char words[400];
+    ledger_words(patient, "the stream", &m, "the model's training", words, sizeof words);
+    if (!model_names_has(&said, words))
+        tool_warn("%s", words);
+    if (model_names_add(&said, words))
+        tool_die("out of memory");
+}
+
 static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
 {
     char why[512];
@@ -117,9 +140,7 @@ static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
                         model.scheme, scheme ? scheme : "none");
         tns_remove(rec, "label"); /* a record has one scheme, and pred will have the model's */
     }
-    if (model.patients)
-        tool_set(rec, "trained", "%s",
-                 model_has_line(model.patients, tool_need_key(rec, "patient")) ? "yes" : "no");
+    check_trained(rec);
 }
 
 static void copy_meta(struct tns_meta *to, const struct tns_meta *from)
@@ -380,6 +401,7 @@ static void release(void)
     free(image);
     free(prob);
     free(pred);
+    ledger_free(&trained);
     model_close(&model);
 }
 
@@ -459,6 +481,8 @@ int main(int argc, char **argv)
         model_close(&model);
         return tool_finish();
     }
+    if (ledger_add_lines(&trained, model.patients, model.scans))
+        tool_die("out of memory");
     sum = st_meta(&model.file, "xxh3");
     tool_open("-m %.20s%d:%.16s%s%s", model.arch, model.base, sum ? sum : "unknown",
               opt.prob ? " -P" : "", opt.force ? " -F" : "");

@@ -34,38 +34,31 @@ static struct nn *nn;
 
 /* --- before the first step ---------------------------------------------------------------------*/
 
-static void name_shared(const struct model_names *shared)
+/* Whether one of them is validated on too; death where that may not be. */
+static bool check_apart(const struct ledger *trained)
 {
-    char text[512] = "";
-    size_t n = 0;
-    for (int i = 0; i < shared->n && n < sizeof text - 80; i++)
-        n += (size_t)snprintf(text + n, sizeof text - n, i ? ", %.64s" : "%.64s", shared->text[i]);
-    tool_die(
-        "%d patient%s of the validation stream %s trained on too: %s%s (-L lets that pass, and "
-        "the model says so)",
-        shared->n, shared->n > 1 ? "s" : "", shared->n > 1 ? "are" : "is", text,
-        n >= sizeof text - 80 ? ", ..." : "");
+    char words[400];
+    int n = ledger_shared(trained, TRAINED, &val.ledger, VALIDATED, words, sizeof words);
+    if (n < 0)
+        tool_die("out of memory");
+    if (n > 1)
+        snprintf(words + strlen(words), sizeof words - strlen(words), " (and %d more)", n - 1);
+    if (n && !opt.leaky)
+        tool_die("%s; -L lets that pass, and the model says so", words);
+    return n > 0;
 }
 
 /* The header may name all patients to come; then a leak is known before anything is done. */
-static void check_patients(void)
+static void read_patients(void)
 {
     const char *list = tns_get(tool_header(), "patients");
-    struct model_names all = {0}, shared = {0};
     char *copy = strdup(list ? list : "");
     if (!copy)
         tool_die("out of memory");
     for (char *p = copy; *p; p++)
         *p = *p == ',' ? '\n' : *p;
-    if (model_names_add_lines(&all, copy))
+    if (ledger_add_lines(&source.named, copy, NULL))
         tool_die("out of memory");
-    for (int i = 0; i < all.n; i++)
-        if (model_names_has(&val.patients, all.text[i]) && model_names_add(&shared, all.text[i]))
-            tool_die("out of memory");
-    if (shared.n && !opt.leaky)
-        name_shared(&shared);
-    model_names_free(&all);
-    model_names_free(&shared);
     free(copy);
 }
 
@@ -87,8 +80,11 @@ static void set_source(struct tns_record *rec)
     source.modalities = strdup(tool_need_key(rec, "modalities"));
     source.scheme = strdup(tool_need_key(rec, "scheme"));
     source.history = history_text(tool_header());
-    if (!source.modalities || !source.scheme || !source.history)
+    const char *digest = tns_get(tool_header(), "digest");
+    source.digest = strdup(digest ? digest : "none");
+    if (!source.modalities || !source.scheme || !source.history || !source.digest)
         tool_die("out of memory");
+    read_patients();
     if (!tns_get(&rec->meta, "epoch"))
         tool_die_at(rec, "no key 'epoch' (wanted a stream of epochs(1))");
     source.epochs = tool_need_int(rec, "epochs", 1, 1000000);
@@ -130,7 +126,7 @@ static void check_agreement(void)
                  n, set.channels, source.modalities);
     if (!opt.validation)
         return;
-    check_patients();
+    check_apart(&source.named);
     if (strcmp(val.modalities, source.modalities))
         tool_die("%s: other modalities than the training stream (wanted %.100s, got %.100s)",
                  opt.validation, source.modalities, val.modalities);
@@ -223,7 +219,7 @@ static void checkpoint(void)
 {
     pthread_mutex_lock(&writing);
     save_describe(&keys, &set, &source, opt.validation ? &val : NULL, &run, nn_steps(nn));
-    save_last(&run, &keys, &source, nn);
+    save_last(&run, &keys, &source, opt.validation ? &val : NULL, nn);
     pthread_mutex_unlock(&writing);
 }
 
@@ -265,9 +261,10 @@ static void learn(const struct batch *b)
     if (e)
         tool_die("step %llu: %s", (unsigned long long)nn_steps(nn), nn_why(nn));
     for (int i = 0; i < b->n; i++) {
-        if (model_names_add(&run.patients, b->patient[i]))
-            tool_die("out of memory");
-        run.leaky |= model_names_has(&val.patients, b->patient[i]);
+        struct meeting m;
+        if (ledger_add(&run.ledger, b->patient[i], b->prints[i]))
+            tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
+        run.leaky |= ledger_meets(&val.ledger, b->patient[i], b->prints[i], &m);
     }
     run.loss_sum += result.loss * b->n;
     run.loss_count += (uint64_t)b->n;
@@ -448,7 +445,7 @@ static void prepare(bool resumed)
 
 static void go(struct tns_record *first)
 {
-    struct feed feed = {&set, &source, &val.patients, opt.leaky, run.position};
+    struct feed feed = {&set, &source, &val.ledger, opt.leaky, run.position};
     struct sigaction stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
     atexit(wait_for_files);
     sigaction(SIGTERM, &stop, NULL);
@@ -488,7 +485,9 @@ int main(int argc, char **argv)
     if (!opt.resume && save_unfinished(opt.model))
         tool_die("%s.last: a run that is not finished (-r continues it; remove it to begin anew)",
                  opt.model);
-    bool resumed = opt.resume && save_resume(&run, &set, &source, more);
+    bool resumed =
+        opt.resume && save_resume(&run, &set, &source, more, opt.validation ? &val : NULL);
+    run.leaky = check_apart(&run.ledger);
     bool over = resumed && (run.stopped || run.position == total());
     if (!more && !over)
         tool_die("stdin: holds no records");

@@ -5,6 +5,7 @@
 
 #include "formats/config.h"
 #include "formats/contract.h"
+#include "formats/ledger.h"
 #include "formats/model.h"
 #include "lib/metric/metric.h"
 #include "lib/nn/nn.h"
@@ -40,6 +41,8 @@ const char *settings_text(const struct settings *);
 /* What the training stream says of itself, in its header and its first record. */
 struct source {
     char *modalities, *scheme, *history;
+    char *digest;        /* of its records; "none" if it does not say */
+    struct ledger named; /* the patients to come, if it says */
     char steps[CONTRACT_MAX];
     bool steps_known;
     long epochs;
@@ -52,7 +55,7 @@ struct batch {
     int n, h, w;
     float *image;
     uint8_t *label;
-    char **patient, **name; /* of each record; name is for messages */
+    char **patient, **prints, **name; /* of each record; name is for messages, prints may be NULL */
     long epoch;
     uint64_t position; /* of the record after it: epoch * length + index */
 };
@@ -60,9 +63,9 @@ struct batch {
 struct feed {
     const struct settings *set;
     const struct source *source;
-    const struct model_names *validated; /* patients who must not come */
-    bool leaky;                          /* but may */
-    uint64_t start;                      /* position of the first record wanted */
+    const struct ledger *validated; /* patients who must not come */
+    bool leaky;                     /* but may */
+    uint64_t start;                 /* position of the first record wanted */
 };
 
 size_t feed_memory(const struct settings *, const struct source *);
@@ -77,7 +80,8 @@ struct batch *feed_next(void);
 struct validation {
     const char *path;
     int fd;
-    struct model_names patients;
+    struct ledger ledger;
+    uint64_t digest; /* of its records */
     char *modalities, *scheme;
     char steps[CONTRACT_MAX];
     bool steps_known;
@@ -107,15 +111,20 @@ struct run {
     long best_epoch; /* whose weights are kept so far; -1: none yet */
     double best_score;
     bool stopped, leaky;
-    struct model_names patients;
+    struct ledger ledger; /* of those trained on */
 };
+
+/* What messages call the two streams. */
+#define TRAINED "the training stream"
+#define VALIDATED "the validation stream"
 
 /* All that a reader of a model wants to know; call before each save. */
 void save_describe(struct model_keys *, const struct settings *, const struct source *,
                    const struct validation *, const struct run *, uint64_t steps);
 /* The weights as they are, as MODEL.best; the whole state, as MODEL.last. */
 void save_best(const struct run *, const struct model_keys *, const struct nn *);
-void save_last(const struct run *, struct model_keys *, const struct source *, const struct nn *);
+void save_last(const struct run *, struct model_keys *, const struct source *,
+               const struct validation *, const struct nn *);
 /* MODEL itself, from MODEL.best (or MODEL.last, when no pass was chosen); the network's memory
  * has been given back. */
 void save_final(const struct run *, const struct model_keys *, const struct settings *,
@@ -126,7 +135,8 @@ void save_may_write(const char *model);
 /* Opens and locks MODEL.tsv. False: there is nothing to continue. Else the run and, once there is
  * a network, its state are what MODEL.last holds. */
 void save_lock(const char *model);
-bool save_resume(struct run *, const struct settings *, struct source *, bool have_stream);
+bool save_resume(struct run *, const struct settings *, struct source *, bool have_stream,
+                 const struct validation *);
 void save_restore(const struct run *, struct nn *);
 bool save_unfinished(const char *model);
 /* The log: a line for each pass that is over; those from `epoch` on are dropped first. */

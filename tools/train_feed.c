@@ -126,7 +126,8 @@ static void push_sign(int kind, long epoch)
 static void replace(char **to, const char *text)
 {
     free(*to);
-    if (!(*to = strdup(text)))
+    *to = text ? strdup(text) : NULL;
+    if (text && !*to)
         tool_die("out of memory");
 }
 
@@ -146,7 +147,7 @@ static void gather(struct tns_record *rec)
     struct tensor *image = tool_need(rec, "image", DT_COUNT, 3);
     struct tensor *label = tool_need(rec, "label", DT_U8, 2);
     const char *patient = tool_need_key(rec, "patient"), *name = tns_get(&rec->meta, "case");
-    const char *slice = tns_get(&rec->meta, "slice");
+    const char *slice = tns_get(&rec->meta, "slice"), *prints = tns_get(&rec->meta, "fingerprint");
     uint32_t h = image->dim[1], w = image->dim[2];
     if (image->dim[0] != (uint32_t)c)
         tool_die_at(rec, "image: wrong number of channels (wanted %d, as configured, got %u)", c,
@@ -165,8 +166,12 @@ static void gather(struct tns_record *rec)
                     "image: larger than planned (wanted at most %d by %d, got %u by %u); set size, "
                     "or crop with -s %dx%d",
                     s->h, s->w, h, w, s->h, s->w);
-    if (!feed.o.leaky && model_names_has(feed.o.validated, patient))
-        tool_die_at(rec, "patient %.100s is also validated on (-L lets that pass)", patient);
+    struct meeting m;
+    if (!feed.o.leaky && ledger_meets(feed.o.validated, patient, prints, &m)) {
+        char words[400];
+        ledger_words(patient, TRAINED, &m, VALIDATED, words, sizeof words);
+        tool_die_at(rec, "%s; -L lets that pass, and the model says so", words);
+    }
     check_labels(rec, label);
     struct batch *b = feed.n ? &feed.slot[feed.made % SLOTS] : slot_wait();
     size_t room = (size_t)s->h * (size_t)s->w, i = (size_t)feed.n;
@@ -178,6 +183,7 @@ static void gather(struct tns_record *rec)
     snprintf(text, sizeof text, "%.80s%s%.20s", name ? name : patient, slice ? " slice " : "",
              slice ? slice : "");
     replace(&b->patient[i], patient);
+    replace(&b->prints[i], prints);
     replace(&b->name[i], text);
     feed.n++;
 }
@@ -261,8 +267,9 @@ void feed_start(const struct feed *o, struct tns_record *first)
         b->image = tool_alloc(pixels * (size_t)o->set->channels * sizeof *b->image);
         b->label = tool_alloc(pixels);
         b->patient = calloc(n, sizeof *b->patient);
+        b->prints = calloc(n, sizeof *b->prints);
         b->name = calloc(n, sizeof *b->name);
-        if (!b->patient || !b->name)
+        if (!b->patient || !b->prints || !b->name)
             tool_die("out of memory");
     }
     pthread_t thread;

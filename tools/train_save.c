@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,9 +77,10 @@ void save_describe(struct model_keys *k, const struct settings *s, const struct 
     if (source->steps_known)
         set(k, "steps", source->steps);
     set(k, "history", source->history);
-    set_lines(k, "patients", &run->patients);
+    set_lines(k, "patients", &run->ledger.patients);
+    set_lines(k, "scans", &run->ledger.scans);
     if (v)
-        set_lines(k, "validated", &v->patients);
+        set_lines(k, "validated", &v->ledger.patients);
     set(k, "leaky", run->leaky ? "yes" : "no");
     SETF(k, "seed", "%llu", (unsigned long long)s->seed);
     SETF(k, "epochs", "%ld", source->epochs);
@@ -124,6 +126,14 @@ static void check_finite(const struct tensor *t, size_t n)
     }
 }
 
+/* The digest of -e, or "none". */
+static const char *digest_text(const struct validation *v)
+{
+    static char text[17];
+    snprintf(text, sizeof text, v ? "%016" PRIx64 : "none", v ? v->digest : 0);
+    return text;
+}
+
 void save_best(const struct run *run, const struct model_keys *k, const struct nn *nn)
 {
     size_t n;
@@ -154,7 +164,7 @@ static void replace_last(const char *model, const struct model_keys *k, const st
 }
 
 void save_last(const struct run *run, struct model_keys *k, const struct source *source,
-               const struct nn *nn)
+               const struct validation *v, const struct nn *nn)
 {
     size_t n, m;
     const struct tensor *params = nn_params(nn, &n), *moments = nn_moments(nn, &m);
@@ -165,6 +175,8 @@ void save_last(const struct run *run, struct model_keys *k, const struct source 
         memcpy(all + n, moments, m * sizeof *all);
     SETF(k, "run.position", "%llu", (unsigned long long)run->position);
     SETF(k, "run.length", "%llu", (unsigned long long)source->length);
+    set(k, "run.stream", source->digest);
+    set(k, "run.validation", digest_text(v));
     SETF(k, "run.steps", "%llu", (unsigned long long)nn_steps(nn));
     SETF(k, "run.loss_sum", "%a", run->loss_sum);
     SETF(k, "run.loss_count", "%llu", (unsigned long long)run->loss_count);
@@ -315,7 +327,51 @@ bool save_unfinished(const char *model)
     return unfinished;
 }
 
-bool save_resume(struct run *run, const struct settings *s, struct source *source, bool have_stream)
+/* What differs between the patients then and now, in words; those then are all only if `whole`. */
+static const char *difference(const struct model_names *then, const struct model_names *now,
+                              bool whole)
+{
+    static char text[160];
+    for (int i = 0; now->n && i < then->n; i++)
+        if (!model_names_has(now, then->text[i])) {
+            snprintf(text, sizeof text, "patient %.100s is missing", then->text[i]);
+            return text;
+        }
+    for (int i = 0; whole && i < now->n; i++)
+        if (!model_names_has(then, now->text[i])) {
+            snprintf(text, sizeof text, "patient %.100s was not in it", now->text[i]);
+            return text;
+        }
+    return "other records";
+}
+
+/* The training stream has to hold the records that it held, -e those that it had. */
+static void same_streams(const struct run *run, const struct source *source, bool have_stream,
+                         const struct validation *v)
+{
+    const char *then = need("run.validation"), *stream = need("run.stream");
+    struct model_names validated = {0};
+    if (strcmp(then, digest_text(v))) {
+        if (!v)
+            tool_die("-r: the run so far was validated (wanted the -e that it had)");
+        if (!strcmp(then, "none"))
+            tool_die("-r: the run so far was not validated (wanted no -e, got %s)", v->path);
+        if (model_names_add_lines(&validated, need("validated")))
+            tool_die("out of memory");
+        tool_die("-r: %s: another validation stream than that of the run so far (%s)", v->path,
+                 difference(&validated, &v->ledger.patients, true));
+    }
+    if (have_stream && strcmp(stream, source->digest))
+        tool_die("-r: another training stream than that of the run so far (%s)",
+                 difference(&run->ledger.patients, &source->named.patients,
+                            run->position >= source->length));
+    if (have_stream && !strcmp(stream, "none"))
+        tool_warn("-r: the stream has no digest: nobody can tell whether it is that of the run so "
+                  "far");
+}
+
+bool save_resume(struct run *run, const struct settings *s, struct source *source, bool have_stream,
+                 const struct validation *v)
 {
     if (!open_last(run->model))
         return false;
@@ -327,8 +383,7 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
     run->best_epoch = (long)real("run.best_epoch");
     run->best_score = real("run.best_score");
     run->stopped = !strcmp(need("run.stopped"), "yes");
-    run->leaky = !strcmp(need("leaky"), "yes");
-    if (model_names_add_lines(&run->patients, need("patients")))
+    if (ledger_add_lines(&run->ledger, need("patients"), need("scans")))
         tool_die("out of memory");
     uint64_t length = number("run.length");
     if (have_stream && length != source->length)
@@ -342,17 +397,19 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
         same("scheme", "label scheme", source->scheme);
         same("history", "history of the stream", source->history);
     } else {
+        source->digest = strdup(need("run.stream"));
         source->modalities = strdup(need("modalities"));
         source->scheme = strdup(need("scheme"));
         source->history = strdup(need("history"));
         source->epochs = (long)number("epochs");
         source->length = length;
-        if (!source->modalities || !source->scheme || !source->history)
+        if (!source->modalities || !source->scheme || !source->history || !source->digest)
             tool_die("out of memory");
         const char *steps = st_meta(&last, "steps");
         source->steps_known = steps != NULL;
         snprintf(source->steps, sizeof source->steps, "%s", steps ? steps : "");
     }
+    same_streams(run, source, have_stream, v);
     return true;
 }
 

@@ -77,8 +77,8 @@ void validation_open(struct validation *v, const char *path, int channels)
     while ((e = tns_hop(in, &rec, &at)) == 1) {
         if (tns_get(&rec.meta, "mark"))
             tool_die("%s: came out of epochs (wanted the stream before it)", path);
-        if (model_names_add(&v->patients, key(v, in, &rec, "patient")))
-            tool_die("out of memory");
+        if (ledger_add(&v->ledger, key(v, in, &rec, "patient"), tns_get(&rec.meta, "fingerprint")))
+            tool_die("%s: out of memory (or more than %d scans)", path, LEDGER_MAX);
         same(v, in, &rec, "modalities", &v->modalities);
         same(v, in, &rec, "scheme", &v->scheme);
         struct tensor *image = image_of(v, in, &rec, channels);
@@ -94,6 +94,7 @@ void validation_open(struct validation *v, const char *path, int channels)
     if (known < 0)
         tool_die("%s: history too long", path);
     v->steps_known = known;
+    v->digest = tns_digest(in);
     tns_release(&rec);
     tns_reader_free(in);
 }
@@ -252,6 +253,8 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
     }
     if (e < 0)
         tool_die("%s: %s", v->path, tns_why(in));
+    if (tns_digest(in) != v->digest)
+        tool_die("%s: has changed since the run began", v->path);
     evaluate(&p, nn, set);
     reckon(s, set->loss == NN_DICE_CE);
     free(p.image);

@@ -63,3 +63,202 @@ case("mask", volumes=w)
 assert got.split(",")[1] == got.split(",")[3] == "0" * 16
 PY
 }
+
+# --- who meets whom -------------------------------------------------------------------------------
+
+prep() { recode -s brats2017 | znorm; }
+
+# Four patients A to D as streams, prepared; the same scans under other names; small settings.
+setup_file() {
+    export OMP_WAIT_POLICY=passive
+    cd "$BATS_FILE_TMPDIR"
+    phantom -n 4 -d 16x16x12 -o c
+    local i name
+    for i in 1_A 2_B 3_C 4_D 1_X 2_a; do
+        name=${i#*_}
+        mkdir "$name"
+        cp c/BraTS20_Training_00"${i%_*}"/* "$name"
+        nii2slices -t "$name" | prep >"$name.tns"
+    done
+    # One modality of A among three of D.
+    mkdir Y
+    cp D/* Y
+    cp A/*_t1ce.nii.gz Y/BraTS20_Training_004_t1ce.nii.gz
+    nii2slices -t Y | prep >Y.tns
+    cat A.tns B.tns >AB.tns
+    printf 'arch: unet\nbase: 1\nbatch: 8\n' >u.yaml
+    epochs -n 2 -s 1 AB.tns >AB.epochs
+    train -c u.yaml -o m <AB.epochs
+}
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    ln -s "$BATS_FILE_TMPDIR"/*.{tns,epochs,yaml} "$BATS_FILE_TMPDIR"/{A,B,C,D,m} .
+}
+
+# A key of a model's metadata.
+meta() { # FILE KEY
+    "$PYTHON" - "$@" <<'PY'
+import json, struct, sys
+b = open(sys.argv[1], "rb").read()
+print(json.loads(b[8:8 + struct.unpack("<Q", b[:8])[0]])["__metadata__"].get(sys.argv[2], "-"))
+PY
+}
+
+# dies WORDS COMMAND: exit 1, the last line holds the words.
+dies() {
+    run -1 pipe "$2"
+    [[ ${lines[-1]} == *"$1"* ]] || { echo "wanted '$1', got: $output"; return 1; }
+}
+
+@test "train: a patient under two names is found by his voxels, by those of one modality too, and by a name in other capitals" {
+    dies "patient A of the training stream is X of the validation stream: the same voxels; -L lets that pass" \
+        'train -c u.yaml -e X.tns -o n <AB.epochs'
+    dies "patient A of the training stream is Y of the validation stream: the same voxels" 'train -c u.yaml -e Y.tns -o n <AB.epochs'
+    dies "patient A of the training stream is a of the validation stream: the same name" 'train -c u.yaml -e a.tns -o n <AB.epochs'
+    [ ! -e n ]
+    train -c u.yaml -e C.tns -o n <AB.epochs
+    [ "$(meta n leaky)" = no ]
+    train -L -c u.yaml -e Y.tns -o leaky <AB.epochs
+    [ "$(meta leaky leaky)" = yes ]
+}
+
+@test "train: the model keeps the fingerprints, in an order of their own" {
+    cat B.tns A.tns >BA.tns
+    epochs -n 1 -s 7 BA.tns | train -c u.yaml -o n
+    [ "$(meta m patients)" = $'A\nB' ]
+    meta m scans >scans
+    [ "$(wc -l <scans)" = 2 ]
+    for p in A B; do
+        grep -qx "$(tnsview <$p.tns | sed -n 's/^ *fingerprint=//p' | head -1)"$'\t'$p scans
+    done
+    sort -c scans
+    meta n scans | cmp - scans
+}
+
+@test "infer and dice: a model knows a patient under any name, and only him" {
+    cat A.tns X.tns Y.tns C.tns | infer -m m >p.tns 2>err
+    py <<'PY'
+who = {(k["case"], k["trained"], k.get("trained_as")) for k, _ in records("p.tns")}
+assert who == {("A", "yes", None), ("X", "yes", "A"), ("Y", "yes", "A"), ("C", "no", None)}, who
+PY
+    grep -qF "patient X of the stream is A of the model's training: the same voxels" err
+    [ "$(wc -l <err)" = 2 ]
+    dice -d none <p.tns >table 2>err
+    grep -qF "left out of the means: 3 of 4 cases" err
+    grep -qF "patient Y is A of the model's training" err
+    grep -qF "case X is case A: the same voxels" err
+    # A name is the whole name.
+    for p in AB B1 ''; do
+        mkdir "P$p"
+        cp C/* "P$p"
+    done
+    mv PAB AB && mv PB1 B1
+    nii2slices AB B1 P | prep | infer -m m >p.tns
+    py <<'PY'
+assert {k["trained"] for k, _ in records("p.tns")} == {"no"}
+PY
+}
+
+@test "dice: slices of a case that contradict each other about training are refused" {
+    infer -m m <A.tns >p.tns
+    infer -m m <C.tns >q.tns
+    py <<'PY'
+for name, source in ("yes-first", "p.tns"), ("no-first", "q.tns"):
+    rs = [(dict(k), t) for k, t in records(source)]
+    rs[-1][0]["trained"] = {"yes": "no", "no": "yes"}[rs[0][0]["trained"]]
+    open(name, "wb").write(mkstream.stream({}, rs))
+    for k, _ in rs[1:]:
+        k.pop("trained")
+    open(name + "-alone", "wb").write(mkstream.stream({}, rs))
+PY
+    dies "trained=no" 'dice -d none <yes-first >table'
+    dies "trained=yes" 'dice -d none <no-first >table'
+    # One that says nothing contradicts nobody.
+    run -0 pipe 'dice -d none <yes-first-alone'
+    [[ $output == *"left out of the means: 1 of 1 cases"* ]]
+}
+
+# --- continuing -----------------------------------------------------------------------------------
+
+# Half of a run, stopped by the end of its input: half OPTION... (-o n, from AB.epochs)
+half() {
+    head -c $(($(stat -Lc %s AB.epochs) * 4 / 5)) AB.epochs >cut
+    run -1 train -c u.yaml -o n "$@" <cut
+    [ -e n.last ] && [ ! -e n ]
+}
+
+@test "train -r: other records, other patients are refused, and the difference is named" {
+    half
+    cat C.tns D.tns >CD.tns
+    # As long a pass as before, whatever the phantoms' tumours.
+    py <<'PY'
+n = len(records("AB.tns"))
+for new, old in (("CD", "CD.tns"), ("AC", "C.tns")):
+    rs = (records("A.tns") if new == "AC" else []) + records(old)
+    rs = (rs * n)[:n]
+    open(new + ".same", "wb").write(mkstream.stream([("history", h) for h in "nii2slices -l brats -t|recode -s brats2017|znorm -p case".split("|")], rs))
+PY
+    dies "another training stream than that of the run so far (patient A is missing)" \
+        'epochs -n 2 -s 1 CD.same | train -r -c u.yaml -o n'
+    dies "(patient B is missing)" 'epochs -n 2 -s 1 AC.same | train -r -c u.yaml -o n'
+    # The same names, another voxel.
+    mkdir other
+    cp -rL B other/B
+    py <<'PY'
+import glob
+(path,) = glob.glob("other/B/*_t2.nii.gz")
+h, d = load(path)
+d = d.copy()
+d[8, 8, 6] += 1
+open(path, "wb").write(gzip.compress(h + d.tobytes(order="F")))
+PY
+    (cat A.tns; nii2slices -t other/B | prep) >other.tns
+    dies "(other records)" 'epochs -n 2 -s 1 other.tns | train -r -c u.yaml -o n'
+    train -r -c u.yaml -o n <AB.epochs
+    cmp n m
+}
+
+@test "train -r: another validation stream, one more or one less is refused" {
+    train -c u.yaml -e C.tns -o whole <AB.epochs
+    half -e C.tns
+    dies "the run so far was validated (wanted the -e that it had)" 'train -r -c u.yaml -o n <AB.epochs'
+    dies "D.tns: another validation stream than that of the run so far (patient C is missing)" \
+        'train -r -c u.yaml -e D.tns -o n <AB.epochs'
+    cat C.tns D.tns >CD.tns
+    dies "(patient D was not in it)" 'train -r -c u.yaml -e CD.tns -o n <AB.epochs'
+    nii2slices C | prep >all.tns
+    dies "all.tns: another validation stream than that of the run so far (other records)" \
+        'train -r -c u.yaml -e all.tns -o n <AB.epochs'
+    cp C.tns moved.tns
+    train -r -c u.yaml -e moved.tns -o n <AB.epochs
+    cmp n whole
+    rm n n.*
+    half
+    dies "the run so far was not validated (wanted no -e, got C.tns)" 'train -r -c u.yaml -e C.tns -o n <AB.epochs'
+}
+
+@test "train -r: who was trained on before is compared, and a leak is not forgotten" {
+    half -L -e X.tns
+    dies "patient A of the training stream is X of the validation stream: the same voxels" 'train -r -c u.yaml -e X.tns -o n <AB.epochs'
+    train -r -L -c u.yaml -e X.tns -o n <AB.epochs
+    [ "$(meta n leaky)" = yes ]
+    # A run that is over reads no record, and ends as it was.
+    train -r -L -c u.yaml -e X.tns -o n <AB.epochs
+    [ "$(meta n leaky)" = yes ]
+    [ "$(meta n.last leaky)" = yes ]
+}
+
+@test "train: a validation stream that changes during the run is noticed" {
+    cp -L C.tns v.tns
+    mkfifo pipe
+    train -c u.yaml -e v.tns -o n <pipe 2>err &
+    exec 5>pipe
+    head -c 100000 AB.epochs >&5
+    until [ -s n.tsv ]; do kill -0 $!; done
+    cp -L D.tns v.tns
+    tail -c +100001 AB.epochs >&5
+    exec 5>&-
+    wait $! && false
+    grep -q "v.tns: has changed since the run began" err
+}

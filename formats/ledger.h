@@ -1,0 +1,56 @@
+/* ledger.h - who has been met: patients by name, and by the fingerprints of their scans (tns.md,
+ * section 8).
+ *
+ * Two patients are one if they share a name or a fingerprint. Names are compared as a reader would:
+ * without regard to capitals, to blanks around them, and to how Unicode composes a letter. A ledger
+ * as text is two sets of lines, sorted, so that it does not depend on who came first: patients, and
+ * scans (the key `fingerprint` of one scan, maybe empty, a tab and the patient). */
+#ifndef LEDGER_H
+#define LEDGER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "formats/model.h"
+#include "lib/base/names.h"
+
+#define LEDGER_MAX 65536 /* scans; more would not fit the head of a model's file */
+
+/* A zeroed struct is an empty ledger. */
+struct ledger {
+    struct model_names patients, scans;
+    struct names people, key;
+    uint32_t *owner, room; /* of each key: who came with it first, a number in people */
+};
+
+/* A scan of a patient; prints is the record's key `fingerprint`, or NULL. -1: memory is short, or
+ * there are too many. */
+int ledger_add(struct ledger *, const char *patient, const char *prints)
+    __attribute__((warn_unused_result));
+/* Both texts of a ledger, as a model has them; scans may be NULL. */
+int ledger_add_lines(struct ledger *, const char *patients, const char *scans)
+    __attribute__((warn_unused_result));
+
+/* Whom a scan meets in a ledger: as he is called there, and by what. */
+struct meeting {
+    const char *patient; /* until the ledger changes */
+    bool voxels;         /* else by name */
+};
+
+/* The next one whom the scan meets, by name, then by each fingerprint; *at begins at 0. */
+bool ledger_next(const struct ledger *, const char *patient, const char *prints, int *at,
+                 struct meeting *);
+/* The first. */
+bool ledger_meets(const struct ledger *, const char *patient, const char *prints, struct meeting *);
+
+/* How many patients of `here` meet one of `there`, and the first of them in words: "patient A of
+ * HERE is B of THERE: the same voxels". -1 if memory is short. */
+int ledger_shared(const struct ledger *here, const char *here_name, const struct ledger *there,
+                  const char *there_name, char *words, size_t size);
+/* Those words, for one meeting. */
+void ledger_words(const char *patient, const char *here_name, const struct meeting *,
+                  const char *there_name, char *words, size_t size);
+
+void ledger_free(struct ledger *);
+
+#endif
