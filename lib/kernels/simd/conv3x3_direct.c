@@ -244,7 +244,7 @@ static void span(const struct source *s, const struct source *dy, const struct w
                                .bk = (size_t)cp,
                                .c = dst + (size_t)r * 3 * (size_t)s->c * (size_t)cp + (o0 + o),
                                .ct = (size_t)cp,
-                               .add = q > from};
+                               .into = q > from ? MK_ADD : MK_SET};
                 mk_run(&k, false);
             }
     }

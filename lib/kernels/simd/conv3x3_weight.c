@@ -222,7 +222,7 @@ INLINE void point_product(const struct plan *p, const struct task *t, int q, int
                        .bk = (size_t)t->wo,
                        .c = t->u + (size_t)q * p->up + o,
                        .ct = (size_t)t->wo,
-                       .add = !first};
+                       .into = first ? MK_SET : MK_ADD};
         product(&x);
     }
 }
@@ -259,7 +259,7 @@ static void data_run(const struct work *k, const struct task *t, int t0, int cou
         struct ahead ahead = {.walks = 0};
         ahead_sink(&ahead, b.part, &k->g, t0, count, b.o, b.width);
         KR_NAME(kr_winograd_products)
-        (&k->g, &b, count, cp, t->w, (size_t)cp, p->wp, f, p->fp, t->v, p->vp, false, &ahead);
+        (&k->g, &b, count, cp, t->w, (size_t)cp, p->wp, f, p->fp, t->v, p->vp, MK_SET, &ahead);
         KR_NAME(kr_winograd_output)
         (k->dx, &b, &k->g, t0, count, t->v, (size_t)b.width, p->vp, slot);
     }

@@ -10,10 +10,12 @@
  *   all tiles through.
  *
  * Which: fused up to 10 MiB of transformed weights (256 -> 256 channels with small tiles), unless
- * that makes few tasks. The large tiles from 64 channels on, where products outweigh transforms,
- * unless they overhang the map. The constants below were measured on a 240x240 net with base 64,
- * see lib/kernels/README.md. Against sums in double the largest error of a layer is 1e-5 to 3e-5 of
- * the RMS with small tiles, 1e-5 to 5e-5 with large, where direct has 1e-6. */
+ * that makes few tasks. Up to there both make one sum over all input channels, so that a result is
+ * the same bytes however many samples there are; above, where panels alone serve, a sum of each
+ * panel's, which is more exact. The large tiles from 64 channels on, where products outweigh
+ * transforms, unless they overhang the map. The constants below were measured on a 240x240 net with
+ * base 64, see lib/kernels/README.md. Against sums in double the largest error of a layer is 1e-5
+ * to 3e-5 of the RMS with small tiles, 1e-5 to 5e-5 with large, where direct has 1e-6. */
 #include "lib/kernels/simd/winograd.h"
 
 #define FUSED_WEIGHTS ((size_t)10 << 20) /* bytes of transformed weights, at most, for `fused` */
@@ -26,6 +28,7 @@
 
 struct plan {
     bool fused;
+    enum mk_into more;     /* how a panel's products join those before */
     int side;              /* of a tile */
     int tiles, tasks;      /* of a block or chunk; number of blocks or chunks */
     size_t vs, vp, up, mp; /* strides in floats: tile of V, planes of V, U, M */
@@ -42,7 +45,9 @@ static struct plan plan(const struct source *s, const struct sink *out)
     p.vs = k % 256 ? k : k + PAD;
     p.tiles = min_int(g.count, max_int(12, min_int(48, fit / 6 * 6)));
     p.tasks = (g.count + p.tiles - 1) / p.tiles;
-    p.fused = tile * k * o <= FUSED_WEIGHTS && p.tasks > 3 * sink_blocks(out);
+    bool light = tile * k * o <= FUSED_WEIGHTS;
+    p.more = light ? MK_GO_ON : MK_ADD;
+    p.fused = light && p.tasks > 3 * sink_blocks(out);
     if (!p.fused) {
         fit = max_int(12, (int)(STAGED_BYTES / (tile * k)));
         p.tasks = (g.count + fit - 1) / fit;
@@ -249,7 +254,7 @@ void KR_NAME(kr_winograd_output)(const struct sink *out, const struct block *b,
 
 void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b, int count, int k,
                                    const float *v, size_t vs, size_t vp, const float *u, size_t up,
-                                   float *m, size_t mp, bool add, struct ahead *ahead)
+                                   float *m, size_t mp, enum mk_into into, struct ahead *ahead)
 {
     for (int p = 0; p < POINTS(g->m); p++) {
         ahead_fetch(ahead, g);
@@ -265,7 +270,7 @@ void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b
                            .bk = (size_t)nr,
                            .c = m + (size_t)p * mp + o,
                            .ct = (size_t)b->width,
-                           .add = add};
+                           .into = into};
             product(&x);
         }
     }
@@ -321,7 +326,8 @@ static void fused(const struct source *s, const struct filters *f, const struct 
                 ahead_sink(&ahead, b.part, &g, t0, count, b.o, b.width);
                 KR_NAME(kr_winograd_products)
                 (&g, &b, count, s->cp, v, p->vs, p->vp,
-                 u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, false, &ahead);
+                 u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, MK_SET,
+                 &ahead);
                 KR_NAME(kr_winograd_output)
                 (out, &b, &g, t0, count, m, (size_t)b.width, p->mp, slot);
             }
@@ -357,7 +363,8 @@ static void panel(const struct source *s, const struct filters *f, const struct 
                     int depth = min_int(DEPTH, s->cp - k);
                     KR_NAME(kr_winograd_weights)(p->side, s, f, &b, k, k + depth, u, p->up);
                     KR_NAME(kr_winograd_products)
-                    (&g, &b, count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp, k > 0, &none);
+                    (&g, &b, count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp,
+                     k ? p->more : MK_SET, &none);
                 }
                 KR_NAME(kr_winograd_output)
                 (out, &b, &g, t0, count, m, (size_t)b.width, p->mp,

@@ -6,7 +6,7 @@
  * sum) or at == 1 (a is read transposed). The tile is MR rows by NV vectors: on AVX-512 6x4, so
  * that 24 of 32 registers accumulate and each step does 24 multiply-adds for 10 loads; where a
  * panel is narrower it is taller. The order of a sum depends on runs and K alone, never on the
- * tile; what is in c already is added last, so that long sums are sums of short ones. */
+ * tile, and with MK_GO_ON not on how K was cut either. */
 #ifndef MK_H
 #define MK_H
 
@@ -22,6 +22,13 @@
 #define MK_NR 8
 #endif
 
+/* What becomes of what is in c already. */
+enum mk_into {
+    MK_SET,  /* overwritten */
+    MK_ADD,  /* added last, so that a long sum is one of short sums */
+    MK_GO_ON /* the sum goes on from it, term by term: the same bytes as one call for all terms */
+};
+
 struct mk {
     int rows, nr, runs, k;
     const float *a;
@@ -30,8 +37,19 @@ struct mk {
     size_t bk, br;
     float *c;
     size_t ct;
-    bool add;
+    enum mk_into into;
 };
+
+/* Where the sums of VL columns begin, and end. */
+INLINE vf mk_first(const struct mk *m, const float *c)
+{
+    return m->into == MK_GO_ON ? vload(c) : (vf){0};
+}
+
+INLINE void mk_last(const struct mk *m, float *c, vf sum)
+{
+    vstore(c, m->into == MK_ADD ? sum + vload(c) : sum);
+}
 
 /* The width of the panel that starts at column o of a block of `width` (a multiple of KR_LANES). */
 INLINE int mk_panel(int o, int width)
@@ -80,7 +98,7 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
     for (int t = 0; t < MR; t++) {
         UNROLL(4)
         for (int j = 0; j < NV; j++)
-            acc[t][j] = (vf){0};
+            acc[t][j] = mk_first(m, c + (size_t)t * m->ct + VL * j);
     }
     for (int r = 0; r < m->runs; r++) {
         const float *b = m->b + (size_t)r * m->br, *g[6];
@@ -97,8 +115,7 @@ INLINE void mk_tile(const struct mk *m, int t0, const int MR, const int NV, cons
     for (int t = 0; t < MR; t++) {
         UNROLL(4)
         for (int j = 0; j < NV; j++)
-            vstore(c + (size_t)t * m->ct + VL * j,
-                   m->add ? acc[t][j] + vload(c + (size_t)t * m->ct + VL * j) : acc[t][j]);
+            mk_last(m, c + (size_t)t * m->ct + VL * j, acc[t][j]);
     }
 }
 
@@ -113,7 +130,7 @@ INLINE void mk_sixteen(const struct mk *m, int t0)
     vf acc[16];
     UNROLL(16)
     for (int t = 0; t < 16; t++)
-        acc[t] = (vf){0};
+        acc[t] = mk_first(m, c + (size_t)t * m->ct);
     UNROLL(6)
     for (int i = 0; i < 6; i++)
         g[i] = m->a + (size_t)(t0 + 3 * i) * at;
@@ -127,7 +144,7 @@ INLINE void mk_sixteen(const struct mk *m, int t0)
     }
     UNROLL(16)
     for (int t = 0; t < 16; t++)
-        vstore(c + (size_t)t * m->ct, m->add ? acc[t] + vload(c + (size_t)t * m->ct) : acc[t]);
+        mk_last(m, c + (size_t)t * m->ct, acc[t]);
 }
 #endif
 

@@ -101,7 +101,7 @@ static void outer_task(const struct outer *p, const struct outer_plan *q, int sp
                                  .bk = (size_t)width,
                                  .c = sums + (size_t)r0 * (size_t)width + o,
                                  .ct = (size_t)width,
-                                 .add = p0 > first};
+                                 .into = p0 > first ? MK_ADD : MK_SET};
             mk_run(&m, false);
         }
     }

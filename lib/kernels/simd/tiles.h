@@ -29,7 +29,8 @@ INLINE struct tiling tiling(const struct source *s, int m)
 INLINE bool large_tiles_pay(const struct source *s)
 {
     struct tiling small = tiling(s, 4), large = tiling(s, 6);
-    return (double)large.count * POINTS(6) <= 0.9 * (double)small.count * POINTS(4);
+    return 10L * POINTS(6) * large.down * large.across <=
+           9L * POINTS(4) * small.down * small.across;
 }
 
 INLINE struct tile tile_at(const struct tiling *g, int t)

@@ -4,6 +4,7 @@
 #ifndef WINOGRAD_H
 #define WINOGRAD_H
 
+#include "lib/kernels/simd/mk.h"
 #include "lib/kernels/simd/tiles.h"
 
 /* B^T d: M + 2 values to as many. */
@@ -386,7 +387,7 @@ void KR_NAME(kr_winograd_weights)(int m, const struct source *, const struct fil
 
 void KR_NAME(kr_winograd_products)(const struct tiling *, const struct block *, int count, int k,
                                    const float *v, size_t vs, size_t vp, const float *u, size_t up,
-                                   float *m, size_t mp, bool add, struct ahead *);
+                                   float *m, size_t mp, enum mk_into into, struct ahead *);
 
 /* Adds to slot, 2 * sink->cp doubles. */
 void KR_NAME(kr_winograd_output)(const struct sink *, const struct block *, const struct tiling *,
