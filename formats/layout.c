@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,12 +10,10 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <yaml.h>
 
+#include "formats/layout_impl.h"
 #include "formats/nifti.h"
 #include "formats/nifti_impl.h"
-
-#define MAX_JSON (16 << 20)
 
 const char *const lay_modality[LAY_MODALITIES] = {"flair", "t1", "t1gd", "t2"};
 
@@ -29,7 +28,7 @@ static const struct {
     {"t2-weighted", 3},
 };
 
-enum { LABEL = LAY_MODALITIES, FILES };
+enum { LABEL = LAY_MODALITIES };
 
 int lay_find_modality(const char *name, size_t n)
 {
@@ -75,19 +74,67 @@ static size_t stem(const char *name)
     return 0;
 }
 
-/* What a file of a case folder is: a modality, LABEL, or -1. */
-static int role(const char *name)
+static bool is_label(const char *word, size_t n)
+{
+    return (n == 3 && !strncasecmp(word, "seg", 3)) || (n == 4 && !strncasecmp(word, "segm", 4));
+}
+
+static const char *role_name(int r)
+{
+    return r == LABEL ? "seg" : lay_modality[r];
+}
+
+static int usual_role(const char *name)
 {
     size_t n = stem(name), at = n;
 
-    if (!n)
-        return -1;
     while (at > 0 && name[at - 1] != '_' && name[at - 1] != '-')
         at--;
-    if ((n - at == 3 && !strncasecmp(name + at, "seg", 3)) ||
-        (n - at == 4 && !strncasecmp(name + at, "segm", 4)))
-        return LABEL;
-    return lay_find_modality(name + at, n - at);
+    return is_label(name + at, n - at) ? LABEL : lay_find_modality(name + at, n - at);
+}
+
+/* What a file of a case folder is: a modality, LABEL, or -1; -2 if it is two things. */
+static int role(const struct lay_place *p, const char *name, char *why)
+{
+    int found = -1;
+
+    for (int r = 0; r < LAY_FILES; r++)
+        if (p->pattern[r] && !fnmatch(p->pattern[r], name, FNM_CASEFOLD)) {
+            if (found >= 0) {
+                nii_fail(why, p->dir, "%.200s is both %s and %s by the patterns given", name,
+                         role_name(found), role_name(r));
+                return -2;
+            }
+            found = r;
+        }
+    if (found < 0 && (found = usual_role(name)) >= 0 && p->pattern[found])
+        found = -1;
+    return found;
+}
+
+int lay_set_names(char *text, const char *pattern[LAY_FILES], char *why)
+{
+    char *next;
+
+    for (; text; text = next) {
+        char *value = strchr(text, '=');
+        size_t n = value ? (size_t)(value - text) : 0;
+        int r = !value ? -1 : is_label(text, n) ? LABEL : lay_find_modality(text, n);
+        if ((next = strchr(text, ',')))
+            *next++ = 0;
+        if (r < 0 || !value[1]) {
+            snprintf(why, NII_WHY,
+                     "(wanted NAME=PATTERN, NAME one of flair, t1, t1gd, t2, seg; got '%.200s')",
+                     text);
+            return -1;
+        }
+        if (pattern[r]) {
+            snprintf(why, NII_WHY, "%s is named twice", role_name(r));
+            return -1;
+        }
+        pattern[r] = value + 1;
+    }
+    return 0;
 }
 
 static int join(char out[LAY_PATH], const char *dir, const char *name, char *why)
@@ -111,97 +158,11 @@ static int check_name(const char *path, const char *name, char *why)
     return *name ? 0 : nii_fail(why, path, "the case has no name");
 }
 
-/* --- dataset.json, which is YAML too
- * ---------------------------------------------------------------- */
+/* --- dataset.json
+ * -------------------------------------------------------------------------------- */
 
-struct dataset {
-    char channel[LAY_MODALITIES][64];
-    int n;
-    char ending[16];
-};
-
-/* Keeps what is at the top: "modality" or "channel_names": {"0": NAME, ...}, and "file_ending". */
-static int read_events(yaml_parser_t *p, struct dataset *d)
-{
-    int depth = 0, in = 0; /* in: the depth of the channels' mapping */
-    bool is_key = true, done = false;
-    char key[64] = "", sub[64] = "";
-
-    while (!done) {
-        yaml_event_t e;
-        if (!yaml_parser_parse(p, &e))
-            return -1;
-        switch (e.type) {
-        case YAML_MAPPING_START_EVENT:
-        case YAML_SEQUENCE_START_EVENT:
-            if (depth == 1 && e.type == YAML_MAPPING_START_EVENT &&
-                (!strcmp(key, "modality") || !strcmp(key, "channel_names")))
-                in = 2;
-            depth++;
-            is_key = true;
-            break;
-        case YAML_MAPPING_END_EVENT:
-        case YAML_SEQUENCE_END_EVENT:
-            if (depth == in)
-                in = 0;
-            depth--;
-            is_key = true;
-            break;
-        case YAML_SCALAR_EVENT:
-            if (depth == 1 || depth == in) {
-                const char *v = (const char *)e.data.scalar.value;
-                long i;
-                char *end;
-                if (is_key)
-                    snprintf(depth == 1 ? key : sub, sizeof key, "%s", v);
-                else if (depth == 1 && !strcmp(key, "file_ending"))
-                    snprintf(d->ending, sizeof d->ending, "%s", v);
-                else if (depth == in && (i = strtol(sub, &end, 10)) >= 0 && !*end && end != sub) {
-                    d->n = i + 1 > d->n ? (int)(i < 1000 ? i + 1 : 1000) : d->n;
-                    if (i < LAY_MODALITIES)
-                        snprintf(d->channel[i], sizeof d->channel[i], "%s", v);
-                }
-                is_key = !is_key;
-            }
-            break;
-        case YAML_STREAM_END_EVENT:
-            done = true;
-            break;
-        default:
-            break;
-        }
-        yaml_event_delete(&e);
-        if (depth > 64)
-            return -1;
-    }
-    return 0;
-}
-
-static int read_dataset(const char *path, struct dataset *d, char *why)
-{
-    yaml_parser_t p;
-    struct stat st;
-    FILE *f = fopen(path, "re");
-    int e;
-
-    memset(d, 0, sizeof *d);
-    if (!f)
-        return nii_fail(why, path, "%s (it says which channel is which)", strerror(errno));
-    if (fstat(fileno(f), &st) || st.st_size > MAX_JSON || !yaml_parser_initialize(&p)) {
-        fclose(f);
-        return nii_fail(why, path, "too large");
-    }
-    yaml_parser_set_input_file(&p, f);
-    e = read_events(&p, d);
-    if (e)
-        nii_fail(why, path, "line %zu: no valid JSON", p.problem_mark.line + 1);
-    yaml_parser_delete(&p);
-    fclose(f);
-    return e;
-}
-
-static int order_channels(const struct dataset *d, const char *path, int channel[LAY_MODALITIES],
-                          char *why)
+static int order_channels(const struct lay_dataset *d, const char *path,
+                          int channel[LAY_MODALITIES], char *why)
 {
     for (int m = 0; m < LAY_MODALITIES; m++)
         channel[m] = -1;
@@ -289,7 +250,7 @@ static bool is_dir(const char *path)
 static int open_dataset(const char *arg, struct lay_place *p, char *why)
 {
     char root[LAY_PATH], path[LAY_PATH], one[LAY_NAME] = "";
-    struct dataset d;
+    struct lay_dataset d;
     size_t n;
 
     if (join(path, arg, "dataset.json", why))
@@ -307,9 +268,10 @@ static int open_dataset(const char *arg, struct lay_place *p, char *why)
         if (join(path, root, "../dataset.json", why))
             return -1;
     }
-    if (read_dataset(path, &d, why) || order_channels(&d, path, p->channel, why))
+    if (lay_read_dataset(path, &d, why) || order_channels(&d, path, p->channel, why))
         return -1;
-    if (!(p->dir = strdup(root)) || !(p->ending = strdup(*d.ending ? d.ending : ".nii.gz")))
+    if (!(p->dir = strdup(root)) || !(p->ending = strdup(*d.ending ? d.ending : ".nii.gz")) ||
+        (d.labels && !(p->labels = lay_say_labels(&d))))
         return nii_fail(why, arg, "out of memory");
     if (!*one)
         return list_images(p, why);
@@ -346,12 +308,14 @@ static int open_single(const char *arg, struct lay_place *p, char *why)
     return add_name(p, base, strlen(base), why);
 }
 
-int lay_open(enum layout layout, const char *argument, struct lay_place *p, char *why)
+int lay_open(enum layout layout, const char *argument, const char *const pattern[LAY_FILES],
+             struct lay_place *p, char *why)
 {
     int e;
 
     memset(p, 0, sizeof *p);
     p->layout = layout;
+    p->pattern = pattern;
     e = layout == LAY_MSD || layout == LAY_NNUNET ? open_dataset(argument, p, why)
                                                   : open_single(argument, p, why);
     if (e)
@@ -363,6 +327,7 @@ void lay_close(struct lay_place *p)
 {
     free(p->dir);
     free(p->ending);
+    free(p->labels);
     free(p->name);
     memset(p, 0, sizeof *p);
 }
@@ -418,52 +383,90 @@ static int dataset_case(const struct lay_place *p, struct lay_case *c, char *why
     return find_label(p, c, why);
 }
 
-static const char *role_name(int r)
+static int is_nifti(const struct dirent *e)
 {
-    return r == LABEL ? "seg" : lay_modality[r];
+    return stem(e->d_name) > 0;
+}
+
+static int by_entry(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* Adds to a list in words, which ends in "..." when it is full. */
+static void say(char *list, size_t size, const char *before, const char *name)
+{
+    size_t n = strlen(list);
+
+    if (n >= 5 && !strcmp(list + n - 5, ", ..."))
+        return;
+    if (n + strlen(before) + strlen(name) + 8 < size)
+        sprintf(list + n, "%s%s%s", n ? ", " : "", before, name);
+    else
+        strcpy(list + n, ", ...");
+}
+
+/* Which files are what; `found` holds indices of e. */
+static int sort_files(const struct lay_place *p, struct lay_case *c, struct dirent **e, int n,
+                      int found[LAY_FILES], char *why)
+{
+    static const char *const usual[LAY_FILES] = {"flair", "t1", "t1ce", "t2", "seg"};
+    char missing[64] = "", wanted[300] = "", all[400] = "";
+
+    for (int r = 0; r < LAY_FILES; r++)
+        found[r] = -1;
+    for (int i = 0; i < n; i++) {
+        int r = role(p, e[i]->d_name, why);
+        if (r < -1)
+            return -1;
+        if (r >= 0 && found[r] >= 0)
+            return nii_fail(why, p->dir, "two files for %s: %.200s and %.200s", role_name(r),
+                            e[found[r]]->d_name, e[i]->d_name);
+        if (r >= 0)
+            found[r] = i;
+        else
+            say(c->others, sizeof c->others, "", e[i]->d_name);
+        say(all, sizeof all, "", e[i]->d_name);
+    }
+    for (int r = 0; r < LAY_FILES; r++) {
+        if (found[r] >= 0 || (r == LABEL && !p->pattern[r]))
+            continue;
+        say(missing, sizeof missing, "", role_name(r));
+        if (p->pattern[r])
+            say(wanted, sizeof wanted, "", p->pattern[r]);
+        else
+            say(wanted, sizeof wanted, "*_", usual[r]);
+    }
+    if (*missing)
+        return nii_fail(why, p->dir, "no file for %s (wanted %s; found %s)", missing, wanted,
+                        *all ? all : "no NIfTI file");
+    return 0;
 }
 
 static int folder_case(const struct lay_place *p, struct lay_case *c, char *why)
 {
-    char found[FILES][LAY_NAME] = {{0}}, missing[64] = "";
-    struct dirent *e;
-    DIR *d = opendir(p->dir);
-    int bad = 0;
+    struct dirent **e = NULL;
+    int found[LAY_FILES], n = scandir(p->dir, &e, is_nifti, by_entry), bad;
 
-    if (!d)
+    if (n < 0)
         return nii_fail(why, p->dir, "%s", strerror(errno));
-    while (!bad && (e = readdir(d))) {
-        int r = role(e->d_name);
-        if (r < 0)
-            continue;
-        if (*found[r]) { /* named in one order, whatever the folder's */
-            bool before = strcmp(e->d_name, found[r]) < 0;
-            bad = nii_fail(why, p->dir, "two files for %s: %.200s and %.200s", role_name(r),
-                           before ? e->d_name : found[r], before ? found[r] : e->d_name);
-        }
-        snprintf(found[r], sizeof found[r], "%s", e->d_name);
+    bad = sort_files(p, c, e, n, found, why);
+    for (int r = 0; r < LAY_FILES && !bad; r++) {
+        char *path = r == LABEL ? c->label : c->file[r];
+        if (found[r] >= 0)
+            bad = join(path, p->dir, e[found[r]]->d_name, why) || need_file(path, why);
     }
-    closedir(d);
-    if (bad)
-        return -1;
-    for (int m = 0; m < LAY_MODALITIES; m++)
-        if (!*found[m])
-            snprintf(missing + strlen(missing), sizeof missing - strlen(missing), "%s%s",
-                     *missing ? ", " : "", lay_modality[m]);
-    if (*missing)
-        return nii_fail(why, p->dir, "no file for %s", missing);
-    for (int m = 0; m < LAY_MODALITIES; m++)
-        if (join(c->file[m], p->dir, found[m], why) || need_file(c->file[m], why))
-            return -1;
-    if (*found[LABEL] && (join(c->label, p->dir, found[LABEL], why) || need_file(c->label, why)))
-        return -1;
-    return 0;
+    while (n--)
+        free(e[n]);
+    free(e);
+    return bad ? -1 : 0;
 }
 
 int lay_case(const struct lay_place *p, size_t i, struct lay_case *c, char *why)
 {
     memset(c->channel, 0, sizeof c->channel);
-    *c->label = 0;
+    *c->label = *c->others = 0;
+    c->labels = p->labels;
     c->modalities = LAY_MODALITIES;
     snprintf(c->name, sizeof c->name, "%s", p->name[i]);
     if (p->layout == LAY_BRATS)

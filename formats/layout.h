@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #define LAY_MODALITIES 4
+#define LAY_FILES (LAY_MODALITIES + 1) /* with the segmentation, the last */
 #define LAY_NAME 256
 #define LAY_PATH 4352
 
@@ -28,6 +29,10 @@ int lay_find_modality(const char *name, size_t n);
 /* -1 and no layout for an unknown name (brats, msd, nnunet, file). */
 int lay_by_name(const char *name, enum layout *);
 
+/* Patterns (fnmatch(3), capitals or not) of a case folder's files, for those that are not named as
+ * usual: "flair=*FLAIR*,seg=mask.nii" sets two of them. The text is cut up and has to live on. */
+int lay_set_names(char *text, const char *pattern[LAY_FILES], char *why);
+
 /* The cases that one argument names: a case folder, a data set or one of its image folders, a file.
  */
 struct lay_place {
@@ -37,8 +42,12 @@ struct lay_place {
     char (*name)[LAY_NAME];
     size_t n;
     int channel[LAY_MODALITIES]; /* where the file set has each modality */
+    char *labels;                /* what dataset.json calls the numbers of a label, as the key
+                                    `labels` of tns.md has it; NULL if it says nothing */
+    const char *const *pattern;  /* LAY_FILES; NULL where the usual names count */
 };
-int lay_open(enum layout, const char *argument, struct lay_place *, char *why);
+int lay_open(enum layout, const char *argument, const char *const pattern[LAY_FILES],
+             struct lay_place *, char *why);
 void lay_close(struct lay_place *);
 
 /* The files of case i. `modalities` is 4, or 1 for LAY_FILE. */
@@ -48,6 +57,8 @@ struct lay_case {
     char file[LAY_MODALITIES][LAY_PATH]; /* in the stream's order */
     int channel[LAY_MODALITIES];         /* inside its file: 0 unless the file is 4D */
     char label[LAY_PATH];                /* "" if there is none */
+    const char *labels;                  /* as in the place */
+    char others[512];                    /* NIfTI files of a case folder that are none of these */
 };
 int lay_case(const struct lay_place *, size_t i, struct lay_case *, char *why);
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "formats/inflate.h"
@@ -35,23 +36,33 @@ struct nii_reader {
 /* --- opening
  * --------------------------------------------------------------------------------------- */
 
+/* In capitals or not. */
 static bool ends(const char *s, const char *end)
 {
     size_t n = strlen(s), m = strlen(end);
-    return n >= m && !strcmp(s + n - m, end);
+    return n >= m && !strcasecmp(s + n - m, end);
 }
 
-/* The other half of a .hdr/.img pair, with the same or the other compression; to be freed. */
+static bool is_half(const char *path, const char *ext)
+{
+    return ends(path, ext) ||
+           (ends(path, ".gz") && strlen(path) > 7 && !strncasecmp(path + strlen(path) - 7, ext, 4));
+}
+
+/* The other half of a .hdr/.img pair, with the same or the other compression, in capitals or not;
+ * to be freed. */
 static char *sibling(const char *path, const char *ext)
 {
     size_t n = strlen(path) - (ends(path, ".gz") ? 3 : 0);
-    bool gz = path[n] != 0;
+    bool gz = path[n] != 0, capitals = path[n - 1] >= 'A' && path[n - 1] <= 'Z';
     char *p = malloc(n + 4);
 
     if (!p)
         return NULL;
-    for (int i = 0; i < 3; i++) { /* if there is neither, the message names the likelier */
-        sprintf(p, "%.*s%s%s", (int)n - 4, path, ext, gz == (i != 1) ? ".gz" : "");
+    for (int i = 0; i < 5; i++) { /* if there is none, the message names the likeliest */
+        sprintf(p, "%.*s%s", (int)n, path, gz == !(i & 1) ? gz ? path + n : ".gz" : "");
+        for (int k = 1; k < 4; k++)
+            p[n - 4 + (size_t)k] = (char)(capitals == !(i & 2) ? ext[k] - 'a' + 'A' : ext[k]);
         if (!access(p, F_OK))
             break;
     }
@@ -60,9 +71,9 @@ static char *sibling(const char *path, const char *ext)
 
 char *nii_other_half(const char *path)
 {
-    if (ends(path, ".hdr") || ends(path, ".hdr.gz"))
-        return sibling(path, ".img");
-    return ends(path, ".img") || ends(path, ".img.gz") ? sibling(path, ".hdr") : NULL;
+    return is_half(path, ".hdr")   ? sibling(path, ".img")
+           : is_half(path, ".img") ? sibling(path, ".hdr")
+                                   : NULL;
 }
 
 static struct inflate *open_part(const char *path, char *why)
@@ -132,15 +143,14 @@ struct nii_file *nii_open(const char *path, char *why)
     struct nii_file *f = calloc(1, sizeof *f);
     char *other = NULL;
 
-    if (!f || !(f->path = ends(path, ".img") || ends(path, ".img.gz") ? sibling(path, ".hdr")
-                                                                      : strdup(path))) {
+    if (!f || !(f->path = is_half(path, ".img") ? sibling(path, ".hdr") : strdup(path))) {
         nii_fail(why, path, "out of memory");
         goto bad;
     }
     if (!(f->in = open_part(f->path, why)) || read_header(f, why))
         goto bad;
     if (f->head.pair) {
-        if (!ends(f->path, ".hdr") && !ends(f->path, ".hdr.gz")) {
+        if (!is_half(f->path, ".hdr")) {
             nii_fail(why, path, "header of a .hdr/.img pair (wanted a name that ends in .hdr)");
             goto bad;
         }

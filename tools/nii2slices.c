@@ -15,11 +15,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char usage[] = "[-tHv] [-j THREADS] [-l brats|msd|nnunet|file] CASE... > STREAM";
+static const char usage[] = "[-tHv] [-j THREADS] [-l brats|msd|nnunet|file] "
+                            "[-m NAME=PATTERN,...] CASE... > STREAM";
 
 static struct {
     bool tumour;
     enum layout layout;
+    const char *pattern[LAY_FILES];
     long threads;
 } opt;
 
@@ -67,7 +69,7 @@ static void list_cases(int argc, char **argv)
 
     list.place = tool_alloc((size_t)argc * sizeof *list.place);
     for (int i = 0; i < argc; i++, list.places++) {
-        if (lay_open(opt.layout, argv[i], &list.place[i], why))
+        if (lay_open(opt.layout, argv[i], opt.pattern, &list.place[i], why))
             tool_die("%s", why);
         list.n += list.place[i].n;
     }
@@ -83,7 +85,11 @@ static void list_cases(int argc, char **argv)
     for (size_t i = 0; i < n; i++) {
         find_case(i, &c, why);
         if (opt.tumour && !*c.label)
-            tool_die("%s: no segmentation (option -t needs one)", c.name);
+            tool_die("%s: no segmentation (option -t needs one%s%s)", c.name,
+                     *c.others ? "; passed over: " : "", c.others);
+        if (*c.others)
+            tool_warn("%s: passed over: %s (option -m takes files of other names)", c.name,
+                      c.others);
         for (int m = 0; m < c.modalities; m++)
             if (m == 0 || opt.layout != LAY_MSD)
                 will_read(c.file[m]);
@@ -316,6 +322,8 @@ static void describe(struct tns_record *rec, const struct study *s)
     tool_set(rec, "modalities", "%s", names);
     if (s->label)
         tool_set(rec, "scheme", "raw");
+    if (s->label && s->c.labels && *s->c.labels)
+        tool_set(rec, "labels", "%s", s->c.labels);
     set_numbers(rec, "spacing", 3, s->head.spacing);
     if (box[0][1])
         tool_set(rec, "brain", "%u %u %u %u", box[1][0], box[0][0], box[1][1] - box[1][0],
@@ -368,13 +376,15 @@ static void write_slices(struct tns_record *rec, struct study *s)
 int main(int argc, char **argv)
 {
     static struct tns_record rec;
+    char why[NII_WHY];
     const char *layout = "brats";
+    bool named = false;
     int c;
 
     tool_start(argc, argv, usage);
     opt.threads = sysconf(_SC_NPROCESSORS_ONLN);
     opt.threads = opt.threads < 1 ? 1 : opt.threads > 4 ? 4 : opt.threads;
-    while ((c = tool_getopt("j:l:t")) != -1)
+    while ((c = tool_getopt("j:l:m:t")) != -1)
         switch (c) {
         case 'j':
             opt.threads = tool_int('j', optarg, 1, 64);
@@ -384,12 +394,19 @@ int main(int argc, char **argv)
                 tool_misuse("-l: unknown layout (wanted brats, msd, nnunet or file, got '%s')",
                             optarg);
             break;
+        case 'm':
+            if (lay_set_names(optarg, opt.pattern, why))
+                tool_misuse("-m: %s", why);
+            named = true;
+            break;
         case 't':
             opt.tumour = true;
             break;
         }
     if (optind == argc)
         tool_usage();
+    if (named && opt.layout != LAY_BRATS)
+        tool_misuse("-m: names the files of a case folder (wanted -l brats, got -l %s)", layout);
     tool_may_read("/");
     tool_confine();
     list_cases(argc - optind, argv + optind);

@@ -1,18 +1,20 @@
 /* recode - bring labels to the canonical numbering, or back
  *
- * reads   label (u8), scheme
+ * reads   label (u8), scheme, labels
  * changes label; pred too with -i
- * adds    scheme, if absent */
+ * adds    scheme, if absent
+ * drops   labels, which tell of the numbers that were */
 #include "lib/image/scheme.h"
+#include "lib/image/sheet.h"
 #include "tools/tool.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] = "[-iHv] [-r background|keep] -s SCHEME < STREAM > STREAM";
+static const char usage[] = "[-FiHv] [-r background|keep] -s SCHEME < STREAM > STREAM";
 
 static struct {
-    bool inverse;
+    bool inverse, force;
     int cavity; /* what becomes of a resection cavity: IMG_NONE until the user has chosen */
     const struct img_scheme *scheme;
 } opt = {.cavity = IMG_NONE};
@@ -45,6 +47,27 @@ static void recode(struct tns_record *rec, const char *name, const uint8_t map[2
             name, opt.inverse ? "canonical" : opt.scheme->name, v[i], i / t->dim[1], i % t->dim[1]);
 }
 
+/* The data set's own names of its numbers, where the files came with them. */
+static void check_names(struct tns_record *rec)
+{
+    static bool warned;
+    const char *list = tns_get(&rec->meta, "labels");
+    struct img_denial d;
+
+    if (!list || !img_scheme_denied(opt.scheme, list, &d))
+        return;
+    if (!opt.force)
+        tool_die_at(rec,
+                    "the data set calls %u '%.*s', which is %s; in %s %u is %s (wanted another "
+                    "scheme, or -F)",
+                    d.value, d.n, d.words, img_class_name(d.means), opt.scheme->name, d.value,
+                    img_class_name(d.takes));
+    if (!warned)
+        tool_warn_at(rec, "%u, which the data set calls '%.*s', is taken for %s", d.value, d.n,
+                     d.words, img_class_name(d.takes));
+    warned = true;
+}
+
 int main(int argc, char **argv)
 {
     struct tns_record rec = {0};
@@ -52,8 +75,11 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("ir:s:")) != -1)
+    while ((c = tool_getopt("Fir:s:")) != -1)
         switch (c) {
+        case 'F':
+            opt.force = true;
+            break;
         case 'i':
             opt.inverse = true;
             break;
@@ -92,6 +118,9 @@ int main(int argc, char **argv)
         if (have && strcmp(have, from) && !back_again)
             tool_die_at(&rec, "labels were recoded already (wanted scheme=%s, got scheme=%s)", from,
                         have);
+        if (!opt.inverse)
+            check_names(&rec);
+        tns_unset(&rec.meta, "labels");
         recode(&rec, "label", map);
         if (opt.inverse)
             recode(&rec, "pred", map);

@@ -1,6 +1,8 @@
 #include "lib/image/scheme.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* Value v of the scheme is at place v; the rest of the 256 is IMG_NONE. */
 static const struct {
@@ -64,6 +66,81 @@ const struct img_scheme *img_scheme(const char *name)
             return &s;
         }
     return NULL;
+}
+
+/* Where `part` stands in n characters, in capitals or not; NULL if it does not. */
+static const char *find(const char *words, size_t n, const char *part)
+{
+    size_t m = strlen(part);
+
+    for (; n >= m; words++, n--)
+        if (!strncasecmp(words, part, m))
+            return words;
+    return NULL;
+}
+
+static bool negated(const char *words, const char *at)
+{
+    if (at > words && strchr(" -_", at[-1]))
+        at--;
+    return at - words >= 3 && !strncasecmp(at - 3, "non", 3);
+}
+
+uint8_t img_class_in_words(const char *words, size_t n)
+{
+    static const struct {
+        const char *text;
+        uint8_t class;
+    } part[] = {{"necro", IMG_CORE},
+                {"cyst", IMG_CORE},
+                {"edema", IMG_OEDEMA},
+                {"background", IMG_BACKGROUND},
+                {"cavity", IMG_CAVITY}},
+      whole[] = {{"ncr", IMG_CORE},     {"net", IMG_CORE},  {"netc", IMG_CORE},
+                 {"tc", IMG_CORE},      {"ed", IMG_OEDEMA}, {"snfh", IMG_OEDEMA},
+                 {"et", IMG_ENHANCING}, {"rc", IMG_CAVITY}};
+    unsigned said = 0;
+
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        if (strlen(whole[i].text) == n && find(words, n, whole[i].text))
+            return whole[i].class;
+    if (find(words, n, "hyperintens")) /* surrounding non-enhancing FLAIR hyperintensity */
+        return IMG_OEDEMA;
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        said |= find(words, n, part[i].text) ? 1u << part[i].class : 0;
+    for (const char *p = words; (p = find(p, n - (size_t)(p - words), "enhanc")); p++)
+        said |= 1u << (negated(words, p) ? IMG_CORE : IMG_ENHANCING);
+    if (!said && find(words, n, "core"))
+        return IMG_CORE;
+    for (uint8_t c = 0; c <= IMG_CAVITY; c++)
+        if (said == 1u << c)
+            return c;
+    return IMG_NONE;
+}
+
+bool img_scheme_denied(const struct img_scheme *s, const char *list, struct img_denial *d)
+{
+    char *end;
+
+    for (const char *p = list; *p; p = *end ? end + 2 : end) {
+        unsigned long v = strtoul(p, &end, 10);
+        const char *words = end + (*end == ' ');
+        uint8_t takes;
+        if (!(end = strstr(words, ", ")))
+            end = (char *)(words + strlen(words));
+        d->means = img_class_in_words(words, (size_t)(end - words));
+        if (d->means == IMG_NONE || v > 255)
+            continue;
+        takes = s->cavity && v == s->cavity ? IMG_CAVITY : s->to_canonical[v];
+        if (takes != d->means) {
+            d->value = (unsigned)v;
+            d->words = words;
+            d->n = (int)(end - words);
+            d->takes = takes;
+            return true;
+        }
+    }
+    return false;
 }
 
 size_t img_recode(uint8_t *label, size_t n, const uint8_t map[256])

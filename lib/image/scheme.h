@@ -6,6 +6,7 @@
 #ifndef SCHEME_H
 #define SCHEME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,20 @@ const struct img_scheme *img_scheme(const char *name);
 
 /* Names, in the order of the table; NULL past the end. */
 const char *img_scheme_name(int i);
+
+/* What a data set's own words call a class ("enhancing tumour", "peritumoral edema", "NCR"): one of
+ * img_class or IMG_CAVITY; IMG_NONE if they name none, or more than one. */
+uint8_t img_class_in_words(const char *words, size_t n);
+
+/* Whether a list like "1 edema, 2 non-enhancing tumor" contradicts the scheme; then the entry where
+ * it does so first, and what the words mean. */
+struct img_denial {
+    unsigned value;
+    const char *words;
+    int n;                /* their length */
+    uint8_t means, takes; /* the words; the scheme */
+};
+bool img_scheme_denied(const struct img_scheme *, const char *list, struct img_denial *);
 
 /* Recodes n values in place through a table of 256; returns n, or the index of the first value that
  * the table does not hold (IMG_NONE), in which case the values from there on are untouched. */

@@ -213,6 +213,28 @@ for n in ("p.hdr", "p.img"):
 P
     rm p.img
     refused p.hdr "p.img: No such file"
+    py <<'P'
+v = head()
+h, data = header(v.shape, "i2", affine=np.diag([-1, -1, 1, 1]), offset=0, magic=b"ni1\0", pixdim=(1, 1, 1)), v.tobytes(order="F")
+pack = lambda name, b: open(name, "wb").write(gzip.compress(b) if name.lower().endswith(".gz") else b)
+pairs = (("X.HDR", "X.IMG"), ("X.hdr", "X.IMG"), ("X.HDR", "X.img"), ("X.HDR.gz", "X.IMG.gz"), ("X.HDR.GZ", "X.IMG.GZ"), ("X.hdr", "X.img.gz"), ("X.HDR", "X.IMG.gz"))
+for i, pair in enumerate(pairs):
+    os.mkdir(str(i)); os.chdir(str(i))
+    pack(pair[0], h); pack(pair[1], data)
+    for n in pair:
+        subprocess.run(["nii2slices", "-l", "file", n], stdout=open("out", "wb"), check=True)
+        assert (whole(records())[0] == v).all(), pair
+    os.chdir("..")
+# A case folder in capitals.
+os.mkdir("P1")
+for m in ("FLAIR", "T1", "T1CE", "T2"):
+    pack(f"P1/P1_{m}.HDR", h); pack(f"P1/P1_{m}.IMG", data)
+subprocess.run("nii2slices P1 >out", shell=True, check=True)
+assert (whole(records()) == v).all()
+P
+    refused X.HDR "X.HDR: No such file"
+    mv 0/X.IMG .
+    refused X.IMG "X.HDR: No such file"
 }
 
 @test "nifti: headers that lie or ask for too much are refused, each with its reason" {

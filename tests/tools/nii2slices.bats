@@ -108,11 +108,56 @@ open("P3/P3-t2w.nii", "w").write("a second one")
 P
     dies "P2: no file for t1gd, t2" P1 P2
     [ ! -s out ]
+    dies "P2: no file for t1gd, t2 (wanted *_t1ce, *_t2; found P2_flair.nii.gz, P2_seg.nii.gz, P2_t1.nii.gz)" P2
+    mkdir empty
+    dies "empty: no file for flair, t1, t1gd, t2 (wanted *_flair, *_t1, *_t1ce, *_t2; found no NIfTI file)" empty
     dies "two files for t2: P3-t2w.nii and P3_t2.nii.gz" P1 P3
     [ ! -s out ]
     dies "named twice" P1 ./P1
     dies "no such folder" P1 nowhere
     [ ! -s out ]
+}
+
+@test "nii2slices: a file that no rule takes is named once for its case, be it the mask" {
+    py <<'P'
+case("P1"); case("P2"); case("P3")
+os.rename("P1/P1_seg.nii.gz", "P1/P1_mask.nii.gz")
+write("P1/P1_adc.nii", head()); write("P2/P2_adc.nii", head())
+P
+    run -0 --separate-stderr pipe 'nii2slices P1 P2 P3 >out'
+    [ "${#stderr_lines[@]}" = 2 ]
+    [[ ${stderr_lines[0]} == *"warning: P1: passed over: P1_adc.nii, P1_mask.nii.gz ("*"-m"* ]]
+    [[ ${stderr_lines[1]} == *"warning: P2: passed over: P2_adc.nii ("* ]]
+    dies "P1: no segmentation (option -t needs one; passed over: P1_adc.nii, P1_mask.nii.gz)" -t P1
+    py <<'P'
+for i in range(300): write(f"P2/P2_{i:03}_{'x' * 150}.nii", head((1, 1, 1)))
+r = subprocess.run("nii2slices P2 >out", shell=True, check=True, stderr=subprocess.PIPE, text=True)
+assert len(r.stderr.splitlines()) == 1 and len(r.stderr) < 700 and "P2_001" in r.stderr and ", ... (" in r.stderr, r.stderr
+P
+}
+
+@test "nii2slices: -m names the files of a folder, some or all, by patterns" {
+    py <<'P'
+v = case("P1", names="10_T1_AX 11_MRHR_T2_AX 13_T1_POST_GAD 21_FLAIR_AX Tumour+outline")
+case("P2", names="{}_flair {}_t1 scan7 {}_t2 {}_seg") # one name of four is its own
+stream = lambda line: subprocess.run(f"nii2slices {line} >out", shell=True, stderr=subprocess.PIPE, text=True)
+for m in ("-m 'flair=*FLAIR*,t1=10_*,t1gd=*gad*,t2=*_T2_*,seg=Tumour*'", "-m 't1c=*POST*' -m T2F=21_* -m t1w=10*,t2w=11_*.nii.gz -m segm=*+*"):
+    r = stream(f"{m} P1")
+    assert r.returncode == 0 and not r.stderr, r.stderr
+    assert (whole(records()) == np.stack([v[3], v[0], v[2], v[1]])).all() and (whole(records(), "label") == mask()).all()
+assert stream("-m t1gd=scan7.* P2").returncode == 0 and (whole(records()) == np.stack([head(seed=i) for i in range(4)])).all()
+assert records()[0][1]["label"].any() or records()[3][1]["label"].any()
+# A name that is given is not looked for under the usual words, and has to be there.
+r = stream("-m flair=*_t1.* -m t1=*_flair.* -m t1gd=scan* P2")
+assert r.returncode == 0 and (whole(records())[0] == head(seed=1)).all() and (whole(records())[1] == head(seed=0)).all()
+P
+    dies "no file for seg (wanted outline*; found" -m 'flair=21*,t1=10*,t1gd=13*,t2=11*,seg=outline*' P1
+    dies "two files for t1: 10_T1_AX.nii.gz and 13_T1_POST_GAD.nii.gz" -m 'flair=21*,t1=*T1*,t1gd=x,t2=11*' P1
+    dies "13_T1_POST_GAD.nii.gz is both t1 and t1gd" -m 'flair=21*,t1=*T1*,t1gd=13*,t2=11*' P1
+    for wrong in flair flair= adc=x 'flair=a,flair=b' 'flair=a,t2f=b' =x ,; do
+        run -2 nii2slices -m "$wrong" P1
+    done
+    run -2 nii2slices -l file -m flair=x P1/10_T1_AX.nii.gz
 }
 
 @test "nii2slices: volumes on different grids are refused by name" {
@@ -217,6 +262,9 @@ P
     echo '{"modality": {"0": "FLAIR"' >D/dataset.json
     dies "no valid JSON" -l msd D
     rm D/dataset.json
+    mkfifo D/dataset.json
+    dies "dataset.json: " -l msd D
+    rm D/dataset.json
     dies "dataset.json" -l msd D
 }
 
@@ -235,6 +283,64 @@ assert (whole(records()) == np.stack([v[3], v[0], v[1], v[2]])).all() and (whole
 os.remove("N/imagesTr/P1_0002.nii")
 P
     dies "P1_0002.nii: no such file (case P1, t2)" -l nnunet N
+}
+
+@test "nii2slices: dataset.json is read as Python writes it, and refused where JSON is broken" {
+    py <<'P'
+import json
+os.makedirs("D/imagesTr")
+v = head()
+write("D/imagesTr/P1.nii.gz", np.stack([v] * 4, -1), affine=np.diag([-1, -1, 1, 1]), pixdim=(1, 1, 1))
+channels = '"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}'
+def run(text):
+    open("D/dataset.json", "wb").write(text if isinstance(text, bytes) else text.encode())
+    r = subprocess.run("nii2slices -l msd D >out", shell=True, stderr=subprocess.PIPE, text=True)
+    assert r.returncode in (0, 1) and len(r.stderr.splitlines()) == r.returncode, (text, r.stderr)
+    return r
+d = {"name": "\U0001f9e0 brain", "a\U0001f9e0b": 1, "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}, "numTraining": 1,
+     "n": [None, True, False, -1.5e-7, 0, [], {}, {"x": [1, {"modality": {"0": "CT"}}]}], "file_ending": ".nii.gz", "tab": "\t\"\\\u00e9\u4e2d"}
+for text in (json.dumps(d), json.dumps(d, ensure_ascii=False), json.dumps(d, indent=4), json.dumps(d) + "\n", json.dumps(d).replace("FLAIR", "\\u0046LAIR")):
+    assert run(text).returncode == 0, text
+    assert len(records()) == 6
+for bad in ("", " ", "{", "[]", "x", "{" + channels, "{" + channels + ",}", "{" + channels + "} x", "{" + channels + '}{"a": 1}', '{"a": tru, ' + channels + "}",
+            '{"a": 01, ' + channels + "}", '{"a": 1., ' + channels + "}", '{"a": .5, ' + channels + "}", '{"a": +1, ' + channels + "}", '{"a": 1e, ' + channels + "}",
+            '{"a": NaN, ' + channels + "}", "{'a': 1, " + channels + "}", '{"a": "\\ud83e", ' + channels + "}", '{"a": "\\udde0\\ud83e", ' + channels + "}",
+            '{"a": "\\x41", ' + channels + "}", '{"a": "line\nfeed", ' + channels + "}", '{"a" 1, ' + channels + "}", '{"a": [1 2], ' + channels + "}", '{"a": [1,], ' + channels + "}",
+            b'{"a": "\xff", ' + channels.encode() + b"}", b'{"a": "\xed\xa0\x80", ' + channels.encode() + b"}", '{"a": ' + "[" * 100 + "]" * 100 + ", " + channels + "}",
+            '{"modality": {"0": 1}}', '{"modality": {"0": "FLAIR"', '{"labels": {"a": "b"', '{"file_ending": 3, ' + channels + "}"):
+    r = run(bad)
+    assert r.returncode == 1 and "D/dataset.json: no valid JSON: " in r.stderr, (bad, r.stderr)
+assert "nested too deep" in run('{"a": ' + "[" * 100).stderr
+assert "too large" in run('{"a": "' + "x" * (4 << 20) + '", ' + channels + "}").stderr
+P
+}
+
+@test "nii2slices: what dataset.json calls the numbers of a label goes along, and recode heeds it" {
+    py <<'P'
+import json
+os.makedirs("D/imagesTr"); os.makedirs("D/labelsTr"); os.makedirs("D/imagesTs")
+for where in ("Tr/P1", "Ts/P2"):
+    write(f"D/images{where}.nii.gz", np.stack([turned(head(seed=i), "LPS")[0] for i in range(4)], -1), affine=turned(head(), "LPS")[1])
+write("D/labelsTr/P1.nii.gz", np.minimum(mask(), 3), affine=turned(mask(), "LPS")[1])
+def labels(what, where="Tr"):
+    json.dump({"channel_names": {"0": "FLAIR", "1": "T1", "2": "T1Gd", "3": "T2"}, **({} if what is None else {"labels": what})}, open("D/dataset.json", "w"))
+    subprocess.run(f"nii2slices -l msd D/images{where} >out", shell=True, check=True)
+    return records()[0][0].get("labels")
+assert labels(None) is None and labels({}) is None
+msd = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"} # as the Decathlon has it
+assert labels(msd) == "0 background, 1 edema, 2 non-enhancing tumor, 3 enhancing tumour"
+assert labels(msd, "Ts") is None # no label, no names of its numbers
+assert labels({"background": 0, "edema": 1, "core, necrotic\n": 2}) == "0 background, 1 edema, 2 core  necrotic " # as nnU-Net has it
+# Regions: each names the number that no smaller region has, if that is one.
+assert labels({"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}) == "0 background, 1 whole tumor, 2 tumor core, 3 enhancing tumor"
+assert labels({"whole tumor": [1, 2, 3], "tumor core": [2, 3]}) == "1 whole tumor"
+assert labels({"far": 256, "near": 255, "no": -1, "none": None, "list": [], "true": [True, 7], "deep": {"1": "x"}}) == "255 near, 7 true"
+assert labels({"pair": [1, 2]}) is None
+labels(msd)
+assert subprocess.run("recode -s msd <out >good", shell=True).returncode == 0
+r = subprocess.run("recode -s brats2023 <out >bad", shell=True, stderr=subprocess.PIPE, text=True)
+assert r.returncode == 1 and "the data set calls 1 'edema'" in r.stderr, r.stderr
+P
 }
 
 @test "nii2slices: the same bytes with one thread and with four, and twice" {
