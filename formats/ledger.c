@@ -64,6 +64,24 @@ static int add_key(struct ledger *l, const char *key, uint32_t who)
     return 0;
 }
 
+/* The number of a patient, new or not. */
+static uint32_t add_patient(struct ledger *l, const char *patient)
+{
+    uint32_t known = l->people.count, i = names_add(&l->people, patient);
+    if (i == NAMES_NONE || i < known)
+        return i;
+    if (i >= l->same_room) {
+        uint32_t room = l->same_room ? 2 * l->same_room : 64,
+                 *p = realloc(l->same, room * sizeof *p);
+        if (!p)
+            return NAMES_NONE;
+        l->same = p;
+        l->same_room = room;
+    }
+    l->same[i] = i;
+    return i;
+}
+
 int ledger_add(struct ledger *l, const char *patient, const char *prints)
 {
     char *line = NULL, *key;
@@ -74,7 +92,7 @@ int ledger_add(struct ledger *l, const char *patient, const char *prints)
         free(line);
         return 0;
     }
-    uint32_t who = names_add(&l->people, patient);
+    uint32_t who = add_patient(l, patient);
     if (l->scans.n < LEDGER_MAX && who != NAMES_NONE && !model_names_add(&l->scans, line))
         e = model_names_add(&l->patients, patient);
     for (; !e && (k = scan_key(patient, prints, i, &key)) >= 0; i++) {
@@ -128,6 +146,29 @@ bool ledger_meets(const struct ledger *l, const char *patient, const char *print
     return ledger_next(l, patient, prints, &at, m);
 }
 
+static uint32_t one_of(const struct ledger *l, const char *patient)
+{
+    uint32_t i = names_find(&l->people, patient);
+    while (l->same[i] != i)
+        i = l->same[i];
+    return i;
+}
+
+bool ledger_join(struct ledger *l, const char *patient, const char *other)
+{
+    uint32_t a = one_of(l, patient), b = one_of(l, other);
+    if (strcmp(names_text(&l->people, a), names_text(&l->people, b)) < 0)
+        l->same[b] = a;
+    else
+        l->same[a] = b;
+    return a != b;
+}
+
+const char *ledger_one(const struct ledger *l, const char *patient)
+{
+    return names_text(&l->people, one_of(l, patient));
+}
+
 void ledger_words(const char *patient, const char *here_name, const struct meeting *m,
                   const char *there_name, char *words, size_t size)
 {
@@ -162,5 +203,6 @@ void ledger_free(struct ledger *l)
     names_free(&l->people);
     names_free(&l->key);
     free(l->owner);
+    free(l->same);
     *l = (struct ledger){0};
 }

@@ -20,7 +20,8 @@
 struct ledger {
     struct model_names patients, scans;
     struct names people, key;
-    uint32_t *owner, room; /* of each key: who came with it first, a number in people */
+    uint32_t *owner, room;     /* of each key: who came with it first, a number in people */
+    uint32_t *same, same_room; /* of each of the people: another who is the same one, or himself */
 };
 
 /* A scan of a patient; prints is the record's key `fingerprint`, or NULL. -1: memory is short, or
@@ -42,6 +43,11 @@ bool ledger_next(const struct ledger *, const char *patient, const char *prints,
                  struct meeting *);
 /* The first. */
 bool ledger_meets(const struct ledger *, const char *patient, const char *prints, struct meeting *);
+
+/* From now on both are one; false if they were. Both have been added. */
+bool ledger_join(struct ledger *, const char *patient, const char *other);
+/* The first, in bytes, of the names of all who are one with him. */
+const char *ledger_one(const struct ledger *, const char *patient);
 
 /* How many patients of `here` meet one of `there`, and the first of them in words: "patient A of
  * HERE is B of THERE: the same voxels". -1 if memory is short. */

@@ -1,6 +1,6 @@
 /* folds - deal patients into folds
  *
- * reads   case; patient, if present; slice with -b slice
+ * reads   case; patient, fingerprint, if present; slice with -b slice
  * writes  a manifest; no stream */
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,29 +8,30 @@
 #include <string.h>
 
 #include "formats/folds.h"
+#include "formats/ledger.h"
 #include "lib/image/deal.h"
 #include "lib/image/patient.h"
 #include "tools/tool.h"
 
-static const char usage[] = "-k K -s SEED [-b patient|slice] [-m MAP] < STREAM > FOLDS\n"
-                            "       folds -k K -s SEED [-m MAP] -l LIST > FOLDS";
+static const char usage[] = "-k K -s SEED [-b patient|slice] < STREAM > FOLDS\n"
+                            "       folds -k K -s SEED -l LIST > FOLDS";
 
 static struct {
     int k;
     long seed;
     bool by_slice;
-    const char *list, *map;
+    const char *list;
 } opt = {.seed = -1};
 
 /* A case: its patient, and how many slices it has. */
 struct study {
     uint32_t patient, slices;
-    bool told; /* the patient stands in MAP */
 };
 
 static struct folds out;
 static struct study *study;
 static uint32_t room, records;
+static struct ledger people;
 
 static void out_of_memory(void)
 {
@@ -55,7 +56,7 @@ static struct study *find_study(const char *name, const char *patient, const cha
     struct study *s = &study[i];
     if (i == known)
         *s = (struct study){.patient = NAMES_NONE};
-    if (s->told || (!patient && i < known))
+    if (!patient && i < known)
         return s;
     if (!patient) {
         img_patient(name, own);
@@ -73,7 +74,20 @@ static struct study *find_study(const char *name, const char *patient, const cha
     return s;
 }
 
-static FILE *open_pairs(const char *path)
+/* A scan of a patient: whoever has his name or his voxels is dealt with him. */
+static void meet(uint32_t patient, const char *prints)
+{
+    const char *name = names_text(&out.patients, patient);
+    struct meeting m;
+    if (ledger_add(&people, name, prints))
+        out_of_memory();
+    for (int at = 0; ledger_next(&people, name, prints, &at, &m);)
+        if (ledger_join(&people, name, m.patient))
+            tool_warn("patient %.60s is patient %.60s: the same %s; dealt as one", name, m.patient,
+                      m.voxels ? "voxels" : "name");
+}
+
+static FILE *open_list(const char *path)
 {
     FILE *f = !strcmp(path, "-") ? stdin : fopen(path, "r");
     if (!f)
@@ -81,8 +95,8 @@ static FILE *open_pairs(const char *path)
     return f;
 }
 
-/* A file of lines "case patient"; the patient may be missing if `optional`. */
-static void read_pairs(FILE *f, const char *path, bool optional, bool told)
+/* A file of lines "case patient"; the patient may be missing. */
+static void read_list(FILE *f, const char *path)
 {
     static struct lines l;
     char *field[2], place[128];
@@ -92,14 +106,14 @@ static void read_pairs(FILE *f, const char *path, bool optional, bool told)
         int n = lines_split(&l, " \t", 1, field, 2);
         if (n == 0 || *field[0] == '#')
             continue;
-        if (n > 2 || (n == 1 && !optional)) {
+        if (n > 2) {
             lines_fail(&l, "wanted case and patient");
             tool_die("%s", l.why);
         }
         snprintf(place, sizeof place, "%.80s: line %lu", path, l.number);
         struct study *s = find_study(field[0], n == 2 ? field[1] : NULL, place);
-        s->told = told || s->told;
-        s->slices += !told;
+        meet(s->patient, NULL);
+        s->slices++;
     }
     if (e < 0)
         tool_die("%s", l.why);
@@ -119,6 +133,7 @@ static void read_stream(void)
         struct study *s =
             find_study(tool_need_key(&rec, "case"), tns_get(&rec.meta, "patient"), place);
         s->slices++;
+        meet(s->patient, tns_get(&rec.meta, "fingerprint"));
         if (opt.by_slice &&
             folds_add(&out, (uint32_t)(s - study),
                       (uint32_t)tool_need_int(&rec, "slice", 0, FOLDS_MAX_SLICE), 0, 0))
@@ -193,7 +208,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("b:k:l:m:s:")) != -1)
+    while ((c = tool_getopt("b:k:l:s:")) != -1)
         switch (c) {
         case 'b':
             if (strcmp(optarg, "patient") && strcmp(optarg, "slice"))
@@ -206,9 +221,6 @@ int main(int argc, char **argv)
         case 'l':
             opt.list = optarg;
             break;
-        case 'm':
-            opt.map = optarg;
-            break;
         case 's':
             opt.seed = tool_int('s', optarg, 0, INT64_MAX);
             break;
@@ -219,15 +231,15 @@ int main(int argc, char **argv)
     if (opt.list && opt.by_slice)
         tool_misuse("-b slice: a list has no slices (wanted a stream)");
 
-    FILE *map = opt.map ? open_pairs(opt.map) : NULL;
-    FILE *list = opt.list ? open_pairs(opt.list) : NULL;
+    FILE *list = opt.list ? open_list(opt.list) : NULL;
     tool_confine();
-    if (map)
-        read_pairs(map, opt.map, false, true);
     if (list)
-        read_pairs(list, opt.list, true, false);
+        read_list(list, opt.list);
     else
         read_stream();
+    for (uint32_t i = 0; i < out.cases.count; i++)
+        study[i].patient = names_find(
+            &out.patients, ledger_one(&people, names_text(&out.patients, study[i].patient)));
     out.k = opt.k;
     out.seed = (uint64_t)opt.seed;
     out.by_slice = opt.by_slice;
@@ -235,6 +247,7 @@ int main(int argc, char **argv)
     folds_sort_for_write(&out);
     folds_write(&out, stdout);
     folds_free(&out);
+    ledger_free(&people);
     free(study);
     return tool_finish();
 }

@@ -1,7 +1,7 @@
-/* mislabel - give each case another case's labels: the control that shows what a leak alone can
+/* mislabel - give each case another patient's labels: the control that shows what a leak alone can
  * earn
  *
- * reads   label (u8); case, slice
+ * reads   label (u8); case, slice; patient, fingerprint, if present
  * changes label
  * adds    labels_of (the case that they came from) */
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "formats/ledger.h"
 #include "lib/base/rng.h"
 #include "tools/tool.h"
 
@@ -22,11 +23,13 @@ struct place { /* one record of the file: 24 bytes, the tool's only memory that 
 };
 
 static struct {
-    char **name; /* cases in order of first appearance, sorted before they are paired */
+    char **name, **patient; /* of cases, in order of first appearance */
     uint32_t *partner, count;
     struct place *record;
     size_t records;
 } all;
+
+static struct ledger people;
 
 static void *grow(void *p, size_t n, size_t size)
 {
@@ -35,14 +38,19 @@ static void *grow(void *p, size_t n, size_t size)
     return p;
 }
 
-static uint32_t number_of(const char *name)
+static uint32_t number_of(const char *name, const char *patient, const char *prints)
 {
+    struct meeting m;
     for (uint32_t i = all.count; i-- > 0;) /* records of a case mostly come together: look back */
         if (!strcmp(all.name[i], name))
             return i;
     all.name = grow(all.name, all.count, sizeof *all.name);
-    if (!(all.name[all.count] = strdup(name)))
+    all.patient = grow(all.patient, all.count, sizeof *all.patient);
+    if (!(all.name[all.count] = strdup(name)) || !(all.patient[all.count] = strdup(patient)) ||
+        ledger_add(&people, patient, prints))
         tool_die("out of memory");
+    for (int at = 0; ledger_next(&people, patient, prints, &at, &m);)
+        ledger_join(&people, patient, m.patient);
     return all.count++;
 }
 
@@ -52,40 +60,59 @@ static void index_file(struct tns_reader *r, struct tns_record *rec, const char 
     int e;
     while ((e = tns_hop(r, rec, &offset)) == 1) {
         long slice;
-        const char *name = tns_get(&rec->meta, "case");
+        const char *name = tns_get(&rec->meta, "case"), *who = tns_get(&rec->meta, "patient");
         if (!name || !tns_get_int(&rec->meta, "slice", 0, 1000000, &slice) ||
             !tns_tensor(rec, "label"))
             tool_die("%s: record %llu: (wanted the keys 'case' and 'slice' and a tensor 'label')",
                      file, (unsigned long long)tns_count(r) - 1);
         all.record = grow(all.record, all.records, sizeof *all.record);
-        all.record[all.records++] = (struct place){offset, number_of(name), slice};
+        all.record[all.records++] = (struct place){
+            offset, number_of(name, who ? who : name, tns_get(&rec->meta, "fingerprint")), slice};
     }
     if (e < 0)
         tool_die("%s: %s", file, tns_why(r));
 }
 
-static const char *const *names;
-static int by_name(const void *a, const void *b)
+static const char *who_is(uint32_t i)
 {
-    return strcmp(names[*(const uint32_t *)a], names[*(const uint32_t *)b]);
+    return ledger_one(&people, all.patient[i]);
 }
 
-/* A cycle through the shuffled cases, so that nobody keeps their own labels. It depends on the
- * names and the seed, not on the order of the file. */
-static void pair(uint64_t seed)
+static int by_patient(const void *a, const void *b)
 {
-    uint32_t *order = tool_alloc(all.count * sizeof *order);
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    int e = strcmp(who_is(x), who_is(y));
+    return e ? e : strcmp(all.name[x], all.name[y]);
+}
+
+/* A cycle through the shuffled patients, so that nobody keeps their own labels. It depends on the
+ * names and the seed, not on the order of the file. */
+static void pair(uint64_t seed, const char *file)
+{
+    uint32_t *order = tool_alloc(all.count * sizeof *order), n = 0;
+    uint32_t *first = tool_alloc((all.count + 1) * sizeof *first); /* of each patient, in order */
+    uint32_t *cycle = tool_alloc(all.count * sizeof *cycle);
     all.partner = tool_alloc(all.count * sizeof *all.partner);
     for (uint32_t i = 0; i < all.count; i++)
         order[i] = i;
-    names = (const char *const *)all.name;
-    qsort(order, all.count, sizeof *order, by_name);
+    qsort(order, all.count, sizeof *order, by_patient);
+    for (uint32_t i = 0; i < all.count; i++)
+        if (!i || strcmp(who_is(order[i - 1]), who_is(order[i]))) {
+            cycle[n] = n;
+            first[n++] = i;
+        }
+    first[n] = all.count;
+    if (n == 1)
+        tool_die("%s: only one patient (wanted two or more to exchange labels)", file);
     struct rng r = rng_seed(seed);
     rng_mix_text(&r, "mislabel");
-    rng_shuffle(&r, order, all.count);
-    for (uint32_t i = 0; i < all.count; i++)
-        all.partner[order[i]] = order[(i + 1) % all.count];
-    free(order);
+    rng_shuffle(&r, cycle, n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t to = cycle[i], from = cycle[(i + 1) % n], cases = first[from + 1] - first[from];
+        for (uint32_t j = first[to]; j < first[to + 1]; j++)
+            all.partner[order[j]] = order[first[from] + (j - first[to]) % cases];
+    }
+    free(order), free(first), free(cycle);
 }
 
 static int by_who(const void *a, const void *b)
@@ -143,9 +170,8 @@ int main(int argc, char **argv)
     if (!r)
         tool_die("out of memory");
     index_file(r, &from, file);
-    if (all.count == 1)
-        tool_die("%s: only one case (wanted two or more to exchange labels)", file);
-    pair(seed);
+    if (all.count)
+        pair(seed, file);
     struct place *sorted = tool_alloc(all.records * sizeof *sorted);
     if (all.records) {
         memcpy(sorted, all.record, all.records * sizeof *sorted);
@@ -165,8 +191,10 @@ int main(int argc, char **argv)
     }
 
     for (uint32_t i = 0; i < all.count; i++)
-        free(all.name[i]);
+        free(all.name[i]), free(all.patient[i]);
     free(all.name);
+    free(all.patient);
+    ledger_free(&people);
     free(all.partner);
     free(all.record);
     free(sorted);

@@ -4,10 +4,13 @@
  * adds    image, label, nifti; case, patient, slice, slices, modalities, scheme, spacing, brain,
  * mean, std, fingerprint */
 #include "formats/layout.h"
+#include "formats/lines.h"
 #include "formats/nifti.h"
+#include "lib/base/names.h"
 #include "lib/image/patient.h"
 #include "tools/tool.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -16,13 +19,14 @@
 #include <unistd.h>
 
 static const char usage[] = "[-tHv] [-j THREADS] [-l brats|msd|nnunet|file] "
-                            "[-m NAME=PATTERN,...] CASE... > STREAM";
+                            "[-m NAME=PATTERN,...] [-w WHO] CASE... > STREAM";
 
 static struct {
     bool tumour;
     enum layout layout;
     const char *pattern[LAY_FILES];
     long threads;
+    const char *who;
 } opt;
 
 /* --- the cases
@@ -32,6 +36,55 @@ static struct {
     struct lay_place *place;
     size_t places, n; /* n: cases */
 } list;
+
+/* Who is who, where a file says so. */
+static struct {
+    struct names cases, patients;
+    uint32_t *of; /* each case: its patient */
+} who;
+
+static void read_who(void)
+{
+    static struct lines l;
+    char *field[2];
+    int e;
+    l.name = opt.who;
+    if (!(l.file = fopen(opt.who, "r")))
+        tool_die("%s: %s", opt.who, strerror(errno));
+    while ((e = lines_next(&l)) == 1) {
+        if (!*l.text || *l.text == '#')
+            continue;
+        int n = lines_split(&l, "\t", 0, field, 2);
+        uint32_t known = who.cases.count, i = n == 2 ? names_add(&who.cases, field[0]) : 0;
+        if (n != 2 || !*field[0] || !*field[1])
+            lines_fail(&l, "wanted case and patient, with a tab between");
+        else if (i < known)
+            lines_fail(&l, "case '%.60s' stands twice", field[0]);
+        else if (i == NAMES_NONE || !(who.of = realloc(who.of, (i + 1ul) * sizeof *who.of)) ||
+                 (who.of[i] = names_add(&who.patients, field[1])) == NAMES_NONE)
+            lines_fail(&l, "out of memory");
+        else
+            continue;
+        e = -1;
+        break;
+    }
+    if (e)
+        tool_die("%s", l.why);
+    fclose(l.file);
+}
+
+/* Whom a case shows. The text lives until the next call. */
+static const char *patient_of(const char *name)
+{
+    static char own[LAY_NAME];
+    uint32_t i = names_find(&who.cases, name);
+    if (opt.who && i == NAMES_NONE)
+        tool_die("case %s is not in %s", name, opt.who);
+    if (opt.who)
+        return names_text(&who.patients, who.of[i]);
+    img_patient(name, own);
+    return own;
+}
 
 static int by_text(const void *a, const void *b)
 {
@@ -84,6 +137,7 @@ static void list_cases(int argc, char **argv)
     free(name);
     for (size_t i = 0; i < n; i++) {
         find_case(i, &c, why);
+        patient_of(c.name);
         if (opt.tumour && !*c.label)
             tool_die("%s: no segmentation (option -t needs one%s%s)", c.name,
                      *c.others ? "; passed over: " : "", c.others);
@@ -300,7 +354,7 @@ static void describe(struct tns_record *rec, const struct study *s)
 {
     double mean[LAY_MODALITIES], std[LAY_MODALITIES];
     uint32_t box[2][2] = {{UINT32_MAX, 0}, {UINT32_MAX, 0}};
-    char names[64] = "", prints[LAY_MODALITIES * 17 + 1] = "", patient[LAY_NAME];
+    char names[64] = "", prints[LAY_MODALITIES * 17 + 1] = "";
 
     for (int m = 0; m < s->c.modalities; m++) {
         const struct nii_channel *c = &s->channel[m];
@@ -316,8 +370,7 @@ static void describe(struct tns_record *rec, const struct study *s)
                  m ? "," : "", c->print);
     }
     tool_set(rec, "case", "%s", s->c.name);
-    img_patient(s->c.name, patient);
-    tool_set(rec, "patient", "%s", patient);
+    tool_set(rec, "patient", "%s", patient_of(s->c.name));
     tool_set(rec, "slices", "%u", s->head.grid[2]);
     tool_set(rec, "modalities", "%s", names);
     if (s->label)
@@ -384,7 +437,7 @@ int main(int argc, char **argv)
     tool_start(argc, argv, usage);
     opt.threads = sysconf(_SC_NPROCESSORS_ONLN);
     opt.threads = opt.threads < 1 ? 1 : opt.threads > 4 ? 4 : opt.threads;
-    while ((c = tool_getopt("j:l:m:t")) != -1)
+    while ((c = tool_getopt("j:l:m:tw:")) != -1)
         switch (c) {
         case 'j':
             opt.threads = tool_int('j', optarg, 1, 64);
@@ -402,6 +455,9 @@ int main(int argc, char **argv)
         case 't':
             opt.tumour = true;
             break;
+        case 'w':
+            opt.who = optarg;
+            break;
         }
     if (optind == argc)
         tool_usage();
@@ -409,6 +465,8 @@ int main(int argc, char **argv)
         tool_misuse("-m: names the files of a case folder (wanted -l brats, got -l %s)", layout);
     tool_may_read("/");
     tool_confine();
+    if (opt.who)
+        read_who();
     list_cases(argc - optind, argv + optind);
     tool_open_out("-l %s%s", layout, opt.tumour ? " -t" : "");
     start_workers();
@@ -424,5 +482,8 @@ int main(int argc, char **argv)
     for (size_t p = 0; p < list.places; p++)
         lay_close(&list.place[p]);
     free(list.place);
+    names_free(&who.cases);
+    names_free(&who.patients);
+    free(who.of);
     return tool_finish();
 }

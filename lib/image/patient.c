@@ -1,20 +1,58 @@
 #include "lib/image/patient.h"
 
+#include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 
-#define DIGITS "0123456789"
+/* Names that hold a patient and a scan session: # stands for digits, @ for letters and digits, *
+ * for anything; the patient ends at |. All else is as it stands, but for capitals. */
+static const char *const schemes[] = {
+    "BraTS-@-#|-#",            /* BraTS 2023 and later */
+    "BraTS-@-@-#|-#",          /* its cohorts of two words: MEN-RT */
+    "sub-@|_ses-*",            /* BIDS */
+    "UPENN-GBM-#|_#",          /* UPenn-GBM */
+    "UCSF-PDGM-#|_*",          /* UCSF-PDGM: _FU001d, _nifti */
+    "Patient-#|_week-*",       /* LUMIERE */
+    "PatientID_#|_Timepoint_*" /* MU-Glioma-Post */
+};
+
+static bool digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static bool letter_or_digit(char c)
+{
+    return digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* The length of the patient in a name of that scheme; 0 if it is of another. */
+static size_t patient_length(const char *scheme, const char *name)
+{
+    const char *at = name, *end = name;
+    for (; *scheme && *scheme != '*'; scheme++) {
+        const char *from = at;
+        if (*scheme == '|') {
+            end = at;
+        } else if (*scheme == '#' || *scheme == '@') {
+            while (*scheme == '#' ? digit(*at) : letter_or_digit(*at))
+                at++;
+            if (at == from)
+                return 0;
+        } else if (strncasecmp(scheme, at++, 1) != 0) {
+            return 0;
+        }
+    }
+    return *scheme || !*at ? (size_t)(end - name) : 0;
+}
 
 void img_patient(const char *name, char *out)
 {
-    static const char prefix[] = "BraTS-";
-    const char *time = strrchr(name, '-'), *number = time;
-    size_t keep = strlen(name);
-    while (number && number > name && number[-1] >= '0' && number[-1] <= '9')
-        number--;
-    if (number && number < time && number > name + sizeof prefix - 1 && number[-1] == '-' &&
-        number[-2] != '-' && !strncmp(name, prefix, sizeof prefix - 1) && time[1] &&
-        !time[1 + strspn(time + 1, DIGITS)])
-        keep = (size_t)(time - name);
+    size_t keep = 0;
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes && !keep; i++)
+        keep = patient_length(schemes[i], name);
+    if (!keep)
+        keep = strlen(name);
     memmove(out, name, keep);
     out[keep] = 0;
 }

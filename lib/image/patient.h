@@ -4,10 +4,12 @@
 
 /* Writes the patient of a case into `out`, which has room for the case's name and a NUL.
  *
- * BraTS 2023 and later call a case BraTS-COHORT-PATIENT-TIMEPOINT, where the cohort is one or more
- * words (GLI, MEN-RT) and the last two fields are numbers: BraTS-GLI-00005-001 is a later scan of
- * BraTS-GLI-00005. In any other scheme (BraTS20_Training_001, BraTS2021_00000, BRATS_457,
- * BraTS-GoAT-00012, which has one number) a case is its own patient. */
+ * Where names hold a session too, the patient is what stands before it: BraTS-GLI-00005-001 (BraTS
+ * 2023 and later; the cohort is one word or two, the last two fields are numbers), sub-01_ses-02
+ * (BIDS), UPENN-GBM-00001_21, UCSF-PDGM-0004_FU001d, Patient-003_week-000 (LUMIERE),
+ * PatientID_0003_Timepoint_1 (MU-Glioma-Post), in capitals or not. In any other scheme
+ * (BraTS20_Training_001, BraTS2021_00000, BRATS_457, BraTS-GoAT-00012, which has one number) a case
+ * is its own patient. */
 void img_patient(const char *name, char *out);
 
 #endif

@@ -97,7 +97,7 @@ streams() { # TOOL INPUT ARGS...: reads one stream from standard input, and the 
     awk '{ print $1, "p" NR }' "$in/list" >map
     probed pick -m "$in/folds" -f 0 val <"$in/norm.tns" >/dev/null
     refused text
-    probed folds -k 2 -s 1 -m map -l "$in/list" >/dev/null
+    probed folds -k 2 -s 1 -l "$in/list" >/dev/null
     refused text
     [ "$(grep -c ^text log)" = 2 ]
 }

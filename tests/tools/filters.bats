@@ -240,10 +240,10 @@ list() {
     [ "$(wc -l <sums)" = 4 ] && [ $(($(tail -n 1 sums) - $(head -n 1 sums))) -le 6 ]
 }
 
-@test "folds: the map says who is who, and pick carries it on" {
+@test "folds: a list says who is who, and pick carries it on" {
     make cases=4 slices=1 >in.tns
-    printf 'case000 twin\ncase001\ttwin\n# a comment\n\ncase002 x\n' >map
-    folds -k 3 -s 1 -m map <in.tns >f
+    printf 'case000 twin\ncase001\ttwin\n# a comment\n\ncase002 x\ncase003\n' >map
+    folds -k 3 -s 1 -l map >f
     [ "$(grep -c 'twin$' f)" = 2 ] && [ "$(grep 'twin$' f | cut -f 1 | uniq | wc -l)" = 1 ] && grep -q 'case003.case003$' f
     n=$(grep -m 1 'twin$' f | cut -f 1)
     run -0 --separate-stderr pipe 'pick -m f -f '$n' val <in.tns >out.tns'

@@ -179,6 +179,71 @@ PY
     [[ $output == *"left out of the means: 1 of 1 cases"* ]]
 }
 
+@test "nii2slices -w: a file says who is who, and every tool after it sees that" {
+    printf '# case\tpatient\nA\tNo 1\n\nB\tNo 1\nC\tNo 2\nnot here\tNo 3\n' >who
+    nii2slices -w who -t A | prep >who-a.tns
+    nii2slices -w who -t B C | prep >bc.tns
+    [ "$(tnsview -k case,patient <bc.tns | sort -u)" = $'B\tNo 1\nC\tNo 2' ]
+    epochs -n 1 who-a.tns >who-a.epochs
+    dies "patient No 1 of the training stream is No 1 of the validation stream: the same name" 'train -c u.yaml -e bc.tns -o n <who-a.epochs'
+    dies "case D is not in who" 'nii2slices -w who A D >out'
+    [ ! -s out ]
+    for bad in 'A\n|line 1: wanted case and patient' 'A\tp\tq\n|line 1: wanted' 'A\t\n|line 1: wanted' '\tp\n|line 1: wanted' \
+        'A\tp\n\nA\tp\n|line 3: case '"'A' stands twice" 'A\tp|line 1: not ended'; do
+        # shellcheck disable=SC2059
+        printf "${bad%%|*}" >bad
+        dies "bad: ${bad##*|}" 'nii2slices -w bad A >out'
+    done
+    dies "none: No such file" 'nii2slices -w none A >out'
+}
+
+@test "folds: who shares a voxel or a name is one patient, in one fold, under one name" {
+    cat D.tns X.tns C.tns Y.tns a.tns A.tns B.tns >all.tns
+    folds -k 2 -s 1 <all.tns >f 2>err
+    grep -qF "patient Y is patient D: the same voxels; dealt as one" err
+    grep -qF "patient Y is patient X: the same voxels; dealt as one" err
+    grep -qF "patient A is patient a: the same name; dealt as one" err
+    # Y has a modality of A and three of D; X is A under another name; a is B under A's: all but C are one.
+    [ "$(cut -sf 3 f | sort | uniq -c | awk '{ print $1, $2 }')" = $'6 A\n1 C' ]
+    # In whatever order they come.
+    cat A.tns a.tns B.tns C.tns D.tns Y.tns X.tns | folds -k 2 -s 1 2>err | cmp - f
+    for f in 0 1; do
+        pick -m f -f $f val <all.tns | tnsview -k patient | sort -u
+    done 2>/dev/null | sort | diff - <(printf 'A\nC\n')
+    folds -k 2 -s 1 -b slice <all.tns 2>err | cut -sf 3 | sort -u | diff - <(printf 'A\nC\n')
+    dies "too few patients for 2 folds (1)" 'cat X.tns A.tns Y.tns | folds -k 2 -s 1 >f'
+}
+
+@test "mislabel: no patient keeps his labels, under whatever name or session" {
+    for i in 1_A 2_A 3_B 4_C; do
+        printf '%s\t%s\n' "$i" "${i#*_}"
+    done >who
+    for i in 1_A 2_B 3_C 4_D; do
+        name=${i%_*}_$(sed -n "${i%_*}s/.*\t//p" who)
+        mkdir "$name"
+        cp "${i#*_}"/* "$name"
+    done
+    nii2slices -w who 1_A 2_A 3_B 4_C | recode -s brats2017 >in.tns
+    cat A.tns B.tns X.tns C.tns >twins.tns
+    for seed in 1 2 3 4 5 6; do
+        mislabel -s $seed in.tns >out.tns
+        mislabel -s $seed twins.tns >twins.out
+        py <<'PY'
+for old, new, patient in (("in.tns", "out.tns", lambda case: case[2:]), ("twins.tns", "twins.out", lambda case: case.replace("X", "A"))):
+    a, b = records(old), records(new)
+    label = {(k["case"], k["slice"]): t["label"] for k, t in a}
+    assert len(a) == len(b)
+    for (k, t), (m, u) in zip(a, b):
+        assert m["case"] == k["case"] and patient(m["labels_of"]) != patient(k["case"]), m
+        want = label.get((m["labels_of"], k["slice"]))
+        assert (u["label"] == (0 if want is None else want)).all() and (u["image"] == t["image"]).all()
+    assert len({m["labels_of"] for m, _ in b}) > 1
+PY
+    done
+    cat A.tns X.tns >one.tns
+    dies "one.tns: only one patient (wanted two or more to exchange labels)" 'mislabel one.tns >out.tns'
+}
+
 # --- continuing -----------------------------------------------------------------------------------
 
 # Half of a run, stopped by the end of its input: half OPTION... (-o n, from AB.epochs)
@@ -257,7 +322,7 @@ PY
     head -c 100000 AB.epochs >&5
     until [ -s n.tsv ]; do kill -0 $!; done
     cp -L D.tns v.tns
-    tail -c +100001 AB.epochs >&5
+    tail -c +100001 AB.epochs >&5 || true # it may have died already
     exec 5>&-
     wait $! && false
     grep -q "v.tns: has changed since the run began" err
