@@ -552,7 +552,7 @@ int main(int argc, char **argv)
         tool_warn("left out of the means: %zu of %zu %s, of patients that the model was trained on "
                   "(-L counts them)",
                   trained, counted + trained, opt.by_slice ? "slices" : "cases");
-    if (incomplete)
+    if (incomplete && opt.constant < 0)
         tool_warn("%zu of %zu cases lack slices: what was predicted there is not seen", incomplete,
                   counted + (opt.trained_too ? 0 : trained));
     tns_release(&rec);
