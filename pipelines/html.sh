@@ -1,27 +1,42 @@
-# html.sh - what the pages share: their head, figures from gnuplot, columns of tables. For `.` alone.
+# html.sh - what the pages share: their head, figures from gnuplot, what a folder was made with. For `.` alone.
+. "$(dirname "$0")/stats.sh"
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 
-# A column of a table by its name: col FILE NAME...
-col() {
-    f=$1
-    shift
-    awk -F '\t' -v want="$*" '
-        NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; n = split(want, w, " "); next }
-        { for (k = 1; k <= n; k++) printf "%s%s", $at[w[k]], k < n ? "\t" : "\n" }' "$f"
+svg() { # WIDTH HEIGHT: settings for gnuplot. Narrow, so that the letters can be read on a phone.
+    echo "set terminal svg size $1,$2 dynamic enhanced font 'sans-serif,13' background '#ffffff'
+set border 3; set tics nomirror out; set grid lc rgb '#dddddd'; unset key"
 }
 
-svg() { # WIDTH HEIGHT: settings for gnuplot
-    echo "set terminal svg size $1,$2 dynamic enhanced font 'sans-serif,14' background '#ffffff'
-set border 3; set tics nomirror out; set grid ytics lc rgb '#dddddd'"
+knob() { # FOLDER NAME: its value when the folder was made, or the note for people where there is one
+    awk -F '\t' -v name="$2" '$1 == name { print $3 != "" ? $3 : $2 }' "$1/made-with" 2>/dev/null | text
 }
+
+key() { # COLOUR TEXT...: a legend that wraps
+    printf '<p class="key">'
+    while [ $# -gt 1 ]; do
+        printf '<span><i style="background:%s"></i>%s</span> ' "$1" "$2"
+        shift 2
+    done
+    echo '</p>'
+}
+
+begin_table() { # HEADING...
+    printf '<div class="wide"><table><thead><tr>'
+    for h; do printf '<th>%s</th>' "$h"; done
+    echo '</tr></thead><tbody>'
+}
+end_table() {
+    echo "</tbody></table></div>$more"
+}
+more='<p class="more">&rarr; goes on to the right</p>'
 
 figure() { # ID CAPTION <SVG
     sed -e '/^<?xml/d' -e '/^<!DOCTYPE/,/>$/d' >"$tmp/fig"
     [ -s "$tmp/fig" ] || return
     # gnuplot numbers its elements alike in each picture; a page needs them apart.
     printf '<figure>'
-    sed -e "s/gp\(Dot\|Pt\)/$1\1/g" -e "s/id=\"gnuplot/id=\"$1/g" -e "s/gnuplot_plot/$1_plot/g" -e "s/Gnuplot/$2/" "$tmp/fig"
+    sed -e "s/gp\(Dot\|Pt\)/$1\1/g" -e "s/id=\"gnuplot/id=\"$1/g" -e "s/gnuplot_plot/$1_plot/g" -e "s/Gnuplot/$1/" "$tmp/fig"
     printf '<figcaption>%s</figcaption></figure>\n' "$2"
 }
 
@@ -30,9 +45,9 @@ text() {
 }
 
 picture() { # FILE ALT
-    printf '<img alt="%s" loading="lazy" src="data:image/png;base64,' "$(printf %s "$2" | text)"
+    printf '<div class="sheet"><img alt="%s" loading="lazy" src="data:image/png;base64,' "$(printf %s "$2" | text)"
     base64 -w 0 "$1"
-    printf '">\n'
+    printf '"></div>%s\n' "$more"
 }
 
 begin_page() { # TITLE
@@ -47,22 +62,29 @@ begin_page() { # TITLE
 EOF
     cat <<'EOF'
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #1d2126; background: #f6f7f9; margin: 0 }
-main { max-width: 72rem; margin: 0 auto; padding: 1rem }
+:root { color-scheme: light dark; --ink: #1d2126; --dim: #5a6470; --page: #f6f7f9; --card: #fff; --head: #eceff3; --line: #dfe3e8; --leak: #fdf1e9 }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e7eb; --dim: #a3adb8; --page: #14171b; --card: #1e2329; --head: #2a3038; --line: #363d46; --leak: #3a2a20 } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 0 }
+main { max-width: 66rem; margin: 0 auto; padding: 1rem }
 h1 { font-size: 1.7rem; margin: 1rem 0 .2rem } h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem }
-p { margin: .5rem 0; max-width: 46rem }
-.table { overflow-x: auto } table { border-collapse: collapse; width: 100%; background: #fff; font-size: .92rem }
-th, td { padding: .35rem .5rem; text-align: right; border-bottom: 1px solid #e3e6ea; white-space: nowrap }
-th:first-child, td:first-child { text-align: left } td small { display: block; color: #5a6470; white-space: normal; min-width: 7.5rem }
-thead th { background: #eceff3; font-weight: 600 } tr.leak td { background: #fdf1e9 }
-td.study { color: #5a6470 }
-figure { margin: 1rem 0; background: #fff; padding: .5rem; border: 1px solid #e3e6ea; border-radius: 6px; overflow-x: auto }
-figure svg, figure img { width: 100%; height: auto; display: block } figcaption { font-size: .9rem; color: #48515c; padding: .4rem .3rem }
-.big { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0 } .big div { background: #fff; border: 1px solid #e3e6ea; border-radius: 6px; padding: .6rem 1rem; flex: 1 1 9rem }
-.big b { display: block; font-size: 1.6rem } .big span { font-size: .88rem; color: #48515c }
-details { background: #fff; border: 1px solid #e3e6ea; border-radius: 6px; margin: .6rem 0; padding: .5rem .8rem } summary { cursor: pointer; font-weight: 600 }
-details img { max-width: 100%; height: auto; display: block; margin: .6rem 0 }
-@media (max-width: 40rem) { figure svg { min-width: 34rem } }
+p { margin: .5rem 0; max-width: 46rem; overflow-wrap: anywhere } .made { color: var(--dim); font-size: .9rem }
+.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; background: var(--card) }
+table { border-collapse: collapse; width: 100%; font-size: .92rem }
+th, td { padding: .35rem .5rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); white-space: nowrap; font-variant-numeric: tabular-nums }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card); border-right: 1px solid var(--line) }
+td small { display: block; color: var(--dim) } td:first-child small { white-space: normal; min-width: 7.5rem }
+thead th, thead th:first-child { background: var(--head); font-weight: 600 } tr.leak td, tr.leak td:first-child { background: var(--leak) }
+td.study { color: var(--dim) }
+.key { font-size: .9rem } .key span { margin-right: .9rem; white-space: nowrap } .key i { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin-right: .35rem; vertical-align: -.08rem }
+figure { margin: 1rem 0; background: var(--card); padding: .5rem; border: 1px solid var(--line); border-radius: 6px; max-width: 44rem; box-sizing: border-box }
+figure svg { width: 100%; height: auto; display: block; border-radius: 4px } figcaption { font-size: .9rem; color: var(--dim); padding: .4rem .3rem 0 }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .7rem } .panels figure { margin: 0 }
+.big { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0 } .big div { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .6rem 1rem; flex: 1 1 9rem }
+.big b { display: block; font-size: 1.6rem } .big span { font-size: .88rem; color: var(--dim) }
+details { background: var(--card); border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0; padding: .5rem .8rem } summary { cursor: pointer; font-weight: 600 }
+.sheet { overflow-x: auto; margin: .6rem 0 } .sheet img { max-width: 100%; height: auto; display: block; border-radius: 4px }
+.more { display: none; color: var(--dim); font-size: .85rem; margin: .2rem 0 }
+@media (max-width: 48rem) { .wide + .more, .sheet + .more { display: block } .sheet img { max-width: none; width: 44rem } table { font-size: .88rem } }
 </style>
 </head>
 <body><main>
