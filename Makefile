@@ -163,7 +163,7 @@ demo:
 	$(need) $(PKG_DEMO)
 	@$(MAKE) -s -j$(NPROC) tools
 	@mkdir -p $(DEMO)
-	bin/phantom -n 12 -s 1 -o $(DEMO)/data
+	[ -d $(DEMO)/data ] || { bin/phantom -n 12 -s 1 -o $(DEMO)/data.part && mv $(DEMO)/data.part $(DEMO)/data; }
 	@$(MAKE) --no-print-directory -f pipelines/Makefile explore study DATA=$(DEMO)/data OUT=$(DEMO) \
 	  BASE=8 EPOCHS=18 RATE=0.006 CROP='-s 80x80' SCHEME=brats2017
 	@echo 'look at it:  xdg-open $(DEMO)/study.html   (and $(DEMO)/explore/explore.html)'

@@ -1,0 +1,31 @@
+# cases.sh - the cases of a folder, whose names never pass through make, and through no shell but in quotes.
+# For `.` alone.
+LC_ALL=C
+export LC_ALL
+
+# The images in a case's folder, or below a data set's root, with size and time.
+scans() { # FOLDER DEPTH...
+    from=$1
+    shift
+    find -L "$from" "$@" -type f \( -iname '*.nii' -o -iname '*.nii.gz' -o -iname '*.hdr' -o -iname '*.img' -o \
+        -name dataset.json \) -printf '%P\t%s\t%T@\n' | sort
+}
+
+# The folders of the cases, each ended by NUL.
+folders() { # DATA
+    find -L "$1" -mindepth 1 -maxdepth 1 -type d ! -name '.*' -print0 | sort -z
+}
+
+# A line for each name that will not do, with the reason. In a manifest, blanks separate.
+unfit() { # DATA study|...
+    folders "$1" | tr '\n\0' '\001\n' | while IFS= read -r path; do
+        name=${path##*/} why=
+        case $name in
+        *[[:cntrl:]]*) why="a control character in its name" ;;
+        *" "* | "#"*) [ "$2" != study ] || why="a blank in its name or # before it (wanted what a manifest of folds(1) can hold)" ;;
+        esac
+        printf %s "$name" | iconv -f UTF-8 -t UTF-8 >/dev/null 2>&1 || why="a name that is no UTF-8"
+        [ ${#name} -le 200 ] || why="a name of ${#name} bytes (wanted at most 200)"
+        [ -z "$why" ] || printf "%s: DATA: the case '%s' has %s\n" "$2" "$(printf %s "$name" | tr '\001-\037\177' '[?*]')" "$why"
+    done
+}

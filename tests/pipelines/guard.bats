@@ -1,0 +1,223 @@
+# What stands before the pipelines: names, knobs, numbers of yesterday, two runs in one folder, runs that fail.
+load ../lib/common
+
+setup_file() {
+    ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+    export PATH="${TOOLS:-$ROOT/bin}:$PATH" OMP_WAIT_POLICY=passive
+    cd "$BATS_FILE_TMPDIR"
+    [ "${CONFIG:-release}" = release ] || return 0
+    phantom -n 5 -s 2 -d 48x48x16 -o cases
+    # A model that was taught on cropped, normalised slices, and one on slices as they come.
+    printf 'arch: unet\nbase: 2\n' >c.yaml
+    nii2slices -t cases/*1 | recode -s brats2017 | znorm | crop -s 48x48 >t.tns
+    epochs -n 1 t.tns | train -c c.yaml -o model
+    nii2slices -t cases/*2 | recode -s brats2017 >raw.tns
+    epochs -n 1 raw.tns | train -c c.yaml -o raw
+}
+
+setup() {
+    need_release "the tools run there in their own tests"
+    cd "$BATS_TEST_TMPDIR"
+    given=$BATS_FILE_TMPDIR
+}
+
+# A target from the top of the tree; what is not said otherwise is small.
+glio() { # TARGET... NAME=VALUE...
+    make -s -C "$ROOT" -f pipelines/Makefile DATA="$given/cases" OUT="$PWD/out" BASE=2 EPOCHS=1 FOLD=0 CROP='-s 48x48' JOBS=1 "$@"
+}
+
+# What is below a folder, with the bytes of each file.
+state() {
+    find "$1" -type f ! -name '.lock*' -exec cksum {} + | sort -k 3
+}
+
+@test "predict: names of cases are names, whatever a shell or make would read in them" {
+    mkdir new
+    names=('A$(id>PWNED)' 'A&id>PWNED&B' '`id>PWNED`' 'x(1)' "O'Brien" 'a$b' 'a$(shell id>PWNED)' 'a:b' 'Patient 01' '"q";id>PWNED' '*' '\' '-n' '%' '#1')
+    for n in "${names[@]}"; do
+        mkdir "new/$n"
+        ln "$given"/cases/*_001/*.gz "new/$n/"
+    done
+    glio predict DATA="$PWD/new" MODEL="$given/model" >log 2>&1
+    # Each has its segmentation and its picture, of the same bytes as those of an innocent one.
+    [ "$(ls out/predict/segmentations | wc -l)" = ${#names[@]} ] && [ "$(ls out/predict/pictures | wc -l)" = ${#names[@]} ]
+    for n in "${names[@]}"; do
+        cmp "out/predict/segmentations/${n}_pred.nii.gz" 'out/predict/segmentations/x(1)_pred.nii.gz'
+    done
+    [ -z "$(find . "$ROOT/pipelines" "$ROOT" -maxdepth 1 -name '*PWNED*' -type f)" ]
+    # The folders that are typed, too.
+    mv new 'new $(id>PWNED) `id>PWNED`'"'"
+    mv out/predict/segmentations was
+    glio predict DATA="$PWD/new "'$(id>PWNED) `id>PWNED`'"'" MODEL="$given/model" OUT="$PWD/other" JOBS=1 >log 2>&1
+    [ "$(ls other/predict/segmentations)" = "$(ls was)" ]
+    [ -z "$(find . "$ROOT" -maxdepth 1 -name '*PWNED' -type f)" ]
+    run -2 glio predict DATA="$PWD/cases" MODEL="$given/model" OUT='o$(shell id>PWNED)'
+    run -2 glio predict MODEL="$given/model" OUT='o;id>PWNED'
+    [[ $output == *"OUT: (wanted letters"* ]]
+    [ ! -e "$ROOT/PWNED" ] && [ ! -e PWNED ]
+}
+
+@test "predict: names that no tool can carry are refused one by one, with the reason, before anything is read" {
+    mkdir new
+    for n in fit $'a\tb' $'two\nlines' $'\xff\xfe'; do cp -r "$given"/cases/*_001 "new/$n"; done
+    run -2 glio predict DATA="$PWD/new" MODEL="$given/model"
+    [ "$(grep -c "^predict: DATA: the case '" <<<"$output")" = 3 ]
+    [ "$(grep -c 'a control character' <<<"$output")" = 2 ] && [ "$(grep -c 'no UTF-8' <<<"$output")" = 1 ]
+    [ ! -e out ]
+    # A manifest of folds separates by blanks.
+    mkdir study && cp -r "$given"/cases/* study && mv study/*_002 'study/Patient 01' && mv study/*_003 'study/#3'
+    run -2 glio attempt2 DATA="$PWD/study"
+    [[ $output == *"the case 'Patient 01' has a blank"* ]] && [[ $output == *"the case '#3' has"* ]]
+    [ ! -e out ]
+}
+
+@test "predict: the model says how its scans are prepared" {
+    mkdir new && cp -r "$given"/cases/*_004 new
+    for m in model raw; do
+        glio predict DATA="$PWD/new" MODEL="$given/$m" OUT="$PWD/$m" CROP='-s 16x16' >/dev/null 2>&1
+    done
+    nii2slices new/* | recode -s brats2017 | infer -m "$given/raw" | slices2nii -n pred -s brats2017 -o by-hand
+    cmp by-hand/*.gz raw/predict/segmentations/*.gz
+    nii2slices new/* | recode -s brats2017 | znorm | crop -s 48x48 | infer -m "$given/model" | crop -u | slices2nii -n pred -s brats2017 -o cropped
+    cmp cropped/*.gz model/predict/segmentations/*.gz
+    # A step that predict does not know is named, and nothing is run that a file says.
+    "$PYTHON" - "$given/model" <<'PY'
+import json, struct, sys
+b = open(sys.argv[1], "rb").read()
+n = struct.unpack("<Q", b[:8])[0]
+for name, steps in ("strange", "regrid -r 1\n"), ("evil", "znorm;id>PWNED\n"):
+    h = json.loads(b[8:8 + n])
+    h["__metadata__"].pop("xxh3")
+    h["__metadata__"]["steps"] = steps
+    t = json.dumps(h).encode()
+    t += b" " * (-len(t) % 64 + 56)
+    open(name, "wb").write(struct.pack("<Q", len(t)) + t + b[8 + n:])
+PY
+    run -2 glio predict DATA="$PWD/new" MODEL="$PWD/strange"
+    [[ $output == *"'regrid -r 1'"* ]] && [ ! -e out ]
+    run -2 glio predict DATA="$PWD/new" MODEL="$PWD/evil"
+    [ ! -e PWNED ] && [ ! -e "$ROOT/PWNED" ] && [ ! -e out ]
+}
+
+@test "predict: one case that fails is named, the others are done, and only what changed is done again" {
+    cp -r "$given/cases" new
+    rm new/*_002/*_t2.nii.gz
+    run -2 glio predict DATA="$PWD/new" MODEL="$given/model"
+    [[ $output == *"_002' failed"* ]] && [[ $output == *"t2"* ]]
+    [ "$(ls out/predict/segmentations | wc -l)" = 4 ]
+    [ -z "$(find out -name '*.part')" ]
+    state out/predict/segmentations >before
+    cp "$given"/cases/*_002/*_t2.nii.gz new/*_002
+    : >out/predict/segmentations/"$(ls out/predict/segmentations | head -n 1)" # would be made again if it were
+    glio predict DATA="$PWD/new" MODEL="$given/model" >/dev/null 2>&1
+    [ "$(ls out/predict/segmentations | wc -l)" = 5 ]
+    [ "$(find out/predict/segmentations -size 0 | wc -l)" = 1 ]
+    touch -d 2001-01-01 new/*_001/*_t1.nii.gz
+    glio predict DATA="$PWD/new" MODEL="$given/model" >/dev/null 2>&1
+    state out/predict/segmentations | grep -v _002_ | diff before -
+    # Another model has nothing to say in this folder.
+    run -2 glio predict DATA="$PWD/new" MODEL="$given/raw"
+    [[ $output == *"MODEL was '$given/model' and is '$given/raw'"* ]]
+    run -2 glio predict MODEL="$given/model"
+    [[ $output == *"DATA was '$PWD/new' and is '"* ]]
+}
+
+@test "study: another knob, case or scan in the same folder is refused, by name, and nothing changes" {
+    cp -r "$given/cases" data
+    glio attempt2 DATA="$PWD/data" >/dev/null 2>&1
+    state out >before
+    refused() { # NAME=VALUE WORDS
+        run -2 glio attempt2 DATA="$PWD/data" "$1"
+        [[ $output == *"$2"*"another OUT="* ]] || { echo "$output"; return 1; }
+        [ "$(wc -l <<<"$(grep "^study:" <<<"$output")")" = 1 ]
+        state out | cmp before -
+    }
+    refused BASE=3 "BASE was '2' and is '3'"
+    refused EPOCHS=2 "EPOCHS was '1' and is '2'"
+    refused SEED=9 "SEED was '1' and is '9'"
+    refused RATE=0.1 "RATE was '' and is '0.1'"
+    refused SCHEME=brats2012 "SCHEME was 'brats2017' and is 'brats2012'"
+    refused CROP='-m 16' "CROP was '-s 48x48' and is '-m 16'"
+    refused MEM=500M "MEM was '' and is '500M'"
+    refused FOLDS=4 "FOLDS was '5' and is '4'"
+    refused NOISE='noise gamma' "NOISE was"
+    refused DATA="$given/cases" "DATA was '$PWD/data' and is '$given/cases'"
+    cp -r data/*_001 data/BraTS20_Training_009
+    refused JOBS=1 "BraTS20_Training_009/"
+    rm -r data/BraTS20_Training_009
+    touch -d 2001-01-01 data/*_003/*_t1.nii.gz
+    refused JOBS=1 "_003/BraTS20_Training_003_t1.nii.gz differs"
+    touch -r "$given"/cases/*_003/*_t1.nii.gz data/*_003/*_t1.nii.gz
+    refused JOBS=1 "differs"
+    # The tools' version.
+    sed -i 's/^gliopipe\t[^\t]*/gliopipe\t0.0.9/' out/made-with
+    state out >before
+    refused JOBS=1 "gliopipe was '0.0.9' and is '"
+    # Threads are no other question, and another folder is free.
+    glio attempt2 OUT="$PWD/free" JOBS=2 >/dev/null 2>&1
+    glio attempt2 OUT="$PWD/free" JOBS=1 >/dev/null 2>&1
+    cmp out/fold0/attempt2/slices.tsv free/fold0/attempt2/slices.tsv
+}
+
+@test "study: a second run in one folder gets a line, one of another fold waits for what they share" {
+    glio attempt2 >/dev/null 2>&1
+    state out >before
+    run -2 flock out/.lock.fold0 make -s -C "$ROOT" -f pipelines/Makefile attempt2 DATA="$given/cases" OUT="$PWD/out" BASE=2 EPOCHS=1 CROP='-s 48x48'
+    [ "$(grep -v '^make' <<<"$output")" = "study: another run works on $PWD/out/fold0 (wait for it, or another OUT=)" ]
+    state out | cmp before -
+    # Two folds at once: all.tns and the manifest are made once, by one of them.
+    rm -r out
+    glio attempt2 FOLD=0 >a 2>&1 3>&- &
+    glio attempt2 FOLD=1 >b 2>&1 3>&- || { cat b; false; }
+    wait $! || { cat a; false; }
+    [ -e out/fold0/attempt2/slices.tsv ] && [ -e out/fold1/attempt2/slices.tsv ] && [ -z "$(find out -name '*.part')" ]
+    for d in explore predict; do
+        mkdir -p "out/$d"
+        run -2 flock "out/$d/.lock" make -s -C "$ROOT" -f pipelines/Makefile $d DATA="$given/cases" OUT="$PWD/out" MODEL="$given/model"
+        [[ $output == *"another run works on $PWD/out/$d"* ]]
+    done
+}
+
+@test "study: too few patients for the folds is told before anything is read" {
+    mkdir few && cp -r "$given"/cases/*_00[123] few
+    run -2 glio study DATA="$PWD/few"
+    [[ $output == *"too few patients for 5 folds"* ]]
+    [ ! -e out ]
+    run -2 glio attempt2 FOLD=5
+    [[ $output == *"FOLD: (wanted less than 5"* ]] && [ ! -e out ]
+    run -2 glio attempt2 BASE=wide
+    [[ $output == *"BASE: (wanted a whole number, got 'wide')"* ]] && [ ! -e out ]
+}
+
+@test "study: a run that fails leaves no part and no empty folder, and what was left when one was killed goes" {
+    cp -r "$given/cases" cut
+    scan=$(ls cut/*_005/*_t1.nii.gz)
+    head -c 500 "$scan" >half && mv half "$scan"
+    run -2 glio attempt2 DATA="$PWD/cut"
+    [[ $output == *"_005"* ]]
+    [ ! -e out ]
+    # As a killed run leaves it.
+    mkdir -p out/fold0/raw out/fold0/crop
+    : >out/all.tns.part
+    : >out/fold0/raw/train.tns.part
+    mkdir out/fold0/sheets.part
+    glio attempt2 >/dev/null 2>&1
+    [ -z "$(find out -name '*.part')" ] && [ -z "$(find out -type d -empty)" ]
+    [ -s out/fold0/attempt2/slices.tsv ]
+    # A later step fails: what was whole stays.
+    rm out/fold0/attempt2/slices.tsv
+    mv out/fold0/attempt2/model.safetensors kept
+    run -2 glio attempt2
+    [ -e out/all.tns ] && [ -z "$(find out -name '*.part')" ] && [ -z "$(find out -type d -empty)" ]
+}
+
+@test "study: OUT among the cases, or no cases, is refused" {
+    cp -r "$given/cases" data
+    run -2 glio attempt2 DATA="$PWD/data" OUT="$PWD/data/out"
+    [[ $output == *"OUT: '$PWD/data/out' lies in '$PWD/data'"* ]] && [ ! -e data/out ]
+    mkdir none
+    run -2 glio explore DATA="$PWD/none"
+    [[ $output == *"holds no folders"* ]] && [ ! -e out ]
+    run -2 glio explore DATA="$PWD/nowhere"
+    [[ $output == *"is no folder"* ]] && [ ! -e out ]
+}
