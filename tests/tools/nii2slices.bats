@@ -259,6 +259,10 @@ assert {m["case"] for m, _ in records()} == {"BRATS_009"} and "label" not in rec
 json.dump({"modality": {"0": "FLAIR", "1": "T1w", "2": "CT", "3": "T2w"}}, open("D/dataset.json", "w"))
 P
     dies "channel 2: unknown modality 'CT'" -l msd D
+    for twice in T2w T2F; do # the same word, another word for the same
+        echo '{"modality": {"0": "T2w", "1": "FLAIR", "2": "'$twice'", "3": "T1w"}}' >D/dataset.json
+        dies "channels $([ $twice = T2w ] && echo 0 and 2 are both t2 || echo 1 and 2 are both flair)" -l msd D
+    done
     echo '{"modality": {"0": "FLAIR"' >D/dataset.json
     dies "no valid JSON" -l msd D
     rm D/dataset.json

@@ -209,6 +209,37 @@ static void blurring(void)
     make();
 }
 
+/* Channels that tell where they are from, x and y, which bilinear keeps; the label tells the pixel.
+ * It is the nearest to where the image is from, whatever moved them. */
+static void places(void)
+{
+    for (int o = IMG_ROTATE; o <= IMG_ELASTIC; o++) {
+        double much = o == IMG_ROTATE ? 17 : o == IMG_SCALE ? 1.4 : img_ops[o].usual.hi;
+        for (int y_wanted = 0; y_wanted < 2; y_wanted++) {
+            int inside = 0, wrong = 0;
+            float sum = 0;
+            for (int i = 0; i < 4 * N; i++)
+                before[i] = (float)(1000 + (i / N % 2 ? i % N / W : i % W));
+            for (int i = 0; i < N; i++)
+                lab_before[i] = (uint8_t)(y_wanted ? i / W : i % W);
+            run((enum img_op)o, much, much, 3);
+            for (int i = 0; i < N; i++) {
+                float y = after[N + i] - 1000, x = after[i] - 1000,
+                      apart = (float)lab[i] - (y_wanted ? y : x);
+                if (i / W < 16 || i / W >= H - 16 || i % W < 16 || i % W >= W - 16)
+                    continue; /* near the border it is mixed with what lies outside */
+                inside++;
+                wrong += fabsf(apart) > 0.501f;
+                sum += apart;
+            }
+            ok(inside > N / 4 && wrong == 0 && fabsf(sum) < 0.05f * (float)inside,
+               "%s: the label is that of the nearest pixel, along %c (%d of %d wrong, %.3f off)",
+               img_ops[o].name, y_wanted ? 'y' : 'x', wrong, inside, sum / (float)inside);
+            make();
+        }
+    }
+}
+
 static void spatial(void)
 {
     static float square[2 * 64 * 64], turned[2 * 64 * 64], room[8 * 64 * 64];
@@ -237,19 +268,31 @@ static void spatial(void)
     ok(abs(is - 4 * was) < was / 10, "scale: twice the size is four times the area (%d, %d)", was,
        is);
 
+    for (int i = 0; i < N; i++)
+        lab_before[i] = (uint8_t)(i % 251); /* the rings look the same from either side */
     run(IMG_FLIP, 1, 1, 1);
     bool mirrored = true;
     for (int k = 0; k < 4; k++)
         for (int i = 0; i < N; i++)
             mirrored &= after[k * N + i] == before[k * N + N - 1 - i];
-    ok(mirrored, "flip: of both axes turns the order round");
+    for (int i = 0; i < N; i++)
+        mirrored &= lab[i] == lab_before[N - 1 - i];
+    ok(mirrored, "flip: of both axes turns the order round, labels too");
+    run(IMG_FLIP, 0, 1, 1);
+    for (int k = 0; k < 4; k++)
+        for (int i = 0; i < N; i++)
+            mirrored &= after[k * N + i] == before[k * N + (H - 1 - i / W) * W + i % W];
+    for (int i = 0; i < N; i++)
+        mirrored &= lab[i] == lab_before[(H - 1 - i / W) * W + i % W];
+    ok(mirrored, "flip: along y alone, labels too");
     run(IMG_FLIP, 1, 0, 1);
     for (int k = 0; k < 4; k++)
         for (int i = 0; i < N; i++)
             mirrored &= after[k * N + i] == before[k * N + i / W * W + W - 1 - i % W];
     for (int i = 0; i < N; i++)
         mirrored &= lab[i] == lab_before[i / W * W + W - 1 - i % W];
-    ok(mirrored, "flip: along x alone");
+    ok(mirrored, "flip: along x alone, labels too");
+    make();
 
     /* Moved labels lie on moved pixels: the image is the label here. */
     for (int o = IMG_ROTATE; o <= IMG_ELASTIC; o++) {
@@ -265,6 +308,7 @@ static void spatial(void)
            img_ops[o].name, moved);
         make();
     }
+    places();
     /* Displacements stay within the range: a sawtooth as high as it is far. */
     for (int i = 0; i < 4 * N; i++)
         before[i] = (float)(1000 + i % W);
