@@ -1,6 +1,7 @@
 #include "formats/model.h"
 
 #include <errno.h>
+#include <float.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +128,24 @@ static int read_keys(struct model *m, const char *path, char *why, size_t size)
     return missing(path, "weights", why, size);
 }
 
+/* Weights that are not finite make all that a network says the same class, which looks sound. */
+static int check_values(const struct st_file *f, const char *path, char *why, size_t size)
+{
+    static const char variance[] = "running_var";
+    for (int i = 0; i < f->tensors; i++) {
+        const struct tensor *t = &f->tensor[i];
+        size_t n = strlen(t->name), tail = sizeof variance - 1;
+        bool var = n >= tail && !strcmp(t->name + n - tail, variance);
+        size_t at = tensor_find_outside(t, var ? 0 : -FLT_MAX, FLT_MAX);
+        if (at == tensor_count(t))
+            continue;
+        snprintf(why, size, "%s: parameter '%s': element %zu: (wanted a finite number%s, got %g)",
+                 path, t->name, at, var ? ", a variance none below 0" : "", tensor_get(t, at));
+        return ST_CORRUPT;
+    }
+    return 0;
+}
+
 int model_open(struct model *m, const char *path, char *why, size_t size)
 {
     char text[400];
@@ -138,6 +157,8 @@ int model_open(struct model *m, const char *path, char *why, size_t size)
         snprintf(why, size, "%s: %s", path, text);
     else
         e = read_keys(m, path, why, size);
+    if (!e)
+        e = check_values(&m->file, path, why, size);
     if (e)
         st_close(&m->file);
     return e;

@@ -54,7 +54,8 @@ struct model {
     bool leaky;
 };
 
-/* 0, or an st_error and "PATH: what" in why. The whole file is checked against its checksum. */
+/* 0, or an st_error and "PATH: what" in why. The whole file is checked against its
+ * checksum, and every number: all finite, variances not negative. */
 int model_open(struct model *, const char *path, char *why, size_t size)
     __attribute__((warn_unused_result));
 void model_close(struct model *);

@@ -137,7 +137,7 @@ static void change(struct tns_record *rec)
 {
     static float *scratch;
     static size_t room;
-    struct tensor *image = tool_need(rec, "image", DT_F32, 3), *label = tns_tensor(rec, "label");
+    struct tensor *image = tool_need_image(rec, DT_F32), *label = tns_tensor(rec, "label");
     uint32_t c = image->dim[0], h = image->dim[1], w = image->dim[2];
     if (h > IMG_MAX_SIDE || w > IMG_MAX_SIDE)
         tool_die_at(rec, "image: too large (wanted at most %d by %d, got %u by %u)", IMG_MAX_SIDE,

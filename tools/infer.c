@@ -120,7 +120,7 @@ static void check_trained(struct tns_record *rec)
 static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
 {
     char why[512];
-    const struct tensor *t = tool_need(rec, "image", DT_COUNT, 3);
+    const struct tensor *t = tool_need_image(rec, DT_COUNT);
     const char *scheme = tns_get(&rec->meta, "scheme");
     int n = contract_order(model.modalities, tool_need_key(rec, "modalities"), order, NN_MAX_CIN,
                            why, sizeof why);
@@ -330,6 +330,12 @@ static void keep_result(struct tns_record *rec, const uint8_t *from, const float
     tool_set(rec, "scheme", "%s", model.scheme);
 }
 
+static const char *key_or(const struct tns_record *rec, const char *key)
+{
+    const char *v = tns_get(&rec->meta, key);
+    return v ? v : "?";
+}
+
 static void compute(struct batch *b)
 {
     size_t plane = (size_t)b->h * (size_t)b->w, n = (size_t)b->n;
@@ -344,7 +350,12 @@ static void compute(struct batch *b)
         load_slice(&b->rec[i], image + i * c * plane, b->h, b->w);
     struct nn_batch batch = {b->n, b->h, b->w, image, NULL};
     struct nn_output out = {.pred = pred, .prob = opt.prob ? prob : NULL};
-    if (nn_infer(nn, &batch, &out))
+    int e = nn_infer(nn, &batch, &out);
+    for (size_t i = 0; e == NN_ENAN && i < n; i++)
+        if (memchr(pred + i * plane, NN_IGNORE, plane))
+            tool_die("stdin: case %s slice %s: %s", key_or(&b->rec[i], "case"),
+                     key_or(&b->rec[i], "slice"), nn_why(nn));
+    if (e)
         tool_die("%s", nn_why(nn));
     for (size_t i = 0; i < n; i++)
         keep_result(&b->rec[i], pred + i * plane, opt.prob ? prob + i * k * plane : NULL, b->h,

@@ -484,6 +484,26 @@ struct tensor *tool_need(struct tns_record *rec, const char *name, enum dtype dt
     return t;
 }
 
+bool tool_odd_value(const struct tensor *t, char why[128])
+{
+    size_t at = tensor_find_outside(t, -TOOL_MOST, TOOL_MOST), w = t->dim[2], h = t->dim[1];
+    if (at == tensor_count(t))
+        return false;
+    snprintf(why, 128,
+             "image: channel %zu, row %zu, column %zu: (wanted at most %g in size, got %g)",
+             at / w / h, at / w % h, at % w, (double)TOOL_MOST, tensor_get(t, at));
+    return true;
+}
+
+struct tensor *tool_need_image(struct tns_record *rec, enum dtype dtype)
+{
+    char why[128];
+    struct tensor *t = tool_need(rec, "image", dtype, 3);
+    if (tool_odd_value(t, why))
+        tool_die_at(rec, "%s", why);
+    return t;
+}
+
 const char *tool_need_key(struct tns_record *rec, const char *key)
 {
     const char *v = tns_get(&rec->meta, key);

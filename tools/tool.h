@@ -115,6 +115,12 @@ void tool_write_segment(struct tns_meta *header);
 /* What the tool needs, or death with the record's place: a tensor of that rank (and dtype, unless
  * DT_COUNT), a key. */
 struct tensor *tool_need(struct tns_record *, const char *name, enum dtype, int rank);
+/* The image, of rank 3: every value within TOOL_MOST of 0, which no NaN is. What is larger has a
+ * square that is no float: a network, or a mean, makes nonsense of all that it meets. */
+#define TOOL_MOST 1e18f
+struct tensor *tool_need_image(struct tns_record *, enum dtype);
+/* Where the first value of an image that is not so lies, and what it is; false if there is none. */
+bool tool_odd_value(const struct tensor *, char why[128]);
 const char *tool_need_key(struct tns_record *, const char *key);
 long tool_need_int(struct tns_record *, const char *key, long lo, long hi);
 void tool_need_numbers(struct tns_record *, const char *key, int n, double *out);

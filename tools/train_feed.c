@@ -144,7 +144,7 @@ static void gather(struct tns_record *rec)
 {
     const struct source *s = feed.o.source;
     int c = feed.o.set->channels;
-    struct tensor *image = tool_need(rec, "image", DT_COUNT, 3);
+    struct tensor *image = tool_need_image(rec, DT_COUNT);
     struct tensor *label = tool_need(rec, "label", DT_U8, 2);
     const char *patient = tool_need_key(rec, "patient"), *name = tns_get(&rec->meta, "case");
     const char *slice = tns_get(&rec->meta, "slice"), *prints = tns_get(&rec->meta, "fingerprint");

@@ -7,6 +7,7 @@
 #include "tools/train.h"
 
 #include <errno.h>
+#include <float.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
@@ -116,14 +117,11 @@ static int open_own(struct st_file *f, const char *path, char *why, size_t size)
 /* Weights that are not finite would be a checkpoint that nobody can continue. */
 static void check_finite(const struct tensor *t, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        const float *v = t[i].data;
-        for (size_t j = 0, m = tensor_count(&t[i]); j < m; j++)
-            if (!(v[j] - v[j] == 0))
-                tool_die("parameter '%s' is not finite after step; nothing was saved, -r goes back "
-                         "to the last checkpoint",
-                         t[i].name);
-    }
+    for (size_t i = 0; i < n; i++)
+        if (tensor_find_outside(&t[i], -FLT_MAX, FLT_MAX) < tensor_count(&t[i]))
+            tool_die("parameter '%s' is not finite after step; nothing was saved, -r goes back "
+                     "to the last checkpoint",
+                     t[i].name);
 }
 
 /* The digest of -e, or "none". */

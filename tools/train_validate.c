@@ -227,6 +227,7 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
                      .prob = tool_alloc(most * k * sizeof(float)),
                      .label = tool_alloc(most),
                      .pred = tool_alloc(most)};
+    char why[128];
     int e;
     ce_sum = 0;
     ce_count = 0;
@@ -241,6 +242,8 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
                 tool_die("%s: record %llu: label outside the classes (wanted 0 to %d, got %u)",
                          v->path, (unsigned long long)tns_count(in) - 1, set->classes - 1,
                          value[i]);
+        if (tool_odd_value(image, why))
+            tool_die("%s: record %llu: %s", v->path, (unsigned long long)tns_count(in) - 1, why);
         plane = (size_t)h * (size_t)w;
         if (plane > most)
             tool_die("%s: has changed since the run began", v->path);

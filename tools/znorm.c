@@ -18,7 +18,7 @@ static struct {
 
 static void normalise(struct tns_record *rec)
 {
-    struct tensor *t = tool_need(rec, "image", DT_COUNT, 3), in = *t;
+    struct tensor *t = tool_need_image(rec, DT_COUNT), in = *t;
     uint32_t channels = in.dim[0];
     size_t plane = (size_t)in.dim[1] * in.dim[2];
     double mean[MAX_CHANNELS], std[MAX_CHANNELS];

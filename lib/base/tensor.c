@@ -166,9 +166,38 @@ void tensor_set(struct tensor *t, size_t i, double v)
     }
 }
 
+/* As f16_to_f32, without branches, for many: the product makes exponents, and subnormals, right. */
+static void widen_f16(const uint16_t *restrict in, size_t n, float *restrict out)
+{
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        int32_t sign = (in[i] & 0x8000) << 16, bits = (in[i] & 0x7fff) << 13, scaled;
+        float v;
+        memcpy(&v, &bits, sizeof v);
+        v *= 0x1p112f;
+        memcpy(&scaled, &v, sizeof scaled);
+        scaled = bits < 0x0f800000 ? scaled : bits | 0x7f800000;
+        scaled |= sign;
+        memcpy(&out[i], &scaled, sizeof scaled);
+    }
+}
+
+static void widen_bf16(const uint16_t *restrict in, size_t n, float *restrict out)
+{
+#pragma omp simd
+    for (size_t i = 0; i < n; i++)
+        out[i] = bf16_to_f32(in[i]);
+}
+
 void tensor_to_f32(const struct tensor *t, size_t first, size_t n, float *out)
 {
     switch (t->dtype) {
+    case DT_F16:
+        widen_f16((const uint16_t *)t->data + first, n, out);
+        break;
+    case DT_BF16:
+        widen_bf16((const uint16_t *)t->data + first, n, out);
+        break;
     case DT_F32:
         memcpy(out, (const float *)t->data + first, n * sizeof *out);
         break;
@@ -193,4 +222,27 @@ void tensor_from_f32(struct tensor *t, size_t first, size_t n, const float *in)
     else
         for (size_t i = 0; i < n; i++)
             tensor_set(t, first + i, in[i]);
+}
+
+size_t tensor_find_outside(const struct tensor *t, float lo, float hi)
+{
+    enum { PIECE = 1024 };
+    float piece[PIECE];
+    size_t n = tensor_count(t);
+    for (size_t i = 0; i < n; i += PIECE) {
+        size_t m = n - i < PIECE ? n - i : PIECE;
+        const float *v = (const float *)t->data + i;
+        int inside = 1;
+        if (t->dtype != DT_F32) {
+            tensor_to_f32(t, i, m, piece);
+            v = piece;
+        }
+#pragma omp simd reduction(& : inside)
+        for (size_t k = 0; k < m; k++)
+            inside &= (v[k] >= lo) & (v[k] <= hi);
+        for (size_t k = 0; !inside && k < m; k++)
+            if (!(v[k] >= lo && v[k] <= hi))
+                return i + k;
+    }
+    return n;
 }

@@ -40,6 +40,10 @@ void tensor_set(struct tensor *, size_t i, double value);
 void tensor_to_f32(const struct tensor *, size_t first, size_t n, float *out);
 void tensor_from_f32(struct tensor *, size_t first, size_t n, const float *in);
 
+/* The first element that does not lie within lo..hi, as no NaN does, or the count. Values are
+ * compared as floats. */
+size_t tensor_find_outside(const struct tensor *, float lo, float hi);
+
 /* Scalar conversions, round to nearest even (IEEE 754 binary16; bfloat16). */
 float f16_to_f32(uint16_t);
 uint16_t f32_to_f16(float);

@@ -131,7 +131,8 @@ void kr_dropout_fold(int n, int c, const float *gain, const float *v, float *out
 
 /* --- softmax, prediction ----------------------------------------------------------------------
  * logits are planes, (N,C,H,W) floats, of c <= 16 classes. pred (N,H,W): the class
- * of the largest logit, the first of equals; prob (N,C,H,W): softmax. Either may be NULL. */
+ * of the largest logit, the first of equals, 255 where one is not finite; prob (N,C,H,W): softmax.
+ * Either may be NULL. */
 #define KR_CLASSES_MAX 16
 
 void kr_predict(const struct kr_dims *, int c, const float *logits, uint8_t *pred, float *prob);

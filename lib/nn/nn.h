@@ -45,7 +45,7 @@
 enum nn_error {
     NN_EARG = -1,   /* a shape, option or parameter that does not fit */
     NN_EMEM = -2,   /* does not fit the ceiling, or the system has no more */
-    NN_ENAN = -3,   /* the loss is not finite, or the trap went off */
+    NN_ENAN = -3,   /* the loss or the output is not finite, or the trap went off */
     NN_ELABEL = -4, /* a label outside the classes */
 };
 
@@ -189,8 +189,9 @@ struct nn_result {
 int nn_train(struct nn *, const struct nn_batch *, double rate, struct nn_result *);
 
 /* Forward with the running statistics. `pred` (N,H,W) receives the class of the largest probability
- * (the first of equals), `prob` (N,classes,H,W) the softmax, `logits` (N,classes,H,W) what went
- * into it; any may be NULL. `result`, if given, compares with batch->label. */
+ * (the first of equals; NN_IGNORE where a logit is not finite, and the call fails), `prob`
+ * (N,classes,H,W) the softmax, `logits` (N,classes,H,W) what went into it; any may be NULL.
+ * `result`, if given, compares with batch->label. */
 struct nn_output {
     uint8_t *pred;
     float *prob, *logits;

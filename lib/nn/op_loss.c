@@ -40,6 +40,8 @@ static void forward(struct nn *nn, const struct op *op)
         compare(nn, &d, in[0].c, logits);
     if (out && (out->pred || out->prob))
         kr_predict(&d, in[0].c, logits, out->pred, out->prob);
+    if (out && out->pred && memchr(out->pred, NN_IGNORE, (size_t)d.n * (size_t)d.h * (size_t)d.w))
+        nn_fail(nn, NN_ENAN, "the network's output is not finite");
     if (out && out->logits)
         memcpy(out->logits, logits,
                (size_t)d.n * (size_t)in[0].c * (size_t)d.h * (size_t)d.w * sizeof *logits);

@@ -62,7 +62,10 @@ save("in.tns", r)'
     [[ $stderr = *"normalised already (norm=slice)"* ]]
     py 'r = study(cases=1, slices=1); r[0][1]["image"][2, 5, 7] = np.nan; save("in.tns", r)'
     run -1 --separate-stderr pipe 'znorm <in.tns >out'
-    [[ $stderr = *"channel 2 has no finite z-score at row 5, column 7"* ]]
+    [[ $stderr = *"image: channel 2, row 5, column 7: (wanted at most 1e+18 in size, got nan)" ]]
+    py 'r = study(cases=1, slices=1); r[0][0].update(mean="0 0 0 0", std="1 1 1e-40 1"); save("in.tns", r)'
+    run -1 --separate-stderr pipe 'znorm <in.tns >out'
+    [[ $stderr = *"channel 2 has no finite z-score at row 4, column 4"* ]]
 }
 
 @test "znorm: over real cases the largest difference to numpy is 1e-5" {

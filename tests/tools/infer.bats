@@ -233,6 +233,84 @@ PY
     try "No such file"
 }
 
+# spoil VALUE [DTYPE] <STREAM: one voxel of the third record, in channel 1, row 5, column 7, holds the value.
+spoil() {
+    PYTHONPATH=$ROOT/tests/lib PYTHONDONTWRITEBYTECODE=1 "$PYTHON" -c '
+import sys, numpy as np
+from mkstream import parse, stream
+parts = [(k, m, dict(t)) for k, _, m, t, _ in parse(sys.stdin.buffer.read())]
+image = parts[3][2]["image"].astype(sys.argv[2])
+with np.errstate(all="ignore"): image[1, 5, 7] = float(sys.argv[1])
+parts[3][2]["image"] = image
+sys.stdout.buffer.write(stream(parts[0][1], [(m, t) for k, m, t in parts if k == "R"]))' "$1" "${2-f4}"
+}
+
+@test "infer, train, augment, znorm: an image with a value that nobody can work with is refused" {
+    epochs -n 1 train.tns >e.tns
+    printf 'arch: unet\nbase: 4\nbatch: 2\n' >c.yaml
+    for v in "nan f4" "inf f4" "-inf f2" "3e38 f4" "-1e300 f8" "nan f2"; do
+        # shellcheck disable=SC2086
+        spoil $v <train.tns >bad.tns
+        for tool in "infer -m f32" "znorm -p slice"; do
+            run -1 --separate-stderr pipe "$tool <bad.tns >out"
+            [[ $stderr = "${tool%% *}: stdin: record 2 (P000 slice 2): image: channel 1, row 5, column 7: (wanted at most 1e+18 in size, got "*")" ]]
+            run -1 tnsview -c <out
+        done
+    done
+    for v in nan 3e38; do
+        spoil $v <e.tns >bad.tns
+        for tool in "augment noise" "train -c c.yaml -o m"; do
+            run -1 --separate-stderr pipe "$tool <bad.tns >out"
+            [[ $stderr = *"${tool%% *}: stdin: record 2 ("*"): image: channel 1, row 5, column 7: "* ]] || { echo "$stderr"; false; }
+        done
+        blobs -p 1 -n 3 -1 10 | spoil $v >val.tns
+        run -1 --separate-stderr pipe 'train -c c.yaml -e val.tns -o m <e.tns'
+        [[ $stderr = *"train: val.tns: record 2: image: channel 1, row 5, column 7: "* ]] && [ ! -e m ]
+        rm -f m.*
+    done
+    spoil 1e18 <train.tns >edge.tns # the largest that passes
+    znorm -p slice <edge.tns >out
+}
+
+# edit TENSOR INDEX VALUE: f32's parameter changed, at -1 all of it, and the checksum left out, in `bad`.
+edit() {
+    "$PYTHON" - "$@" <<'PY'
+import json, struct, sys
+b = bytearray(open("f32", "rb").read())
+n = struct.unpack("<Q", b[:8])[0]
+h = json.loads(b[8:8 + n])
+name = next(k for k in h if k.endswith(sys.argv[1]))
+first, end = h[name]["data_offsets"]
+for at in range(first, end, 4) if sys.argv[2] == "-1" else [first + 4 * int(sys.argv[2])]:
+    struct.pack_into("<f", b, 8 + n + at, float(sys.argv[3]))
+del h["__metadata__"]["xxh3"]
+t = json.dumps(h).encode()
+t += b" " * (-len(t) % 64 + 56)
+open("bad", "wb").write(struct.pack("<Q", len(t)) + t + b[8 + n:])
+print(name)
+PY
+}
+
+@test "infer: a model with a weight that is no number, or a variance below 0, is refused by name" {
+    for e in "conv1.weight 3 nan" "head.weight 0 inf" "head.bias 1 -inf" "running_mean 2 nan" "running_var 1 -0.5"; do
+        # shellcheck disable=SC2086
+        name=$(edit $e)
+        set -- $e
+        run -1 --separate-stderr pipe 'infer -P -m bad <new.tns >out'
+        [[ $stderr = "infer: bad: parameter '$name': element $2: (wanted a finite number"*", got $3)" ]] || { echo "$name: $stderr"; false; }
+        [ ! -s out ]
+    done
+    edit running_var 1 0
+    infer -m bad <new.tns >out
+}
+
+@test "infer: what a network makes no number of is refused, not background" {
+    edit head.weight -1 3e38 # finite, but what it gives is not
+    run -1 --separate-stderr pipe 'infer -m bad <new.tns >out'
+    [[ $stderr = "infer: stdin: case P01"?" slice "?": the network's output is not finite" ]]
+    run -1 tnsview -c <out
+}
+
 @test "infer: -M is kept to, and refused with the least that would do" {
     need_release "it needs more memory"
     printf 'arch: unet\nbase: 32\nbatch: 1\n' >c.yaml

@@ -22,12 +22,12 @@ INLINE void planes_load(struct planes *t, int c, size_t plane, const float *from
     }
 }
 
-/* v: logits to probabilities; of each pixel the class of the first largest, and the log of
- * sum exp(logit - largest) plus largest. */
+/* v: logits to probabilities; of each pixel the class of the first largest, -1 where one is not
+ * finite, and the log of sum exp(logit - largest) plus largest. */
 INLINE void planes_softmax(struct planes *t, int c, int32_t *best, float *logsum)
 {
     for (size_t p = 0; p < RUN; p += VL) {
-        vf top = vload(t->v[0] + p), sum = vset(0);
+        vf top = vload(t->v[0] + p), sum = vset(0), zero = vset(0);
         vi which = (vi){0};
         for (int k = 1; k < c; k++) {
             const vf v = vload(t->v[k] + p);
@@ -36,6 +36,7 @@ INLINE void planes_softmax(struct planes *t, int c, int32_t *best, float *logsum
             which = (which & ~more) | (((vi){0} + k) & more);
         }
         for (int k = 0; k < c; k++) {
+            zero += vload(t->v[k] + p) * 0; /* unless it is not finite */
             const vf e = vexp(vload(t->v[k] + p) - top);
             vstore(t->v[k] + p, e);
             sum += e;
@@ -43,6 +44,7 @@ INLINE void planes_softmax(struct planes *t, int c, int32_t *best, float *logsum
         const vf scale = 1 / sum;
         for (int k = 0; k < c; k++)
             vstore(t->v[k] + p, vload(t->v[k] + p) * scale);
+        which |= zero != vset(0);
         if (best)
             memcpy(best + p, &which, sizeof which);
         if (logsum)
