@@ -252,13 +252,16 @@ static int set_axes(const char *path, struct nii_header *h, char *why)
 {
     mat44 m = {{{0}}};
     char to[4];
-    double spacing[3], det;
+    double spacing[3], det, size;
     const double(*a)[4] = (const double(*)[4])h->affine;
 
     det = a[0][0] * (a[1][1] * a[2][2] - a[1][2] * a[2][1]) -
           a[0][1] * (a[1][0] * a[2][2] - a[1][2] * a[2][0]) +
           a[0][2] * (a[1][0] * a[2][1] - a[1][1] * a[2][0]);
-    if (!(fabs(det) > 1e-12))
+    size = 1;
+    for (int j = 0; j < 3; j++)
+        size *= sqrt(a[0][j] * a[0][j] + a[1][j] * a[1][j] + a[2][j] * a[2][j]);
+    if (!(fabs(det) > 1e-12 * size))
         return nii_fail(why, path, "the orientation matrix is singular");
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 4; j++)

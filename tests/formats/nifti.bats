@@ -161,13 +161,14 @@ def put(name, spacing, unit=2, shape=v.shape, sform=1):
     write(name + ".nii", np.ones(shape, "i2"), affine=np.diag([-spacing[0], -spacing[1], spacing[2], 1]), pixdim=spacing, sform=sform, qform=1 - sform,
           _123=("B", unit), _256=("6f", 0, 0, 1, 0, 0, 0))
 put("metres", (.001, .001, .005)); put("metres0", (.001, .001, .005), 0); put("micro", (900, 900, 5000))
-put("mm_m", (1, 1, 1), 1); put("mm_um", (1, 1, 1), 3, sform=0); put("small", (1, .049, 1)); put("large", (1, 1, 50.5)); put("long", (1, 1, 10), shape=(2, 2, 151))
+put("mm_m", (1, 1, 1), 1); put("mm_um", (1, 1, 1), 3, sform=0); put("nothing", (1, 2, 3), 3); put("small", (1, .049, 1)); put("large", (1, 1, 50.5)); put("long", (1, 1, 10), shape=(2, 2, 151))
 put("least", (.05, .1, .05)); put("most", (20, 20, 50)); put("longest", (1, 1, 10), shape=(2, 2, 150))
 P
     for f in metres metres0; do refused $f.nii "voxels of 0.001x0.001x0.005 mm (wanted 0.05 to 50)"; done
     refused micro.nii "voxels of 900x900x5000 mm (wanted 0.05 to 50)"
     refused mm_m.nii "voxels of 1000x1000x1000 mm, by a header in metres (wanted"
     refused mm_um.nii "voxels of 0.001x0.001x0.001 mm, by a header in micrometres (wanted"
+    refused nothing.nii "voxels of 0.001x0.002x0.003 mm, by a header in micrometres (wanted"
     refused small.nii "voxels of 1x0.049x1 mm"
     refused large.nii "voxels of 1x1x50.5 mm"
     refused long.nii "a grid of 2x2x1510 mm (wanted at most 1500)"
