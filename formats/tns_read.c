@@ -19,6 +19,7 @@ struct tns_reader {
     int fd;
     bool seekable, in_segment, ended, random;
     bool within; /* a record: it is counted already */
+    bool owed;   /* another segment has to follow */
     int segment;
     uint64_t pos; /* bytes consumed, or the place of the next pread */
     uint64_t count, ordinal, digest;
@@ -172,7 +173,7 @@ static int read_fixed(struct tns_reader *r, struct fixed *f)
     f->front_check = get32(b + 20);
     f->rest = get64(b + 24);
     f->count = get64(b + 32);
-    if (!strchr("HRE", f->kind) || !f->kind)
+    if (!strchr("HREM", f->kind) || !f->kind)
         return fail(r, TNS_ECORRUPT, NULL, "corrupt: record kind %u", b[10]);
     if (b[11] || !all_zero(b + 40, 20))
         return fail(r, TNS_EUNSUPPORTED, NULL, "unsupported: a reserved field is set");
@@ -484,6 +485,9 @@ static int next_record(struct tns_reader *r, struct tns_record *rec, struct fixe
         if (e == 0 && r->in_segment)
             return fail(r, TNS_ECUT, NULL,
                         "ended before the end record (did an earlier tool fail?)");
+        if (e == 0 && r->owed)
+            return fail(r, TNS_ECUT, NULL,
+                        "ended before a segment that was to follow (did an earlier tool fail?)");
         if (e == 0) {
             r->ended = true;
             return 0;
@@ -492,12 +496,13 @@ static int next_record(struct tns_reader *r, struct tns_record *rec, struct fixe
             return fail(r, TNS_ECORRUPT, NULL, "corrupt: %s",
                         r->in_segment ? "a header record inside a segment"
                                       : "a segment without a header record");
-        if (f->kind == 'E') {
+        if (f->kind == 'E' || f->kind == 'M') {
             if (f->front_check != tns_crc32(0, "", 0) || f->count != r->ordinal)
                 return fail(r, TNS_ECORRUPT, NULL,
                             "corrupt: records are missing or doubled (wanted %llu, got %llu)",
                             (unsigned long long)f->count, (unsigned long long)r->ordinal);
             r->in_segment = false;
+            r->owed = f->kind == 'M';
             continue;
         }
         if (f->count != (f->kind == 'H' ? 0 : r->ordinal))
@@ -508,6 +513,7 @@ static int next_record(struct tns_reader *r, struct tns_record *rec, struct fixe
             if ((e = read_front(r, f, &r->header, NULL)))
                 return e;
             r->in_segment = true;
+            r->owed = false;
             r->ordinal = 0;
             r->segment++;
             return 2;

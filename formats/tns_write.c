@@ -10,7 +10,7 @@
 
 struct tns_writer {
     int fd;
-    bool in_segment;
+    bool in_segment, promised;
     uint64_t ordinal, count;
     unsigned char *front;
     size_t front_room;
@@ -177,7 +177,9 @@ static int write_record(struct tns_writer *w, char kind, const struct tns_meta *
     }
     fill_fixed(fixed, kind, (uint32_t)meta_len, (uint32_t)n, w->front, front_len,
                front_len + payloads, count);
-    v[nv++] = (struct iovec){fixed, sizeof fixed};
+    size_t gone = w->promised ? sizeof tns_magic : 0;
+    w->promised = false;
+    v[nv++] = (struct iovec){fixed + gone, sizeof fixed - gone};
     if (front_len)
         v[nv++] = (struct iovec){w->front, front_len};
     for (int i = 0; i < n; i++) {
@@ -195,18 +197,30 @@ static int write_record(struct tns_writer *w, char kind, const struct tns_meta *
     return push(w, v, nv);
 }
 
-int tns_finish(struct tns_writer *w)
+int tns_promise(struct tns_writer *w)
+{
+    struct iovec magic = {(void *)(uintptr_t)tns_magic, sizeof tns_magic};
+    w->promised = true;
+    return push(w, &magic, 1);
+}
+
+static int end_segment(struct tns_writer *w, char kind)
 {
     if (!w->in_segment)
         return 0;
-    int e = write_record(w, 'E', NULL, NULL, w->ordinal);
+    int e = write_record(w, kind, NULL, NULL, w->ordinal);
     w->in_segment = e != 0;
     return e;
 }
 
+int tns_finish(struct tns_writer *w)
+{
+    return end_segment(w, 'E');
+}
+
 int tns_write_header(struct tns_writer *w, const struct tns_meta *meta)
 {
-    int e = tns_finish(w);
+    int e = end_segment(w, 'M');
     if (e || (e = write_record(w, 'H', meta, NULL, 0)))
         return e;
     w->in_segment = true;

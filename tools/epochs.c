@@ -294,6 +294,7 @@ int main(int argc, char **argv)
         tool_misuse("operand '%s': one FILE only (cat joins streams)", argv[optind + 1]);
 
     const char *name = argv[optind];
+    tool_promise();
     int fd = open_file(name);
     struct tns_reader *in = tns_reader_new(fd);
     if (!in)

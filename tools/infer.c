@@ -480,6 +480,7 @@ int main(int argc, char **argv)
     if (!opt.model)
         tool_usage();
 
+    tool_promise();
     const char *bad = kr_init(), *sum;
     if (bad)
         tool_die("%s", bad);

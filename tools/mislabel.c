@@ -160,6 +160,7 @@ int main(int argc, char **argv)
         tool_usage();
 
     const char *file = argv[optind];
+    tool_promise();
     int fd = open(file, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         tool_die("%s: %s", file, strerror(errno));

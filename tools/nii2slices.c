@@ -463,6 +463,7 @@ int main(int argc, char **argv)
         tool_usage();
     if (named && opt.layout != LAY_BRATS)
         tool_misuse("-m: names the files of a case folder (wanted -l brats, got -l %s)", layout);
+    tool_promise();
     tool_may_read("/");
     tool_confine();
     if (opt.who)

@@ -91,6 +91,7 @@ int main(int argc, char **argv)
         tool_misuse("side: (wanted train or val, got '%s')", argv[optind]);
     opt.val = *argv[optind] == 'v';
 
+    tool_promise();
     read_manifest();
     tool_open("-f %ld %s k=%d seed=%" PRIu64 " by=%s", opt.fold, opt.val ? "val" : "train", folds.k,
               folds.seed, folds.by_slice ? "slice" : "patient");

@@ -282,6 +282,19 @@ static void begin_in(int fd, const char *name)
     tool.progress = watched();
 }
 
+void tool_promise(void)
+{
+    if (tool.out)
+        return;
+    if (isatty(1))
+        tool_misuse("stdout: is a terminal (a stream is no text; pipe it on or redirect it)");
+    widen(1);
+    if (!(tool.out = tns_writer_new(1)))
+        tool_die("out of memory");
+    if (tns_promise(tool.out))
+        out_failed();
+}
+
 static void begin_out(const char *fmt, va_list ap)
 {
     int n = snprintf(tool.history, sizeof tool.history, "%s", tool.name);
@@ -289,12 +302,8 @@ static void begin_out(const char *fmt, va_list ap)
         tool.history[n++] = ' ';
         vsnprintf(tool.history + n, sizeof tool.history - (size_t)n, fmt, ap);
     }
-    if (isatty(1))
-        tool_misuse("stdout: is a terminal (a stream is no text; pipe it on or redirect it)");
-    widen(1);
     tool.to_stream = true;
-    if (!(tool.out = tns_writer_new(1)))
-        tool_die("out of memory");
+    tool_promise();
 }
 
 static void write_header(struct tns_meta *m)

@@ -72,6 +72,11 @@ void tool_may_write(const char *dir);
 void tool_may_replace(const char *path);
 void tool_confine(void);
 
+/* Standard output will be a stream: its first bytes go out, so that a tool that dies from here on
+ * leaves a stream that is cut, even behind the whole one of a tool before it. tool_open and
+ * tool_open_out do it; a tool that looks at any other input before those calls it first. */
+void tool_promise(void);
+
 /* Standard input as a stream, standard output as one. tool_open opens both; the text, formatted, is
  * what follows the tool's name in the history line (tool_open("") for none). Tools that only read
  * call tool_open_in; tools that begin a stream call tool_open_out, which writes a header. Each

@@ -36,7 +36,8 @@ judge() {
         tnsview -c <v
         # crop -u leaves records alone that were not cropped: a filter that only decodes and encodes.
         crop -Hu <v >again
-        diff <(dump <v) <(dump <again)
+        # Whether more follows a writer says in its own way, and by then it knows.
+        diff <(dump <v | sed 's/^more$/end/') <(dump <again | sed 's/^more$/end/')
         # From there on the bytes stay.
         crop -Hu <again | cmp - again
     done
@@ -105,7 +106,7 @@ filters() { # builds ./scale; scale.py
 
 @test "tns(5): the two filters refuse what is corrupt, cut or foreign" {
     filters
-    for n in foreign-text cut-no-end cut-payload cut-metadata bad-fixed-check bad-front-check bad-payload-check unsupported-version; do
+    for n in foreign-text cut-no-end cut-more cut-promise cut-payload cut-metadata bad-fixed-check bad-front-check bad-payload-check unsupported-version; do
         hex tns-$n >v
         run -1 --separate-stderr pipe './scale 2 <v >out'
         [[ $stderr = "scale: "* ]]

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""A tool on one stream, damaged in many ways: damage.py cut|flip STREAM filter|reader|file TOOL [ARG]...
+"""A tool on one stream, damaged in many ways: damage.py cut|flip|grow STREAM filter|reader|file TOOL [ARG]...
 
 Prints a line for each time that the tool did anything else than fail with status 1, say so in its own
 name (in one line where a bit is flipped, that it is cut where it is) and write no end record. `file`
 tools take the damaged stream as last operand, the others as standard input. It is a file, since in a
-file tools hop over what they do not need."""
-import os, re, subprocess, sys
+file tools hop over what they do not need.
+
+With `grow` the stream is sound, and has two segments: instead the output may not grow past a place where one ends, and
+what there is then, like all that the whole output begins with, is to be cut for a reader."""
+import os, re, resource, subprocess, sys
 import mkstream
 
 FLIPS = 3, 9, 20, 40, 61, 70, 64 + 64 + 5, 64 + 64 + 70, 1400, 2000, 8000
@@ -24,7 +27,37 @@ def run(kind, argv, data):
         return subprocess.run(argv + ["damaged"] * (kind == "file"), stdin=f, capture_output=True)
 
 
+def is_cut(b):
+    try:
+        list(mkstream.parse(b))
+    except mkstream.Bad as e:
+        return str(e).startswith("cut")
+    return False
+
+
+def grow(argv, stream):
+    whole = subprocess.run(argv, stdin=open(stream, "rb"), capture_output=True).stdout
+    ends = [at + 64 for kind, at, *_ in mkstream.parse(whole) if kind in "EM"]
+    if len(ends) != 2 or ends[1] != len(whole):
+        print(f"{argv[0]}: ends at {ends}, of {len(whole)} bytes")
+    for at in ends[0], ends[0] + 8, ends[0] + 64:
+        with open("grown", "w+b") as out:
+            r = subprocess.run(argv, stdin=open(stream, "rb"), stdout=out, stderr=subprocess.PIPE,
+                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (at, at)))
+        reader = subprocess.run(["tnsview", "-c"], stdin=open("grown", "rb"), capture_output=True)
+        b = open("grown", "rb").read()
+        if r.returncode != 1 or b"File too large" not in r.stderr or b != whole[:at]:
+            print(f"{argv[0]}, {at} bytes: exit status {r.returncode}, wrote {len(b)}, says {r.stderr}")
+        if not is_cut(b) or reader.returncode != 1 or not re.search(rb": (cut|ended before)", reader.stderr):
+            print(f"{argv[0]}, {at} bytes: a whole stream for {reader}")
+    for at in range(0, len(whole), 64):
+        if not is_cut(whole[:at]):
+            print(f"{argv[0]}: the first {at} bytes of {len(whole)} are a whole stream")
+
+
 def main(what, stream, kind, *argv):
+    if what == "grow":
+        return grow(list(argv), stream)
     argv, b, tried = list(argv), open(stream, "rb").read(), 0
     tool = argv[0].encode()
     said = rb"^%s:.*(cut|ended before|empty)" % tool if what == "cut" else rb"^%s: .*\n\Z" % tool

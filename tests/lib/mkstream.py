@@ -53,11 +53,11 @@ def record(meta, tensors, ordinal, kind=2):
     return fixed(b"R", len(text), len(tensors), front, len(front) + len(payloads), ordinal) + front + payloads
 
 
-def stream(header, records, kind=2):
+def stream(header, records, kind=2, end=b"E"):
     text = lines(header)
     out = [fixed(b"H", len(text), 0, pad(text), len(pad(text)), 0) + pad(text)]
     out += [record(m, t, i, kind) for i, (m, t) in enumerate(records)]
-    return b"".join(out) + fixed(b"E", 0, 0, b"", 0, len(records))
+    return b"".join(out) + fixed(end, 0, 0, b"", 0, len(records))
 
 
 class Bad(Exception):
@@ -71,7 +71,7 @@ def need(ok, what):
 
 def metadata(text, kind):
     """Section 4: pairs."""
-    need(len(text) <= {b"H": 1048576, b"R": 65536, b"E": 0}[kind], "corrupt: metadata length")
+    need(len(text) <= {b"H": 1048576, b"R": 65536}.get(kind, 0), "corrupt: metadata length")
     need(text[-1:] in (b"", b"\n"), "corrupt: last line not ended")
     pairs = []
     for line in text.split(b"\n")[:-1]:
@@ -102,7 +102,7 @@ def descriptor(d):
 
 def parse(b):
     """Yields (kind, offset, metadata as pairs, {name: array}, part ends) for each record; strict."""
-    at, inside, ordinal = 0, False, 0
+    at, inside, owed, ordinal = 0, False, False, 0
     need(b, "cut: empty")
     while at < len(b):
         f = b[at:at + 64]
@@ -112,9 +112,9 @@ def parse(b):
         version, kind, zero, meta, n, front_crc, rest, count = struct.unpack("<HcBIIIQQ", f[8:40])
         need(version, "corrupt: version 0")
         need(version == 1, "unsupported version")
-        need(kind in (b"H", b"R", b"E"), "corrupt: kind")
+        need(kind in (b"H", b"R", b"E", b"M"), "corrupt: kind")
         need(zero == 0 and not any(f[40:60]), "unsupported: reserved")
-        need(n <= (64 if kind == b"R" else 0) and meta <= {b"H": 1048576, b"R": 65536, b"E": 0}[kind], "corrupt: lengths")
+        need(n <= (64 if kind == b"R" else 0) and meta <= {b"H": 1048576, b"R": 65536}.get(kind, 0), "corrupt: lengths")
         text_end = at + 64 + meta + -meta % 64
         need(64 + rest <= 1 << 30 and rest >= text_end + 128 * n - at - 64 and rest % 64 == 0, "corrupt: length")
         front = b[at + 64:text_end + 128 * n]
@@ -137,16 +137,16 @@ def parse(b):
             ends += [pos]
         if kind == b"H":
             need(not inside and count == 0, "corrupt: header")
-            inside, ordinal = True, 0
+            inside, owed, ordinal = True, False, 0
         elif kind == b"R":
             need(inside and count == ordinal, "corrupt: ordinal")
             ordinal += 1
         else:
             need(inside and count == ordinal, "corrupt: end record")
-            inside = False
+            inside, owed = False, kind == b"M"
         yield kind.decode(), at, pairs, tensors, ends
         at = pos
-    need(not inside, "cut: no end record")
+    need(not inside and not owed, "cut: no end record")
 
 
 def study(cases=2, slices=3, h=24, w=20, dtype="f4", seed=1, extra=1, kind=2, first=0, names="case{:03d}", scheme="raw", bare=0, pred=0, marks=0):
@@ -213,7 +213,7 @@ def main(argv):
         n = -1
         for kind, _, pairs, tensors, _ in parse(data):
             n += kind == "R"
-            print({"H": "header", "R": f"record {n}", "E": "end"}[kind])
+            print({"H": "header", "R": f"record {n}", "E": "end", "M": "more"}[kind])
             for k, v in pairs if kind == "H" else sorted(pairs):
                 print(f"  {k}={v}")
             for k, a in sorted(tensors.items()):

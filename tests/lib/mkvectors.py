@@ -65,7 +65,7 @@ def record(kind, meta=b"", tensors=(), count=0, cut=None, **b):
          (b.get("letter", kind), "kind"), (bytes([b.get("zero", 0)]), "reserved"),
          (struct.pack("<I", b.get("meta_len", len(meta))), "length of the metadata"), (struct.pack("<I", b.get("n", len(tensors))), "number of tensors"),
          (struct.pack("<I", b.get("front_crc", zlib.crc32(front))), "CRC-32 of what follows, up to the payloads"),
-         (struct.pack("<Q", b.get("rest", rest)), "length of all that follows"), (struct.pack("<Q", count), "ordinal" if kind == b"R" else "number of records" if kind == b"E" else "0"),
+         (struct.pack("<Q", b.get("rest", rest)), "length of all that follows"), (struct.pack("<Q", count), "ordinal" if kind == b"R" else "number of records" if kind in (b"E", b"M") else "0"),
          (b.get("reserved", bytes(20)), "reserved")]
     raw = b"".join(x for x, _ in f)
     f.append((struct.pack("<I", b.get("crc", zlib.crc32(raw))), "CRC-32 of bytes 0 to 59"))
@@ -114,6 +114,10 @@ def end(n, **b):
     return record(b"E", count=n, **b)
 
 
+def more(n, **b):
+    return record(b"M", count=n, **b)
+
+
 def one(meta=META, tensors=None, **b):
     return record(b"R", meta, [label()] if tensors is None else tensors, **b)
 
@@ -130,6 +134,7 @@ DT = [(1, b"\x07"), (2, b"\xff\xff"), (3, b"\xfe\xff\xff\xff"), (4, b"\x00\x3c")
 V["good-dtypes"] = "Every dtype, and ranks from 0 to 8.", whole(one(tensors=[Tensor(f"t{c}", c, (1,) * (c if c < 7 else 8), p) for c, p in DT] + [Tensor("scalar", 6, (), struct.pack("<f", 3))]))
 V["good-mark"] = "A record without tensors ends a pass.", whole(one(), one(meta=[("mark", "epoch"), ("epoch", "0"), ("index", "1"), ("epochs", "2")], tensors=[], count=1))
 V["good-segments"] = "Two streams after one another are a stream; ordinals start anew.", whole(one()) + whole(one(meta=[("case", "other")]), one(count=1))
+V["good-more"] = "Two segments that one program wrote: the first says that more follows.", [head(), one(), more(1)] + whole(one())
 V["good-text"] = "The longest key, an empty value, '=' and a tab in a value, UTF-8 of two to four bytes.", whole(one(meta=[("k" * 63, "1"), ("empty", ""), ("x-lab.a_b", "a=b\tc"), ("note", "Größe € 🧠")]))
 V["good-64-tensors"] = "As many tensors as a record may have.", whole(one(tensors=[Tensor(f"t{i}", 1, (1,), b"\1") for i in range(64)]))
 
@@ -142,6 +147,10 @@ V["cut-metadata"] = "The input ends within the metadata.", [head(), (one()[0].sp
 V["cut-payload"] = "The input ends within a payload.", [head(), (one()[0].rsplit("58*00", 1)[0], b"")]
 V["cut-no-end"] = "Whole records, but no end record.", [head(), one()]
 V["cut-second-segment"] = "The second segment has no end record.", whole(one()) + [head(), one()]
+
+V["cut-more"] = "The segment that was to follow is missing.", [head(), one(), more(1)]
+V["cut-more-magic"] = "Of the segment that was to follow the magic came, and no more.", [head(), one(), more(1), ('89 "TNS" 0d0a1a0a # and no more\n', b"")]
+V["cut-promise"] = "A program that failed wrote the magic before it looked at its input, after another's whole stream.", whole(one()) + [('89 "TNS" 0d0a1a0a # and no more\n', b"")]
 
 V["bad-fixed-check"] = "A flipped bit makes the version 3: corrupt, not the future.", [head(version=3, crc=int.from_bytes(head()[1][60:64], "little"))]
 V["bad-version-0"] = "There is no version 0.", [head(version=0)]
@@ -158,6 +167,10 @@ V["bad-length-odd"] = "The record's length is no multiple of 64.", whole(one(res
 V["bad-length-absurd"] = "The record claims 2^63 bytes.", whole(one(rest=1 << 63))
 V["bad-ordinal"] = "A record is missing: the first has ordinal 1.", [head(), one(count=1), end(1)]
 V["bad-end-count"] = "A record is missing: the end record counts two.", [head(), one(), end(2)]
+V["bad-end-count-small"] = "A record is too much: the end record counts none.", [head(), one(), end(0)]
+V["bad-more-count"] = "A record is missing before the next segment.", [head(), one(), more(2)] + whole(one())
+V["bad-record-after-more"] = "No header begins the segment that was to follow.", [head(), one(), more(1), one(), end(1)]
+V["bad-meta-in-more"] = "A record that ends a segment has no metadata.", [head(), more(0, meta=[("a", "1")])] + whole()
 V["bad-header-count"] = "The count of a header is 0.", [head(count=1), end(0)]
 V["bad-padding-metadata"] = "Padding of the metadata is not zero.", whole(one(pad=bytes(-len(mkstream.lines(META)) % 64 - 1) + b"\1"))
 V["bad-padding-payload"] = "Padding of a payload is not zero.", whole(one(tensors=[label(pad=bytes(57) + b"\1")]))

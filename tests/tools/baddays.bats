@@ -216,3 +216,32 @@ for tool, args in (("recode", ["-s", "brats2017"]), ("znorm", []), ("crop", ["-m
         findings.append(f"{tool}: status {p.returncode}")
 EOF
 }
+
+@test "bad days: killed at any moment, a tool leaves no part of many segments that is a whole stream" {
+    bad <<'EOF'
+import random
+draw = random.Random(1)
+for tool, args, given in ("recode", ["-s", "brats2017"], "raw.tns"), ("znorm", [], "label.tns"):
+    with open("many.tns", "wb") as f:
+        f.write(open(given, "rb").read() * 400)
+    begun = time.monotonic()
+    want = subprocess.run([tool, *args], stdin=open("many.tns", "rb"), stdout=subprocess.PIPE, check=True).stdout
+    span = time.monotonic() - begun
+    parts = 0
+    for _ in range(int(os.environ.get("LONG") and 500 or 5)):
+        with open("killed.tns", "wb") as out:
+            p = subprocess.Popen([tool, *args], stdin=open("many.tns", "rb"), stdout=out)
+        moment = time.monotonic() + draw.uniform(0, span)
+        while p.poll() is None and time.monotonic() < moment:
+            pass
+        p.kill()
+        p.wait()
+        tried += 1
+        size = os.path.getsize("killed.tns")
+        parts += 0 < size < len(want)
+        r = subprocess.run(["tnsview", "-c"], stdin=open("killed.tns", "rb"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if (r.returncode == 0) != (size == len(want)):
+            findings.append(f"{tool}: {size} of {len(want)} bytes: {r}")
+    print(f"# {tool}: {parts} times in the middle")
+EOF
+}

@@ -196,10 +196,50 @@ damaged() {
         act "$t" two || found "$t: exit status $?, says $(cat err)"
         [ "$(dump <out | grep -c '^header')" = 2 ] || found "$t: not two segments"
         [ "$(dump <out | grep -c '^record')" = 12 ] || found "$t: not twelve records"
+        [ "$(dump <out | grep -E '^(more|end)' | tr '\n' ' ')" = "more end " ] || found "$t: does not say that more follows"
     done
     for t in $(tools reader file); do
         cat "$in/$t.in" "$in/$t.more" >two
         act "$t" two || found "$t: exit status $?, says $(cat err)"
+    done
+    judge
+}
+
+@test "contract: of two segments every part is cut, also where the output could not grow" {
+    for t in $(tools filter); do
+        row "$t"
+        make "${input[@]}" kind=1 cases=1 slices=2 >first
+        make "${input[@]}" kind=1 cases=1 slices=1 first=10 >second
+        cat first second >two
+        "$PYTHON" "$ROOT/tests/lib/damage.py" grow two $kind "$t" "${args[@]}" >>findings || found "$t: not tried"
+    done
+    judge
+}
+
+@test "contract: a tool that fails leaves no whole stream behind another's" {
+    echo "no stream" >text
+    : >empty
+    make >good
+    mkdir -p no-case
+    tried() { # COMMAND...: where standard input is no stream either
+        cat good >both
+        ! "$@" >>both 2>err <text || found "$*: does not fail"
+        run -1 --separate-stderr tnsview -c <both
+        [[ $stderr = "tnsview: stdin: "*"cut off in the middle"* ]] || found "after $*: $stderr"
+        ! recode -s brats2017 <both >out 2>err || found "after $*: recode does not fail"
+    }
+    for t in $(tools filter); do
+        row "$t"
+        tried "$t" "${args[@]}"
+    done
+    tried nii2slices no-case
+    tried nii2slices missing
+    tried nii2slices -l msd no-case
+    tried pick -m missing -f 0 val
+    for f in missing text empty no-case; do
+        tried epochs -n 1 $f
+        tried mislabel $f
+        [ ! -x "$(command -v infer)" ] || tried infer -m $f
     done
     judge
 }

@@ -75,24 +75,34 @@ static bool same(const struct tns_record *a, struct tns_record *b)
     return true;
 }
 
-static int write_stream(uint64_t seed, int n, uint32_t most)
+/* Of `segments` segments, with `n` records in the first, one less in the next, and so on. */
+static int write_segments(uint64_t seed, int segments, int n, uint32_t most)
 {
     int fd = memfd_create("tns", 0);
     struct tns_writer *w = tns_writer_new(fd);
     struct tns_meta header = {0};
     struct tns_record rec = {0};
     int e = tns_append(&header, "history", "one") || tns_append(&header, "history", "two") ||
-            tns_write_header(w, &header);
-    for (int i = 0; i < n; i++) {
-        random_record(&rec, seed + (uint64_t)i, most);
-        e |= tns_write(w, &rec);
+            tns_promise(w);
+    uint64_t all = 0;
+    for (int s = 0; s < segments; s++) {
+        e |= tns_write_header(w, &header);
+        for (int i = s; i < n; i++) {
+            random_record(&rec, seed + all++, most);
+            e |= tns_write(w, &rec);
+        }
     }
-    if (e | tns_finish(w) || tns_written(w) != (uint64_t)n || lseek(fd, 0, SEEK_SET))
+    if (e | tns_finish(w) || tns_written(w) != all || lseek(fd, 0, SEEK_SET))
         abort();
     tns_release(&rec);
     tns_writer_free(w);
     free(header.text);
     return fd;
+}
+
+static int write_stream(uint64_t seed, int n, uint32_t most)
+{
+    return write_segments(seed, 1, n, most);
 }
 
 /* Reads (or hops) to the end or the first error: the number of records, or the error. */
@@ -243,11 +253,12 @@ static void round_trips(void)
     tns_release(&got);
 }
 
-/* Every cut and every flipped bit of a stream with all parts. */
+/* Every cut and every flipped bit of a stream with all parts: segments of two records, of one and
+ * of none. */
 static void damage(void)
 {
     size_t n;
-    int fd = write_stream(77, 3, 5), e, wrong = 0;
+    int fd = write_segments(77, 3, 2, 5), e, wrong = 0;
     unsigned char *b = bytes_of(fd, &n);
     close(fd);
     for (size_t cut = 0; cut < n; cut++)
@@ -300,6 +311,14 @@ static void segments(void)
     fd = file_of(a, n + 64);
     e = read_all(fd, false);
     ok(e == TNS_ECUT, "of which the second may not be missing in part (%d)", e);
+    close(fd);
+    fd = file_of(a, n);
+    struct tns_writer *w = tns_writer_new(fd);
+    if (lseek(fd, 0, SEEK_END) < 0 || tns_promise(w) || lseek(fd, 0, SEEK_SET))
+        abort();
+    e = read_all(fd, false);
+    ok(e == TNS_ECUT, "nor all but a promise (%d)", e);
+    tns_writer_free(w);
     close(fd);
     tns_release(&rec);
     free(a);
