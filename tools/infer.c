@@ -480,7 +480,8 @@ int main(int argc, char **argv)
     if (!opt.model)
         tool_usage();
 
-    tool_promise();
+    if (!opt.print)
+        tool_promise();
     const char *bad = kr_init(), *sum;
     if (bad)
         tool_die("%s", bad);
