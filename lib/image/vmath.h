@@ -15,10 +15,6 @@ typedef uint32_t u4 __attribute__((vector_size(16)));
 
 #define V4(x) ((v4){(x), (x), (x), (x)})
 
-#ifdef __clang__
-#pragma STDC FP_CONTRACT OFF /* GCC contracts nothing with -std=c11 */
-#endif
-
 static inline v4 v4_load(const float *p)
 {
     v4 v;

@@ -65,8 +65,8 @@ INLINE vf read_value(const struct reader *r, const enum reading how, size_t i)
     if (how == READ_PLAIN)
         return v;
     if (how == READ_BEHIND)
-        return r->a * v + (r->b * vload((const float *)r->behind + i) + r->c);
-    return vmaximum(v * r->a + r->b, r->c);
+        return vfma(r->a, v, vfma(r->b, vload((const float *)r->behind + i), r->c));
+    return vmaximum(vfma(v, r->a, r->b), r->c);
 }
 
 INLINE enum reading reading(const struct source *s, const struct kr_in *in)
@@ -172,18 +172,18 @@ INLINE void sink_put(const struct sink_part *p, const enum sink_kind kind, const
         if (p->act) {
             x = vload_as(p->act->x, p->act->dtype, i);
             if (p->act->relu)
-                v = vwhere(l->act_scale * x + l->act_shift > 0, v);
+                v = vwhere(vfma(x, l->act_scale, l->act_shift) > 0, v);
         }
         v *= l->gain;
         vstore(dx, v);
         sum[0] += v;
-        sum[1] += v * x;
+        sum[1] = vfma(v, x, sum[1]);
         return;
     }
     v += l->bias;
     sum[0] += v;
-    sum[1] += v * v;
-    v = vmaximum(v * l->scale + l->shift, l->low);
+    sum[1] = vfma(v, v, sum[1]);
+    v = vmaximum(vfma(v, l->scale, l->shift), l->low);
     if (kind == SINK_F32)
         vstore((float *)p->y + i, v);
     else

@@ -22,8 +22,8 @@ static void stage_pixels(const struct source *s, int n, size_t pixel, float *dst
             for (size_t c = 0; c < (size_t)in->c; c += VL) {
                 vf v = vload_as(in->x, in->dtype, pixel * cp + c);
                 if (in->scale)
-                    v = v * vload(in->scale + (size_t)n * in->stride + c) +
-                        vload(in->shift + (size_t)n * in->stride + c);
+                    v = vfma(v, vload(in->scale + (size_t)n * in->stride + c),
+                             vload(in->shift + (size_t)n * in->stride + c));
                 /* Lanes past the real channels are overwritten by what follows. */
                 vstore(d + c, vmaximum(v, low));
             }

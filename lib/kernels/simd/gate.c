@@ -28,7 +28,7 @@ INLINE void alphas(const struct kr_gate *g, const float *score, size_t count, fl
     float t[RUN] = {0};
     memcpy(t, score, count * sizeof *t);
     for (size_t i = 0; i < RUN; i += VL)
-        vstore(alpha + i, 1 / (1 + vexp(-(vload(t + i) * *g->scale + *g->shift))));
+        vstore(alpha + i, 1 / (1 + vexp(-vfma(vload(t + i), vset(*g->scale), vset(*g->shift)))));
 }
 
 /* Two numbers of each slot as the sums of a map of one channel. */
@@ -44,9 +44,9 @@ INLINE void spread(const void *workspace, int chunks, size_t count, size_t from,
 #define FOR_RUNS(chunks, chunk, total, sample)                                                     \
     for (size_t end = chunk_start(total, chunks, (chunk) + 1),                                     \
                 p0 = chunk_start(total, chunks, chunk), n = p0 / (sample),                         \
-                count = min_size(min_size(RUN, end - p0), (n + 1) * (sample)-p0);                  \
+                count = min_size(min_size(RUN, end - p0), (sample) * (n + 1) - p0);                \
          p0 < end; p0 += count, n = p0 / (sample),                                                 \
-                count = min_size(min_size(RUN, end - p0), (n + 1) * (sample)-p0))
+                count = min_size(min_size(RUN, end - p0), (sample) * (n + 1) - p0))
 
 void KR_NAME(kr_gate_score)(const struct kr_dims *d, const struct kr_gate *g, float *score,
                             double *sums, void *workspace)
@@ -70,7 +70,7 @@ void KR_NAME(kr_gate_score)(const struct kr_dims *d, const struct kr_gate *g, fl
                 const struct view b = view_at(&g->b, (int)n, (int)j);
                 const vf psi = psi_vector(g, j);
                 for (size_t p = 0, i = p0 * cp + j; p < count; p++, i += cp)
-                    s[p] += psi * vmaximum(view_get(&a, i) + view_get(&b, i), vset(0));
+                    s[p] = vfma(psi, vmaximum(view_get(&a, i) + view_get(&b, i), vset(0)), s[p]);
             }
             for (size_t p = 0; p < count; p++) {
                 float v = sum_lanes(s[p]);
@@ -139,7 +139,7 @@ void KR_NAME(kr_gate_apply_backward)(const struct kr_dims *d, const struct kr_ga
                 struct grad t = grad_at(dx, (int)n, (int)j);
                 for (size_t p = 0, i = p0 * cp + j; p < count; p++, i += cp) {
                     vf dy = vload(dout + i);
-                    s[p] += dy * view_get(&x, i);
+                    s[p] = vfma(dy, view_get(&x, i), s[p]);
                     grad_set(&t, i, dy * alpha[p]);
                 }
                 sum_add(slot + j, t.sum);
@@ -190,10 +190,10 @@ void KR_NAME(kr_gate_score_sums)(const struct kr_dims *d, const struct kr_gate *
                     const vf xa = vload_as(a.x, a.dtype, i), xb = vload_as(b.x, b.dtype, i);
                     const vf v = view_get(&a, i) + view_get(&b, i);
                     const vf dv = vwhere(v > 0, vset(ds[p])), dz = dv * psi;
-                    sp += dv * v;
+                    sp = vfma(dv, v, sp);
                     sz += dz;
-                    sa += dz * xa;
-                    sb += dz * xb;
+                    sa = vfma(dz, xa, sa);
+                    sb = vfma(dz, xb, sb);
                 }
                 sum_add(slot + j, sz);
                 sum_add(slot + cp + j, sa);
@@ -235,8 +235,8 @@ void KR_NAME(kr_gate_score_backward)(const struct kr_dims *d, const struct kr_ga
                 for (size_t p = 0, i = p0 * cp + j; p < count; p++, i += cp) {
                     const vf xa = vload_as(a.x, a.dtype, i), xb = vload_as(b.x, b.dtype, i);
                     const vf dz = vwhere(view_get(&a, i) + view_get(&b, i) > 0, psi * ds[p]);
-                    vstore(da + i, a0 * dz + (a1 * xa + a2));
-                    vstore(db + i, b0 * dz + (b1 * xb + b2));
+                    vstore(da + i, vfma(a0, dz, vfma(a1, xa, a2)));
+                    vstore(db + i, vfma(b0, dz, vfma(b1, xb, b2)));
                 }
             }
         }

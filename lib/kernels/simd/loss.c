@@ -224,10 +224,10 @@ INLINE void gradient_run(const struct kr_loss *loss, const struct slope *s, size
         vf mean = vset(0);
         memcpy(&l, lab + p, sizeof l);
         for (int k = 0; k < c; k++)
-            mean += vload(t->v[k] + p) * (s->all[k] + vwhere(l == k, vset(s->own[k])));
+            mean = vfma(vload(t->v[k] + p), s->all[k] + vwhere(l == k, vset(s->own[k])), mean);
         for (int k = 0; k < c; k++) {
             const vf v = vload(t->v[k] + p), g = s->all[k] + vwhere(l == k, vset(s->own[k]));
-            const vf dv = v * (g - mean + s->ce) - vwhere(l == k, vset(s->ce));
+            const vf dv = vfms(v, g - mean + s->ce, vwhere(l == k, vset(s->ce)));
             vstore(t->v[k] + p, vwhere(l < c, dv));
         }
     }
@@ -252,7 +252,7 @@ INLINE void head_logits(const struct kr_in *in, int n, size_t at, size_t count, 
         vf v[VL];
         UNROLL(16)
         for (size_t p = 0; p < VL; p++)
-            v[p] = plain       ? vmaximum(vload(from + p * cp) * x.scale + x.shift, x.low)
+            v[p] = plain       ? vmaximum(vfma(vload(from + p * cp), x.scale, x.shift), x.low)
                    : p < count ? view_get(&x, at + p * cp + j)
                                : vset(0);
         vtranspose(v);
@@ -260,7 +260,7 @@ INLINE void head_logits(const struct kr_in *in, int n, size_t at, size_t count, 
         for (size_t i = 0; i < VL; i++) {
             UNROLL(4)
             for (size_t k = 0; k < 4; k++)
-                sum[k] += v[i] * weight[k * cp + j + i];
+                sum[k] = vfma(v[i], vset(weight[k * cp + j + i]), sum[k]);
         }
     }
 }
@@ -331,7 +331,7 @@ INLINE void head_run(const struct planes *t, int classes, size_t at, size_t cp, 
             const vf x = view_get(in, at + p * cp);
             UNROLL(4)
             for (int i = 0; i < 4; i++)
-                sum[i] += x * t->v[k + i][p];
+                sum[i] = vfma(x, vset(t->v[k + i][p]), sum[i]);
         }
         for (int i = 0; i < 4; i++)
             sum_add(slot + (size_t)(k + i) * cp, sum[i]);
@@ -341,7 +341,7 @@ INLINE void head_run(const struct planes *t, int classes, size_t at, size_t cp, 
         for (int k = 0; k < classes; k += 4)
             UNROLL(4)
         for (int i = 0; i < 4; i++)
-            v += vload(weight + (size_t)(k + i) * cp) * t->v[k + i][p];
+            v = vfma(vload(weight + (size_t)(k + i) * cp), vset(t->v[k + i][p]), v);
         grad_set(dx, at + p * cp, v);
     }
 }

@@ -37,7 +37,7 @@ INLINE struct view view_at(const struct kr_in *in, int n, int c)
 /* i: the element's number in the map. */
 INLINE vf view_get(const struct view *v, size_t i)
 {
-    return vmaximum(vload_as(v->x, v->dtype, i) * v->scale + v->shift, v->low);
+    return vmaximum(vfma(vload_as(v->x, v->dtype, i), v->scale, v->shift), v->low);
 }
 
 /* Where pixel p of all samples begins in planes of `plane` pixels, c of them for each sample. */
@@ -85,8 +85,8 @@ INLINE struct put put_at(const struct kr_out *out, int c)
 INLINE void put_set(struct put *p, size_t i, vf v)
 {
     p->sum += v;
-    p->squares += v * v;
-    v = vmaximum(v * p->scale + p->shift, p->low);
+    p->squares = vfma(v, v, p->squares);
+    v = vmaximum(vfma(v, p->scale, p->shift), p->low);
     if (p->dtype == KR_F32)
         vstore((float *)p->y + i, v);
     else
@@ -126,9 +126,9 @@ INLINE void grad_set(struct grad *g, size_t i, vf v)
     if (g->x) {
         vf x = vload_as(g->x, g->dtype, i);
         if (g->relu)
-            v = vwhere(x * g->scale + g->shift > 0, v);
+            v = vwhere(vfma(x, g->scale, g->shift) > 0, v);
         v *= g->gain;
-        g->products += v * x;
+        g->products = vfma(v, x, g->products);
     } else {
         v *= g->gain;
     }
@@ -146,7 +146,10 @@ INLINE void sum_add(double *to, vf v)
 INLINE float sum_lanes(vf v)
 {
 #if defined KR_LEVEL_avx512
-    return _mm512_reduce_add_ps(v);
+    const __m256 h = _mm512_castps512_ps256(v) + _mm512_extractf32x8_ps(v, 1);
+    const __m128 q = _mm256_castps256_ps128(h) + _mm256_extractf128_ps(h, 1);
+    const __m128 t = q + _mm_movehl_ps(q, q);
+    return t[0] + t[1];
 #else
     float t[VL];
     vstore(t, v);

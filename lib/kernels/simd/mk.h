@@ -78,7 +78,7 @@ INLINE void mk_steps(vf acc[16][4], const float *g[6], const float **b, size_t a
             vf x = vset(g[t / 3][(size_t)(t % 3) * at + (size_t)k * ak]);
             UNROLL(4)
             for (int j = 0; j < NV; j++)
-                acc[t][j] += x * u[j];
+                acc[t][j] = vfma(x, u[j], acc[t][j]);
         }
         *b += bk;
     }
@@ -140,7 +140,7 @@ INLINE void mk_sixteen(const struct mk *m, int t0)
         b += m->bk;
         UNROLL(16)
         for (int t = 0; t < 16; t++)
-            acc[t] += vset(g[t / 3][(size_t)(t % 3) * at + (size_t)k]) * u;
+            acc[t] = vfma(vset(g[t / 3][(size_t)(t % 3) * at + (size_t)k]), u, acc[t]);
     }
     UNROLL(16)
     for (int t = 0; t < 16; t++)

@@ -82,12 +82,13 @@ INLINE void adam_piece(const struct adam *a, const struct piece *p, const enum k
     const float new1 = 1 - a->beta1, new2 = 1 - a->beta2;
     for (size_t i = 0; i < p->n; i += VL) {
         const vu random = t == KR_F32 ? (vu){0} : random_bits(a->key, p->number + i);
-        const vf w = vload(p->w + i), g = vload(p->g + i) * a->gain + w * a->decay;
-        const vf m = a->beta1 * vload_as(p->m, t, i) + new1 * g;
-        const vf v = a->beta2 * vload_as(p->m2, t, i) + new2 * (g * g);
+        const vf w = vload(p->w + i), g = vfma(vload(p->g + i), vset(a->gain), w * a->decay);
+        const vf m = vfma(vset(a->beta1), vload_as(p->m, t, i), new1 * g);
+        const vf v = vfma(vset(a->beta2), vload_as(p->m2, t, i), new2 * (g * g));
         store_moment(p->m, t, i, m, random);
         store_moment(p->m2, t, i, v, random >> 16);
-        vstore(p->w + i, w - (w * a->shrink + a->rate * (m / (sqrt_lanes(v) * a->root + a->eps))));
+        const vf root = vfma(sqrt_lanes(v), vset(a->root), vset(a->eps));
+        vstore(p->w + i, w - vfma(w, vset(a->shrink), a->rate * (m / root)));
     }
 }
 
@@ -101,14 +102,14 @@ INLINE void sgd_piece(const struct sgd *a, const struct piece *p, const enum kr_
 {
     for (size_t i = 0; i < p->n; i += VL) {
         const vf w = vload(p->w + i);
-        vf g = vload(p->g + i) * a->gain + w * a->decay;
+        vf g = vfma(vload(p->g + i), vset(a->gain), w * a->decay);
         if (p->m) {
             const vu random = t == KR_F32 ? (vu){0} : random_bits(a->key, p->number + i);
-            const vf m = a->first ? g : a->momentum * vload_as(p->m, t, i) + g;
+            const vf m = a->first ? g : vfma(vset(a->momentum), vload_as(p->m, t, i), g);
             store_moment(p->m, t, i, m, random);
-            g = a->nesterov ? g + a->momentum * m : m;
+            g = a->nesterov ? vfma(vset(a->momentum), m, g) : m;
         }
-        vstore(p->w + i, w - a->rate * g);
+        vstore(p->w + i, vfnma(vset(a->rate), g, w));
     }
 }
 
@@ -215,7 +216,7 @@ double KR_NAME(kr_sum_squares)(size_t n, const float *g, int threads)
         while (end - i >= VL) {
             vf s = vset(0);
             for (size_t stop = min_size(end, i + 64 * VL); i + VL <= stop; i += VL)
-                s += vload(g + i) * vload(g + i);
+                s = vfma(vload(g + i), vload(g + i), s);
             part[k] += (double)sum_lanes(s);
         }
         for (; i < end; i++)

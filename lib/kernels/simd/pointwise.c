@@ -34,7 +34,7 @@ void KR_NAME(kr_bn_apply)(const struct kr_dims *d, int c, const float *dz, const
     for (size_t j = 0; j < cp; j += VL) {
         const vf k0 = vload(k + j), k1 = vload(k + cp + j), k2 = vload(k + 2 * cp + j);
         for (size_t i = p0 * cp + j; i < p1 * cp; i += cp)
-            vstore(dx + i, k0 * vload(dz + i) + (k1 * vload_as(x, dtype, i) + k2));
+            vstore(dx + i, vfma(k0, vload(dz + i), vfma(k1, vload_as(x, dtype, i), k2)));
     }
 }
 

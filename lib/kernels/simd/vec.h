@@ -57,6 +57,48 @@ INLINE vf vset(float x)
     return x - (vf){0};
 }
 
+/* a * b + c, a * b - c and c - a * b, rounded once where the level has such an instruction. The
+ * compiler fuses nothing by itself (-ffp-contract=off), so that what two functions write alike is
+ * alike in every bit, whoever compiled them. */
+INLINE vf vfma(vf a, vf b, vf c)
+{
+#if defined KR_LEVEL_avx512
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined KR_LEVEL_avx2
+    return _mm256_fmadd_ps(a, b, c);
+#elif defined __ARM_FEATURE_FMA
+    return vfmaq_f32(c, a, b);
+#else
+    return a * b + c;
+#endif
+}
+
+INLINE vf vfms(vf a, vf b, vf c)
+{
+#if defined KR_LEVEL_avx512
+    return _mm512_fmsub_ps(a, b, c);
+#elif defined KR_LEVEL_avx2
+    return _mm256_fmsub_ps(a, b, c);
+#elif defined __ARM_FEATURE_FMA
+    return vfmaq_f32(-c, a, b);
+#else
+    return a * b - c;
+#endif
+}
+
+INLINE vf vfnma(vf a, vf b, vf c)
+{
+#if defined KR_LEVEL_avx512
+    return _mm512_fnmadd_ps(a, b, c);
+#elif defined KR_LEVEL_avx2
+    return _mm256_fnmadd_ps(a, b, c);
+#elif defined __ARM_FEATURE_FMA
+    return vfmsq_f32(c, a, b);
+#else
+    return c - a * b;
+#endif
+}
+
 /* max(v, low), and NaN where v is NaN. */
 INLINE vf vmaximum(vf v, vf low)
 {

@@ -13,16 +13,15 @@ INLINE vf vexp(vf x)
     const vi big = t > 88;
     t = (vf)(((vi)vset(88) & big) | ((vi)t & ~big));
     const vf magic = vset(12582912); /* 1.5 * 2^23: adding it rounds to an integer */
-    const vf shifted = t * 1.44269504088896341f + magic, n = shifted - magic;
-    vf r = t - n * 0.693359375f;
-    r = r - n * -2.12194440e-4f;
+    const vf shifted = vfma(t, vset(1.44269504088896341f), magic), n = shifted - magic;
+    const vf r = vfma(n, vset(2.12194440e-4f), vfnma(n, vset(0.693359375f), t));
     vf p = vset(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1;
+    p = vfma(p, r, vset(1.3981999507e-3f));
+    p = vfma(p, r, vset(8.3334519073e-3f));
+    p = vfma(p, r, vset(4.1665795894e-2f));
+    p = vfma(p, r, vset(1.6666665459e-1f));
+    p = vfma(p, r, vset(5.0000001201e-1f));
+    p = vfma(p, r * r, r) + 1;
     const vi power = ((vi)shifted - (vi)magic + 127) << 23;
     p *= (vf)power;
     return (vf)(((vi)x & bad) | ((vi)p & ~bad));
@@ -36,17 +35,17 @@ INLINE vf vlog(vf x)
     const vi e = ((vi)x - 0x3f3504f3) >> 23;
     const vf m = (vf)((vi)x - (e << 23)), r = m - (vf)one, z = r * r;
     vf p = vset(7.0376836292e-2f);
-    p = p * r - 1.1514610310e-1f;
-    p = p * r + 1.1676998740e-1f;
-    p = p * r - 1.2420140846e-1f;
-    p = p * r + 1.4249322787e-1f;
-    p = p * r - 1.6668057665e-1f;
-    p = p * r + 2.0000714765e-1f;
-    p = p * r - 2.4999993993e-1f;
-    p = p * r + 3.3333331174e-1f;
+    p = vfms(p, r, vset(1.1514610310e-1f));
+    p = vfma(p, r, vset(1.1676998740e-1f));
+    p = vfms(p, r, vset(1.2420140846e-1f));
+    p = vfma(p, r, vset(1.4249322787e-1f));
+    p = vfms(p, r, vset(1.6668057665e-1f));
+    p = vfma(p, r, vset(2.0000714765e-1f));
+    p = vfms(p, r, vset(2.4999993993e-1f));
+    p = vfma(p, r, vset(3.3333331174e-1f));
     const vf n = __builtin_convertvector(e, vf);
-    vf y = r * z * p + n * -2.12194440e-4f - z * 0.5f;
-    return r + y + n * 0.693359375f + (x - x);
+    const vf y = vfnma(z, vset(0.5f), vfma(r * z, p, n * -2.12194440e-4f));
+    return vfma(n, vset(0.693359375f), r + y) + (x - x);
 }
 
 #endif

@@ -7,30 +7,42 @@
 #include "lib/kernels/simd/mk.h"
 #include "lib/kernels/simd/tiles.h"
 
+/* c + a * b and c - a * b, a constant. */
+INLINE vf plus(vf c, float a, vf b)
+{
+    return vfma(vset(a), b, c);
+}
+
+INLINE vf minus(vf c, float a, vf b)
+{
+    return vfnma(vset(a), b, c);
+}
+
 /* B^T d: M + 2 values to as many. */
 INLINE void bt(const int M, const vf d[], vf o[])
 {
     if (M == 4) {
-        vf a = d[4] - 4 * d[2], b = d[3] - 4 * d[1];
-        vf e = d[4] - d[2], f = 2 * (d[3] - d[1]);
-        o[0] = 4 * d[0] + (d[4] - 5 * d[2]);
+        vf a = minus(d[4], 4, d[2]), b = minus(d[3], 4, d[1]);
+        vf e = d[4] - d[2], f = d[3] - d[1];
+        o[0] = plus(minus(d[4], 5, d[2]), 4, d[0]);
         o[1] = a + b;
         o[2] = a - b;
-        o[3] = e + f;
-        o[4] = e - f;
-        o[5] = 4 * d[1] + (d[5] - 5 * d[3]);
+        o[3] = plus(e, 2, f);
+        o[4] = minus(e, 2, f);
+        o[5] = plus(minus(d[5], 5, d[3]), 4, d[1]);
     } else {
-        vf a = (d[2] + d[6]) - 4.25f * d[4], b = (d[1] + d[5]) - 4.25f * d[3];
-        vf c = d[6] + (0.25f * d[2] - 1.25f * d[4]), e = 2 * d[5] + (0.5f * d[1] - 2.5f * d[3]);
-        vf f = d[6] + (4 * d[2] - 5 * d[4]), h = 0.5f * d[5] + (2 * d[1] - 2.5f * d[3]);
-        o[0] = (d[0] - d[6]) + 5.25f * (d[4] - d[2]);
+        vf a = minus(d[2] + d[6], 4.25f, d[4]), b = minus(d[1] + d[5], 4.25f, d[3]);
+        vf c = plus(minus(d[6], 1.25f, d[4]), 0.25f, d[2]), g = -2.5f * d[3];
+        vf e = plus(plus(g, 0.5f, d[1]), 2, d[5]), h = plus(plus(g, 2, d[1]), 0.5f, d[5]);
+        vf f = plus(minus(d[6], 5, d[4]), 4, d[2]);
+        o[0] = plus(d[0] - d[6], 5.25f, d[4] - d[2]);
         o[1] = a + b;
         o[2] = a - b;
         o[3] = c + e;
         o[4] = c - e;
         o[5] = f + h;
         o[6] = f - h;
-        o[7] = (d[7] - d[1]) + 5.25f * (d[3] - d[5]);
+        o[7] = plus(d[7] - d[1], 5.25f, d[3] - d[5]);
     }
 }
 
@@ -40,17 +52,17 @@ INLINE void at(const int M, const vf m[], vf o[])
     vf a = m[1] + m[2], b = m[1] - m[2], e = m[3] + m[4], f = m[3] - m[4];
     if (M == 4) {
         o[0] = m[0] + (a + e);
-        o[1] = 2 * f + b;
-        o[2] = 4 * e + a;
-        o[3] = (8 * f + b) + m[5];
+        o[1] = plus(b, 2, f);
+        o[2] = plus(a, 4, e);
+        o[3] = plus(b, 8, f) + m[5];
     } else {
         vf h = m[5] + m[6], k = m[5] - m[6];
         o[0] = (m[0] + a) + (e + h);
-        o[1] = 2 * f + (0.5f * k + b);
-        o[2] = 4 * e + (0.25f * h + a);
-        o[3] = 8 * f + (0.125f * k + b);
-        o[4] = 16 * e + (0.0625f * h + a);
-        o[5] = 32 * f + (0.03125f * k + b) + m[7];
+        o[1] = plus(plus(b, 0.5f, k), 2, f);
+        o[2] = plus(plus(a, 0.25f, h), 4, e);
+        o[3] = plus(plus(b, 0.125f, k), 8, f);
+        o[4] = plus(plus(a, 0.0625f, h), 16, e);
+        o[5] = plus(plus(b, 0.03125f, k), 32, f) + m[7];
     }
 }
 
@@ -58,7 +70,7 @@ INLINE void at(const int M, const vf m[], vf o[])
 INLINE void at_t(const int M, const vf y[], vf o[])
 {
     if (M == 4) {
-        vf a = y[0] + y[2], b = y[1] + y[3], e = 4 * y[2] + y[0], f = 8 * y[3] + 2 * y[1];
+        vf a = y[0] + y[2], b = y[1] + y[3], e = plus(y[0], 4, y[2]), f = plus(2 * y[1], 8, y[3]);
         o[0] = y[0];
         o[1] = a + b;
         o[2] = a - b;
@@ -67,9 +79,9 @@ INLINE void at_t(const int M, const vf y[], vf o[])
         o[5] = y[3];
     } else {
         vf a = y[0] + (y[2] + y[4]), b = y[1] + (y[3] + y[5]);
-        vf e = 4 * (4 * y[4] + y[2]) + y[0], f = 8 * (4 * y[5] + y[3]) + 2 * y[1];
-        vf h = 0.25f * (0.25f * y[4] + y[2]) + y[0],
-           k = 0.125f * (0.25f * y[5] + y[3]) + 0.5f * y[1];
+        vf e = plus(y[0], 4, plus(y[2], 4, y[4])), f = plus(2 * y[1], 8, plus(y[3], 4, y[5]));
+        vf h = plus(y[0], 0.25f, plus(y[2], 0.25f, y[4]));
+        vf k = plus(0.5f * y[1], 0.125f, plus(y[3], 0.25f, y[5]));
         o[0] = y[0];
         o[1] = a + b;
         o[2] = a - b;
@@ -85,25 +97,23 @@ INLINE void at_t(const int M, const vf y[], vf o[])
 INLINE void g3(const int M, vf g0, vf g1, vf g2, vf o[])
 {
     if (M == 4) {
-        vf a = (g0 + g2) * (-1.f / 6), b = g1 * (1.f / 6);
-        vf c = g0 * (1.f / 24) + g2 * (1.f / 6), d = g1 * (1.f / 12);
+        vf a = (g0 + g2) * (-1.f / 6), c = plus(g2 * (1.f / 6), 1.f / 24, g0);
         o[0] = g0 * 0.25f;
-        o[1] = a - b;
-        o[2] = a + b;
-        o[3] = c + d;
-        o[4] = c - d;
+        o[1] = minus(a, 1.f / 6, g1);
+        o[2] = plus(a, 1.f / 6, g1);
+        o[3] = plus(c, 1.f / 12, g1);
+        o[4] = minus(c, 1.f / 12, g1);
         o[5] = g2;
     } else {
-        vf a = (g0 + g2) * (-2.f / 9), b = g1 * (2.f / 9);
-        vf c = g0 * (1.f / 90) + g2 * (2.f / 45), d = g1 * (1.f / 45);
-        vf e = g0 * (32.f / 45) + g2 * (8.f / 45), f = g1 * (16.f / 45);
+        vf a = (g0 + g2) * (-2.f / 9), c = plus(g2 * (2.f / 45), 1.f / 90, g0);
+        vf e = plus(g2 * (8.f / 45), 32.f / 45, g0);
         o[0] = g0;
-        o[1] = a - b;
-        o[2] = a + b;
-        o[3] = c + d;
-        o[4] = c - d;
-        o[5] = e + f;
-        o[6] = e - f;
+        o[1] = minus(a, 2.f / 9, g1);
+        o[2] = plus(a, 2.f / 9, g1);
+        o[3] = plus(c, 1.f / 45, g1);
+        o[4] = minus(c, 1.f / 45, g1);
+        o[5] = plus(e, 16.f / 45, g1);
+        o[6] = minus(e, 16.f / 45, g1);
         o[7] = g2;
     }
 }
@@ -113,14 +123,14 @@ INLINE void g3_t(const int M, const vf u[], vf o[3])
 {
     vf a = u[1] + u[2], b = u[2] - u[1], c = u[3] + u[4], d = u[3] - u[4];
     if (M == 4) {
-        o[0] = u[0] * 0.25f - a * (1.f / 6) + c * (1.f / 24);
-        o[1] = b * (1.f / 6) + d * (1.f / 12);
-        o[2] = (c - a) * (1.f / 6) + u[5];
+        o[0] = plus(minus(u[0] * 0.25f, 1.f / 6, a), 1.f / 24, c);
+        o[1] = plus(d * (1.f / 12), 1.f / 6, b);
+        o[2] = plus(u[5], 1.f / 6, c - a);
     } else {
         vf e = u[5] + u[6], f = u[5] - u[6];
-        o[0] = u[0] - a * (2.f / 9) + c * (1.f / 90) + e * (32.f / 45);
-        o[1] = b * (2.f / 9) + d * (1.f / 45) + f * (16.f / 45);
-        o[2] = c * (2.f / 45) - a * (2.f / 9) + e * (8.f / 45) + u[7];
+        o[0] = plus(plus(minus(u[0], 2.f / 9, a), 1.f / 90, c), 32.f / 45, e);
+        o[1] = plus(plus(d * (1.f / 45), 2.f / 9, b), 16.f / 45, f);
+        o[2] = plus(plus(minus(u[7], 2.f / 9, a), 2.f / 45, c), 8.f / 45, e);
     }
 }
 
