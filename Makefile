@@ -98,6 +98,7 @@ help:
 	@echo '                     newest PyTorch, whose wheel brings gigabytes of GPU libraries)'
 	@echo 'make install         PREFIX= DESTDIR= PROGPREFIX= (GNU recode exists: PROGPREFIX=glio-)'
 	@echo 'make clean           removes build/ and bin/'
+	@echo 'man man/train.1      the page of a tool, before it is installed (man/gliopipe.7: where to begin)'
 
 # Installs those that are missing when it may, else prints the line that would.
 need = @.ci/packages
@@ -152,10 +153,14 @@ benches: $(BENCHC:%=$(O)/bench/%)
 -include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(FRAME:%.c=$(O)/%.d) $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d) $(wildcard $(O)/tests/fuzz/*.d)
 
 # --- the study --------------------------------------------------------------------------------------
-$(STUDY):
+# All that is asked for in one run: two would not be let into one folder. Names are passed on as they are typed.
+$(foreach n,DATA OUT MODEL SPLIT,$(eval override $n := $$(value $n)))
+$(STUDY): pipelines ;@:
+.PHONY: pipelines
+pipelines:
 	$(need) $(PKG_DEMO)
 	@$(MAKE) -s tools
-	@$(MAKE) --no-print-directory -f pipelines/Makefile $@
+	@$(MAKE) --no-print-directory -f pipelines/Makefile $(filter $(STUDY),$(MAKECMDGOALS))
 
 # Synthetic patients, a narrow network, few passes: what the study does, in minutes. A real study is
 # the same command with DATA=, and hours.

@@ -59,6 +59,10 @@ setup() {
     [[ $output == *"| znorm | crop -s 192x160"* ]]
     [[ $output == *"epochs -n 30 -s 1 "*" | augment -s 1 -T 1,3 noise | train "* ]]
     [[ $output == *"| crop -u | dice -c brats2023"* ]]
+    # What runs side by side shares the cores.
+    cores=$(nproc)
+    run -0 make -n -j$cores -C "$ROOT" -f pipelines/Makefile attempt2 DATA="$BATS_FILE_TMPDIR/cases" OUT="$BATS_TEST_TMPDIR/none"
+    [[ $output == *"| train -r -s 1 "*" -j 1 "* ]]
 }
 
 @test "study: the page stands alone, without errors, at 1280 and at 400 pixels" {
