@@ -3,8 +3,8 @@
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 
-svg() { # WIDTH HEIGHT: settings for gnuplot. Narrow, so that the letters can be read on a phone.
-    echo "set terminal svg size $1,$2 dynamic enhanced font 'sans-serif,13' background '#ffffff'
+svg() { # WIDTH HEIGHT: settings for gnuplot. Narrow, with letters that can be read on a phone.
+    echo "set terminal svg size $1,$2 dynamic enhanced font 'sans-serif,$(($1 / 60 + 8))' background '#ffffff'
 set border 3; set tics nomirror out; set grid lc rgb '#dddddd'; unset key"
 }
 
@@ -36,7 +36,7 @@ figure() { # ID CAPTION <SVG
     [ -s "$tmp/fig" ] || return
     # gnuplot numbers its elements alike in each picture; a page needs them apart.
     printf '<figure>'
-    sed -e "s/gp\(Dot\|Pt\)/$1\1/g" -e "s/id=\"gnuplot/id=\"$1/g" -e "s/gnuplot_plot/$1_plot/g" -e "s/Gnuplot/$1/" "$tmp/fig"
+    sed -e "s/gp\(Dot\|Pt\)/$1\1/g" -e "s/id=\"gnuplot/id=\"$1/g" -e "s/gnuplot_plot/$1_plot/g" -e 's,<title>[^<]*</title>,,g' "$tmp/fig"
     printf '<figcaption>%s</figcaption></figure>\n' "$2"
 }
 
@@ -69,17 +69,17 @@ main { max-width: 66rem; margin: 0 auto; padding: 1rem }
 h1 { font-size: 1.7rem; margin: 1rem 0 .2rem } h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem }
 p { margin: .5rem 0; max-width: 46rem; overflow-wrap: anywhere } .made { color: var(--dim); font-size: .9rem }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; background: var(--card) }
-table { border-collapse: collapse; width: 100%; font-size: .92rem }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .92rem }
 th, td { padding: .35rem .5rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); white-space: nowrap; font-variant-numeric: tabular-nums }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card); border-right: 1px solid var(--line) }
 td small { display: block; color: var(--dim) } td:first-child small { white-space: normal; min-width: 7.5rem }
 thead th, thead th:first-child { background: var(--head); font-weight: 600 } tr.leak td, tr.leak td:first-child { background: var(--leak) }
 td.study { color: var(--dim) }
 .key { font-size: .9rem } .key span { margin-right: .9rem; white-space: nowrap } .key i { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin-right: .35rem; vertical-align: -.08rem }
-figure { margin: 1rem 0; background: var(--card); padding: .5rem; border: 1px solid var(--line); border-radius: 6px; max-width: 44rem; box-sizing: border-box }
+figure { margin: 1rem 0; background: var(--card); padding: .5rem; border: 1px solid var(--line); border-radius: 6px; max-width: 36rem; box-sizing: border-box }
 figure svg { width: 100%; height: auto; display: block; border-radius: 4px } figcaption { font-size: .9rem; color: var(--dim); padding: .4rem .3rem 0 }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .7rem } .panels figure { margin: 0 }
-.big { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0 } .big div { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .6rem 1rem; flex: 1 1 9rem }
+.big { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: .8rem; margin: 1rem 0 } .big div { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .6rem 1rem }
 .big b { display: block; font-size: 1.6rem } .big span { font-size: .88rem; color: var(--dim) }
 details { background: var(--card); border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0; padding: .5rem .8rem } summary { cursor: pointer; font-weight: 600 }
 .sheet { overflow-x: auto; margin: .6rem 0 } .sheet img { max-width: 100%; height: auto; display: block; border-radius: 4px }

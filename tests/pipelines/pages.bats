@@ -1,0 +1,185 @@
+# What the study's tables, sentences and pages say, of scores that are made up, so that what is right is known.
+load ../lib/common
+
+setup() {
+    need_release "they are scripts"
+    cd "$BATS_TEST_TMPDIR"
+    P=$ROOT/pipelines
+}
+
+# A dice(1) table of the study's slices, one case for each value: slices FILE DICE...
+slices() {
+    mkdir -p "${1%/*}"
+    awk -v values="${*:2}" 'BEGIN {
+        print "row\tcase\tpatient\tslice\ttrained\tpart\tdice\tdice_loss"
+        n = split(values, v, " ")
+        for (i = 1; i <= n; i++) {
+            if (v[i] == "-") continue
+            printf "case\tc%d\tc%d\t-\tno\tmean123\t%s\tnan\n", i, i, v[i]
+            printf "case\tc%d\tc%d\t-\tno\tmean0123\t0.9\t%s\n", i, i, 1 - v[i]
+        }
+    }' >"$1"
+}
+
+# One of volumes; a case is WT,TC,ET and what of ET is there in truth, in mm3: volumes FILE CASE...
+volumes() {
+    mkdir -p "${1%/*}"
+    awk -v values="${*:2}" 'BEGIN {
+        print "row\tcase\tpatient\tslice\ttrained\tpart\tdice\tlabel_mm3"
+        n = split(values, v, " ")
+        split("WT TC ET", part, " ")
+        for (i = 1; i <= n; i++) {
+            split(v[i], d, ",")
+            for (k = 1; k <= 3; k++) printf "case\tc%d\tc%d\t-\tno\t%s\t%s\t%s\n", i, i, part[k], d[k], k < 3 ? 100 : d[4]
+        }
+    }' >"$1"
+}
+
+cell() { # TABLE ATTEMPT FOLD COLUMN
+    awk -F '\t' -v a="$2" -v f="$3" -v c="$4" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next } $1 == a && $3 == f { print $at[c] }' "$1"
+}
+
+# A study of two folds, with all that its page reads.
+study() {
+    for f in 0 1; do
+        for a in attempt1 attempt2 combined control-slices control-patients; do
+            slices o/fold$f/$a/slices.tsv 0.$((4 + f)) 0.$((6 + f))
+            printf 'epoch\ttrain_loss\tval_loss\tscore\n0\t0.9\t0.9\t0.1\n1\t0.5\t0.6\t0.7\n2\t0.2\t0.6\t0.4\n' >o/fold$f/$a/model.safetensors.tsv
+            printf 'arch: unet\nkeep: last # why\n' >o/fold$f/$a/train.yaml
+        done
+        volumes o/fold$f/combined/volumes.tsv 0.9,0.8,1,0 0.7,0.6,1,0
+        for s in leak raw leak-control; do
+            slices o/fold$f/$s/constant0.tsv 0 0
+            slices o/fold$f/$s/constant2.tsv 0.1 0.2
+        done
+    done
+    printf 'gliopipe\t9.8.7\t\nDATA\t123\tsome/where\nSCHEME\tbrats2012\t\nBASE\t24\t\nEPOCHS\t3\t\nSEED\t77\t\nRATE\t\t\nCROP\t-m 16\t\nMEM\t\t\nFOLDS\t5\t\n' >o/made-with
+    printf '# folds 1 k=5 seed=77 by=patient\n0\ta\ta\n0\tb\tb\n1\tc\tc\n' >o/patients.folds
+    "$P/table" -t o attempt1 attempt2 combined control-slices control-patients >o/study.tsv
+}
+
+@test "leak: what is said follows the interval and its sign" {
+    says() { # WORDS NOT-WORDS
+        "$P/leak" o >leak.tsv
+        grep -P '^say\t' leak.tsv | grep -qF "$1" || { cat leak.tsv; return 1; }
+        ! grep -P '^say\t' leak.tsv | grep -qF "${2:-nothing of this}" || { cat leak.tsv; return 1; }
+    }
+    # Four cases each, 0.5 apart, variance 1/6000 in both: t of 6 degrees of freedom, 2.447, times sqrt(2/24000).
+    slices o/fold0/attempt1/slices.tsv 0.79 0.80 0.81 0.82
+    slices o/fold0/attempt2/slices.tsv 0.29 0.30 0.31 0.32
+    says 'the leak promises 0.500 too much (95 % interval 0.478 to 0.522)' 'does not show'
+    mv o/fold0/attempt1 o/x && mv o/fold0/attempt2 o/fold0/attempt1 && mv o/x o/fold0/attempt2
+    says 'scores less (0.500 less; 95 % interval -0.522 to -0.478). The leak does not show' 'too much'
+    slices o/fold0/attempt1/slices.tsv 0.1 0.9 0.5
+    slices o/fold0/attempt2/slices.tsv 0.2 0.7 0.4
+    says 'holds 0' 'too much'
+    slices o/fold0/attempt2/slices.tsv 0.2
+    says 'A single case gives no interval' 'too much'
+
+    # Paired: differences 0.19, 0.20, 0.21; 4.303 * 0.01 / sqrt(3). Labels that are nowhere leave a case out.
+    rm -r o/fold0/attempt*
+    slices o/fold0/control-slices/slices.tsv 0.29 0.5 0.41 -
+    slices o/fold0/leak-control/constant0.tsv 0 0 0 0
+    slices o/fold0/leak-control/constant2.tsv 0.1 0.3 0.2 0.3
+    slices o/fold0/leak-control/constant3.tsv 0.1 0.1 0.1 0.1
+    says 'it scores 0.400' 'not shown'
+    says '(all of the brain oedema, the best of four)'
+    says 'The difference, 0.200 (95 % interval 0.175 to 0.225), is what it earns' 'earns nothing'
+    slices o/fold0/control-slices/slices.tsv 0.01 0.02 0.03 -
+    slices o/fold0/leak-control/constant2.tsv 0.2 0.2 0.2 -
+    says 'by itself the leak earns nothing here' 'is what it earns'
+    slices o/fold0/control-slices/slices.tsv 0.1 0.3 0.2 -
+    says 'not shown here' 'is what it earns'
+    slices o/fold0/control-patients/slices.tsv 0.8 0.81 0.82
+    says 'is not owed to the leak'
+    slices o/fold0/control-patients/slices.tsv 0.0 0.01 0.0
+    slices o/fold0/control-slices/slices.tsv 0.19 0.2 0.21 -
+    says 'the labels of others leave 0.003, 0.197 less' 'not owed'
+}
+
+@test "table: means and intervals are over cases, a case of several folds counts once" {
+    slices o/fold0/attempt1/slices.tsv 0.2 0.5
+    slices o/fold1/attempt1/slices.tsv 0.6 - 0.6
+    volumes o/fold0/combined/volumes.tsv 0.9,0.8,1,0 0.7,0.6,0.5,20
+    slices o/fold0/combined/slices.tsv 0.5 0.5
+    "$P/table" -t o attempt1 combined >t
+    # c1: 0.4, c2: 0.5, c3: 0.6: mean 0.5, 4.303 * 0.1 / sqrt(3).
+    [ "$(cell t attempt1 mean cases)" = 3 ] && [ "$(cell t attempt1 mean slice_dice)" = 0.500000 ]
+    [ "$(cell t attempt1 mean slice_dice_ci)" = 0.248434 ] && [ "$(cell t attempt1 0 slice_dice)" = 0.350000 ]
+    [ "$(cell t attempt1 mean WT)" = nan ] && [ "$(cell t attempt1 mean volumes)" = 0 ]
+    # (0.9 + 0.8 + 1) / 3 and (0.7 + 0.6 + 0.5) / 3; 12.706 * sqrt(2) * 0.15 / sqrt(2)
+    [ "$(cell t combined mean mean)" = 0.750000 ] && [ "$(cell t combined mean mean_ci)" = 1.905900 ]
+    [ "$(cell t combined mean has_ET)" = 1 ] && [ "$(cell t combined mean has_TC)" = 2 ] && [ "$(cell t combined mean volumes)" = 2 ]
+    # As text: cases, and the interval within what a Dice can be.
+    "$P/table" o attempt1 combined >text
+    grep -qE '^attempt1 .* 3  0\.500 0\.25-0\.75 ' text
+    grep -qE '^combined .* 0\.750 0\.00-1\.00$' text
+    # Patients that the model knew are not among the volumes' means.
+    sed -i 's/\tno\t/\tyes\t/' o/fold0/combined/volumes.tsv
+    "$P/table" -t o combined >t
+    [ "$(cell t combined mean volumes)" = 0 ]
+}
+
+@test "table, leak: numbers are numbers where people write a comma" {
+    printf 'LC_NUMERIC\ndecimal_point ","\nthousands_sep ""\ngrouping -1\nEND LC_NUMERIC\n' >source
+    mkdir loc
+    localedef -c -i source loc/comma 2>/dev/null || [ -d loc/comma ]
+    [ "$(LOCPATH=$PWD/loc LC_ALL=comma awk 'BEGIN { printf "%.1f", 1.5 }')" = 1,5 ]
+    study
+    for s in "table o attempt1 combined" "table -t o attempt1 combined" "leak o"; do
+        "$P"/$s >plain
+        LOCPATH=$PWD/loc LC_ALL=comma "$P"/$s >comma
+        cmp plain comma
+    done
+    cp o/study.tsv plain
+    need_command gnuplot
+    "$P/study-page" o >plain.html
+    LOCPATH=$PWD/loc LC_ALL=comma "$P/study-page" o >comma.html
+    cmp plain.html comma.html
+}
+
+@test "study-page: says what it was made with, which pass was taken, and what is not there" {
+    need_command gnuplot
+    study
+    "$P/study-page" o >page.html
+    made=$(sed -n '/class="made"/,/<\/p>/p' page.html | tr '\n' ' ')
+    [[ $made =~ gliopipe\ 9.8.7,\ 20[0-9]{2}-[01][0-9]-[0-3][0-9]\. ]]
+    for words in '3 cases of some/where' 'brats2012' 'base 24' '3 passes' 'seed 77' 'crop -m 16' 'folds 0, 1 of 5'; do
+        [[ $made == *"$words"* ]] || { echo "$words: $made"; false; }
+    done
+    # No ET in truth, so no Dice of it, though the convention gives 1.
+    row=$(grep -o '<tr><td>combined.*</tr>' page.html | head -n 1)
+    [[ $row == *'<td>&ndash;<small>none in truth</small></td>'* ]] && [[ $row != *1.000* ]]
+    # The curve is of WT, TC and ET, and is called so.
+    grep -q 'mean of WT, TC and ET' page.html && ! grep -q 'labels 1 to 3, validation' page.html
+    grep -q 'is the last one' page.html && ! grep -q 'flatters it' page.html
+    grep -q 'Fold by fold' page.html
+    # What an empty and a constant prediction earn stand beside the control.
+    grep -q '<b>0.150</b><span>what the best constant prediction earns' page.html
+    grep -q '<b>0.000</b><span>what an empty prediction earns' page.html
+    [ -z "$(grep "$(printf '/tmp/')" page.html)" ]
+    # A pass that was chosen by these patients' score is told to be; the circle moves.
+    sed -i '/keep/d' o/fold*/*/train.yaml
+    "$P/study-page" o >best.html
+    grep -q 'flatters it' best.html && ! grep -q 'is the last one' best.html
+    ! diff -q <(sed -n '/id="curves-combined/,/<\/figure>/p' page.html) <(sed -n '/id="curves-combined/,/<\/figure>/p' best.html) >/dev/null
+    # No picture, script or style from elsewhere; wide tables scroll, and say so on a phone.
+    ! grep -qE '(src|href)="(https?:|//)|<script' page.html
+    [ "$(grep -c '<div class="wide"><table>' page.html)" = "$(grep -c '</table></div><p class="more">' page.html)" ]
+}
+
+@test "study-page: names with signs of HTML stay text" {
+    need_command gnuplot
+    study
+    sed -i 's,some/where,<b>\&amp;"x,' o/made-with
+    "$P/study-page" o >page.html
+    grep -q '3 cases of &lt;b&gt;&amp;amp;&quot;x,' page.html
+}
+
+@test "the manual is named as it can be read before installing" {
+    make -s -C "$ROOT" help >help
+    make -s -C "$ROOT" -f pipelines/Makefile help >>help
+    grep -qF 'man man/train.1' help
+    grep -qF 'man man/train.1' "$ROOT/README.md"
+    [ -z "$(grep -nE 'man (train|gliopipe|[a-z]+\([0-9]\))( |$)' help "$ROOT/README.md" "$ROOT/pipelines/README.md")" ]
+}
