@@ -1,12 +1,13 @@
 #include "formats/contract.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_tool(const char *line, const char *name)
 {
     size_t n = strlen(name);
-    return !strncmp(line, name, n) && (line[n] == ' ' || line[n] == 0);
+    return !strncmp(line, name, n) && (line[n] == ' ' || line[n] == '\n' || line[n] == 0);
 }
 
 static bool is_harmless(const char *line)
@@ -25,7 +26,7 @@ static bool uncrop(char *steps, size_t *len)
     size_t at = *len;
     while (at > 0 && (at == *len || steps[at - 1] != '\n'))
         at--;
-    if (at == *len || !(is_tool(steps + at, "crop") || !strncmp(steps + at, "crop\n", 5)))
+    if (at == *len || !is_tool(steps + at, "crop"))
         return false;
     steps[ *len = at] = 0;
     return true;
@@ -62,6 +63,14 @@ int contract_steps(const struct tns_meta *header, char steps[CONTRACT_MAX])
     return known;
 }
 
+bool contract_has(const char *steps, const char *tool)
+{
+    for (const char *p = steps; *p; p += strcspn(p, "\n") + 1)
+        if (is_tool(p, tool))
+            return true;
+    return false;
+}
+
 static bool has_line(const char *steps, const char *line, size_t n)
 {
     for (const char *p = steps; *p; p = strchr(p, '\n') + 1)
@@ -70,14 +79,22 @@ static bool has_line(const char *steps, const char *line, size_t n)
     return false;
 }
 
+/* Passes over lines of which the records' keys speak. */
+static const char *next_step(const char *p)
+{
+    while (is_tool(p, "znorm") || is_tool(p, "crop"))
+        p += strcspn(p, "\n") + 1;
+    return p;
+}
+
 bool contract_differs(const char *wanted, const char *got, char *why, size_t size)
 {
-    const char *w = wanted, *g = got;
+    const char *w = next_step(wanted), *g = next_step(got);
     while (*w || *g) {
         int nw = (int)strcspn(w, "\n"), ng = (int)strcspn(g, "\n");
         if (nw == ng && !memcmp(w, g, (size_t)nw)) {
-            w += nw + 1;
-            g += ng + 1;
+            w = next_step(w + nw + 1);
+            g = next_step(g + ng + 1);
             continue;
         }
         if (*w && *g && strcspn(w, " \n") == strcspn(g, " \n") && !strncmp(w, g, strcspn(w, " \n")))
@@ -93,6 +110,62 @@ bool contract_differs(const char *wanted, const char *got, char *why, size_t siz
         return true;
     }
     return false;
+}
+
+void contract_keys(const struct tns_meta *record, struct contract_keys *k)
+{
+    const char *norm = tns_get(record, "norm"), *cropped = tns_get(record, "cropped");
+    if (!tns_get(record, "crop"))
+        cropped = "none";
+    snprintf(k->norm, sizeof k->norm, "%s", norm ? norm : "none");
+    snprintf(k->cropped, sizeof k->cropped, "%s", cropped ? cropped : "unknown");
+}
+
+bool contract_keys_differ(const struct contract_keys *wanted, const struct contract_keys *got,
+                          char *why, size_t size)
+{
+    const char *const key[][3] = {{"norm", wanted->norm, got->norm},
+                                  {"cropped", wanted->cropped, got->cropped}};
+    for (int i = 0; i < 2; i++)
+        if (strcmp(key[i][1], key[i][2])) {
+            snprintf(why, size, "key '%s' differs (wanted %s, got %s)", key[i][0], key[i][1],
+                     key[i][2]);
+            return true;
+        }
+    return false;
+}
+
+void contract_spacing_add(struct contract_spacing *s, const double spacing[3])
+{
+    bool empty = !(s->greatest[0] > 0);
+    for (int i = 0; i < 3; i++) {
+        if (empty || spacing[i] < s->least[i])
+            s->least[i] = spacing[i];
+        if (empty || spacing[i] > s->greatest[i])
+            s->greatest[i] = spacing[i];
+    }
+}
+
+int contract_spacing_read(struct contract_spacing *s, const char *text)
+{
+    double *to[] = {s->least, s->greatest};
+    for (int i = 0; i < 6; i++) {
+        char *end;
+        double v = strtod(text, &end);
+        if (end == text || !(v > 0 && v < 1e6))
+            return -1;
+        to[i / 3][i % 3] = v;
+        text = end;
+    }
+    return *text ? -1 : 0;
+}
+
+bool contract_spacing_near(const struct contract_spacing *s, const double spacing[3])
+{
+    for (int i = 0; i < 3; i++)
+        if (!(spacing[i] >= 0.95 * s->least[i] && spacing[i] <= 1.05 * s->greatest[i]))
+            return false;
+    return true;
 }
 
 static int count_names(const char *list)

@@ -4,8 +4,9 @@
  * meaning of the labels, and its *steps*: those lines of the header's history that change what a
  * network sees. Lines of tools that are known not to (nii2slices, recode, which the scheme speaks
  * for, pick, epochs, augment, infer) are left out, every other counts, unknown tools too, without a
- * `-F`; `crop -u` takes the crop before it back. Two streams are prepared alike when their steps
- * are the same, line by line. */
+ * `-F`; `crop -u` takes the crop before it back. Of znorm and crop the records speak themselves, in
+ * the keys `norm` and `cropped`, so that a history that was left out hides nothing. Two streams are
+ * prepared alike when their keys are the same, and their other steps, line by line. */
 #ifndef CONTRACT_H
 #define CONTRACT_H
 
@@ -20,9 +21,33 @@
  * nothing is known of the stream, and steps is empty); TNS_EINVALID if they are too long. */
 int contract_steps(const struct tns_meta *header, char steps[CONTRACT_MAX]);
 
-/* Do the steps differ? Then why holds the first difference, in words that follow "prepared
- * differently: ". */
+/* Do the steps differ, those of znorm and crop aside? Then why holds the first difference, in words
+ * that follow "prepared differently: ". */
 bool contract_differs(const char *wanted, const char *got, char *why, size_t size);
+
+/* Is there a step of that tool? */
+bool contract_has(const char *steps, const char *tool);
+
+/* What a record's keys say of its image: their values, "none" where a key is absent. A crop that
+ * does not say how is "unknown". */
+struct contract_keys {
+    char norm[64], cropped[64];
+};
+void contract_keys(const struct tns_meta *record, struct contract_keys *);
+/* As contract_differs. */
+bool contract_keys_differ(const struct contract_keys *wanted, const struct contract_keys *got,
+                          char *why, size_t size);
+
+/* The range of voxel sizes of some records; a zeroed one is empty. As text: the least of x, y, z,
+ * then the greatest. */
+struct contract_spacing {
+    double least[3], greatest[3];
+};
+void contract_spacing_add(struct contract_spacing *, const double spacing[3]);
+int contract_spacing_read(struct contract_spacing *, const char *text)
+    __attribute__((warn_unused_result)); /* 0, or -1 */
+/* Is a voxel of that size within the range, or nearly (5 %)? */
+bool contract_spacing_near(const struct contract_spacing *, const double spacing[3]);
 
 /* Finds the order that makes modalities `got` those `wanted` (both comma-separated): order[i] is
  * the channel of got that is wanted's channel i. Returns the number of channels, or -1 and why. */

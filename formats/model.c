@@ -121,6 +121,9 @@ static int read_keys(struct model *m, const char *path, char *why, size_t size)
     m->leaky = *text == 'y';
     m->steps = st_meta(f, "steps");
     m->scans = st_meta(f, "scans");
+    m->norm = st_meta(f, "norm");
+    m->cropped = st_meta(f, "cropped");
+    m->spacing = st_meta(f, "spacing");
     text = st_meta(f, "weights");
     for (m->weights = DT_F16; m->weights <= DT_F32; m->weights++)
         if (text && !strcmp(text, dtype_name(m->weights)))

@@ -8,6 +8,8 @@
  * - arch, base, channels, classes, dropout: the network, as nn.h has it; weights: f32, f16, bf16.
  * - config: the settings of the run, as a file that gives them again.
  * - modalities, scheme: of the stream that it learned from.
+ * - norm, cropped: those keys of its records, "none" if they had none; spacing: of their voxels
+ *   (contract.h), missing if they did not say.
  * - steps: how that stream was prepared (contract.h), one a line; missing if it did not say.
  * - history: all lines of that stream's history.
  * - patients: whom it was trained on, one a line, sorted; validated: whom it was validated on.
@@ -43,11 +45,12 @@ const char *model_get(const struct model_keys *, const char *key); /* or NULL */
 int model_copy(struct model_keys *, const struct st_file *) __attribute__((warn_unused_result));
 void model_clear(struct model_keys *);
 
-/* A model opened for use. Texts point into the file; steps and scans are NULL where nothing is
- * known. */
+/* A model opened for use. Texts point into the file; those that a model need not have are NULL
+ * where nothing is known. */
 struct model {
     struct st_file file;
     const char *arch, *modalities, *scheme, *steps, *patients, *scans, *generator;
+    const char *norm, *cropped, *spacing;
     int base, channels, classes;
     double dropout;
     enum dtype weights;

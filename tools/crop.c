@@ -2,7 +2,7 @@
  *
  * reads   image, label, pred, prob; brain unless -p slice; crop
  * changes image, label, pred, prob
- * adds    crop; with -u drops it */
+ * adds    crop, cropped; with -u drops them */
 #include "lib/image/crop.h"
 #include "tools/tool.h"
 
@@ -21,6 +21,7 @@ enum { IMAGE, LABEL, PRED, PROB, CROPPED };
 static struct {
     bool by_slice, undo, force;
     long multiple, height, width; /* multiple, or height and width, or neither: as if 16 */
+    char how[64];                 /* the box, as options say it */
 } opt;
 
 static struct {
@@ -216,6 +217,7 @@ static void crop(struct tns_record *rec)
     if (opt.undo) {
         cut(rec, &p, (struct img_box){0, 0, p.rows, p.columns});
         tns_unset(&rec->meta, "crop");
+        tns_unset(&rec->meta, "cropped");
         return;
     }
     follow_case(rec);
@@ -226,6 +228,7 @@ static void crop(struct tns_record *rec)
     cut(rec, &p, b);
     tool_set(rec, "crop", "%ld %ld %ld %ld %ld %ld", b.y, b.x, b.height, b.width, p.rows,
              p.columns);
+    tool_set(rec, "cropped", "%s", opt.how);
 }
 
 int main(int argc, char **argv)
@@ -264,13 +267,12 @@ int main(int argc, char **argv)
     if (!opt.multiple)
         opt.multiple = 16;
 
-    const char *force = opt.force ? "-F " : "", *per = opt.by_slice ? "slice" : "case";
-    if (opt.undo)
-        tool_open("-u");
-    else if (opt.height)
-        tool_open("%s-p %s -s %ldx%ld", force, per, opt.height, opt.width);
+    const char *per = opt.by_slice ? "slice" : "case";
+    if (opt.height)
+        snprintf(opt.how, sizeof opt.how, "-p %s -s %ldx%ld", per, opt.height, opt.width);
     else
-        tool_open("%s-p %s -m %ld", force, per, opt.multiple);
+        snprintf(opt.how, sizeof opt.how, "-p %s -m %ld", per, opt.multiple);
+    tool_open("%s%s", opt.force ? "-F " : "", opt.undo ? "-u" : opt.how);
     tool_uses("image label pred prob");
     while (tool_read(&rec)) {
         if (!opt.undo || tns_get(&rec.meta, "crop"))

@@ -1,6 +1,6 @@
 /* epochs - shuffled passes over a stream in a file
  *
- * reads   image's shape; label with -b
+ * reads   image's shape; patient, norm, crop, cropped; label with -b
  * changes nothing
  * adds    patients and digest in the header; epoch, index, epochs, length, largest; repeat with -b;
  * a mark after each pass */
@@ -95,6 +95,14 @@ static void note_record(struct tns_reader *in, struct tns_record *rec, uint64_t 
         for (int i = 0; i < 2; i++)
             if (t->dim[i + 1] > largest[i])
                 largest[i] = t->dim[i + 1];
+    static struct contract_keys first;
+    struct contract_keys keys;
+    char why[256];
+    contract_keys(&rec->meta, &keys);
+    if (!count)
+        first = keys;
+    if (!opt.force && contract_keys_differ(&first, &keys, why, sizeof why))
+        tool_die("%s: record %u: prepared differently: %s; -F mixes them", name, count, why);
     const char *patient = tns_get(&rec->meta, "patient");
     if (patient && model_names_add(&patients, patient))
         tool_die("%s: out of memory (at record %u)", name, count);

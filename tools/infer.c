@@ -1,6 +1,6 @@
 /* infer - label slices with a trained network
  *
- * reads   image, label's scheme, patient, modalities
+ * reads   image, label's scheme, patient, fingerprint, modalities, norm, crop, cropped, spacing
  * changes scheme, if there is no label
  * adds    pred (u8), trained, trained_as; prob (f32) with -P
  *
@@ -41,7 +41,8 @@ struct batch {
 };
 
 static struct model model;
-static struct ledger trained; /* whom it was trained on */
+static struct ledger trained;           /* whom it was trained on */
+static struct contract_spacing learned; /* from voxels of which size, if the model says */
 static struct nn *nn;
 static struct nn_batch planned; /* its largest batch */
 static float *image, *prob;
@@ -86,7 +87,7 @@ static void check_segment(const struct tns_meta *header)
         tool_die("stdin: history too long");
     if (opt.force)
         return;
-    if (!model.steps)
+    if (!model.steps || !model.norm || !model.cropped)
         tool_die("%s: does not say how its data was prepared; -F lets that pass", opt.model);
     if (!known)
         tool_die("stdin: no history, so nobody can tell how it was prepared; -F lets that pass");
@@ -117,6 +118,28 @@ static void check_trained(struct tns_record *rec)
         tool_die("out of memory");
 }
 
+/* How the record says that its image was prepared, whatever the history shows. */
+static void check_keys(struct tns_record *rec)
+{
+    static bool warned;
+    char why[256];
+    struct contract_keys wanted = {"", ""}, got;
+    double spacing[3];
+    snprintf(wanted.norm, sizeof wanted.norm, "%s", model.norm ? model.norm : "");
+    snprintf(wanted.cropped, sizeof wanted.cropped, "%s", model.cropped ? model.cropped : "");
+    contract_keys(&rec->meta, &got);
+    if (!opt.force && contract_keys_differ(&wanted, &got, why, sizeof why))
+        tool_die_at(rec,
+                    "prepared differently from what the model learned from: %s; -F lets that pass",
+                    why);
+    if (!warned && model.spacing && tns_get_numbers(&rec->meta, "spacing", 3, spacing) &&
+        !contract_spacing_near(&learned, spacing)) {
+        tool_warn_at(rec, "spacing %.60s is not what the model learned from (%.120s)",
+                     tns_get(&rec->meta, "spacing"), model.spacing);
+        warned = true;
+    }
+}
+
 static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
 {
     char why[512];
@@ -140,6 +163,7 @@ static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
                         model.scheme, scheme ? scheme : "none");
         tns_remove(rec, "label"); /* a record has one scheme, and pred will have the model's */
     }
+    check_keys(rec);
     check_trained(rec);
 }
 
@@ -426,6 +450,16 @@ static void print_text(const char *key, const char *text, size_t n)
     putchar('\n');
 }
 
+/* A step that the records told of, and no history. */
+static void print_hidden(const char *tool, const char *options, const char *key)
+{
+    char text[128];
+    if (!model.steps || !key || !strcmp(key, "none") || contract_has(model.steps, tool))
+        return;
+    snprintf(text, sizeof text, "%s %s%.60s", tool, options, key);
+    print_text("step", text, strlen(text));
+}
+
 static void print_model(void)
 {
     char base[16];
@@ -444,6 +478,8 @@ static void print_model(void)
         print_text("step", p, n);
         p += n;
     }
+    print_hidden("znorm", "-p ", model.norm);
+    print_hidden("crop", "", model.cropped);
 }
 
 int main(int argc, char **argv)
@@ -496,6 +532,8 @@ int main(int argc, char **argv)
     }
     if (ledger_add_lines(&trained, model.patients, model.scans))
         tool_die("out of memory");
+    if (model.spacing && contract_spacing_read(&learned, model.spacing))
+        tool_die("%s: the model's metadata has no sound 'spacing'", opt.model);
     sum = st_meta(&model.file, "xxh3");
     tool_open("-m %.20s%d:%.16s%s%s", model.arch, model.base, sum ? sum : "unknown",
               opt.prob ? " -P" : "", opt.force ? " -F" : "");

@@ -1,6 +1,7 @@
 /* train - teach a network from a stream of epochs
  *
- * reads   image, label, patient, modalities, scheme, epoch, index, epochs, length, largest; marks
+ * reads   image, label, patient, fingerprint, modalities, scheme, spacing, norm, crop, cropped,
+ * epoch, index, epochs, length, largest; marks
  * writes  a model; no stream */
 #include "tools/train.h"
 
@@ -85,6 +86,7 @@ static void set_source(struct tns_record *rec)
     if (!source.modalities || !source.scheme || !source.history || !source.digest)
         tool_die("out of memory");
     read_patients();
+    contract_keys(&rec->meta, &source.keys);
     if (!tns_get(&rec->meta, "epoch"))
         tool_die_at(rec, "no key 'epoch' (wanted a stream of epochs(1))");
     source.epochs = tool_need_int(rec, "epochs", 1, 1000000);
@@ -133,8 +135,9 @@ static void check_agreement(void)
     if (strcmp(val.scheme, source.scheme) && !opt.force)
         tool_die("%s: another label scheme than the training stream (wanted %.60s, got %.60s)",
                  opt.validation, source.scheme, val.scheme);
-    if (!opt.force && source.steps_known && val.steps_known &&
-        contract_differs(source.steps, val.steps, why, sizeof why))
+    if (!opt.force && (contract_keys_differ(&source.keys, &val.keys, why, sizeof why) ||
+                       (source.steps_known && val.steps_known &&
+                        contract_differs(source.steps, val.steps, why, sizeof why))))
         tool_die("%s: prepared differently from the training stream: %s; -F lets that pass",
                  opt.validation, why);
 }
@@ -264,6 +267,8 @@ static void learn(const struct batch *b)
         struct meeting m;
         if (ledger_add(&run.ledger, b->patient[i], b->prints[i]))
             tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
+        if (b->spacing[i][0] > 0)
+            contract_spacing_add(&run.spacing, b->spacing[i]);
         run.leaky |= ledger_meets(&val.ledger, b->patient[i], b->prints[i], &m);
     }
     run.loss_sum += result.loss * b->n;
@@ -445,7 +450,7 @@ static void prepare(bool resumed)
 
 static void go(struct tns_record *first)
 {
-    struct feed feed = {&set, &source, &val.ledger, opt.leaky, run.position};
+    struct feed feed = {&set, &source, &val.ledger, opt.leaky, opt.force, run.position};
     struct sigaction stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
     atexit(wait_for_files);
     sigaction(SIGTERM, &stop, NULL);

@@ -41,8 +41,9 @@ const char *settings_text(const struct settings *);
 /* What the training stream says of itself, in its header and its first record. */
 struct source {
     char *modalities, *scheme, *history;
-    char *digest;        /* of its records; "none" if it does not say */
-    struct ledger named; /* the patients to come, if it says */
+    struct contract_keys keys; /* of the first */
+    char *digest;              /* of its records; "none" if it does not say */
+    struct ledger named;       /* the patients to come, if it says */
     char steps[CONTRACT_MAX];
     bool steps_known;
     long epochs;
@@ -55,6 +56,7 @@ struct batch {
     int n, h, w;
     float *image;
     uint8_t *label;
+    double (*spacing)[3];             /* of each record; 0 0 0 if it does not say */
     char **patient, **prints, **name; /* of each record; name is for messages, prints may be NULL */
     long epoch;
     uint64_t position; /* of the record after it: epoch * length + index */
@@ -64,7 +66,7 @@ struct feed {
     const struct settings *set;
     const struct source *source;
     const struct ledger *validated; /* patients who must not come */
-    bool leaky;                     /* but may */
+    bool leaky, force;              /* but may; so may records that were prepared otherwise */
     uint64_t start;                 /* position of the first record wanted */
 };
 
@@ -82,6 +84,7 @@ struct validation {
     int fd;
     struct ledger ledger;
     uint64_t digest; /* of its records */
+    struct contract_keys keys;
     char *modalities, *scheme;
     char steps[CONTRACT_MAX];
     bool steps_known;
@@ -111,7 +114,8 @@ struct run {
     long best_epoch; /* whose weights are kept so far; -1: none yet */
     double best_score;
     bool stopped, leaky;
-    struct ledger ledger; /* of those trained on */
+    struct ledger ledger;            /* of those trained on */
+    struct contract_spacing spacing; /* of the same */
 };
 
 /* What messages call the two streams. */

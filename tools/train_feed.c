@@ -166,6 +166,11 @@ static void gather(struct tns_record *rec)
                     "image: larger than planned (wanted at most %d by %d, got %u by %u); set size, "
                     "or crop with -s %dx%d",
                     s->h, s->w, h, w, s->h, s->w);
+    struct contract_keys keys;
+    char why[256];
+    contract_keys(&rec->meta, &keys);
+    if (!feed.o.force && contract_keys_differ(&s->keys, &keys, why, sizeof why))
+        tool_die_at(rec, "prepared differently from the first record: %s; -F mixes them", why);
     struct meeting m;
     if (!feed.o.leaky && ledger_meets(feed.o.validated, patient, prints, &m)) {
         char words[400];
@@ -182,6 +187,8 @@ static void gather(struct tns_record *rec)
     char text[128];
     snprintf(text, sizeof text, "%.80s%s%.20s", name ? name : patient, slice ? " slice " : "",
              slice ? slice : "");
+    if (!tns_get_numbers(&rec->meta, "spacing", 3, b->spacing[i]))
+        memset(b->spacing[i], 0, sizeof b->spacing[i]);
     replace(&b->patient[i], patient);
     replace(&b->prints[i], prints);
     replace(&b->name[i], text);
@@ -266,6 +273,7 @@ void feed_start(const struct feed *o, struct tns_record *first)
         struct batch *b = &feed.slot[i];
         b->image = tool_alloc(pixels * (size_t)o->set->channels * sizeof *b->image);
         b->label = tool_alloc(pixels);
+        b->spacing = tool_alloc(n * sizeof *b->spacing);
         b->patient = calloc(n, sizeof *b->patient);
         b->prints = calloc(n, sizeof *b->prints);
         b->name = calloc(n, sizeof *b->name);

@@ -77,6 +77,12 @@ void save_describe(struct model_keys *k, const struct settings *s, const struct 
     set(k, "scheme", source->scheme);
     if (source->steps_known)
         set(k, "steps", source->steps);
+    set(k, "norm", source->keys.norm);
+    set(k, "cropped", source->keys.cropped);
+    const double *least = run->spacing.least, *greatest = run->spacing.greatest;
+    if (greatest[0] > 0)
+        SETF(k, "spacing", "%.9g %.9g %.9g %.9g %.9g %.9g", least[0], least[1], least[2],
+             greatest[0], greatest[1], greatest[2]);
     set(k, "history", source->history);
     set_lines(k, "patients", &run->ledger.patients);
     set_lines(k, "scans", &run->ledger.scans);
@@ -381,6 +387,9 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
     run->best_epoch = (long)real("run.best_epoch");
     run->best_score = real("run.best_score");
     run->stopped = !strcmp(need("run.stopped"), "yes");
+    const char *spacing = st_meta(&last, "spacing");
+    if (spacing && contract_spacing_read(&run->spacing, spacing))
+        tool_die("the checkpoint's 'spacing' is no range");
     if (ledger_add_lines(&run->ledger, need("patients"), need("scans")))
         tool_die("out of memory");
     uint64_t length = number("run.length");
@@ -403,6 +412,8 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
         source->length = length;
         if (!source->modalities || !source->scheme || !source->history || !source->digest)
             tool_die("out of memory");
+        snprintf(source->keys.norm, sizeof source->keys.norm, "%s", need("norm"));
+        snprintf(source->keys.cropped, sizeof source->keys.cropped, "%s", need("cropped"));
         const char *steps = st_meta(&last, "steps");
         source->steps_known = steps != NULL;
         snprintf(source->steps, sizeof source->steps, "%s", steps ? steps : "");

@@ -62,6 +62,18 @@ static void same(struct validation *v, struct tns_reader *in, struct tns_record 
                  (unsigned long long)tns_count(in) - 1, name, *known, text);
 }
 
+static void same_keys(struct validation *v, struct tns_reader *in, struct tns_record *rec)
+{
+    struct contract_keys keys;
+    char why[256];
+    contract_keys(&rec->meta, &keys);
+    if (tns_count(in) == 1)
+        v->keys = keys;
+    if (contract_keys_differ(&v->keys, &keys, why, sizeof why))
+        tool_die("%s: record %llu: prepared differently from the first record: %s", v->path,
+                 (unsigned long long)tns_count(in) - 1, why);
+}
+
 void validation_open(struct validation *v, const char *path, int channels)
 {
     struct tns_record rec = {0};
@@ -81,6 +93,7 @@ void validation_open(struct validation *v, const char *path, int channels)
             tool_die("%s: out of memory (or more than %d scans)", path, LEDGER_MAX);
         same(v, in, &rec, "modalities", &v->modalities);
         same(v, in, &rec, "scheme", &v->scheme);
+        same_keys(v, in, &rec);
         struct tensor *image = image_of(v, in, &rec, channels);
         int h = (int)(image->dim[1] + 15) / 16 * 16, w = (int)(image->dim[2] + 15) / 16 * 16;
         v->h = h > v->h ? h : v->h;

@@ -2,7 +2,7 @@ load ../lib/common
 load ../lib/records
 
 blobs() {
-    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices -l "znorm -p case" "$@"
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices -l "znorm -p case" -k norm=case "$@"
 }
 
 setup_file() {
@@ -111,10 +111,11 @@ PY
 }
 
 @test "infer: a stream prepared differently is refused, the difference is named, -F notes it" {
-    for lines in "-l nii2slices|'znorm -p case' is missing" \
-        "-l 'znorm -p slice'|other options of znorm (wanted 'znorm -p case', got 'znorm -p slice')" \
-        "-l 'znorm -p case' -l 'crop -p case -m 16'|'crop -p case -m 16' is one step too many" \
-        "-l 'znorm -p case' -l 'denoise 3'|'denoise 3' is one step too many" \
+    for lines in "-l nii2slices|key 'norm' differs (wanted case, got none)" \
+        "-l nii2slices -k norm=slice|key 'norm' differs (wanted case, got slice)" \
+        "-l nii2slices -k norm=case -k 'crop=0 0 32 32 32 32' -k 'cropped=-p case -m 16'|key 'cropped' differs (wanted none, got -p case -m 16)" \
+        "-l nii2slices -k norm=case -k 'crop=0 0 32 32 32 32'|key 'cropped' differs (wanted none, got unknown)" \
+        "-l 'znorm -p case' -k norm=case -l 'denoise 3'|'denoise 3' is one step too many" \
         "|no history"; do
         eval "'$PYTHON' '$ROOT/tests/lib/blobs.py' -p 1 -n 1 -1 10 ${lines%%|*}" >d.tns
         run -1 pipe 'infer -m f32 <d.tns >p.tns'
@@ -127,7 +128,7 @@ PY
     done
     # What leaves the images alone may differ: all slices, another recode, a crop that was undone.
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -1 10 -l "nii2slices -t" -l "recode -s msd" -l "znorm -p case" \
-        -l "crop -p case -m 16" -l "crop -u" >d.tns
+        -l "crop -p case -m 16" -l "crop -u" -k norm=case >d.tns
     infer -m f32 <d.tns >p.tns
     blobs -p 1 -n 1 -1 10 -k scheme=brats2017 >d.tns
     run -1 pipe 'infer -m f32 <d.tns >p.tns'

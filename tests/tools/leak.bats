@@ -105,10 +105,10 @@ print(json.loads(b[8:8 + struct.unpack("<Q", b[:8])[0]])["__metadata__"].get(sys
 PY
 }
 
-# dies WORDS COMMAND: exit 1, the last line holds the words.
+# dies WORDS COMMAND: exit 1, and the words are said.
 dies() {
     run -1 pipe "$2"
-    [[ ${lines[-1]} == *"$1"* ]] || { echo "wanted '$1', got: $output"; return 1; }
+    [[ $output == *"$1"* ]] || { echo "wanted '$1', got: $output"; return 1; }
 }
 
 @test "train: a patient under two names is found by his voxels, by those of one modality too, and by a name in other capitals" {
@@ -242,6 +242,63 @@ PY
     done
     cat A.tns X.tns >one.tns
     dies "one.tns: only one patient (wanted two or more to exchange labels)" 'mislabel one.tns >out.tns'
+}
+
+# --- how it was prepared --------------------------------------------------------------------------
+
+@test "infer and train: a history that was left out hides no preparation" {
+    nii2slices -t A | recode -s brats2017 | tee A.raw | znorm -H | crop -H -F -s 8x8 >hidden.tns
+    epochs -n 1 hidden.tns | train -c u.yaml -o n
+    [ "$(meta n steps)" = '' ]
+    [ "$(meta n norm),$(meta n cropped)" = "case,-p case -s 8x8" ]
+    infer -n -m n | grep ^step | diff - <(printf 'step\tznorm -p case\nstep\tcrop -p case -s 8x8\n')
+    nii2slices -t C | recode -s brats2017 >raw.tns
+    dies "key 'norm' differs (wanted case, got none)" 'infer -m n <raw.tns >p.tns'
+    dies "key 'norm' differs (wanted case, got slice)" 'znorm -p slice <raw.tns | crop -F -s 8x8 | infer -m n >p.tns'
+    dies "key 'cropped' differs (wanted -p case -s 8x8, got none)" 'znorm <raw.tns | infer -m n >p.tns'
+    dies "key 'cropped' differs (wanted -p case -s 8x8, got -p case -s 8x16)" 'znorm <raw.tns | crop -H -F -s 8x16 | infer -m n >p.tns'
+    dies "key 'cropped' differs (wanted -p case -s 8x8, got none)" 'znorm <raw.tns | crop -F -s 8x8 | crop -u | infer -m n >p.tns'
+    # What is prepared alike passes, hidden or shown, in either order.
+    znorm <raw.tns | crop -F -s 8x8 >shown.tns
+    infer -m n <shown.tns >p.tns
+    crop -H -F -s 8x8 <raw.tns | znorm -H | infer -H -m n | tnsview -k case | sort -u | grep -qx C
+    # A model of raw data likes no other.
+    dies "key 'norm' differs (wanted none, got case)" 'epochs -n 1 A.raw | train -c u.yaml -o raw && infer -m raw <C.tns >p.tns'
+    # So do train's two streams, and the records of one.
+    dies "raw.tns: prepared differently from the training stream: key 'norm' differs (wanted case, got none)" \
+        'epochs -n 1 A.tns | train -c u.yaml -e raw.tns -o x'
+    cat C.tns shown.tns >mixed.tns
+    dies "mixed.tns: record $(tnsview <C.tns | grep -c ^record): prepared differently from the first record: key 'cropped'" \
+        'epochs -n 1 A.tns | train -c u.yaml -e mixed.tns -o x'
+    epochs -F -n 1 mixed.tns >mixed.epochs
+    dies "prepared differently from the first record: key 'cropped' differs" 'train -c u.yaml -o x <mixed.epochs'
+    [ ! -e x ]
+    train -F -c u.yaml -o x <mixed.epochs
+}
+
+@test "infer: a spacing that the model did not learn from is told once" {
+    respaced() { # FROM TO SPACING...
+        py "$@" <<'PY'
+rs = [(dict(k), t) for k, t in records(sys.argv[1])]
+for i, (k, _) in enumerate(rs):
+    k["spacing"] = sys.argv[3 + i % (len(sys.argv) - 3)]
+open(sys.argv[2], "wb").write(mkstream.stream([("history", h) for h in ("nii2slices -l brats -t", "recode -s brats2017", "znorm -p case")], rs))
+PY
+    }
+    respaced A.tns t.tns "1 1 2" "1.5 1 1"
+    epochs -n 1 t.tns | train -c u.yaml -o n
+    [ "$(meta n spacing)" = "1 1 1 1.5 1 2" ]
+    while IFS='|' read -r said spacing; do
+        respaced C.tns c.tns "$spacing"
+        infer -m n <c.tns >p.tns 2>err
+        [ "$(grep -c "warning: .*spacing $spacing is not what the model learned from (1 1 1 1.5 1 2)" err)" = "$said" ]
+    done <<'END'
+0|1.2 1 1.5
+0|1.57 0.96 2
+1|1.6 1 1
+1|1 1 2.2
+1|1 0.9 1
+END
 }
 
 # --- continuing -----------------------------------------------------------------------------------

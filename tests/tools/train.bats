@@ -1,7 +1,7 @@
 load ../lib/common
 
 blobs() {
-    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices -l "znorm -p case" "$@"
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices -l "znorm -p case" -k norm=case "$@"
 }
 
 setup() {
@@ -266,7 +266,7 @@ PY
     [[ $output == *"no tensor 'label'"* ]]
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -1 20 -l nii2slices >plain.tns
     run -1 pipe 'epochs -n 1 train.tns | train -c c.yaml -e plain.tns -o m'
-    [[ $output == *"prepared differently from the training stream: 'znorm -p case' is missing"* ]]
+    [[ $output == *"prepared differently from the training stream: key 'norm' differs (wanted case, got none)"* ]]
     blobs -p 0 >zero.tns
     head -c 0 </dev/null >empty.tns
     run -1 pipe 'train -c c.yaml -o m <zero.tns'
