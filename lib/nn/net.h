@@ -30,6 +30,7 @@ enum pass {
     PASS_UPDATE,
     PASS_AGAIN /* forward, recomputed */
 };
+#define PASSES (PASS_AGAIN + 1)
 
 struct op;
 struct graph;
@@ -135,6 +136,7 @@ struct step {
     short op;
     enum pass pass;
     int workspace; /* buffer, or -1 */
+    int threads;   /* that it has room for, and that there are */
 };
 
 /* A piece of the arena, in use from step `first` to step `last`. */
@@ -160,11 +162,15 @@ struct plan {
     bool drop[MAX_VALUES];   /* chosen: the map is made again for the backward pass */
     bool narrow[MAX_VALUES]; /* chosen: the map is kept as bfloat16 */
     size_t extent;           /* of all buffers */
+    size_t least[MAX_OPS][PASSES]; /* of a step's workspace, plus 1; 0: not yet known */
 };
 
-int nn_plan(struct nn *);                     /* the choices; 0 or NN_EMEM */
-void nn_schedule(struct nn *, struct plan *); /* steps and buffers from the choices */
-void nn_place(struct plan *);                 /* offsets */
+int nn_plan(struct nn *); /* the choices; 0 or NN_EMEM */
+/* Steps and buffers from the choices, with workspaces for nn->threads. A workspace also does, with
+ * one thread, for every batch of at most the plan's number, height and width. */
+void nn_schedule(struct nn *, struct plan *);
+size_t nn_wants(struct nn *, struct plan *, const struct step *, int threads);
+void nn_place(struct plan *);                                               /* offsets */
 double nn_flops(const struct nn *, const struct plan *, const struct op *); /* forward */
 
 /* --- the handle
@@ -207,7 +213,7 @@ struct nn {
     /* while running */
     const struct plan *now;
     const struct step *at; /* the step that runs, or is planned */
-    int n, h, w;
+    int n, h, w, threads;
     const struct nn_batch *batch;
     const struct nn_output *output;
     struct nn_result result;

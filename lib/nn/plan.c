@@ -22,6 +22,10 @@
 #define MEMORY_COST 200.0 /* of writing it, and of reading it: a flop takes what 1/800 ns takes */
 #define NARROW_COST 1500.0
 
+/* The choices must be the same for any number of threads, so they are made as if there were these
+ * many; then each step gets as many as there are and it has room for. */
+#define THREADS 2
+
 #define NOTHING 0.012 /* of a forward pass */
 #define WITHOUT_CEILING 0.87
 
@@ -168,15 +172,43 @@ static size_t least(struct nn *nn)
     return high;
 }
 
+/* Gives each step of a plan its threads. The buffers have their places for `base` threads, within
+ * `room`. */
+static void spread(struct nn *nn, struct plan *p, int base, size_t room)
+{
+    size_t at_step[MAX_STEPS];
+    int all = nn->opt.threads, tries = 8;
+    nn->now = p;
+    live(p, at_step);
+    for (size_t goal = room;; goal -= goal / 64, tries--) {
+        for (int s = 0; s < p->steps; s++) {
+            struct step *step = &p->step[s];
+            step->threads = tries ? all : all < base ? all : base;
+            if (step->workspace < 0)
+                continue;
+            struct buffer *b = &p->buffer[step->workspace];
+            size_t others = at_step[s] - nn_wants(nn, p, step, base);
+            while (step->threads > base && others + nn_wants(nn, p, step, step->threads) > goal)
+                step->threads--;
+            b->bytes = nn_wants(nn, p, step, tries ? step->threads : base);
+        }
+        nn_place(p);
+        if (p->extent <= room || !tries)
+            return;
+    }
+}
+
 int nn_plan(struct nn *nn)
 {
     const struct nn_options *o = &nn->opt;
     struct plan *p = &nn->train;
     nn->stepwise = o->train && !o->gradients && o->training.clip == 0;
     nn->eval.n = o->eval_n, nn->eval.h = o->eval_h, nn->eval.w = o->eval_w;
+    nn->threads = 1;
     nn_schedule(nn, &nn->eval);
     nn_place(&nn->eval);
     if (o->train) {
+        nn->threads = THREADS;
         p->learn = true;
         p->n = o->n, p->h = o->h, p->w = o->w;
         double forward = 0;
@@ -189,12 +221,19 @@ int nn_plan(struct nn *nn)
         if (p->extent > room)
             shrink(nn, p, SIZE_MAX, 0);
     }
-    size_t peak = nn_measure(nn);
-    if (!o->ceiling || peak <= o->ceiling || fits(nn, o->ceiling))
-        return 0;
-    nn->moments_narrow = true;
-    if (fits(nn, o->ceiling))
-        return 0;
-    return nn_fail(nn, NN_EMEM, "does not fit in %zu MiB (at least %zu MiB are needed)",
-                   o->ceiling >> 20, least(nn));
+    bool fit = !o->ceiling || nn_measure(nn) <= o->ceiling || fits(nn, o->ceiling);
+    if (!fit) {
+        nn->moments_narrow = true;
+        fit = fits(nn, o->ceiling);
+    }
+    if (!fit)
+        return nn_fail(nn, NN_EMEM, "does not fit in %zu MiB (at least %zu MiB are needed)",
+                       o->ceiling >> 20, least(nn));
+    size_t rest = nn_measure(nn) - nn->memory.maps;
+    size_t room = o->ceiling ? o->ceiling - rest : SIZE_MAX;
+    spread(nn, &nn->eval, 1, room);
+    if (o->train)
+        spread(nn, p, THREADS, room);
+    nn_measure(nn);
+    return 0;
 }

@@ -28,7 +28,7 @@ struct kr_dims nn_dims(const struct nn *nn, int value)
 {
     int level = nn->g.value[value].level;
     return (struct kr_dims){
-        .n = nn->n, .h = nn->h >> level, .w = nn->w >> level, .threads = nn->opt.threads};
+        .n = nn->n, .h = nn->h >> level, .w = nn->w >> level, .threads = nn->threads};
 }
 
 /* When learning, a map lies in memory as its convolution made it, and the view is applied by
@@ -127,15 +127,18 @@ float *nn_dweight(const struct nn *nn, const struct op *op, int i)
     return nn->stepwise ? (float *)place(nn, nn->now->dweight[p]) : nn->g.param[p].grad;
 }
 
-/* A batch of another shape than the plan's may need more than was planned for this step. */
+/* A batch of another shape than the plan's takes as many threads as the step's workspace has room
+ * for. One that is higher or wider may ask for more than there is. */
 static int spare(struct nn *nn, const struct op *op)
 {
     const struct plan *p = nn->now;
+    size_t bytes = 0, have = nn->at->workspace < 0 ? 0 : p->buffer[nn->at->workspace].bytes;
+    nn->threads = nn->at->threads;
     if (!op->kind->workspace || (nn->n == p->n && nn->h == p->h && nn->w == p->w))
         return 0;
-    size_t bytes = op->kind->workspace(nn, op, nn->at->pass);
-    int b = nn->at->workspace;
-    if (bytes <= (b < 0 ? 0 : p->buffer[b].bytes) || bytes <= nn->spare_bytes)
+    while ((bytes = op->kind->workspace(nn, op, nn->at->pass)) > have && nn->threads > 1)
+        nn->threads--;
+    if (bytes <= have || bytes <= nn->spare_bytes)
         return 0;
     free(nn->spare);
     nn->spare_bytes = 0;

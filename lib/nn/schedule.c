@@ -20,12 +20,16 @@ struct state {
     bool backward;
 };
 
+static size_t up(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
 static int add(struct state *s, size_t bytes, int step)
 {
     struct plan *p = s->p;
     assert(p->buffers < MAX_BUFFERS);
-    p->buffer[p->buffers] =
-        (struct buffer){.bytes = (bytes + 63) / 64 * 64, .first = step, .last = step};
+    p->buffer[p->buffers] = (struct buffer){.bytes = up(bytes), .first = step, .last = step};
     return p->buffers++;
 }
 
@@ -80,12 +84,42 @@ static int roots(const struct state *s, const struct op *op, int root[3])
     return n;
 }
 
+static size_t wants(struct nn *nn, const struct step *at, int n, int h, int w, int threads)
+{
+    const struct op *op = &nn->g.op[at->op];
+    nn->at = at;
+    nn->n = n, nn->h = h, nn->w = w, nn->threads = threads;
+    return op->kind->workspace ? op->kind->workspace(nn, op, at->pass) : 0;
+}
+
+/* The most that any batch asks for with one thread: not always the largest, for convolutions may
+ * go another way where tiles are few. */
+static size_t least(struct nn *nn, struct plan *p, const struct step *at)
+{
+    size_t *most = &p->least[at->op][at->pass];
+    if (*most)
+        return *most - 1;
+    for (int n = 1; n <= p->n; n++)
+        for (int h = 16; h <= p->h; h += 16)
+            for (int w = 16; w <= p->w; w += 16) {
+                size_t bytes = wants(nn, at, n, h, w, 1);
+                *most = bytes + 1 > *most ? bytes + 1 : *most;
+            }
+    return *most - 1;
+}
+
+size_t nn_wants(struct nn *nn, struct plan *p, const struct step *at, int threads)
+{
+    int before = nn->threads;
+    size_t most = least(nn, p, at), bytes = wants(nn, at, p->n, p->h, p->w, threads);
+    nn->threads = before;
+    return up(bytes > most ? bytes : most);
+}
+
 /* Workspace is asked for once the buffers that the step reads are known. */
 static void want_workspace(struct state *s, int at)
 {
-    const struct op *op = &s->nn->g.op[s->p->step[at].op];
-    s->nn->at = &s->p->step[at];
-    size_t bytes = op->kind->workspace ? op->kind->workspace(s->nn, op, s->p->step[at].pass) : 0;
+    size_t bytes = nn_wants(s->nn, s->p, &s->p->step[at], s->nn->threads);
     if (bytes)
         s->p->step[at].workspace = add(s, bytes, at);
 }

@@ -184,6 +184,46 @@ static void test_ceilings(enum nn_arch arch)
     nn_free(free_);
 }
 
+/* What is kept, made again or narrowed depends on the ceiling and the shapes: under each ceiling
+ * any number of threads learns the same, and the least that would do is the same. */
+static void test_ceiling_threads(enum nn_arch arch)
+{
+    const char *name = nn_arch_name(arch);
+    struct nn_options o = options;
+    struct nn_spec s = spec_of(arch, 12);
+    struct nn *nn = net(arch, 12, &o);
+    size_t peak = nn_memory(nn).peak;
+    nn_free(nn);
+    bool equal = true, kept = true, choices = false;
+    for (int i = 1; i <= 3; i++) {
+        o.ceiling = peak - (size_t)i * peak / 20;
+        o.threads = 1;
+        struct nn *one = net(arch, 12, &o);
+        steps(one, 2);
+        struct found f = plan_of(one);
+        choices |= f.again || f.narrow || f.moments;
+        for (o.threads = 2; o.threads <= 5; o.threads++) {
+            struct nn *many = net(arch, 12, &o);
+            kept &= nn_memory(many).peak <= o.ceiling;
+            steps(many, 2);
+            equal &= same(one, many);
+            nn_free(many);
+        }
+        nn_free(one);
+    }
+    ok(choices && equal, "%s: under a ceiling 1 to 5 threads train to the same bytes", name);
+    ok(kept, "%s: and keep to it", name);
+    char first[sizeof why];
+    o.ceiling = 1 << 20;
+    for (o.threads = 1, equal = true; o.threads <= 5; o.threads++) {
+        equal &= !nn_new(&s, &o, why, sizeof why);
+        if (o.threads == 1)
+            memcpy(first, why, sizeof first);
+        equal &= !strcmp(first, why);
+    }
+    ok(equal, "%s: the least that would do is the same for any number of threads: %s", name, why);
+}
+
 static void test_learning(enum nn_arch arch, enum nn_optim optim, double rate, const char *label)
 {
     struct nn_options o = options;
@@ -411,6 +451,7 @@ int main(void)
     for (int a = 0; a < NN_ARCH_COUNT; a++) {
         test_same_bytes((enum nn_arch)a);
         test_ceilings((enum nn_arch)a);
+        test_ceiling_threads((enum nn_arch)a);
         test_learning((enum nn_arch)a, NN_ADAM, 3e-3, "Adam");
     }
     test_learning(NN_UNET, NN_SGD, 2e-2, "SGD");
