@@ -25,7 +25,10 @@ int model_set(struct model_keys *k, const char *key, const char *value)
         free(copy);
         return -1;
     }
-    k->pair[k->n++] = (struct st_pair){name, copy};
+    int at = k->n++;
+    for (; at > 0 && strcmp(k->pair[at - 1].key, key) > 0; at--)
+        k->pair[at] = k->pair[at - 1];
+    k->pair[at] = (struct st_pair){name, copy};
     return 0;
 }
 

@@ -30,7 +30,8 @@
 #define MODEL_VERSION 1
 #define MODEL_MAX_KEYS 64
 
-/* A growing list of metadata; a zeroed struct is an empty one. */
+/* A growing list of metadata, sorted by key: a file's bytes must not tell in which order a run came
+ * to know them. A zeroed struct is an empty one. */
 struct model_keys {
     struct st_pair pair[MODEL_MAX_KEYS];
     int n;

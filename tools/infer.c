@@ -364,7 +364,7 @@ static void compute(struct batch *b)
 {
     size_t plane = (size_t)b->h * (size_t)b->w, n = (size_t)b->n;
     size_t c = (size_t)model.channels, k = (size_t)model.classes;
-    if (!nn || n * plane > (size_t)planned.n * (size_t)planned.h * (size_t)planned.w)
+    if (!nn || b->h > planned.h || b->w > planned.w || b->n > planned.n)
         plan(b->h, b->w);
     image = room(image, &image_room, n * c * plane * sizeof *image);
     pred = room(pred, &pred_room, n * plane);
