@@ -18,6 +18,17 @@ static long number(const char *s)
     return *s && strlen(s) < 9 && strspn(s, "0123456789") == strlen(s) ? strtol(s, NULL, 10) : -1;
 }
 
+/* As much of a text as there is room for, whole characters. */
+static void keep(char *to, size_t size, const char *text)
+{
+    size_t n = strlen(text);
+
+    for (n = n < size ? n : size - 1; n && ((unsigned char)text[n] & 0xc0) == 0x80;)
+        n--;
+    memcpy(to, text, n);
+    to[n] = 0;
+}
+
 /* {"0": NAME, ...} */
 static bool read_channels(struct json_scan *s, struct lay_dataset *d)
 {
@@ -31,20 +42,22 @@ static bool read_channels(struct json_scan *s, struct lay_dataset *d)
             continue;
         d->n = i + 1 > d->n ? (int)(i < 1000 ? i + 1 : 1000) : d->n;
         if (i < LAY_MODALITIES)
-            snprintf(d->channel[i], sizeof d->channel[i], "%s", v);
+            keep(d->channel[i], sizeof d->channel[i], v);
     } while (json_another(s, '}'));
     return !s->code;
 }
 
 static void add_label(struct lay_dataset *d, const char *name, uint64_t value)
 {
+    char text[sizeof d->label->name];
     int i = 0;
 
-    while (i < d->labels && strcmp(d->label[i].name, name))
+    keep(text, sizeof text, name);
+    while (i < d->labels && strcmp(d->label[i].name, text))
         i++;
     if (i == LAY_LABELS || value > 255)
         return;
-    snprintf(d->label[i].name, sizeof d->label[i].name, "%s", name);
+    strcpy(d->label[i].name, text);
     d->labels = i == d->labels ? i + 1 : d->labels;
     d->label[i].n += !d->label[i].has[value];
     d->label[i].has[value] = true;
@@ -108,7 +121,7 @@ static bool read_top(struct json_scan *s, struct lay_dataset *d)
         else if (!strcmp(key, "labels") && json_accept(s, '{'))
             good = json_accept(s, '}') || read_labels(s, d);
         else if (!strcmp(key, "file_ending") && (good = json_string(s, &v)))
-            snprintf(d->ending, sizeof d->ending, "%s", v);
+            keep(d->ending, sizeof d->ending, v);
         else
             good = json_skip(s);
         if (!good)

@@ -340,6 +340,7 @@ assert labels({"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], 
 assert labels({"whole tumor": [1, 2, 3], "tumor core": [2, 3]}) == "1 whole tumor"
 assert labels({"far": 256, "near": 255, "no": -1, "none": None, "list": [], "true": [True, 7], "deep": {"1": "x"}}) == "255 near, 7 true"
 assert labels({"pair": [1, 2]}) is None
+assert labels({"\u4e2d" * 30: 1, "x" + "\u4e2d" * 30: 2}) == "1 " + "\u4e2d" * 21 + ", 2 x" + "\u4e2d" * 20 # 63 bytes, whole characters
 labels(msd)
 assert subprocess.run("recode -s msd <out >good", shell=True).returncode == 0
 r = subprocess.run("recode -s brats2023 <out >bad", shell=True, stderr=subprocess.PIPE, text=True)
