@@ -334,11 +334,11 @@ P
 }
 
 @test "nifti: odd files are read as nibabel reads them, or refused in one line" {
-    [ -n "${EDGE-}" ] || skip "EDGE names no folder of odd files"
+    need_data
     need_python nibabel
     py <<'P'
 import glob, nibabel as nib
-files = sorted(f for f in glob.glob(os.environ["EDGE"] + "/**/*", recursive=True) if os.path.isfile(f))
+files = sorted(f for f in glob.glob(os.environ["DATA"] + "/edge/**/*", recursive=True) if os.path.isfile(f))
 assert files
 lps = nib.orientations.axcodes2ornt("LPS")
 for f in files:

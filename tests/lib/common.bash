@@ -30,7 +30,8 @@ hex() {
     "$PYTHON" "$ROOT/tests/lib/hex2bin" "$ROOT/formats/vectors/$1.hex"
 }
 
-# The test is skipped, with its reason, where something it needs is not there.
+# The test is skipped, with its reason, where something it needs is not there. Under CI that fails (tests/run): what a
+# test needs is among the packages of the check.
 need_command() {
     command -v "$1" >/dev/null || skip "no $1"
 }
@@ -40,7 +41,7 @@ need_python() { # MODULE
 need_data() {
     [ -n "${DATA-}" ] || skip "DATA names no folder of real cases"
 }
-need_release() { # for what a sanitizer changes: memory, time, the loader
+need_release() { # for what a sanitizer changes (memory, time, the loader); this counts as no skip
     [ "${CONFIG:-release}" = release ] || skip "not with the $CONFIG build: $1"
 }
 

@@ -260,7 +260,7 @@ MAPS_UNUSED static void each_level(void (*test)(void))
         setenv("KR_ISA", levels[i], 1);
         const char *why = kr_init();
         if (why) {
-            skip("%s: %s", levels[i], why);
+            printf("# not on this machine: %s: %s\n", levels[i], why);
             continue;
         }
         test();

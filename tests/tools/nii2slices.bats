@@ -388,7 +388,9 @@ P
     need_python nibabel
     py <<'P'
 import glob, nibabel as nib
-for seg in sorted(glob.glob(os.environ["DATA"] + "/*/*_seg.nii.gz"))[:3]:
+segmentations = sorted(glob.glob(os.environ["DATA"] + "/brats/*/*_seg.nii.gz"))[:3]
+assert segmentations
+for seg in segmentations:
     d = os.path.dirname(seg)
     subprocess.run(["nii2slices", d], stdout=open("out", "wb"), check=True)
     rs = records()

@@ -151,7 +151,9 @@ P
     need_data
     py <<'P'
 import glob
-for f in sorted(glob.glob(os.environ["DATA"] + "/*/*_seg.nii.gz")):
+segmentations = sorted(glob.glob(os.environ["DATA"] + "/brats/*/*_seg.nii.gz"))
+assert segmentations
+for f in segmentations:
     c = os.path.basename(os.path.dirname(f))
     subprocess.run(f"nii2slices '{os.path.dirname(f)}' | slices2nii -o out", shell=True, check=True)
     (h, d), (h2, d2) = load(f), load(f"out/{c}.nii.gz")
