@@ -1,6 +1,6 @@
 /* overlay - pictures of scan, truth, prediction and their overlap
  *
- * reads   image, label, pred (u8); case, slice, slices, modalities, scheme
+ * reads   image, label, pred (u8); case, slice, slices, modalities, scheme, spacing
  * writes  PNG files; no stream */
 #include <errno.h>
 #include <stdio.h>
@@ -22,20 +22,28 @@ static struct {
     const char *dir, *labels;
     char *modality[IMG_SHEET_SCANS];
     int nmodality, every, zoom;
-    size_t most; /* slices with the most tumour; 0: all, or every k-th */
+    size_t most; /* slices with much tumour; 0: all, or every k-th */
     bool sheet, lines;
 } opt = {.most = 4, .zoom = 2};
 
 struct kept {
     struct img_slice s;
-    size_t tumour;
+    size_t worth; /* voxels of tumour, or of brain where there is none */
+    bool taken;
 };
 
-/* The case in hand. Its slices are kept as grey and labels, one byte a voxel: at most a case. */
+/* While slices are chosen, this many for each that is wanted. */
+enum { CANDIDATES = 4 };
+
+/* The case in hand. Its slices are kept as grey and labels, one byte a voxel, in the order of z. */
 static struct {
     char name[256], scan_name[IMG_SHEET_SCANS][32];
     struct kept *slice;
     size_t n, room;
+    bool tumour;    /* while choosing: those kept hold some, and then others are not wanted */
+    long stride;    /* and there is one slice in each stretch of this many */
+    long low, high; /* of those that could be chosen */
+    double zoom[2];
     bool label, pred;
     long seen, slices; /* records so far; of the whole case, 0 unknown */
     double hit[3], truth[3], guess[3];
@@ -177,6 +185,44 @@ static void draw(struct img_sheet *s, const struct kept *k, size_t n, const char
     free(list);
 }
 
+/* The best slice that lies as far from those taken, or NULL. */
+static struct kept *best(long distance)
+{
+    struct kept *found = NULL;
+    for (size_t i = 0; i < now.n; i++) {
+        struct kept *k = &now.slice[i];
+        bool far = !k->taken;
+        for (size_t t = 0; t < now.n; t++)
+            far &= !now.slice[t].taken || labs(now.slice[t].s.z - k->s.z) >= distance;
+        if (far && (!found || k->worth > found->worth))
+            found = k;
+    }
+    return found;
+}
+
+/* Of a case's slices those with the most tumour, apart from each other, so that they do not show
+ * the same thing: by a share of the tumour's height, or as far as there are enough slices. */
+static void choose(void)
+{
+    size_t n = 0, m = 0;
+    if (!opt.most || !now.n)
+        return;
+    long distance = (now.high - now.low + 1) / ((long)opt.most + 1);
+    while (n < opt.most && n < now.n) {
+        struct kept *k = best(distance);
+        if (k)
+            k->taken = true, n++;
+        else
+            distance /= 2;
+    }
+    for (size_t i = 0; i < now.n; i++)
+        if (now.slice[i].taken)
+            now.slice[m++] = now.slice[i];
+        else
+            free_slice(&now.slice[i]);
+    now.n = m;
+}
+
 static void finish_case(struct tns_record *rec)
 {
     char title[512], note[256] = "";
@@ -186,18 +232,20 @@ static void finish_case(struct tns_record *rec)
                           .label = now.label,
                           .pred = now.pred,
                           .lines = opt.lines,
-                          .zoom = opt.zoom};
-    if (!now.n)
+                          .zoom = {now.zoom[0], now.zoom[1]}};
+    if (!now.seen)
         return;
+    choose();
     for (int i = 0; i < opt.nmodality; i++)
         s.scan_name[i] = now.scan_name[i];
     snprintf(title, sizeof title, "%s", now.name);
     if (now.label && now.pred)
         write_note(note, sizeof note);
-    trim();
+    if (now.n)
+        trim();
     struct tns_record named = {0};
     tool_set(&named, "case", "%s", now.name);
-    if (opt.sheet)
+    if (opt.sheet && now.n)
         draw(&s, now.slice, now.n, tool_case_path(&named, opt.dir, ".png"));
     for (size_t i = 0; i < now.n; i++) {
         if (!opt.sheet)
@@ -211,6 +259,20 @@ static void finish_case(struct tns_record *rec)
     now.n = 0;
 }
 
+/* Voxels are drawn as they are, the shorter side `opt.zoom` pixels long. */
+static void set_zoom(struct tns_record *rec)
+{
+    double mm[3] = {1, 1, 1};
+    if (tns_get(&rec->meta, "spacing"))
+        tool_need_numbers(rec, "spacing", 3, mm);
+    if (!(mm[0] > 0 && mm[1] > 0))
+        tool_die_at(rec, "key 'spacing': (wanted millimetres above 0, got '%.40s')",
+                    tns_get(&rec->meta, "spacing"));
+    double least = mm[0] < mm[1] ? mm[0] : mm[1];
+    for (int i = 0; i < 2; i++)
+        now.zoom[i] = opt.zoom * mm[i] / least;
+}
+
 static void begin_case(struct tns_record *rec, const char *name)
 {
     for (size_t i = 0; i < ndone; i++)
@@ -222,6 +284,9 @@ static void begin_case(struct tns_record *rec, const char *name)
     now.label = tns_tensor(rec, "label") != NULL;
     now.pred = tns_tensor(rec, "pred") != NULL;
     now.seen = 0;
+    now.stride = 1;
+    now.tumour = false;
+    set_zoom(rec);
     now.slices = tns_get(&rec->meta, "slices") ? tool_need_int(rec, "slices", 1, 1000000) : 0;
     memset(now.hit, 0, sizeof now.hit);
     memset(now.truth, 0, sizeof now.truth);
@@ -266,34 +331,57 @@ static void count(const uint8_t *t, const uint8_t *p, size_t n)
         }
 }
 
-static bool wanted(long z, size_t tumour)
+static bool wanted(long z, size_t worth, bool tumour)
 {
-    if (opt.most)
-        return now.n < opt.most || tumour > now.slice[now.n - 1].tumour;
-    return z % opt.every == 0;
+    if (!opt.most)
+        return z % opt.every == 0;
+    if (now.tumour && !tumour)
+        return false;
+    if (tumour && !now.tumour) {
+        while (now.n)
+            free_slice(&now.slice[--now.n]);
+        now.tumour = true;
+        now.stride = 1;
+    }
+    now.low = now.n && now.low < z ? now.low : z;
+    now.high = now.n && now.high > z ? now.high : z;
+    for (size_t i = 0; i < now.n; i++)
+        if (now.slice[i].s.z / now.stride == z / now.stride)
+            return worth > now.slice[i].worth;
+    return true;
 }
 
-/* Keeps slices in the order of z, or while choosing, of tumour. */
+/* Leaves the best slice of each stretch. */
+static void thin(void)
+{
+    size_t m = 0;
+    for (size_t i = 0; i < now.n; i++) {
+        struct kept *k = &now.slice[i], *last = m ? &now.slice[m - 1] : NULL;
+        if (!last || k->s.z / now.stride != last->s.z / now.stride) {
+            now.slice[m++] = *k;
+        } else if (k->worth > last->worth) {
+            free_slice(last);
+            *last = *k;
+        } else {
+            free_slice(k);
+        }
+    }
+    now.n = m;
+}
+
 static void keep(struct kept k)
 {
-    if (opt.most && now.n == opt.most)
-        free_slice(&now.slice[--now.n]);
     if (now.n == now.room) {
         now.room = now.room ? 2 * now.room : 16;
         if (!(now.slice = realloc(now.slice, now.room * sizeof *now.slice)))
             tool_die("out of memory");
     }
     size_t i = now.n++;
-    for (; i > 0 && (opt.most ? now.slice[i - 1].tumour < k.tumour : now.slice[i - 1].s.z > k.s.z);
-         i--)
+    for (; i > 0 && now.slice[i - 1].s.z > k.s.z; i--)
         now.slice[i] = now.slice[i - 1];
     now.slice[i] = k;
-}
-
-static int by_z(const void *a, const void *b)
-{
-    long x = ((const struct kept *)a)->s.z, y = ((const struct kept *)b)->s.z;
-    return (x > y) - (x < y);
+    for (; opt.most && (thin(), now.n > CANDIDATES * opt.most); now.stride *= 2)
+        ;
 }
 
 static void take(struct tns_record *rec)
@@ -314,11 +402,11 @@ static void take(struct tns_record *rec)
         count(k.s.label, k.s.pred, n);
     const uint8_t *chosen = now.label ? k.s.label : k.s.pred;
     for (size_t i = 0; chosen && i < n; i++)
-        k.tumour += chosen[i] > 0;
-    if (!chosen) /* nothing is marked: prefer slices with much brain */
-        for (size_t i = 0; i < n; i++)
-            k.tumour += tensor_get(image, i) != 0;
-    if (!wanted(k.s.z, k.tumour)) {
+        k.worth += chosen[i] > 0;
+    bool tumour = k.worth > 0;
+    for (size_t i = 0; !tumour && i < n; i++)
+        k.worth += tensor_get(image, i) != 0;
+    if (!wanted(k.s.z, k.worth, tumour)) {
         free_slice(&k);
         return;
     }
@@ -390,9 +478,7 @@ int main(int argc, char **argv)
         if (tns_get(&rec.meta, "mark"))
             continue;
         const char *name = tool_need_key(&rec, "case");
-        if (!now.n || strcmp(name, now.name)) {
-            if (opt.most && now.n)
-                qsort(now.slice, now.n, sizeof *now.slice, by_z);
+        if (!now.seen || strcmp(name, now.name)) {
             finish_case(&rec);
             begin_case(&rec, name);
         }
@@ -402,8 +488,6 @@ int main(int argc, char **argv)
         now.seen++;
         take(&rec);
     }
-    if (opt.most && now.n)
-        qsort(now.slice, now.n, sizeof *now.slice, by_z);
     finish_case(&rec);
     for (size_t i = 0; i < ndone; i++)
         free(done[i]);

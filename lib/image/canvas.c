@@ -40,31 +40,63 @@ void img_box(struct img_picture *p, int x, int y, int w, int h, uint32_t rgb, in
             blend(p, i, j, rgb, alpha);
 }
 
-/* Where pixel i of n * zoom lies between the centres of two of n voxels: the first, and the share
- * of the second in 1/(2 zoom). */
-static int between(int i, int n, int zoom, int *share)
+/* Along one side: n voxels on `pixels`. */
+static int first_pixel(int i, int n, int pixels)
 {
-    int at = 2 * i + 1 - zoom; /* in half pixels from the first centre */
-    if (at < 0 || at >= 2 * zoom * (n - 1)) {
+    return (int)((int64_t)i * pixels / n);
+}
+
+static int voxel_of(int pixel, int n, int pixels)
+{
+    return (int)((((int64_t)pixel + 1) * n - 1) / pixels);
+}
+
+int img_area_x(const struct img_area *a, int column)
+{
+    return a->x + first_pixel(column, a->w, a->wide);
+}
+
+int img_area_y(const struct img_area *a, int row)
+{
+    return a->y + first_pixel(row, a->h, a->high);
+}
+
+int img_area_column(const struct img_area *a, int x)
+{
+    return voxel_of(x - a->x, a->w, a->wide);
+}
+
+int img_area_row(const struct img_area *a, int y)
+{
+    return voxel_of(y - a->y, a->h, a->high);
+}
+
+/* Where a pixel lies between the centres of two voxels: the first, and the share of the second in
+ * 1/(2 pixels). */
+static int between(int i, int n, int pixels, int64_t *share)
+{
+    int64_t at = (2 * (int64_t)i + 1) * n - pixels; /* from the first centre */
+    if (at < 0 || at >= 2 * (int64_t)pixels * (n - 1)) {
         *share = 0;
         return at < 0 ? 0 : n - 1;
     }
-    *share = at % (2 * zoom);
-    return at / (2 * zoom);
+    *share = at % (2 * pixels);
+    return (int)(at / (2 * pixels));
 }
 
-void img_scan(struct img_picture *p, const uint8_t *grey, int w, int h, int x, int y, int zoom)
+void img_scan(struct img_picture *p, const uint8_t *grey, const struct img_area *s)
 {
-    int unit = 2 * zoom;
-    for (int j = 0; j < h * zoom; j++) {
-        int b, r = between(j, h, zoom, &b);
-        const uint8_t *up = grey + (size_t)r * (size_t)w, *down = b ? up + w : up;
-        for (int i = 0; i < w * zoom; i++) {
-            int a, q = between(i, w, zoom, &a), next = a ? q + 1 : q;
-            int v = (unit - b) * ((unit - a) * up[q] + a * up[next]) +
-                    b * ((unit - a) * down[q] + a * down[next]);
-            v = (v + unit * unit / 2) / (unit * unit);
-            blend(p, x + i, y + j, (uint32_t)v * 0x010101u, 255);
+    int64_t across = 2 * s->wide, down = 2 * s->high;
+    for (int j = 0; j < s->high; j++) {
+        int64_t a, b;
+        int r = between(j, s->h, s->high, &b);
+        const uint8_t *up = grey + (size_t)r * (size_t)s->w, *low = b ? up + s->w : up;
+        for (int i = 0; i < s->wide; i++) {
+            int q = between(i, s->w, s->wide, &a), next = a ? q + 1 : q;
+            int64_t v = (down - b) * ((across - a) * up[q] + a * up[next]) +
+                        b * ((across - a) * low[q] + a * low[next]);
+            v = (v + across * down / 2) / (across * down);
+            blend(p, s->x + i, s->y + j, (uint32_t)v * 0x010101u, 255);
         }
     }
 }

@@ -23,9 +23,21 @@ void img_picture_free(struct img_picture *);
 /* Colours are 0xRRGGBB; alpha runs from 0, nothing, to 255, opaque. */
 void img_box(struct img_picture *, int x, int y, int w, int h, uint32_t rgb, int alpha);
 
-/* A grey image of w by h at (x, y), each voxel zoom by zoom pixels, interpolated between the
- * voxels' centres. */
-void img_scan(struct img_picture *, const uint8_t *grey, int w, int h, int x, int y, int zoom);
+/* Where a slice of w by h voxels lies on a picture: at (x, y), wide by high pixels, at least one
+ * for each voxel. */
+struct img_area {
+    int w, h, x, y, wide, high;
+};
+
+/* The first pixel of a voxel's column or row; w or h gives where the area ends. And the column or
+ * row of a pixel. */
+int img_area_x(const struct img_area *, int column);
+int img_area_y(const struct img_area *, int row);
+int img_area_column(const struct img_area *, int x);
+int img_area_row(const struct img_area *, int y);
+
+/* A grey image, interpolated between the voxels' centres. */
+void img_scan(struct img_picture *, const uint8_t *grey, const struct img_area *);
 
 /* Text that begins at x and stands on the line y; size is that of the line in pixels. Printable
  * ASCII; any other character is an empty box. */

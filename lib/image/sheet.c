@@ -5,26 +5,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MARGIN = 14, GAP = 8, TITLE = 24, NOTE = 18, HEAD = 20, LEGEND = 24 };
+/* On a sheet of at most this many pixels across; wider ones have all of it larger. */
+enum { SEEN = 1000, MARGIN = 14, GAP = 8, TITLE = 24, NOTE = 18, HEAD = 20, LEGEND = 24 };
 
+/* Found by a search over colours for the greatest least distance, as seen by people with all cones
+ * or without one kind; the first three and white are of Okabe and Ito's. */
 static const struct {
     uint32_t rgb;
     const char *name;
-} classes[] = {
-    {0x000000, "background"}, {0xd55e00, "core"},   {0x56b4e9, "oedema"},
-    {0xf0e442, "enhancing"},  {0xffffff, "cavity"},
+} classes[] =
+    {
+        {0x000000, "background"}, {0xd55e00, "core"},   {0x56b4e9, "oedema"},
+        {0xf0e442, "enhancing"},  {0xffffff, "cavity"},
+},
+  verdicts[IMG_VERDICTS] = {
+      [IMG_FOUND] = {0x007744, "found"},
+      [IMG_MIXED] = {0xff9999, "tumour, other class"},
+      [IMG_MISSED] = {0x995599, "missed"},
+      [IMG_INVENTED] = {0x4444ff, "invented"},
 };
 
-enum verdict { NOTHING, FOUND, MIXED, MISSED, INVENTED };
-static const struct {
-    uint32_t rgb;
-    const char *name;
-} verdicts[] = {
-    [FOUND] = {0x009e73, "found"},
-    [MIXED] = {0xe69f00, "tumour, other class"},
-    [MISSED] = {0xcc79a7, "missed"},
-    [INVENTED] = {0xf0e442, "invented"},
-};
+uint32_t img_verdict_colour(enum img_verdict v)
+{
+    return verdicts[v].rgb;
+}
 
 uint32_t img_class_colour(int label)
 {
@@ -64,123 +68,158 @@ void img_to_grey(const float *v, size_t n, float *scratch, uint8_t *grey)
     }
 }
 
-/* All voxels of one value, as paint. */
-static void paint(struct img_picture *p, const uint8_t *m, int value, int w, int h, int x, int y,
-                  int zoom, uint32_t rgb, int alpha)
+/* A voxel's whole box. */
+static void paint_voxel(struct img_picture *p, const struct img_area *a, int r, int q, uint32_t rgb,
+                        int alpha)
 {
-    for (int r = 0; r < h; r++)
-        for (int q = 0; q < w; q++)
-            if (m[r * w + q] == value)
-                img_box(p, x + q * zoom, y + r * zoom, zoom, zoom, rgb, alpha);
+    int x = img_area_x(a, q), y = img_area_y(a, r);
+    img_box(p, x, y, img_area_x(a, q + 1) - x, img_area_y(a, r + 1) - y, rgb, alpha);
+}
+
+/* All voxels of one value, as paint. */
+static void paint(struct img_picture *p, const uint8_t *m, int value, const struct img_area *a,
+                  uint32_t rgb)
+{
+    for (int r = 0; r < a->h; r++)
+        for (int q = 0; q < a->w; q++)
+            if (m[r * a->w + q] == value)
+                paint_voxel(p, a, r, q, rgb, 153);
 }
 
 /* The border of all voxels of one value: the pixels on both sides of it. */
-static void outline(struct img_picture *p, const uint8_t *m, int value, int w, int h, int x, int y,
-                    int zoom, uint32_t rgb)
+static void outline(struct img_picture *p, const uint8_t *m, int value, const struct img_area *a,
+                    uint32_t rgb)
 {
-#define IN(r, q)                                                                                   \
-    ((r) >= 0 && (r) < h * zoom && (q) >= 0 && (q) < w * zoom &&                                   \
-     m[(r) / zoom * w + (q) / zoom] == value)
-    for (int r = -1; r <= h * zoom; r++)
-        for (int q = -1; q <= w * zoom; q++) {
-            bool in = IN(r, q), edge = false;
+    int right = a->x + a->wide, bottom = a->y + a->high;
+#define IN(j, i)                                                                                   \
+    ((j) >= a->y && (j) < bottom && (i) >= a->x && (i) < right &&                                  \
+     m[img_area_row(a, j) * a->w + img_area_column(a, i)] == value)
+    for (int j = a->y - 1; j <= bottom; j++)
+        for (int i = a->x - 1; i <= right; i++) {
+            bool in = IN(j, i), edge = false;
             for (int k = 0; k < 9 && !edge; k++)
-                edge = IN(r + k / 3 - 1, q + k % 3 - 1) != in;
+                edge = IN(j + k / 3 - 1, i + k % 3 - 1) != in;
             if (edge)
-                img_box(p, x + q, y + r, 1, 1, rgb, zoom > 1 ? 191 : 128);
+                img_box(p, i, j, 1, 1, rgb, a->wide > a->w ? 255 : 128);
         }
 #undef IN
 }
 
-static void draw_classes(struct img_picture *p, const struct img_sheet *s, const uint8_t *m, int w,
-                         int h, int x, int y)
+static void draw_classes(struct img_picture *p, const struct img_sheet *s, const uint8_t *m,
+                         const struct img_area *a)
 {
-    static const int order[] = {2, 1, 3,
-                                4}; /* the innermost last, so that its outline stays whole */
-    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
-        int v = order[i];
-        if (s->lines)
-            outline(p, m, v, w, h, x, y, s->zoom, classes[v].rgb);
-        else
-            paint(p, m, v, w, h, x, y, s->zoom, classes[v].rgb, 153);
-    }
+    static const int order[] = {2, 3, 1, 4}; /* the innermost last: its outline stays whole */
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++)
+        (s->lines ? outline : paint)(p, m, order[i], a, classes[order[i]].rgb);
 }
 
-static void draw_overlap(struct img_picture *p, const struct img_slice *sl, int x, int y, int zoom)
+static void draw_overlap(struct img_picture *p, const struct img_slice *sl,
+                         const struct img_area *a)
 {
-    for (int r = 0; r < sl->h; r++)
-        for (int q = 0; q < sl->w; q++) {
-            int t = sl->label[r * sl->w + q], g = sl->pred[r * sl->w + q];
-            int v = !t && !g ? NOTHING : t == g ? FOUND : !g ? MISSED : !t ? INVENTED : MIXED;
-            if (v != NOTHING)
-                img_box(p, x + q * zoom, y + r * zoom, zoom, zoom, verdicts[v].rgb, 191);
+    for (int r = 0; r < a->h; r++)
+        for (int q = 0; q < a->w; q++) {
+            int t = sl->label[r * a->w + q], g = sl->pred[r * a->w + q];
+            if (t || g)
+                paint_voxel(p, a, r, q,
+                            verdicts[t == g ? IMG_FOUND
+                                     : !g   ? IMG_MISSED
+                                     : !t   ? IMG_INVENTED
+                                            : IMG_MIXED]
+                                .rgb,
+                            191);
         }
 }
 
-static int swatch(struct img_picture *p, int x, int y, uint32_t rgb, const char *name)
+/* --- text, `by` times as large as on a narrow sheet ------------------------------------------- */
+
+static int larger(double by, int n)
 {
-    img_box(p, x, y - 9, 10, 10, rgb, 255);
-    img_text(p, x + 14, y, 11, false, 0xdddddd, name);
-    return x + 14 + img_text_width(11, name) + 14;
+    return (int)(by * n + 0.5);
 }
 
-static void draw_legend(struct img_picture *p, const struct img_sheet *s, int x, int y, int right)
+static int swatch(struct img_picture *p, double by, int x, int y, uint32_t rgb, const char *name)
 {
-    int start = x;
-    if (s->label || s->pred)
-        for (int v = 1; v <= 3; v++)
-            x = swatch(p, x, y, classes[v].rgb, classes[v].name);
-    if (s->label && s->pred) {
-        int need = 18;
-        for (int v = FOUND; v <= INVENTED; v++)
-            need += 28 + img_text_width(11, verdicts[v].name);
-        if (x + need > right) {
-            x = start;
-            y += LEGEND - 6;
-        } else {
-            x += 18;
-        }
-        for (int v = FOUND; v <= INVENTED; v++)
-            x = swatch(p, x, y, verdicts[v].rgb, verdicts[v].name);
+    int side = larger(by, 10), size = larger(by, 11), after = larger(by, 14);
+    img_box(p, x, y - side + 1, side, side, rgb, 255);
+    img_text(p, x + after, y, size, false, 0xdddddd, name);
+    return x + 2 * after + img_text_width(size, name);
+}
+
+static bool holds(const uint8_t *m, size_t n, int value)
+{
+    return m && memchr(m, value, n);
+}
+
+static void draw_legend(struct img_picture *p, const struct img_sheet *s, double by,
+                        const struct img_slice *sl, int n, int y)
+{
+    int start = larger(by, MARGIN), x = start, right = p->width - start;
+    bool cavity = false; /* few data sets have it */
+    for (int i = 0; i < n; i++) {
+        size_t all = (size_t)sl[i].w * (size_t)sl[i].h;
+        cavity |= holds(sl[i].label, all, 4) || holds(sl[i].pred, all, 4);
     }
+    for (int v = 1; (s->label || s->pred) && v <= 3 + cavity; v++)
+        x = swatch(p, by, x, y, classes[v].rgb, classes[v].name);
+    if (!s->label || !s->pred)
+        return;
+    int need = larger(by, 18);
+    for (int v = 0; v < IMG_VERDICTS; v++)
+        need += larger(by, 28) + img_text_width(larger(by, 11), verdicts[v].name);
+    if (x + need > right) {
+        x = start;
+        y += larger(by, LEGEND - 6);
+    } else {
+        x += larger(by, 18);
+    }
+    for (int v = 0; v < IMG_VERDICTS; v++)
+        x = swatch(p, by, x, y, verdicts[v].rgb, verdicts[v].name);
 }
 
-static void draw_side(struct img_picture *p, int x, int y, int w, long z)
+static void draw_side(struct img_picture *p, double by, const struct img_area *a, long z)
 {
     char t[32];
+    int near = larger(by, 4), y = a->y + a->high / 2;
     snprintf(t, sizeof t, "z %ld", z);
-    img_text(p, x + 4, y + 14, 11, false, 0xdddddd, t);
+    img_text(p, a->x + near, a->y + larger(by, 14), larger(by, 11), false, 0xdddddd, t);
     /* Radiological view: the patient's right is on the left of the picture. */
-    img_text(p, x + 4, y + w / 2, 10, false, 0x999999, "R");
-    img_text(p, x + w - 11, y + w / 2, 10, false, 0x999999, "L");
+    img_text(p, a->x + near, y, larger(by, 10), false, 0x999999, "R");
+    img_text(p, a->x + a->wide - larger(by, 11), y, larger(by, 10), false, 0x999999, "L");
 }
 
-static void draw_row(struct img_picture *p, const struct img_sheet *s, const struct img_slice *sl,
-                     int x, int y, int step)
+/* --- the sheet -------------------------------------------------------------------------------- */
+
+static double side(int voxels, double zoom)
 {
-    for (int i = 0; i < s->nscan; i++, x += step) {
-        img_scan(p, sl->scan[i], sl->w, sl->h, x, y, s->zoom);
+    return floor(voxels * zoom + 0.5);
+}
+
+static void draw_row(struct img_picture *p, const struct img_sheet *s, double by,
+                     const struct img_slice *sl, struct img_area a, int step)
+{
+    for (int i = 0; i < s->nscan; i++, a.x += step) {
+        img_scan(p, sl->scan[i], &a);
         if (i == 0)
-            draw_side(p, x, y, sl->w * s->zoom, sl->z);
+            draw_side(p, by, &a, sl->z);
     }
     for (int k = 0; k < 2; k++)
         if (k == 0 ? s->label : s->pred) {
-            img_scan(p, sl->scan[0], sl->w, sl->h, x, y, s->zoom);
-            draw_classes(p, s, k == 0 ? sl->label : sl->pred, sl->w, sl->h, x, y);
-            x += step;
+            img_scan(p, sl->scan[0], &a);
+            draw_classes(p, s, k == 0 ? sl->label : sl->pred, &a);
+            a.x += step;
         }
     if (s->label && s->pred) {
-        img_scan(p, sl->scan[0], sl->w, sl->h, x, y, s->zoom);
-        draw_overlap(p, sl, x, y, s->zoom);
+        img_scan(p, sl->scan[0], &a);
+        draw_overlap(p, sl, &a);
     }
 }
 
-static void draw_head(struct img_picture *p, const struct img_sheet *s, int step, int y)
+static void draw_head(struct img_picture *p, const struct img_sheet *s, double by, int step, int y)
 {
     const char *names[IMG_SHEET_SCANS + 3];
-    int k = 0;
-    img_text(p, MARGIN, MARGIN + 14, 15, true, 0xffffff, s->title);
-    img_text(p, MARGIN, MARGIN + TITLE + 10, 12, false, 0xbbbbbb, s->note);
+    int k = 0, x = larger(by, MARGIN);
+    img_text(p, x, x + larger(by, 14), larger(by, 15), true, 0xffffff, s->title);
+    img_text(p, x, x + larger(by, TITLE + 10), larger(by, 12), false, 0xbbbbbb, s->note);
     for (; k < s->nscan; k++)
         names[k] = s->scan_name[k];
     if (s->label)
@@ -190,34 +229,44 @@ static void draw_head(struct img_picture *p, const struct img_sheet *s, int step
     if (s->label && s->pred)
         names[k++] = "overlap";
     for (int i = 0; i < k; i++)
-        img_text(p, MARGIN + i * step, y - 6, 12, false, 0xdddddd, names[i]);
+        img_text(p, x + i * step, y - larger(by, 6), larger(by, 12), false, 0xdddddd, names[i]);
 }
 
 int img_sheet_draw(const struct img_sheet *s, const struct img_slice *sl, int n,
                    struct img_picture *out)
 {
     int panels = s->nscan + s->label + s->pred + (s->label && s->pred), w = 0;
-    int y = MARGIN + TITLE + (*s->note ? NOTE : 0) + HEAD;
-    double height = y;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         w = sl[i].w > w ? sl[i].w : w;
-        height += sl[i].h * (double)s->zoom + GAP;
-    }
-    double step = w * (double)s->zoom + GAP, width = 2 * MARGIN + panels * step - GAP;
+    double width = panels * (side(w, s->zoom[0]) + GAP), by = width > SEEN ? width / SEEN : 1;
+    memset(out, 0, sizeof *out);
+    if (!(width <= IMG_SHEET_MAX_SIDE))
+        return -1;
+    int margin = larger(by, MARGIN), gap = larger(by, GAP);
+    int y = margin + larger(by, TITLE + (*s->note ? NOTE : 0) + HEAD);
+    double step = side(w, s->zoom[0]) + gap, height = y;
+    width = 2 * margin + panels * step - gap;
+    for (int i = 0; i < n; i++)
+        height += side(sl[i].h, s->zoom[1]) + gap;
     bool two = s->label && s->pred && width < 620;
-    height += LEGEND + (two ? LEGEND : 0) + MARGIN - GAP;
+    height += larger(by, LEGEND + (two ? LEGEND : 0)) + margin - gap;
     if (width < 320)
         width = 320;
-    memset(out, 0, sizeof *out);
-    if (width > IMG_SHEET_MAX_SIDE || height > IMG_SHEET_MAX_SIDE)
+    if (width > IMG_SHEET_MAX_SIDE || !(height <= IMG_SHEET_MAX_SIDE))
         return -1;
     if (img_picture_new(out, (int)width, (int)height, 0x16181d))
         return -2;
-    draw_head(out, s, (int)step, y);
+    draw_head(out, s, by, (int)step, y);
     for (int i = 0; i < n; i++) {
-        draw_row(out, s, &sl[i], MARGIN, y, (int)step);
-        y += sl[i].h * s->zoom + GAP;
+        struct img_area a = {.w = sl[i].w,
+                             .h = sl[i].h,
+                             .x = margin,
+                             .y = y,
+                             .wide = (int)side(sl[i].w, s->zoom[0]),
+                             .high = (int)side(sl[i].h, s->zoom[1])};
+        draw_row(out, s, by, &sl[i], a, (int)step);
+        y += a.high + gap;
     }
-    draw_legend(out, s, MARGIN, y + LEGEND - 8, (int)width - MARGIN);
+    draw_legend(out, s, by, sl, n, y + larger(by, LEGEND - 8));
     return 0;
 }

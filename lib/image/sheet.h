@@ -1,8 +1,8 @@
 /* sheet.h - pictures of segmentations: scan, truth, prediction and their overlap side by side.
  *
- * One row a slice, one column a panel; a title above, a legend below. Colours are those of Okabe
- * and Ito ("Color universal design", 2008), told apart by people with any colour vision, and differ
- * in lightness too. */
+ * One row a slice, one column a panel; a title above, a legend below. No two meanings share a
+ * colour, and people with any colour vision tell all of them apart. Letters and margins grow with
+ * sheets of more than 1000 pixels, which are seen made smaller. */
 #ifndef SHEET_H
 #define SHEET_H
 
@@ -29,12 +29,16 @@ struct img_sheet {
     int nscan;
     bool label, pred; /* which panels; with both, the overlap too */
     bool lines;       /* contours instead of paint */
-    int zoom;         /* pixels a voxel, 1 to 8 */
+    double zoom[2];   /* pixels a voxel across and down, at least 1 */
 };
 
 /* Draws n slices; 0, or -1 if the sheet would be too large, -2 if memory is short. The picture is
  * freed with img_picture_free. */
 int img_sheet_draw(const struct img_sheet *, const struct img_slice *, int n, struct img_picture *);
+
+/* What a prediction makes of a voxel that is tumour in it or in truth. */
+enum img_verdict { IMG_FOUND, IMG_MIXED, IMG_MISSED, IMG_INVENTED, IMG_VERDICTS };
+uint32_t img_verdict_colour(enum img_verdict);
 
 /* Colour of a canonical label as 0xRRGGBB, and its name. */
 uint32_t img_class_colour(int label);

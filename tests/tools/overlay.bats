@@ -24,7 +24,7 @@ for case in sys.argv[1:]:
         pred[2:10, 6:10] = 2
         if z == 0:
             label[:] = 0
-        out.write(record(b"R", [("case", case), ("slice", z), ("modalities", "flair,t1gd"), ("scheme", os.environ.get("SCHEME", "canonical"))],
+        out.write(record(b"R", [("case", case), ("slice", z + int(os.environ.get("FIRST", 0))), ("modalities", "flair,t1gd"), ("scheme", os.environ.get("SCHEME", "canonical"))],
                          [("image", image), ("label", label), ("pred", pred)], n))
         n += 1
 out.write(record(b"E", count=n))
@@ -145,7 +145,7 @@ sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
 from blobs import record
 import numpy as np
 exec(sys.argv[2])
-keys = [("case", "A"), ("slice", 0), ("modalities", "t1gd"), ("scheme", "canonical")] + [tuple(k.split("=")) for k in sys.argv[1].split()]
+keys = [("case", "A"), ("slice", 0), ("modalities", "t1gd"), ("scheme", "canonical")] + [tuple(k.split("=")) for k in sys.argv[1].split(";") if k]
 sys.stdout.buffer.write(record(b"H") + record(b"R", keys, [("image", image), ("label", label), ("pred", pred)], 0) + record(b"E", count=1))
 EOF
 }
@@ -161,12 +161,12 @@ for y, x in [(${3:-0}, ${4:-0})]:
     pred[y, x] = 2 if x else 0"
     }
     # 8 pixels and 4 on each side, whatever lies beyond; a voxel far off widens the box to hold it.
-    head 240 240 | overlay -z 8 -o a
-    head 64 80 | overlay -z 8 -o b
+    head 240 240 | overlay -z 5 -o a
+    head 64 80 | overlay -z 5 -o b
     cmp a/*.png b/*.png
-    head 240 240 24 101 | overlay -z 8 -o c
+    head 240 240 24 61 | overlay -z 5 -o c
     a=$(pixel a/*.png size) c=$(pixel c/*.png size)
-    [ $((${c%x*} - ${a%x*})) = $((4 * 8 * (101 - 37))) ]
+    [ $((${c%x*} - ${a%x*})) = $((4 * 5 * (61 - 37))) ]
 }
 
 @test "overlay: a region that is not there has no Dice, and the slices that count are told" {
@@ -185,4 +185,81 @@ label[12, 12], pred[12, 12] = $1, $2" | overlay -o out
     # ET is right in both, but there is nothing to be right about in the second; the third is one slice of nine.
     [ -s match ] && ! cmp -s match none && ! cmp -s none part
     note 2 2 1 | cmp - none
+}
+
+@test "overlay: -k scores all slices, also those before the first that it shows" {
+    FIRST=8 stream A >in.tns
+    overlay -a -o all <in.tns
+    overlay -k 10 -o tenth <in.tns
+    [ "$(ls tenth)" = A_z010.png ]
+    cmp all/A_z010.png tenth/A_z010.png
+    # A case of which nothing is shown is no picture, and cannot come twice either.
+    FIRST=1 stream A B >in.tns
+    overlay -k 9 -o none <in.tns
+    [ -z "$(ls none)" ]
+    FIRST=1 stream A B A >in.tns
+    run -1 --separate-stderr overlay -k 9 -o none <in.tns
+    [[ $stderr == *"not together"* ]]
+}
+
+@test "overlay: voxels have their shape" {
+    size() { # SPACING: of the picture of a slice of 20 rows and 90 columns, full of brain
+        one "${1:+spacing=$1}" "image, label = np.ones((1, 20, 90), np.float32), np.zeros((20, 90), np.uint8); pred = label" |
+            overlay -z 2 -o "out$2"
+        pixel "out$2"/*.png size
+    }
+    square=$(size "" 0)
+    w=${square%x*} h=${square#*x}
+    [ "$(size "0.9 0.9 5" 1)" = "$square" ]
+    # Rows of half a column's height: 4 panels of 90 columns, each as wide again, twofold.
+    [ "$(size "1 2 3" 2)" = "${w}x$((h + 20 * 2))" ]
+    [ "$(size "1 1.25 3" 3)" = "${w}x$((h + 10))" ]
+    wide=$(size "1.2 1 1" 4)
+    [ "${wide#*x}" = "$h" ] && [ $((${wide%x*} - w)) = $((4 * 36)) ]
+    run -1 --separate-stderr size "0 1 1" 5
+    [[ $stderr == *"key 'spacing'"* ]]
+    run -1 --separate-stderr size "1 1e9 1" 6
+    [[ $stderr == *"too large"* ]]
+}
+
+@test "overlay: the slices shown are those with the most tumour that lie apart" {
+    # Tumour in slices 20 to 79, most in 50, a little less on each side of it; brain in all of 100.
+    "$PYTHON" - >in.tns <<'EOF'
+import sys, os
+sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
+from blobs import record
+import numpy as np
+out = sys.stdout.buffer
+out.write(record(b"H"))
+for z in range(100):
+    image, label = np.ones((1, 16, 24), np.float32), np.zeros(16 * 24, np.uint8)
+    label[:max(0, 200 - 6 * abs(z - 50)) if 20 <= z < 80 else 0] = 2
+    out.write(record(b"R", [("case", "A"), ("slice", z), ("modalities", "t1gd"), ("scheme", "canonical")],
+                     [("image", image), ("label", label.reshape(16, 24))], z))
+out.write(record(b"E", count=100))
+EOF
+    for n in 1 2 4; do
+        overlay -n $n -o out$n <in.tns
+        ls out$n | sed 's/A_z0*//; s/.png//' >z
+        [ "$(wc -l <z)" = $n ] && grep -qx 50 z
+        # 60 slices hold tumour: neighbours lie 60/(n+1) apart at least, and none is without.
+        awk -v n=$n 'NR > 1 && $1 - last < int(60 / (n + 1)) { exit 1 } $1 < 20 || $1 > 79 { exit 1 } { last = $1 }' z || { cat z; false; }
+    done
+    # Where fewer hold tumour than are wanted, those are all.
+    stream A >few.tns
+    overlay -n 9 -o few <few.tns
+    [ "$(ls few | tr '\n' ' ')" = "A_z001.png A_z002.png " ]
+}
+
+@test "overlay: letters grow with wide pictures" {
+    around() { # ZOOM: pixels above and below 20 rows of slice, 4 panels of 90 columns, which letters need
+        one "" "image, label = np.ones((1, 20, 90), np.float32), np.zeros((20, 90), np.uint8); pred = label" |
+            overlay -z $1 -o "out$1"
+        size=$(pixel "out$1"/*.png size)
+        echo $((${size#*x} - 20 * $1))
+    }
+    small=$(around 2) large=$(around 8) # 720 pixels of scan, and 2880
+    [ "$(around 1)" -ge "$small" ] # the legend may take a second line
+    # Nearly in proportion above 1000 pixels: whole pixels are rounded.
+    [ $((large * 1000)) -gt $((small * 2700)) ] && [ $((large * 1000)) -lt $((small * 3100)) ]
 }

@@ -41,12 +41,12 @@ int main(void)
     uint8_t grey[6] = {10, 20, 30, 40, 50, 60};
     int bad = 0;
     wipe();
-    img_scan(&p, grey, 3, 2, 4, 4, 1);
+    img_scan(&p, grey, &(struct img_area){3, 2, 4, 4, 3, 2});
     for (int i = 0; i < 6; i++)
         bad += at(4 + i % 3, 4 + i / 3) != grey[i] * 0x010101u;
     ok(!bad && marks() == 6, "a scan voxel by voxel");
     wipe();
-    img_scan(&p, grey, 3, 2, 0, 0, 8);
+    img_scan(&p, grey, &(struct img_area){3, 2, 0, 0, 24, 16});
     /* Pixel 11 is 3.5 of 8 from the first voxel's centre to the second's: 7.5 - 4 of 8. */
     ok(at(0, 0) == 0x0a0a0a && at(23, 15) == 0x3c3c3c && at(7, 0) == 14 * 0x010101u &&
            marks() == 24 * 16,
