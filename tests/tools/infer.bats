@@ -302,7 +302,7 @@ PY
         set -- $e
         run -1 --separate-stderr pipe 'infer -P -m bad <new.tns >out'
         [[ $stderr = "infer: bad: parameter '$name': element $2: (wanted a finite number"*", got $3)" ]] || { echo "$name: $stderr"; false; }
-        [ ! -s out ]
+        run ! tnsview -c out
     done
     edit running_var 1 0
     infer -m bad <new.tns >out
