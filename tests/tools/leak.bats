@@ -187,7 +187,7 @@ PY
     epochs -n 1 who-a.tns >who-a.epochs
     dies "patient No 1 of the training stream is No 1 of the validation stream: the same name" 'train -c u.yaml -e bc.tns -o n <who-a.epochs'
     dies "case D is not in who" 'nii2slices -w who A D >out'
-    run ! tnsview -c out
+    run ! tnsview -c <out
     for bad in 'A\n|line 1: wanted case and patient' 'A\tp\tq\n|line 1: wanted' 'A\t\n|line 1: wanted' '\tp\n|line 1: wanted' \
         'A\tp\n\nA\tp\n|line 3: case '"'A' stands twice" 'A\tp|line 1: not ended'; do
         # shellcheck disable=SC2059
