@@ -6,8 +6,16 @@
 CONFIG     ?= release
 PREFIX     ?= /usr/local
 PROGPREFIX ?=
+DESTDIR    ?=
 CC         ?= cc
 AR         ?= ar
+CPPFLAGS   ?=
+CFLAGS     ?=
+LDFLAGS    ?=
+LDLIBS     ?=
+T ?=# words of make check
+H ?=# a fuzzer's name
+B ?=# a benchmark's name
 
 O := build/$(CONFIG)
 
@@ -23,9 +31,12 @@ $(error CONFIG=$(CONFIG): wanted release, debug, asan, tsan or fuzz)
 endif
 
 VERSION := 0.1.0
-WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 # clang warns where a loop marked `omp simd` stays scalar without optimisation; that is no fault.
 WARN    += $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),-Wno-pass-failed)
+# A user's compiler may know warnings that ours does not. They are errors under `make check` and its like only, and make no
+# other object, so FLAGS_NOW is without it.
+WERROR  ?=
 HAVE_ISAL := $(shell printf '\#include <isa-l/igzip_lib.h>\n' | $(CC) -E - >/dev/null 2>&1 && echo -DHAVE_ISAL)
 NIFTI_INC := $(addprefix -isystem ,$(firstword $(wildcard /usr/include/nifti /usr/local/include/nifti)))
 # The sanitized build inflates with zlib, so that the tests of tools go through both inflaters.
@@ -33,7 +44,7 @@ ALL_CPPFLAGS := -I. $(NIFTI_INC) -D_GNU_SOURCE -DGLIOPIPE_VERSION='"$(VERSION)"'
 # No compiler fuses a product and a sum where the source does not say so (simd/vec.h): the same bytes from all of them.
 ALL_CFLAGS   := -std=c11 -ffp-contract=off $(WARN) $(OPT_$(CONFIG)) -fopenmp -MMD -MP $(CFLAGS)
 ALL_LDFLAGS  := $(OPT_$(CONFIG)) -fopenmp -Wl,--as-needed $(LDFLAGS)
-LIBS := $(if $(HAVE_ISAL),-lisal) $(if,-lseccomp) -lniftiio -lznz -lz -lxxhash -lyaml -lutf8proc -lpng16 -lpthread -lm $(LDLIBS)
+LIBS := $(if $(HAVE_ISAL),-lisal) -lniftiio -lznz -lz -lxxhash -lyaml -lutf8proc -lpng16 -lpthread -lm $(LDLIBS)
 
 # Kernels: each file of lib/kernels/simd is compiled once for each instruction-set level. KR_LEVEL
 # names the level inside the source; `plain` is what the compiler emits without any flag.
@@ -71,13 +82,16 @@ OBJ       := $(SRC:%.c=$(O)/%.o)
 ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has another name
 
 # --- what a machine needs ------------------------------------------------------------------------
-PKG_BUILD := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libutf8proc-dev libpng-dev libisal-dev
-PKG_DEMO  := $(PKG_BUILD) gnuplot-nox
-PKG_CHECK := $(PKG_DEMO) bats clang clang-format libomp-dev libclang-rt-14-dev python3 python3-numpy groff time jq
-PKG_BENCH := $(PKG_BUILD) libopenblas0 python3-nibabel python3-torch python3-venv time
+# Debian's names, bookworm's and trixie's; of a|b one is enough. Versions of clang-format differ: one is heard.
+CLANG_FORMAT := clang-format-19
+PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libutf8proc-dev libpng-dev libisal-dev
+PKG_demo  := $(PKG_build) gnuplot-nox
+PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)|clang-format libomp-dev libclang-rt-dev python3 python3-numpy groff time jq
+PKG_bench := $(PKG_build) libopenblas0 python3-nibabel python3-torch python3-venv time
 
 STUDY := attempt1 attempt2 attempt3 attempt4 attempt5 attempt6 combined attention residual control study explore predict
-.PHONY: $(STUDY) all help check check-long fuzz lint bench bench-peers install uninstall clean demo format tools
+PACKAGES := packages packages-build packages-demo packages-check packages-bench
+.PHONY: $(STUDY) $(PACKAGES) all help check check-long fuzz lint bench bench-peers install uninstall clean demo format tools
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -89,19 +103,22 @@ help:
 	@echo 'make study DATA=dir  the study on real patients (attempt1 to residual, control: one part of it)'
 	@echo 'make explore | predict   look at the cases; segment unlabelled ones with MODEL=file'
 	@echo '                     the knobs of these: make -f pipelines/Makefile help'
+	@echo 'make packages        installs what all of this needs, and says what (demo, check and their like call it)'
 	@echo 'make check           every test (T=WORD: only test files whose name holds WORD)'
 	@echo 'make check-long      the engine under the sanitizers, a hundred kills, every fault in every tool (half an hour)'
 	@echo 'make fuzz            SECONDS= of processor time for each fuzzer (H=NAME: one)'
 	@echo 'make lint            formatting, include rules, man pages'
 	@echo 'make bench           every benchmark beside its peer (B=NAME: one)'
-	@echo 'make bench-peers     installs the peers that Debian has not, into build/peers (TORCH=: without the'
-	@echo '                     newest PyTorch, whose wheel brings gigabytes of GPU libraries)'
+	@echo 'make bench-peers     installs the peers that Debian has not, into build/peers, and tries each (TORCH=: without'
+	@echo '                     the newest PyTorch, whose wheel brings gigabytes of GPU libraries)'
 	@echo 'make install         PREFIX= DESTDIR= PROGPREFIX= (GNU recode exists: PROGPREFIX=glio-)'
 	@echo 'make clean           removes build/ and bin/'
 	@echo 'man man/train.1      the page of a tool, before it is installed (man/gliopipe.7: where to begin)'
 
-# Installs those that are missing when it may, else prints the line that would.
-need = @.ci/packages
+# Installs those that are missing when it may, and says which; else prints the line that would.
+packages: packages-check
+$(filter-out packages,$(PACKAGES)): packages-%:
+	@.ci/packages $(PKG_$*:%='%')
 
 # --- rules ----------------------------------------------------------------------------------------
 # A change of flags rebuilds what they touch.
@@ -111,12 +128,12 @@ $(shell mkdir -p $(O); printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $
 
 $(O)/%.o: %.c $(STAMP)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(WERROR) -c -o $@ $<
 
 define simd_rule
 $(O)/lib/kernels/simd/%_$(1).o: lib/kernels/simd/%.c $(STAMP)
 	@mkdir -p $$(@D)
-	$$(CC) $$(ALL_CPPFLAGS) $$(ALL_CFLAGS) $$(KERNEL_CFLAGS) $$(ISA_$(1)) -DKR_LEVEL=$(1) -DKR_LEVEL_$(1)=1 -c -o $$@ $$<
+	$$(CC) $$(ALL_CPPFLAGS) $$(ALL_CFLAGS) $$(WERROR) $$(KERNEL_CFLAGS) $$(ISA_$(1)) -DKR_LEVEL=$(1) -DKR_LEVEL_$(1)=1 -c -o $$@ $$<
 endef
 $(foreach l,$(LEVELS),$(eval $(call simd_rule,$(l))))
 
@@ -146,7 +163,7 @@ bin/%: build/release/bin/%
 	@mkdir -p bin
 	@ln -f $< $@ 2>/dev/null || cp -f $< $@
 
-tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter release,$(CONFIG)),$(TOOLS:%=bin/%))
+tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter build/release,$(O)),$(TOOLS:%=bin/%))
 units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(O)/warm)
 benches: $(BENCHC:%=$(O)/bench/%)
 
@@ -157,16 +174,14 @@ benches: $(BENCHC:%=$(O)/bench/%)
 $(foreach n,DATA OUT MODEL SPLIT,$(eval override $n := $$(value $n)))
 $(STUDY): pipelines ;@:
 .PHONY: pipelines
-pipelines:
-	$(need) $(PKG_DEMO)
+pipelines: packages-demo
 	@$(MAKE) -s tools
 	@$(MAKE) --no-print-directory -f pipelines/Makefile $(filter $(STUDY),$(MAKECMDGOALS))
 
 # Synthetic patients, a narrow network, few passes: what the study does, in minutes. A real study is
 # the same command with DATA=, and hours.
 DEMO := demo
-demo:
-	$(need) $(PKG_DEMO)
+demo: packages-demo
 	@$(MAKE) -s -j$(NPROC) tools
 	@mkdir -p $(DEMO)
 	[ -d $(DEMO)/data ] || { bin/phantom -n 12 -s 1 -o $(DEMO)/data.part && mv $(DEMO)/data.part $(DEMO)/data; }
@@ -177,8 +192,8 @@ demo:
 
 # --- proof ----------------------------------------------------------------------------------------
 NPROC := $(shell nproc 2>/dev/null || echo 2)
-check:
-	$(need) $(PKG_CHECK)
+check check-long fuzz lint: export WERROR := -Werror
+check: packages-check
 	@$(MAKE) -s -j$(NPROC) check-release check-asan
 	@tests/run $(T)
 
@@ -189,18 +204,17 @@ check-asan:
 	@$(MAKE) CONFIG=asan LIGHT=1 tools units replays
 
 lint:
-	@$(MAKE) -s -j$(JOBS) CONFIG=release tools
+	@$(MAKE) -s -j$(NPROC) CONFIG=release tools
 	@tests/lint
 
 format:
-	@clang-format -i $$(git ls-files '*.c' '*.h')
+	@$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h')
 
 # Coverage-guided, SECONDS of processor time for each harness (H=NAME: one alone); new inputs join the corpus in
 # build/fuzz/corpus, findings lie in build/fuzz/findings until they are mended and put into tests/fuzz/corpus.
 FUZZ := $(filter-out fuzz replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
 SECONDS ?= 60
-fuzz:
-	$(need) $(PKG_CHECK)
+fuzz: packages-check
 	@$(MAKE) -s -j$(NPROC) CONFIG=fuzz CC=clang $(FUZZ:%=build/fuzz/fuzz/%)
 	@$(MAKE) -s -j$(NPROC) CONFIG=asan LIGHT=1 tools
 	@tests/fuzz/run $(SECONDS) $(or $(H),$(FUZZ) arguments)
@@ -218,28 +232,28 @@ replays: $(FUZZ:%=$(O)/replay/%)
 # Preloaded into tools, makes the system fail.
 $(O)/shim.so: tests/faults/shim.c
 	@mkdir -p $(@D)
-	$(CC) -D_GNU_SOURCE -std=c11 $(WARN) -Wno-missing-prototypes -O1 -g -shared -fPIC -o $@ $< -ldl
+	$(CC) -D_GNU_SOURCE -std=c11 $(WARN) $(WERROR) -Wno-missing-prototypes -O1 -g -shared -fPIC -o $@ $< -ldl
 
 # The engine under the sanitizers, and every fault in every tool, call by call: minutes, not hours.
-check-long:
-	$(need) $(PKG_CHECK)
+check-long: packages-check
 	@$(MAKE) -s -j$(NPROC) CONFIG=release tools units $(O)/shim.so
 	@$(MAKE) -s -j$(NPROC) CONFIG=asan tools units
 	@$(MAKE) -s -j$(NPROC) CONFIG=tsan CC=clang tools units
 	@LONG=1 TEST_LIMIT=3600 tests/run train infer nii2slices phantom races nn_ kernels_ baddays
 	@tests/faults/run $(O)/shim.so bin
 
-bench:
-	$(need) $(PKG_BENCH)
+bench: packages-bench
 	@$(MAKE) -s -j$(NPROC) tools benches
 	@tests/bench/run $(B)
 
 TORCH ?= torch
-bench-peers:
-	$(call need,$(PKG_BENCH))
-	@[ -x build/peers/bin/python ] || $(or $(wildcard /usr/bin/python3),python3) -m venv build/peers
-	@build/peers/bin/pip install -q --upgrade numpy nibabel onnxruntime openvino $(TORCH)
-	@build/peers/bin/pip list 2>/dev/null | grep -iE '^(torch|onnxruntime|openvino) '
+PEERS ?= build/peers
+PEER_MODULES := numpy nibabel onnxruntime openvino
+bench-peers: packages-bench
+	@[ -x $(PEERS)/bin/python ] || $(or $(wildcard /usr/bin/python3),python3) -m venv $(PEERS)
+	@$(PEERS)/bin/pip install -q --upgrade $(PEER_MODULES) $(TORCH)
+	@for m in $(PEER_MODULES) $(if $(TORCH),torch); do \
+	  $(PEERS)/bin/python -c "import $$m; print('$$m', $$m.__version__)" || exit; done
 
 # --- install --------------------------------------------------------------------------------------
 BINDIR := $(DESTDIR)$(PREFIX)/bin

@@ -39,12 +39,14 @@ struct open_case {
     uint64_t used; /* record at which it was last met */
 };
 
+struct done { /* a whole file, which gets its name when the stream has proved to be whole */
+    char *name;
+    struct nii_out *out;
+};
+
 static struct {
     struct open_case open[OPEN_CASES];
-    struct {
-        char *name;
-        struct nii_out *out;
-    } * done; /* whole files, which get their names when the stream has proved to be whole */
+    struct done *done;
     size_t ndone;
     uint64_t records;
     uint8_t *slice;

@@ -360,10 +360,10 @@ void img_phantom_slice(const struct img_phantom *p, uint32_t z, int16_t *image, 
             double q[3] = {p->turn[0] * s[0] + p->turn[1] * s[1],
                            p->turn[0] * s[1] - p->turn[1] * s[0], s[2]};
             int16_t v[4];
-            int class = voxel(p, q, &r, v);
-            if (class < 0)
+            int found = voxel(p, q, &r, v);
+            if (found < 0)
                 continue;
-            label[(size_t)y * p->w + x] = (uint8_t) class;
+            label[(size_t)y * p->w + x] = (uint8_t)found;
             for (int m = 0; m < 4; m++)
                 image[(size_t)m * plane + (size_t)y * p->w + x] = v[m];
         }

@@ -288,14 +288,14 @@ static void large(void)
     free(b);
 }
 
-static int dump(const char *path, const char *new)
+static int dump(const char *path, const char *copy)
 {
     struct st_file f;
     int r = st_open(&f, path, why, sizeof why);
-    if (r == ST_OK && !new)
+    if (r == ST_OK && !copy)
         for (int i = 0; i < f.metas; i++)
             printf("%s=%s\n", f.meta[i].key, f.meta[i].value);
-    for (int i = 0; r == ST_OK && !new &&i < f.tensors; i++) {
+    for (int i = 0; r == ST_OK && !copy && i < f.tensors; i++) {
         const struct tensor *t = &f.tensor[i];
         printf("%s %s", t->name, dtype_name(t->dtype));
         for (int d = 0; d < t->rank; d++)
@@ -305,8 +305,8 @@ static int dump(const char *path, const char *new)
             printf(" %.9g", tensor_get(t, k));
         putchar('\n');
     }
-    if (r == ST_OK && new)
-        r = st_write(new, f.meta, f.metas, f.tensor, f.tensors, why, sizeof why);
+    if (r == ST_OK && copy)
+        r = st_write(copy, f.meta, f.metas, f.tensor, f.tensors, why, sizeof why);
     if (r < 0)
         fprintf(stderr, "%s\n", why);
     st_close(&f);

@@ -1,0 +1,78 @@
+#!/usr/bin/env bats
+# What make does beside compiling: packages, warnings, peers.
+load lib/common
+
+setup() {
+    need_release "make is the same"
+    cd "$BATS_TEST_TMPDIR"
+    unset MAKEFLAGS
+}
+
+# A machine with user $1: apt knows the packages of the file `known`, those of `installed` are there.
+machine() {
+    mkdir bin
+    echo 'for p; do :; done; grep -qx "$p" installed && echo install ok installed' >bin/dpkg-query
+    echo 'for p; do :; done; grep -qx "$p" known' >bin/apt-cache
+    echo 'echo "$@" >>apt' >bin/apt-get
+    echo "echo $1" >bin/id
+    echo 'exit 1' >bin/sudo
+    sed -i '1i #!/bin/sh' bin/*
+    chmod +x bin/*
+    printf '%s\n' here also here-too >installed
+    printf '%s\n' here also here-too new newer >known
+}
+
+@test "packages: installs what is missing, of alternatives one that this release has, and says what" {
+    machine 0
+    PATH=$PWD/bin:$PATH run "$ROOT/.ci/packages" here 'old|new' 'also|newer' newer
+    [ "$status" -eq 0 ]
+    [ "$output" = "installing: new newer" ]
+    [ "$(tail -n 1 apt)" = "install -y -qq --no-install-recommends new newer" ]
+}
+
+@test "packages: nothing is missing, nothing is asked" {
+    machine 0
+    PATH=$PWD/bin:$PATH run "$ROOT/.ci/packages" here 'old|also'
+    [ "$status" -eq 0 ]
+    [ -z "$output" ]
+    [ ! -e apt ]
+}
+
+@test "packages: who may not install them gets the line that would, and no success" {
+    machine 1000
+    PATH=$PWD/bin:$PATH run "$ROOT/.ci/packages" here 'old|new'
+    [ "$status" -eq 1 ]
+    [[ $output == *"sudo apt-get install -y new" ]]
+    [ ! -e apt ]
+}
+
+@test "packages: make packages asks for all that demo and check need" {
+    for target in demo check; do
+        make -n -C "$ROOT" MAKE=true $target | grep -o "packages .*" | head -n 1
+    done >asked
+    make -n -C "$ROOT" packages | grep -o "packages .*" | tr ' ' '\n' | sort >all
+    tr ' ' '\n' <asked | sort -u >needed
+    [ "$(wc -l <asked)" = 2 ]
+    [ -z "$(comm -23 needed <(sort -u all))" ]
+}
+
+@test "make: a compiler's new warning stops the check, but no user's build, and compiles nothing anew" {
+    echo '#warning new' >w.h
+    build=(make -s -C "$ROOT" "O=$PWD/o" "CPPFLAGS=-include $PWD/w.h" "$PWD/o/lib/base/rng.o")
+    run -2 "${build[@]}" WERROR=-Werror
+    run -0 "${build[@]}"
+    [[ $output == *warning* ]]
+    make -q "${build[@]:2}" WERROR=-Werror
+    run make -n -C "$ROOT" MAKE='echo "WERROR=$$WERROR";:' check
+    [[ $output == *WERROR=-Werror* ]]
+}
+
+@test "make bench-peers: a peer that cannot be imported is a failure that names it" {
+    mkdir -p peers/bin
+    printf '#!/bin/sh\n' | tee peers/bin/pip >peers/bin/python
+    echo 'case $2 in *openvino*) echo "No module named openvino" >&2; exit 1 ;; esac' >>peers/bin/python
+    chmod +x peers/bin/*
+    run make -C "$ROOT" bench-peers "PEERS=$PWD/peers" PKG_bench=
+    [ "$status" -ne 0 ]
+    [[ $output == *"No module named openvino"* ]]
+}
