@@ -146,9 +146,14 @@ PY
     refused JOBS=1 "BraTS20_Training_009/"
     rm -r data/BraTS20_Training_009
     touch -d 2001-01-01 data/*_003/*_t1.nii.gz
-    refused JOBS=1 "_003/BraTS20_Training_003_t1.nii.gz differs"
+    refused JOBS=1 "DATA '$PWD/data' has changed (BraTS20_Training_003/BraTS20_Training_003_t1.nii.gz differs)"
     touch -r "$given"/cases/*_003/*_t1.nii.gz data/*_003/*_t1.nii.gz
     refused JOBS=1 "differs"
+    # Nobody knows what this was made with.
+    mv out/made-with kept
+    run -2 glio attempt2 DATA="$given/cases"
+    [[ $output == *"does not say what it was made with"* ]]
+    mv kept out/made-with
     # The tools' version.
     sed -i 's/^gliopipe\t[^\t]*/gliopipe\t0.0.9/' out/made-with
     state out >before
@@ -181,7 +186,7 @@ PY
 @test "study: too few patients for the folds is told before anything is read" {
     mkdir few && cp -r "$given"/cases/*_00[123] few
     run -2 glio study DATA="$PWD/few"
-    [[ $output == *"too few patients for 5 folds"* ]]
+    [[ $output == *"too few patients for 5 folds (3)"* ]]
     [ ! -e out ]
     run -2 glio attempt2 FOLD=5
     [[ $output == *"FOLD: (wanted less than 5"* ]] && [ ! -e out ]
@@ -196,8 +201,15 @@ PY
     run -2 glio attempt2 DATA="$PWD/cut"
     [[ $output == *"_005"* ]]
     [ ! -e out ]
+    # What is not the study's stays.
+    mkdir out && echo mine >out/notes
+    run -2 glio attempt2 DATA="$PWD/cut"
+    [ "$(ls -A out)" = notes ]
     # As a killed run leaves it.
-    mkdir -p out/fold0/raw out/fold0/crop
+    rm -r out
+    glio attempt2 >/dev/null 2>&1
+    rm -r out/fold0/attempt2
+    mkdir -p out/fold0/crop
     : >out/all.tns.part
     : >out/fold0/raw/train.tns.part
     mkdir out/fold0/sheets.part
@@ -209,6 +221,24 @@ PY
     mv out/fold0/attempt2/model.safetensors kept
     run -2 glio attempt2
     [ -e out/all.tns ] && [ -z "$(find out -name '*.part')" ] && [ -z "$(find out -type d -empty)" ]
+}
+
+@test "study: FILES and WHO reach every reading of the cases, and the folds" {
+    cp -r "$given/cases" data
+    for f in data/*/*_t1ce.nii.gz; do mv "$f" "${f%_t1ce.nii.gz}_post.nii.gz"; done
+    run -2 glio attempt2 DATA="$PWD/data"
+    [ ! -e out ]
+    # Two cases are of one patient, so four are left for five folds.
+    printf 'BraTS20_Training_00%s\n' $'1\tanna' $'2\tanna' $'3\tberta' $'4\tcarla' $'5\tdora' >who
+    run -2 glio attempt2 DATA="$PWD/data" FILES='t1gd=*_post.nii.gz' WHO="$PWD/who"
+    [[ $output == *"too few patients for 5 folds (4)"* ]] && [ ! -e out ]
+    glio attempt2 DATA="$PWD/data" FILES='t1gd=*_post.nii.gz' WHO="$PWD/who" FOLDS=4 FOLD=0 >/dev/null 2>&1
+    [ "$(grep -c 'anna$' out/patients.folds)" = 2 ] && [ -s out/fold3/attempt2/volumes.tsv ]
+    sed -i 's/dora/emma/' who
+    run -2 glio attempt2 DATA="$PWD/data" FILES='t1gd=*_post.nii.gz' WHO="$PWD/who" FOLDS=4 FOLD=0
+    [[ $output == *"WHO '$PWD/who' has changed"* ]]
+    glio predict DATA="$PWD/data" FILES='t1gd=*_post.nii.gz' MODEL="$given/model" OUT="$PWD/predicted" >/dev/null 2>&1
+    [ "$(ls predicted/predict/segmentations | wc -l)" = 5 ]
 }
 
 @test "study: OUT among the cases, or no cases, is refused" {
