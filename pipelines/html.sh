@@ -71,7 +71,7 @@ p { margin: .5rem 0; max-width: 46rem; overflow-wrap: anywhere } .made { color: 
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; background: var(--card) }
 table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .92rem }
 th, td { padding: .35rem .5rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); white-space: nowrap; font-variant-numeric: tabular-nums }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card); border-right: 1px solid var(--line) }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card); border: 0; box-shadow: inset -1px -1px var(--line) }
 td small { display: block; color: var(--dim) } td:first-child small { white-space: normal; min-width: 7.5rem }
 thead th, thead th:first-child { background: var(--head); font-weight: 600 } tr.leak td, tr.leak td:first-child { background: var(--leak) }
 td.study { color: var(--dim) }
