@@ -299,6 +299,22 @@ void tns_remove(struct tns_record *r, const char *name)
     }
 }
 
+bool tns_named(const char *names, const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *p = names; p && (p = strstr(p, name)); p += n)
+        if ((p == names || p[-1] == ' ') && (p[n] == ' ' || !p[n]))
+            return true;
+    return !names;
+}
+
+void tns_keep(struct tns_record *r, const char *names)
+{
+    for (int i = r->ntensors; i-- > 0;)
+        if (!tns_named(names, r->tensor[i].name))
+            tns_remove(r, r->tensor[i].name);
+}
+
 void tns_clear(struct tns_record *r)
 {
     r->meta.len = 0;

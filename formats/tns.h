@@ -100,6 +100,9 @@ struct tensor *tns_add(struct tns_record *, const char *name, enum dtype, int ra
                        const uint32_t *dim);
 void tns_remove(struct tns_record *, const char *name);
 
+/* Removes all tensors but those named, with blanks between. */
+void tns_keep(struct tns_record *, const char *names);
+
 /* Empties a record (metadata, tensors), keeping its memory; frees that memory. A zeroed struct is
  * an empty record. */
 void tns_clear(struct tns_record *);

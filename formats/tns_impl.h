@@ -68,6 +68,9 @@ const unsigned char *tns_coming(const struct tns_reader *, const char *name);
 int tns_pass(struct tns_reader *, const char *name, int (*put)(void *ctx, void *bytes, size_t n),
              void *ctx);
 
+/* Whether a name stands among names with blanks between, or names is NULL: all. */
+bool tns_named(const char *names, const char *name);
+
 /* Makes room for at least this many bytes of text; 0 or TNS_ENOMEM. */
 int tns_meta_room(struct tns_meta *, size_t bytes);
 

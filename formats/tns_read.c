@@ -371,15 +371,6 @@ static struct tensor *receiver(struct tns_record *rec, const unsigned char *d)
     return t && !t->data ? t : NULL;
 }
 
-static bool named(const char *names, const char *name)
-{
-    size_t n = strlen(name);
-    for (const char *p = names; p && (p = strstr(p, name)); p += n)
-        if ((p == names || p[-1] == ' ') && (p[n] == ' ' || !p[n]))
-            return true;
-    return !names;
-}
-
 /* Bytes from p to the next that is aligned. */
 static size_t unaligned(const void *p)
 {
@@ -414,7 +405,7 @@ int tns_take(struct tns_reader *r, struct tns_record *rec, const char *names)
     uint32_t first = r->coming, end = r->tensors;
     size_t need = 0, have = 0;
     int e;
-    while (end > first && !(named(names, (const char *)descriptor(r, end - 1)) &&
+    while (end > first && !(tns_named(names, (const char *)descriptor(r, end - 1)) &&
                             receiver(rec, descriptor(r, end - 1))))
         end--;
     for (uint32_t i = first; i < end; i++)

@@ -5,13 +5,19 @@
  * adds    pred (u8), trained, trained_as; prob (f32) with -P
  *
  * Three threads, so that pipes and arithmetic do not wait for each other: one reads records into
- * batches of equal size, one computes, one writes. Batches go round in the order of the stream. */
+ * batches of equal size, one computes, one writes. Batches go round in the order of the stream.
+ *
+ * Memory is planned for a record's shapes before its payloads are taken, and again, once the ring
+ * is empty, when a record comes that does not fit. Where the image is the smaller part of a record,
+ * or the ceiling too low for whole ones, they go in turn: one at a time, as far as its image, the
+ * rest straight from input to output. */
 #include "formats/contract.h"
 #include "formats/ledger.h"
 #include "formats/model.h"
 #include "lib/nn/nn.h"
 #include "tools/tool.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,28 +41,29 @@ struct batch {
     enum { SLICES, PASSES, SEGMENT, END } kind;
     int n, h, w;
     struct tns_record rec[MOST];
-    void *copy[MOST]; /* a record's payloads */
-    size_t room[MOST];
     struct tns_meta header;
 };
 
 static struct model model;
 static struct ledger trained;           /* whom it was trained on */
 static struct contract_spacing learned; /* from voxels of which size, if the model says */
-static struct nn *nn;
-static struct nn_batch planned; /* its largest batch */
-static float *image, *prob;
-static uint8_t *pred;
-static size_t image_room, prob_room, pred_room;
+
+/* What the plan is for. It changes while the ring is empty. */
+static struct {
+    struct nn *nn;
+    int n, h, w;   /* the largest batch */
+    size_t record; /* bytes of a record's payloads */
+    bool in_turn;
+    float *image, *prob;
+    uint8_t *pred;
+} plan;
 
 static struct {
     struct batch slot[SLOTS];
     unsigned read, computed, written; /* batches so far; slot i % SLOTS */
-    int most; /* records in a batch, and their pixels: what the plan can take */
-    size_t pixels;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-} ring = {.most = 1, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+} ring = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static void advance(unsigned *count)
 {
@@ -75,6 +82,125 @@ static struct batch *await(const unsigned *mine, const unsigned *before, unsigne
     struct batch *b = &ring.slot[*mine % SLOTS];
     pthread_mutex_unlock(&ring.lock);
     return b;
+}
+
+/* All that was read is written. */
+static void drain(void)
+{
+    pthread_mutex_lock(&ring.lock);
+    while (ring.written != ring.read)
+        pthread_cond_wait(&ring.changed, &ring.lock);
+    pthread_mutex_unlock(&ring.lock);
+}
+
+/* --- planning ----------------------------------------------------------------------------------*/
+
+/* Bytes of a record's payloads, all of them or as far as the image. */
+static size_t payloads(const struct tns_record *rec, bool in_turn)
+{
+    size_t sum = 0, image = 0;
+    for (int i = 0; i < rec->ntensors; i++) {
+        sum += (tensor_bytes(&rec->tensor[i]) + 63) / 64 * 64;
+        if (!strcmp(rec->tensor[i].name, "image"))
+            image = sum;
+    }
+    return in_turn ? image : sum;
+}
+
+static bool planned_for(const struct tns_record *rec, int h, int w)
+{
+    return plan.nn && h <= plan.h && w <= plan.w && payloads(rec, plan.in_turn) <= plan.record;
+}
+
+/* What is resident beside the network: the ring's records with what is added to them, a batch as
+ * the network takes and gives it; the model's file but for the weights, as it lies and as it is
+ * understood. */
+static size_t outside(int n, size_t pixels, size_t record)
+{
+    enum { RECORD = 16384, TENSOR = 256 }; /* texts and structs; pages begun */
+    size_t c = (size_t)model.channels, result = 1 + (opt.prob ? 4 * (size_t)model.classes : 0);
+    size_t file = model.file.size, tensors = (size_t)model.file.tensors;
+    for (size_t i = 0; i < tensors; i++)
+        if (model.file.tensor[i].rank > 1)
+            file -= tensor_bytes(&model.file.tensor[i]);
+    return (size_t)n * (SLOTS * (record + pixels * result + RECORD) + pixels * (4 * c + result)) +
+           4 * file + TENSOR * tensors;
+}
+
+static void empty_ring(void)
+{
+    for (int s = 0; s < SLOTS; s++) {
+        for (int i = 0; i < MOST; i++)
+            tns_release(&ring.slot[s].rec[i]);
+        free(ring.slot[s].header.text);
+        ring.slot[s].header = (struct tns_meta){0};
+    }
+    nn_free(plan.nn);
+    free(plan.image);
+    free(plan.prob);
+    free(plan.pred);
+}
+
+/* The ceiling is too low even for one record at a time. */
+static _Noreturn void refuse(const struct tns_record *rec, const char *why)
+{
+    const struct tensor *most = &rec->tensor[0];
+    for (int i = 0; strcmp(rec->tensor[i].name, "image"); i++)
+        if (tensor_bytes(&rec->tensor[i + 1]) > tensor_bytes(most))
+            most = &rec->tensor[i + 1];
+    if (!strcmp(most->name, "image"))
+        tool_die_at(rec, "%s", why);
+    tool_die_at(rec, "%s; tensor '%s' stands before the image and takes %.1f MiB, %d times", why,
+                most->name, (double)tensor_bytes(most) / 1048576, SLOTS);
+}
+
+/* For records and slices as large as this and those before: as many at once as are worth while and
+ * fit. Small networks and small slices gain from company, as each layer is too little work for the
+ * threads. */
+static void make_plan(const struct tns_record *rec, int h, int w)
+{
+    char why[512];
+    plan.h = h = h > plan.h ? h : plan.h;
+    plan.w = w = w > plan.w ? w : plan.w;
+    double work = (double)h * w * model.base * model.base;
+    size_t plane = (size_t)h * (size_t)w, classes = (size_t)model.classes;
+    int n = 1, arch = nn_arch_find(model.arch);
+    if (arch < 0)
+        tool_die("%s: unknown architecture '%.40s'", opt.model, model.arch);
+    struct nn_spec spec = {(enum nn_arch)arch, model.base, model.channels, model.classes,
+                           model.dropout};
+    while (n < MOST / 2 && 2 * n * work <= 2.5 * 240 * 240 * 64 * 64 / 2)
+        n *= 2;
+    empty_ring();
+    plan.in_turn = payloads(rec, false) > 4 * payloads(rec, true) + (1 << 20);
+    for (plan.nn = NULL, n = plan.in_turn ? 1 : n; !plan.nn;) {
+        /* A little more, so that not every longer header means a new plan. */
+        plan.record = (payloads(rec, plan.in_turn) + 32768) / 16384 * 16384;
+        struct nn_options o = {.n = n,
+                               .h = h,
+                               .w = w,
+                               .threads = opt.threads,
+                               .ceiling = opt.memory,
+                               .outside = outside(n, plane, plan.record),
+                               .weights = model.weights};
+        plan.nn = nn_new(&spec, &o, why, sizeof why);
+        plan.n = n;
+        if (!plan.nn && n == 1 && plan.in_turn)
+            refuse(rec, why);
+        if (!plan.nn && n == 1)
+            plan.in_turn = true;
+        else
+            n /= 2;
+    }
+    if (nn_load(plan.nn, model.file.tensor, (size_t)model.file.tensors))
+        tool_die("%s: %s", opt.model, nn_why(plan.nn));
+    plane *= (size_t)plan.n;
+    plan.image = tool_alloc(plane * (size_t)model.channels * sizeof *plan.image);
+    plan.pred = tool_alloc(plane);
+    plan.prob = opt.prob ? tool_alloc(plane * classes * sizeof *plan.prob) : NULL;
+    tool_note("%d at once of %dx%d%s, %d threads, %.1f MiB", plan.n, h, w,
+              plan.in_turn ? ", records in turn" : "", opt.threads,
+              ceil((double)nn_memory(plan.nn).peak / 104857.6) / 10);
 }
 
 /* --- reading -----------------------------------------------------------------------------------*/
@@ -143,7 +269,7 @@ static void check_keys(struct tns_record *rec)
 static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
 {
     char why[512];
-    const struct tensor *t = tool_need_image(rec, DT_COUNT);
+    const struct tensor *t = tool_need(rec, "image", DT_COUNT, 3);
     const char *scheme = tns_get(&rec->meta, "scheme");
     int n = contract_order(model.modalities, tool_need_key(rec, "modalities"), order, NN_MAX_CIN,
                            why, sizeof why);
@@ -179,29 +305,16 @@ static void copy_meta(struct tns_meta *to, const struct tns_meta *from)
     to->len = from->len;
 }
 
-/* The reader's record is gone with the next one; this one stays. Its image is brought into the
- * model's order of modalities only where the network reads it. */
-static void copy_record(struct batch *b, const struct tns_record *from)
+/* The front goes over to a record of the ring, whose memory stays its own. */
+static void hand_over(struct tns_record *to, struct tns_record *from)
 {
-    int i = b->n++;
-    struct tns_record *to = &b->rec[i];
-    size_t need = 0, at = 0;
+    struct tns_meta text = to->meta;
     tns_clear(to);
-    copy_meta(&to->meta, &from->meta);
-    for (int k = 0; k < from->ntensors; k++)
-        need += (tensor_bytes(&from->tensor[k]) + 63) / 64 * 64;
-    if (need > b->room[i]) {
-        free(b->copy[i]);
-        b->copy[i] = tool_alloc(need);
-        b->room[i] = need;
-    }
-    for (int k = 0; k < from->ntensors; k++) {
-        to->tensor[k] = from->tensor[k];
-        to->tensor[k].data = (char *)b->copy[i] + at;
-        memcpy(to->tensor[k].data, from->tensor[k].data, tensor_bytes(&from->tensor[k]));
-        at += (tensor_bytes(&from->tensor[k]) + 63) / 64 * 64;
-    }
+    to->meta = from->meta;
+    from->meta = text;
     to->ntensors = from->ntensors;
+    to->from = from->from;
+    memcpy(to->tensor, from->tensor, (size_t)from->ntensors * sizeof *to->tensor);
 }
 
 static int up16(uint32_t n)
@@ -217,10 +330,9 @@ static void *reading(void *unused)
     bool more;
     (void)unused;
     do {
-        more = tool_read(&rec);
+        more = tool_front(&rec);
         bool begins = tool_segment() > segment, mark = more && tns_get(&rec.meta, "mark");
-        int h = 0, w = 0, most;
-        size_t pixels;
+        int h = 0, w = 0;
         if (begins) {
             segment = tool_segment();
             check_segment(tool_header());
@@ -230,14 +342,14 @@ static void *reading(void *unused)
             h = up16(tns_tensor(&rec, "image")->dim[1]);
             w = up16(tns_tensor(&rec, "image")->dim[2]);
         }
-        pthread_mutex_lock(&ring.lock);
-        most = ring.most;
-        pixels = ring.pixels;
-        pthread_mutex_unlock(&ring.lock);
-        if (b && (begins || !more || mark || h != b->h || w != b->w || b->n >= most ||
-                  (size_t)(b->n + 1) * (size_t)h * (size_t)w > pixels)) {
+        bool fits = !more || mark || planned_for(&rec, h, w);
+        if (b && (begins || !more || mark || !fits || h != b->h || w != b->w || b->n == plan.n)) {
             b = NULL;
             advance(&ring.read);
+        }
+        if (!fits) {
+            drain();
+            make_plan(&rec, h, w);
         }
         if (begins) {
             struct batch *s = await(&ring.read, &ring.written, SLOTS);
@@ -252,12 +364,19 @@ static void *reading(void *unused)
             b->h = h;
             b->w = w;
         }
-        if (more)
-            copy_record(b, &rec);
-        if (mark) {
+        if (more) {
+            struct tns_record *to = &b->rec[b->n++];
+            hand_over(to, &rec);
+            tool_take(to, plan.in_turn ? "image" : NULL);
+            if (!mark)
+                tool_need_image(to, DT_COUNT);
+        }
+        if (mark || (more && plan.in_turn)) {
             b = NULL;
             advance(&ring.read);
         }
+        if (more && plan.in_turn)
+            drain();
     } while (more);
     await(&ring.read, &ring.written, SLOTS)->kind = END;
     advance(&ring.read);
@@ -266,61 +385,6 @@ static void *reading(void *unused)
 }
 
 /* --- computing ---------------------------------------------------------------------------------*/
-
-static size_t outside(int n, int h, int w)
-{
-    size_t plane = (size_t)h * (size_t)w, c = (size_t)model.channels, k = (size_t)model.classes;
-    size_t record = plane * (4 * c + 2 + (opt.prob ? 4 * k : 0)) + 8192;
-    return (size_t)(SLOTS * n + 1) * record +
-           (size_t)n * plane * (4 * c + 1 + (opt.prob ? 4 * k : 0));
-}
-
-/* A network for slices of this size: as many at once as are worth while and fit. Small networks and
- * small slices gain from company, as each layer is too little work for the threads. */
-static void plan(int h, int w)
-{
-    char why[512];
-    double work = (double)h * w * model.base * model.base;
-    int n = 1;
-    while (n < MOST / 2 && 2 * n * work <= 2.5 * 240 * 240 * 64 * 64 / 2)
-        n *= 2;
-    int arch = nn_arch_find(model.arch);
-    if (arch < 0)
-        tool_die("%s: unknown architecture '%.40s'", opt.model, model.arch);
-    struct nn_spec spec = {(enum nn_arch)arch, model.base, model.channels, model.classes,
-                           model.dropout};
-    nn_free(nn);
-    for (nn = NULL; !nn; n /= 2) {
-        struct nn_options o = {.n = n,
-                               .h = h,
-                               .w = w,
-                               .threads = opt.threads,
-                               .ceiling = opt.memory,
-                               .outside = outside(n, h, w),
-                               .weights = model.weights};
-        planned = (struct nn_batch){.n = n, .h = h, .w = w};
-        nn = nn_new(&spec, &o, why, sizeof why);
-        if (!nn && n == 1)
-            tool_die("%s", why);
-    }
-    if (nn_load(nn, model.file.tensor, (size_t)model.file.tensors))
-        tool_die("%s: %s", opt.model, nn_why(nn));
-    tool_note("%d at once of %dx%d, %d threads, %.0f MiB", planned.n, h, w, opt.threads,
-              (double)nn_memory(nn).peak / 1048576);
-    pthread_mutex_lock(&ring.lock);
-    ring.most = planned.n;
-    ring.pixels = (size_t)planned.n * (size_t)h * (size_t)w;
-    pthread_mutex_unlock(&ring.lock);
-}
-
-static void *room(void *p, size_t *have, size_t need)
-{
-    if (need <= *have)
-        return p;
-    free(p);
-    *have = need;
-    return tool_alloc(need);
-}
 
 static void load_slice(struct tns_record *rec, float *to, int h, int w)
 {
@@ -364,26 +428,20 @@ static void compute(struct batch *b)
 {
     size_t plane = (size_t)b->h * (size_t)b->w, n = (size_t)b->n;
     size_t c = (size_t)model.channels, k = (size_t)model.classes;
-    if (!nn || b->h > planned.h || b->w > planned.w || b->n > planned.n)
-        plan(b->h, b->w);
-    image = room(image, &image_room, n * c * plane * sizeof *image);
-    pred = room(pred, &pred_room, n * plane);
-    if (opt.prob)
-        prob = room(prob, &prob_room, n * k * plane * sizeof *prob);
     for (size_t i = 0; i < n; i++)
-        load_slice(&b->rec[i], image + i * c * plane, b->h, b->w);
-    struct nn_batch batch = {b->n, b->h, b->w, image, NULL};
-    struct nn_output out = {.pred = pred, .prob = opt.prob ? prob : NULL};
-    int e = nn_infer(nn, &batch, &out);
+        load_slice(&b->rec[i], plan.image + i * c * plane, b->h, b->w);
+    struct nn_batch batch = {b->n, b->h, b->w, plan.image, NULL};
+    struct nn_output out = {.pred = plan.pred, .prob = plan.prob};
+    int e = nn_infer(plan.nn, &batch, &out);
     for (size_t i = 0; e == NN_ENAN && i < n; i++)
-        if (memchr(pred + i * plane, NN_IGNORE, plane))
+        if (memchr(plan.pred + i * plane, NN_IGNORE, plane))
             tool_die("stdin: case %s slice %s: %s", key_or(&b->rec[i], "case"),
-                     key_or(&b->rec[i], "slice"), nn_why(nn));
+                     key_or(&b->rec[i], "slice"), nn_why(plan.nn));
     if (e)
-        tool_die("%s", nn_why(nn));
+        tool_die("%s", nn_why(plan.nn));
     for (size_t i = 0; i < n; i++)
-        keep_result(&b->rec[i], pred + i * plane, opt.prob ? prob + i * k * plane : NULL, b->h,
-                    b->w);
+        keep_result(&b->rec[i], plan.pred + i * plane, plan.prob ? plan.prob + i * k * plane : NULL,
+                    b->h, b->w);
 }
 
 /* --- writing -----------------------------------------------------------------------------------*/
@@ -406,10 +464,7 @@ static void *writing(void *unused)
 
 static void flow(void)
 {
-    pthread_t reader, writer;
-    if (pthread_create(&reader, NULL, reading, NULL) ||
-        pthread_create(&writer, NULL, writing, NULL))
-        tool_die("cannot start a thread");
+    pthread_t reader = tool_thread(reading), writer = tool_thread(writing);
     for (;;) {
         struct batch *b = await(&ring.computed, &ring.read, 0);
         bool end = b->kind == END;
@@ -425,17 +480,7 @@ static void flow(void)
 
 static void release(void)
 {
-    for (int s = 0; s < SLOTS; s++) {
-        for (int i = 0; i < MOST; i++) {
-            tns_release(&ring.slot[s].rec[i]);
-            free(ring.slot[s].copy[i]);
-        }
-        free(ring.slot[s].header.text);
-    }
-    nn_free(nn);
-    free(image);
-    free(prob);
-    free(pred);
+    empty_ring();
     ledger_free(&trained);
     model_close(&model);
 }

@@ -303,14 +303,8 @@ static void *worker(void *unused)
 
 static void start_workers(void)
 {
-    pthread_attr_t attr;
-    pthread_t t;
-
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 256 << 10);
     for (long i = 0; i < opt.threads; i++)
-        if (pthread_create(&t, &attr, worker, NULL) || pthread_detach(t))
-            tool_die("cannot start a thread");
+        pthread_detach(tool_thread(worker));
 }
 
 static struct study *await(size_t i)

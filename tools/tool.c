@@ -158,7 +158,8 @@ void tool_start(int argc, char **argv, const char *usage)
 
 void tool_share_cores(void)
 {
-    if (getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1))
+    if (getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1) ||
+        setenv("OMP_STACKSIZE", "1M", 0))
         return;
     execv("/proc/self/exe", tool.argv);
     /* Where that cannot be done the threads spin. */
@@ -239,6 +240,17 @@ void *tool_alloc(size_t bytes)
     if (posix_memalign(&p, 64, bytes ? bytes : 1))
         tool_die("out of memory (wanted %zu bytes)", bytes);
     return p;
+}
+
+pthread_t tool_thread(void *(*run)(void *))
+{
+    pthread_attr_t attr;
+    pthread_t t;
+    if (pthread_attr_init(&attr) || pthread_attr_setstacksize(&attr, 256 << 10) ||
+        pthread_create(&t, &attr, run, NULL))
+        tool_die("cannot start a thread");
+    pthread_attr_destroy(&attr);
+    return t;
 }
 
 /* --- streams --------------------------------------------------------------------------------- */
@@ -445,6 +457,8 @@ bool tool_front(struct tns_record *rec)
 
 void tool_take(struct tns_record *rec, const char *names)
 {
+    if (!tool.to_stream && names)
+        tns_keep(rec, names);
     if (tns_take(tool.in, rec, names))
         in_failed();
 }

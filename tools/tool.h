@@ -16,6 +16,7 @@
 #define TOOL_H
 
 #include <getopt.h>
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "formats/tns.h"
@@ -24,8 +25,10 @@
 void tool_start(int argc, char **argv, const char *usage);
 /* For a tool with OpenMP, right after tool_start: threads that wait for each other sleep instead of
  * spinning, unless OMP_WAIT_POLICY says otherwise. A tool in a pipeline never has the processors to
- * itself: beside augment on two cores, train was measured at 5 times the speed. The library reads
- * the variable when it is loaded, so the program starts itself once more. */
+ * itself: beside augment on two cores, train was measured at 5 times the speed. And their stacks
+ * are of 1 MiB: where the kernel makes pages of 2 MiB by itself, a larger one begins with such a
+ * page. The library reads the variables when it is loaded, so the program starts itself once more.
+ */
 void tool_share_cores(void);
 int tool_getopt(const char *letters); /* optarg, optind as getopt(3) */
 _Noreturn void tool_usage(void);      /* prints the usage line to standard error, exits 2 */
@@ -55,8 +58,9 @@ void tool_note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* o
 void tool_own_progress(void);
 void tool_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Memory or death. */
+/* Memory or death; a thread, with a stack of 256 KiB, or death. */
 void *tool_alloc(size_t bytes);
+pthread_t tool_thread(void *(*)(void *));
 
 /* Least privilege, where the kernel has seccomp and Landlock (tool_confine.c). From tool_confine on
  * the process reads and writes what is open and makes threads; it opens no other file, has no
@@ -100,8 +104,8 @@ bool tool_read(struct tns_record *);
 /* What the tool looks at or changes in a record: names of tensors with blanks between, "" for none.
  * tool_read then takes payloads into memory as far as the last of them; those behind have data ==
  * NULL, and tool_write passes them on in small pieces. So what a tool has no use for takes no
- * memory, unless it stands before what it uses. At first: all. tool_front and tool_take are the two
- * steps of tool_read. */
+ * memory, unless it stands before what it uses. A tool that writes no stream never sees what it
+ * does not name. At first: all. tool_front and tool_take are the two steps of tool_read. */
 void tool_uses(const char *names);
 bool tool_front(struct tns_record *);
 void tool_take(struct tns_record *, const char *names);

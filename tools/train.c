@@ -363,7 +363,7 @@ static bool begin_stream(struct tns_record *rec)
     if (!opt.plan)
         save_may_write(opt.model);
     tool_open_in();
-    if (!tool_read(rec)) {
+    if (!tool_front(rec)) {
         if (!opt.resume || opt.plan)
             tool_die("stdin: holds no records");
         return false;
@@ -441,7 +441,7 @@ static void prepare(bool resumed)
             "%s: %s of base %d, %llu steps of %d slices up to %dx%d, %d threads, %.0f MiB\n",
             tool_name(), nn_arch_name((enum nn_arch)set.arch), set.base,
             (unsigned long long)(steps_of_pass() * (uint64_t)source.epochs), set.batch, source.h,
-            source.w, opt.threads, (double)nn_memory(nn).peak / 1048576);
+            source.w, opt.threads, ceil((double)nn_memory(nn).peak / 1048576));
     if (resumed)
         save_restore(&run, nn);
     else if (nn_init(nn, set.seed))

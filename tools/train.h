@@ -70,6 +70,9 @@ struct feed {
     uint64_t start;                 /* position of the first record wanted */
 };
 
+#define TRAIN_USES "image label"
+/* Of a record of that size, of whatever type. */
+size_t record_memory(const struct settings *, int h, int w);
 size_t feed_memory(const struct settings *, const struct source *);
 /* Reads ahead in a thread of its own, by one batch; first is the record that was read already, or
  * NULL. */

@@ -31,11 +31,16 @@ static size_t batch_pixels(const struct settings *set, const struct source *s)
     return (size_t)set->batch * (size_t)s->h * (size_t)s->w;
 }
 
+size_t record_memory(const struct settings *set, int h, int w)
+{
+    return (size_t)h * (size_t)w * ((size_t)set->channels * sizeof(double) + 1) + 16384;
+}
+
 size_t feed_memory(const struct settings *set, const struct source *s)
 {
     size_t pixel = (size_t)set->channels * sizeof(float) + 1;
-    size_t small = (size_t)2 << 20; /* names, the thread's stack and heap, the buffers of files */
-    return small + (SLOTS + 1) * batch_pixels(set, s) * pixel + (size_t)s->h * (size_t)s->w * pixel;
+    size_t small = (size_t)1 << 20; /* names, the thread's stack, the buffers of files */
+    return small + (SLOTS + 1) * batch_pixels(set, s) * pixel + record_memory(set, s->h, s->w);
 }
 
 /* --- slots -------------------------------------------------------------------------------------*/
@@ -144,7 +149,7 @@ static void gather(struct tns_record *rec)
 {
     const struct source *s = feed.o.source;
     int c = feed.o.set->channels;
-    struct tensor *image = tool_need_image(rec, DT_COUNT);
+    struct tensor *image = tool_need(rec, "image", DT_COUNT, 3);
     struct tensor *label = tool_need(rec, "label", DT_U8, 2);
     const char *patient = tool_need_key(rec, "patient"), *name = tns_get(&rec->meta, "case");
     const char *slice = tns_get(&rec->meta, "slice"), *prints = tns_get(&rec->meta, "fingerprint");
@@ -177,6 +182,9 @@ static void gather(struct tns_record *rec)
         ledger_words(patient, TRAINED, &m, VALIDATED, words, sizeof words);
         tool_die_at(rec, "%s; -L lets that pass, and the model says so", words);
     }
+    tool_take(rec, TRAIN_USES);
+    image = tool_need_image(rec, DT_COUNT);
+    label = tns_tensor(rec, "label");
     check_labels(rec, label);
     struct batch *b = feed.n ? &feed.slot[feed.made % SLOTS] : slot_wait();
     size_t room = (size_t)s->h * (size_t)s->w, i = (size_t)feed.n;
@@ -247,7 +255,7 @@ static void take(struct tns_record *rec)
 static void *reading(void *unused)
 {
     (void)unused;
-    while (feed.first || tool_read(&feed.rec)) {
+    while (feed.first || tool_front(&feed.rec)) {
         feed.first = false;
         take(&feed.rec);
     }
@@ -280,7 +288,5 @@ void feed_start(const struct feed *o, struct tns_record *first)
         if (!b->patient || !b->prints || !b->name)
             tool_die("out of memory");
     }
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, reading, NULL) || pthread_detach(thread))
-        tool_die("cannot start a thread");
+    pthread_detach(tool_thread(reading));
 }

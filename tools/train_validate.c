@@ -126,7 +126,7 @@ static size_t most_pixels(const struct validation *v)
 size_t validation_memory(const struct validation *v, const struct settings *set)
 {
     size_t pixel = (size_t)(set->channels + set->classes) * sizeof(float) + 2;
-    return most_pixels(v) * pixel + (size_t)v->h * (size_t)v->w * (4 * (size_t)set->channels + 1);
+    return most_pixels(v) * pixel + record_memory(set, v->h, v->w);
 }
 
 /* --- a batch of equal slices -------------------------------------------------------------------*/
@@ -244,8 +244,11 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
     int e;
     ce_sum = 0;
     ce_count = 0;
-    while ((e = tns_read(in, &rec)) == 1) {
+    while ((e = tns_next(in, &rec)) == 1) {
+        tns_keep(&rec, TRAIN_USES);
         struct tensor *image = image_of(v, in, &rec, set->channels);
+        if ((e = tns_take(in, &rec, NULL)) < 0)
+            break;
         const struct tensor *label = tns_tensor(&rec, "label");
         const char *name = tns_get(&rec.meta, "case");
         int h = (int)(image->dim[1] + 15) / 16 * 16, w = (int)(image->dim[2] + 15) / 16 * 16;

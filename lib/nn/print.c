@@ -1,6 +1,7 @@
 /* print.c - describes a network and its plan in lines of text. */
 #include "lib/nn/net.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -69,7 +70,7 @@ void nn_print(const struct nn *nn, void (*line)(void *ctx, const char *text), vo
             nn->stepwise ? "used up parameter by parameter" : "kept whole");
     say(&s, "memory: parameters %.1f, gradients %.1f, moments %.1f, maps %.1f, fixed %.1f MiB",
         mib(m->parameters), mib(m->gradients), mib(m->moments), mib(m->maps), mib(m->fixed));
-    say(&s, "peak: %.1f MiB", mib(m->peak));
+    say(&s, "peak: %.1f MiB", ceil(mib(m->peak) * 10) / 10);
 }
 
 const char *nn_isa(void)
