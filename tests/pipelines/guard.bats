@@ -188,6 +188,12 @@ PY
     run -2 glio study DATA="$PWD/few"
     [[ $output == *"too few patients for 5 folds (3)"* ]]
     [ ! -e out ]
+    # Where the names lie in a data set's own files: after they are read, but before anything is trained.
+    phantom -n 3 -d 48x48x16 -l msd -o Task01
+    run -2 glio study DATA="$PWD/Task01" LAYOUT=msd SCHEME=msd
+    [[ $output == *"too few patients for 5 folds (3)"* ]] && [[ $output != *"train: "* ]]
+    [ ! -e out/fold0 ]
+    rm -r out
     run -2 glio attempt2 FOLD=5
     [[ $output == *"FOLD: (wanted less than 5"* ]] && [ ! -e out ]
     run -2 glio attempt2 BASE=wide
@@ -221,6 +227,26 @@ PY
     mv out/fold0/attempt2/model.safetensors kept
     run -2 glio attempt2
     [ -e out/all.tns ] && [ -z "$(find out -name '*.part')" ] && [ -z "$(find out -type d -empty)" ]
+}
+
+@test "study: stopped from the keyboard at any moment, a run leaves no part" {
+    for wanted in all.tns.part fold0/raw/val.tns fold0/attempt2/model.safetensors.tsv; do
+        # Bash starts what runs beside it deaf to this signal.
+        "$PYTHON" - make -s -C "$ROOT" -f pipelines/Makefile DATA="$given/cases" OUT="$PWD/out" BASE=2 EPOCHS=30 CROP='-s 48x48' attempt2 >log 2>&1 3>&- <<'PY' &
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.setsid()
+os.execvp(sys.argv[1], sys.argv[1:])
+PY
+        run=$!
+        until [ -e "out/$wanted" ] || ! kill -0 $run 2>/dev/null; do :; done
+        kill -INT -- -$run 2>/dev/null || true
+        wait $run || true
+        # Make may end before those it waited for.
+        for l in out/.lock out/.lock.fold0; do [ ! -e $l ] || flock $l true; done
+        [ -z "$(find out -name '*.part')" ] && [ -z "$(find out -mindepth 1 -type d -empty)" ]
+    done
+    [ -s out/all.tns ]
 }
 
 @test "study: FILES and WHO reach every reading of the cases, and the folds" {
