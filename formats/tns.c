@@ -242,6 +242,11 @@ struct tensor *tns_tensor(struct tns_record *r, const char *name)
     return NULL;
 }
 
+bool tns_is_mark(const struct tns_record *r)
+{
+    return tns_get(&r->meta, "mark") != NULL;
+}
+
 /* Memory for one more tensor: an unused block of the record that is large enough, or a new one. */
 static void *spare(struct tns_record *r, size_t bytes)
 {

@@ -259,6 +259,19 @@ static int parse_descriptor(struct tns_reader *r, const struct tns_record *rec,
     return 0;
 }
 
+/* Section 4.6. */
+static int check_mark(struct tns_reader *r, const struct tns_record *rec)
+{
+    static const char *const keys[] = {"epoch", "index", "epochs"};
+    const char *mark = tns_get(&rec->meta, "mark");
+    if (strcmp(mark, "epoch"))
+        return fail(r, TNS_EUNSUPPORTED, rec, "unsupported: mark '%.40s' (wanted epoch)", mark);
+    for (int i = 0; i < 3; i++)
+        if (!tns_get(&rec->meta, keys[i]))
+            return fail(r, TNS_ECORRUPT, rec, "corrupt: a mark without '%s'", keys[i]);
+    return rec->ntensors ? fail(r, TNS_ECORRUPT, rec, "corrupt: a mark with tensors") : 0;
+}
+
 /* Sections 4 and 5. `meta` is the record's or the header's. */
 static int read_front(struct tns_reader *r, const struct fixed *f, struct tns_meta *meta,
                       struct tns_record *rec)
@@ -298,7 +311,7 @@ static int read_front(struct tns_reader *r, const struct fixed *f, struct tns_me
     r->descriptors = r->front + text;
     r->coming = 0;
     r->tensors = f->ntensors;
-    return 0;
+    return rec && tns_is_mark(rec) ? check_mark(r, rec) : 0;
 }
 
 /* --- section 6: payloads --------------------------------------------------------------------- */

@@ -542,7 +542,7 @@ int main(int argc, char **argv)
     tool_uses("label pred prob");
     put_begin();
     while (tool_read(&rec))
-        if (!tns_get(&rec.meta, "mark"))
+        if (!tns_is_mark(&rec))
             add(&rec);
     finish();
     put_means();

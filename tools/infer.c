@@ -331,7 +331,7 @@ static void *reading(void *unused)
     (void)unused;
     do {
         more = tool_front(&rec);
-        bool begins = tool_segment() > segment, mark = more && tns_get(&rec.meta, "mark");
+        bool begins = tool_segment() > segment, mark = more && tns_is_mark(&rec);
         int h = 0, w = 0;
         if (begins) {
             segment = tool_segment();

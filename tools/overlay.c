@@ -475,7 +475,7 @@ int main(int argc, char **argv)
     tool_open_in();
     tool_uses("image label pred");
     while (tool_read(&rec)) {
-        if (tns_get(&rec.meta, "mark"))
+        if (tns_is_mark(&rec))
             continue;
         const char *name = tool_need_key(&rec, "case");
         if (!now.seen || strcmp(name, now.name)) {

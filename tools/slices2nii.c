@@ -361,7 +361,7 @@ static void take(struct tns_record *rec)
     struct open_case *c;
     long z;
 
-    if (tns_get(&rec->meta, "mark"))
+    if (tns_is_mark(rec))
         return;
     if (!t || (t->rank != 2 && t->rank != 3))
         t = tool_need(rec, opt.tensor, DT_COUNT, 2);

@@ -180,7 +180,7 @@ int main(int argc, char **argv)
         printf("case\tlabel\tclass\tvoxels\tmm3\tshare\tslices\ttumour_slices\n");
     tool_uses(opt.intensities ? "image" : "label");
     while (tool_read(&rec))
-        if (!tns_get(&rec.meta, "mark")) {
+        if (!tns_is_mark(&rec)) {
             if (opt.intensities)
                 count_intensities(&rec, &row, &room);
             else

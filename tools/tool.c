@@ -435,7 +435,7 @@ static bool next(struct tns_record *rec, bool hop)
         tool.seen++;
         if (tool.progress)
             show_progress();
-        if (!tool.to_stream || tool.ahead || !tns_get(&rec->meta, "mark"))
+        if (!tool.to_stream || tool.ahead || !tns_is_mark(rec))
             return true;
         tool_write(rec);
     }

@@ -224,9 +224,7 @@ static bool batch_ends(uint64_t at)
 static void take(struct tns_record *rec)
 {
     uint64_t length = feed.o.source->length;
-    const char *mark = tns_get(&rec->meta, "mark");
-    if (mark && strcmp(mark, "epoch"))
-        return;
+    bool mark = tns_is_mark(rec);
     check_pass(rec);
     long epoch = tool_need_int(rec, "epoch", 0, feed.o.source->epochs - 1);
     long index = tool_need_int(rec, "index", 0, (long)length - !mark);

@@ -140,6 +140,10 @@ def parse(b):
             inside, owed, ordinal = True, False, 0
         elif kind == b"R":
             need(inside and count == ordinal, "corrupt: ordinal")
+            meta = dict(pairs)
+            if "mark" in meta:
+                need(meta["mark"] == "epoch", "unsupported mark")
+                need(not tensors and {"epoch", "index", "epochs"} <= meta.keys(), "corrupt: mark")
             ordinal += 1
         else:
             need(inside and count == ordinal, "corrupt: end record")
