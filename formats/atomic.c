@@ -163,8 +163,17 @@ static void forget(struct afile *f)
     *f = (struct afile){.fd = -1};
 }
 
-/* After a rename the new name itself must reach the disk. Some file systems cannot flush a
- * directory and say EINVAL; they then promise no more than they do. */
+/* Some file systems cannot flush, files or directories, and say so; they then promise no more than
+ * they do. */
+static int flush(int fd)
+{
+    int r = fsync(fd);
+    return r < 0 && (errno == EINVAL || errno == ENOSYS || errno == ENOTSUP || errno == EOPNOTSUPP)
+               ? 0
+               : r;
+}
+
+/* After a rename the new name itself must reach the disk. */
 static int flush_directory(const char *path)
 {
     char *copy = strdup(path);
@@ -174,9 +183,7 @@ static int flush_directory(const char *path)
     free(copy);
     if (fd < 0)
         return -1;
-    r = fsync(fd);
-    if (r < 0 && (errno == EINVAL || errno == ENOTSUP))
-        r = 0;
+    r = flush(fd);
     int error = errno;
     close(fd);
     errno = error;
@@ -186,7 +193,7 @@ static int flush_directory(const char *path)
 int afile_seal(struct afile *f, char *why, size_t size)
 {
     int r = 0, closed;
-    if (fsync(f->fd) < 0)
+    if (flush(f->fd) < 0)
         r = fail(why, size, f->path, "cannot flush", errno);
     closed = close(f->fd);
     f->fd = -1;

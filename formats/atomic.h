@@ -6,11 +6,12 @@
  *     if (afile_commit(&f, why, sizeof why) < 0) ...
  *
  * Bytes go to a temporary file beside the target (same directory, name starting with a dot). Commit
- * flushes it to the disk, renames it over the target and flushes the directory: whoever opens the
- * target, at any moment and after a crash, sees the whole old file or the whole new one. Abort, and
- * any failure of commit before the rename, removes the temporary file. A process that is killed
- * leaves it behind; it never counts as the target. (One that is asked to end calls afile_sweep
- * first; one that knows that nobody else writes to a target calls afile_sweep_target.)
+ * flushes it to the disk (where the file system can do that), renames it over the target and
+ * flushes the directory: whoever opens the target, at any moment and after a crash, sees the whole
+ * old file or the whole new one. Abort, and any failure of commit before the rename, removes the
+ * temporary file. A process that is killed leaves it behind; it never counts as the target. (One
+ * that is asked to end calls afile_sweep first; one that knows that nobody else writes to a target
+ * calls afile_sweep_target.)
  *
  * A symbolic link is followed, so that the link stays; one that leads nowhere is refused. A target
  * that exists and is no regular file is refused: renaming over a device would remove the device.

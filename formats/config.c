@@ -8,6 +8,8 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "formats/plain.h"
+
 #define MAX_FILE ((size_t)1 << 20)
 #define MAX_FIELDS 64
 
@@ -228,12 +230,12 @@ int config_parse(const char *text, size_t length, const char *name, const struct
 
 int config_read(const char *path, const struct config_field *f, int n, char *why, size_t size)
 {
-    FILE *in = fopen(path, "r");
+    FILE *in = plain_open(path, why, size);
     char *text = malloc(MAX_FILE + 1);
     int bad = -1;
-    if (!in || !text) {
+    if (in && !text) {
         snprintf(why, size, "%s: %s", path, strerror(errno));
-    } else {
+    } else if (in) {
         size_t length = fread(text, 1, MAX_FILE + 1, in);
         if (ferror(in))
             snprintf(why, size, "%s: %s", path, strerror(errno));

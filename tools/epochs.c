@@ -88,7 +88,7 @@ static void note_record(struct tns_reader *in, struct tns_record *rec, uint64_t 
                         const char *name)
 {
     struct tensor *t = tns_tensor(rec, "image");
-    if (tns_get(&rec->meta, "mark") || tns_get(&rec->meta, "epoch"))
+    if (tns_is_mark(rec) || tns_get(&rec->meta, "epoch"))
         tool_die("%s: record %u: came out of epochs already (wanted the stream before it)", name,
                  count);
     if (t && t->rank == 3)
@@ -251,7 +251,7 @@ static void set_labels(const char *text)
 static int open_file(const char *name)
 {
     struct stat st;
-    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st))
         tool_die("%s: %s", name, strerror(errno));
     if (S_ISDIR(st.st_mode))

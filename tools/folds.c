@@ -9,6 +9,7 @@
 
 #include "formats/folds.h"
 #include "formats/ledger.h"
+#include "formats/plain.h"
 #include "lib/image/deal.h"
 #include "lib/image/patient.h"
 #include "tools/tool.h"
@@ -89,9 +90,10 @@ static void meet(uint32_t patient, const char *prints)
 
 static FILE *open_list(const char *path)
 {
-    FILE *f = !strcmp(path, "-") ? stdin : fopen(path, "r");
+    char why[512];
+    FILE *f = !strcmp(path, "-") ? stdin : plain_open(path, why, sizeof why);
     if (!f)
-        tool_die("%s: cannot be opened", path);
+        tool_die("%s", why);
     return f;
 }
 
@@ -127,7 +129,7 @@ static void read_stream(void)
     tool_open_in();
     while (tool_hop(&rec)) {
         char place[64];
-        if (tns_get(&rec.meta, "mark"))
+        if (tns_is_mark(&rec))
             continue;
         snprintf(place, sizeof place, "stdin: record %" PRIu32, records++);
         struct study *s =

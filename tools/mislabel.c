@@ -161,7 +161,7 @@ int main(int argc, char **argv)
 
     const char *file = argv[optind];
     tool_promise();
-    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         tool_die("%s: %s", file, strerror(errno));
     if (lseek(fd, 0, SEEK_CUR) < 0)

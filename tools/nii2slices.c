@@ -6,6 +6,7 @@
 #include "formats/layout.h"
 #include "formats/lines.h"
 #include "formats/nifti.h"
+#include "formats/plain.h"
 #include "lib/base/names.h"
 #include "lib/image/patient.h"
 #include "tools/tool.h"
@@ -49,8 +50,8 @@ static void read_who(void)
     char *field[2];
     int e;
     l.name = opt.who;
-    if (!(l.file = fopen(opt.who, "r")))
-        tool_die("%s: %s", opt.who, strerror(errno));
+    if (!(l.file = plain_open(opt.who, l.why, sizeof l.why)))
+        tool_die("%s", l.why);
     while ((e = lines_next(&l)) == 1) {
         if (!*l.text || *l.text == '#')
             continue;

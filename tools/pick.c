@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "formats/folds.h"
+#include "formats/plain.h"
 #include "lib/image/patient.h"
 #include "tools/tool.h"
 
@@ -29,8 +30,8 @@ static void read_manifest(void)
 {
     static struct lines l;
     l.name = opt.manifest;
-    if (!(l.file = fopen(opt.manifest, "r")))
-        tool_die("%s: %s", opt.manifest, strerror(errno));
+    if (!(l.file = plain_open(opt.manifest, l.why, sizeof l.why)))
+        tool_die("%s", l.why);
     tool_confine();
     if (folds_read(&folds, &l))
         tool_die("%s", l.why);

@@ -492,6 +492,8 @@ int main(int argc, char **argv)
                  opt.model);
     bool resumed =
         opt.resume && save_resume(&run, &set, &source, more, opt.validation ? &val : NULL);
+    if (!resumed && access(opt.model, F_OK) == 0)
+        tool_die("%s: exists already (wanted another -o; remove it to train it anew)", opt.model);
     run.leaky = check_apart(&run.ledger);
     bool over = resumed && (run.stopped || run.position == total());
     if (!more && !over)

@@ -454,12 +454,21 @@ static double seconds(void)
 
 void save_lock(const char *model)
 {
+    struct stat st;
     const char *path = beside(model, ".tsv");
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    /* It is written in place: a link would lead to somebody else's file. */
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+    if ((fd < 0 && errno == ELOOP) || (fd >= 0 && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode)))
+        tool_die("%s: is no regular file (train writes its log there)", path);
     if (fd < 0 || !(table = fdopen(fd, "r+")))
         tool_die("%s: %s", path, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB))
-        tool_die("%s: another process is training this model", model);
+    if (flock(fd, LOCK_EX | LOCK_NB)) {
+        if (errno == EWOULDBLOCK)
+            tool_die("%s: another process is training this model", model);
+        tool_warn("%s: cannot be locked (%s): nobody keeps a second process from training this "
+                  "model",
+                  path, strerror(errno));
+    }
     static const char *const written[] = {"", ".last", ".best", ".previous"};
     for (size_t i = 0; i < sizeof written / sizeof *written; i++)
         afile_sweep_target(beside(model, written[i])); /* of runs that were killed */

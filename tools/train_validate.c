@@ -80,14 +80,14 @@ void validation_open(struct validation *v, const char *path, int channels)
     struct stat st;
     uint64_t at;
     int e;
-    *v = (struct validation){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC)};
+    *v = (struct validation){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (v->fd < 0 || fstat(v->fd, &st))
         tool_die("%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode))
         tool_misuse("-e %s: is no regular file, and validation reads it after each pass", path);
     struct tns_reader *in = reader(v);
     while ((e = tns_hop(in, &rec, &at)) == 1) {
-        if (tns_get(&rec.meta, "mark"))
+        if (tns_is_mark(&rec))
             tool_die("%s: came out of epochs (wanted the stream before it)", path);
         if (ledger_add(&v->ledger, key(v, in, &rec, "patient"), tns_get(&rec.meta, "fingerprint")))
             tool_die("%s: out of memory (or more than %d scans)", path, LEDGER_MAX);

@@ -244,6 +244,46 @@ damaged() {
     judge
 }
 
+@test "contract: a mark that nobody knows is refused, by all alike" {
+    for n in unsupported-mark-tensors unsupported-mark bad-mark-tensors; do
+        hex tns-$n >marked
+        for t in $(tools filter reader file); do
+            status=0
+            act "$t" marked || status=$?
+            [ $status = 1 ] && grep -qE "^$t: .*: (unsupported: mark 'foo'|corrupt: a mark with tensors)" err || found "$t <$n: status $status, says $(cat err)"
+            ! ended out || found "$t: wrote an end record"
+        done
+    done
+    judge
+}
+
+@test "contract: a FIFO where a file is wanted is refused, and not waited for" {
+    mkfifo fifo
+    mkdir msd
+    mkfifo msd/dataset.json
+    echo "arch: unet" >u.yaml
+    while read -r tool args; do
+        [ -x "$(command -v "$tool")" ] || continue
+        status=0
+        # shellcheck disable=SC2086
+        timeout 60 "$tool" $args <"$in/recode.in" >out 2>err || status=$?
+        [[ $status = [12] ]] && [ "$(wc -l <err)" = 1 ] || found "$tool $args: status $status, says $(cat err)"
+    done <<'LIST'
+pick -m fifo -f 0 val
+folds -k 2 -s 1 -l fifo
+epochs -n 1 fifo
+mislabel fifo
+nii2slices fifo
+nii2slices -l msd msd
+nii2slices -l file fifo
+nii2slices -w fifo fifo
+infer -m fifo
+train -c fifo -o m
+train -c u.yaml -e fifo -o m
+LIST
+    judge
+}
+
 @test "contract: no records in, no records out" {
     for t in $(tools filter reader file); do
         status=0

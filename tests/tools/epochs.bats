@@ -109,6 +109,10 @@ PY
     keys e.tns epoch index has mark repeat patient | awk '$4 == "-"' >list
     [ "$(wc -l <list)" = 72 ]
     awk '{ n[$1 " " int($2 / 4)] += $3 == "-" } END { for (i in n) if (n[i] < 2) exit 1 }' list
+    # A share that is no whole number of records is rounded up: 3 of 5, and 2 of the last 4.
+    epochs -n 3 -s 1 -b 0.5 -B 5 c.tns >f.tns
+    keys f.tns epoch index has mark | awk '$4 == "-" { n[$1 " " int($2 / 5)] += $3 == "-" }
+        END { for (i in n) { bad = bad || n[i] < (i ~ / 4$/ ? 2 : 3); k++ }; exit bad || k != 15 }'
     # Nobody stands twice in a pass with the same number of draws.
     [ "$(awk '{ print $1, $5, $6 }' list | sort | uniq -d | wc -l)" = 0 ]
     # Where the share is there by itself, nothing is changed.

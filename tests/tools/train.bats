@@ -524,3 +524,76 @@ P
         train -n -c full.yaml </dev/null | awk '/^peak:/ { exit !($2 < 4096) }'
     done
 }
+
+@test "train: where a file cannot be locked that is a warning, and only who holds the lock is another process" {
+    need_release "a library is preloaded"
+    epochs -n 1 -s 1 train.tns >e.tns
+    train -c c.yaml -o whole <e.tns
+    for e in ENOSYS ENOLCK EOPNOTSUPP; do
+        printf '#include <errno.h>\nint flock(int fd, int how)\n{ return fd + how < 0 ? 0 : (errno = %s, -1); }\n' $e >no.c
+        ${CC:-cc} -shared -fPIC -o no.so no.c
+        LD_PRELOAD=$PWD/no.so train -c c.yaml -o m$e <e.tns 2>err
+        grep -q "^train: warning: m$e.tsv: cannot be locked (.*): nobody keeps a second process" err
+        cmp whole m$e
+    done
+    ${CC:-cc} -shared -fPIC -o no.so -x c - <<<'#include <errno.h>
+int flock(int fd, int how) { return fd + how < 0 ? 0 : (errno = EWOULDBLOCK, -1); }'
+    LD_PRELOAD=$PWD/no.so run -1 train -c c.yaml -o n <e.tns
+    [[ ${lines[-1]} == *"n: another process is training this model" ]]
+}
+
+@test "train: a link or a pipe under the name of the log is refused, and what it leads to stays" {
+    epochs -n 1 -s 1 train.tns >e.tns
+    echo "somebody else's" >other
+    ln -s other m.tsv
+    mkfifo n.tsv
+    for m in m n; do
+        run -1 timeout 60 train -c c.yaml -o $m <e.tns
+        [[ ${lines[-1]} == "train: $m.tsv: is no regular file"* ]]
+        [ ! -e $m ]
+    done
+    [ "$(cat other)" = "somebody else's" ]
+}
+
+@test "train: a model that is there is not trained over" {
+    epochs -n 1 -s 1 train.tns >e.tns
+    train -c c.yaml -o m <e.tns
+    cp m kept
+    cp m.tsv kept.tsv
+    run -1 train -s 2 -c c.yaml -o m <e.tns
+    [[ ${lines[-1]} == "train: m: exists already (wanted another -o; remove it"* ]]
+    # Nor by -r, where there is no run that could go on.
+    mkdir alone
+    cp m alone
+    run -1 train -r -c c.yaml -o alone/m <e.tns
+    [[ ${lines[-1]} == "train: alone/m: exists already"* ]]
+    cmp kept alone/m
+    cmp kept m
+    cmp kept.tsv m.tsv
+    train -r -c c.yaml -o m <e.tns
+    cmp kept m
+}
+
+@test "train: of passes that are equally good the first is kept" {
+    # Nothing is learnt, and where there is no tumour no tumour is right: every pass scores the same.
+    printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0\n' >c.yaml
+    PYTHONPATH="$ROOT/tests/lib" "$PYTHON" - <<'PY'
+import mkstream
+header, *slices = [(kind, pairs, tensors) for kind, _, pairs, tensors, _ in mkstream.parse(open("val.tns", "rb").read()) if kind in "HR"]
+open("empty.tns", "wb").write(mkstream.stream(header[1], [(dict(p), {**t, "label": t["label"] * 0}) for _, p, t in slices]))
+PY
+    epochs -n 3 -s 1 train.tns | train -c c.yaml -e empty.tns -o m
+    [ "$(awk 'NR > 1 { print $6 }' m.tsv | sort -u)" = 0 ] && [ "$(wc -l <m.tsv)" = 4 ]
+    [ "$(meta m epoch)" = 0 ]
+}
+
+@test "train: a run that learned the leak before it stopped says so after it went on" {
+    printf 'arch: unet\nbase: 4\nbatch: 5\nkeep: last\n' >c.yaml
+    epochs -n 1 -s 1 train.tns >e.tns
+    train -L -c c.yaml -e train.tns -o m <e.tns
+    cp m whole
+    rm m # as if it had been killed just before: no record is left to find the leak again
+    train -r -L -c c.yaml -e train.tns -o m <e.tns
+    [ "$(meta m leaky)" = yes ]
+    cmp whole m
+}

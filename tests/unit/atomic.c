@@ -2,6 +2,7 @@
 #include "tests/lib/tap.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -10,6 +11,18 @@
 #include <unistd.h>
 
 static char why[256];
+
+/* Stands in for the system's, which the library under test calls: counts, and fails if asked to. */
+static int flushed[2], failing[2]; /* of files, of directories */
+
+int fsync(int fd)
+{
+    struct stat st;
+    int dir = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+    flushed[dir]++;
+    errno = failing[dir];
+    return failing[dir] ? -1 : 0;
+}
 
 static int names(void) /* how many files the directory holds, dot files too */
 {
@@ -53,6 +66,34 @@ int main(void)
 
     ok(put("a", "one") == 0 && holds("a", "one") && names() == 1, "a new file, and nothing else");
     ok(put("a", "second") == 0 && holds("a", "second") && names() == 1, "a file replaced");
+
+    flushed[0] = flushed[1] = 0;
+    ok(put("a", "second") == 0 && flushed[0] == 1 && flushed[1] == 1,
+       "the file is flushed to the disk, and so is its name");
+    static const int none[] = {EINVAL, ENOSYS, ENOTSUP, EOPNOTSUPP};
+    int fine = 0;
+    for (int i = 0; i < 8; i++) {
+        failing[i % 2] = none[i / 2];
+        fine += put("a", i % 4 ? "other" : "second") == 0;
+        failing[i % 2] = 0;
+    }
+    ok(fine == 8 && holds("a", "other") && names() == 1,
+       "a file system that cannot flush is no error (%d of 8)", fine);
+    failing[0] = EIO;
+    ok(put("a", "third") < 0 && holds("a", "other") && names() == 1, "a flush that fails is: %s",
+       why);
+    failing[0] = 0;
+    failing[1] = EIO;
+    ok(put("a", "second") < 0 && strstr(why, "directory"), "for a name too: %s", why);
+    failing[1] = 0;
+
+    char planted[64];
+    snprintf(planted, sizeof planted, ".b.%ld-0.tmp", (long)getpid());
+    ok(symlink("a", planted) == 0 && put("b", "mine") == 0 && holds("a", "second") &&
+           holds("b", "mine"),
+       "a link under a temporary name is not written through");
+    unlink(planted);
+    unlink("b");
 
     struct afile g;
     ok(afile_open(&f, "a", why, sizeof why) == 0 && afile_open(&g, "b", why, sizeof why) == 0 &&

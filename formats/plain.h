@@ -1,0 +1,12 @@
+/* plain.h - a small file that is read by its name: settings, lists, dataset.json.
+ *
+ * Anything but a regular file is refused: a FIFO would be waited for, a device may never end. */
+#ifndef PLAIN_H
+#define PLAIN_H
+
+#include <stdio.h>
+
+/* NULL and "PATH: what" in why, if it cannot be opened or is no regular file. */
+FILE *plain_open(const char *path, char *why, size_t size);
+
+#endif
