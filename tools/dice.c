@@ -539,7 +539,7 @@ int main(int argc, char **argv)
     choose_columns();
 
     tool_open_in();
-    tool_uses("label pred prob");
+    tool_uses(opt.constant > 0 ? "image label pred prob" : "label pred prob");
     put_begin();
     while (tool_read(&rec))
         if (!tns_is_mark(&rec))
