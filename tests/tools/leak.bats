@@ -258,6 +258,8 @@ PY
     dies "key 'cropped' differs (wanted -p case -s 8x8, got none)" 'znorm <raw.tns | infer -m n >p.tns'
     dies "key 'cropped' differs (wanted -p case -s 8x8, got -p case -s 8x16)" 'znorm <raw.tns | crop -H -F -s 8x16 | infer -m n >p.tns'
     dies "key 'cropped' differs (wanted -p case -s 8x8, got none)" 'znorm <raw.tns | crop -F -s 8x8 | crop -u | infer -m n >p.tns'
+    [ "$(crop -F -s 8x8 <raw.tns | tnsview | grep -c '^ *cropped=')" = "$(tnsview <raw.tns | grep -c ^record)" ]
+    [ -z "$(crop -F -s 8x8 <raw.tns | crop -u | tnsview | grep '^ *crop')" ]
     # What is prepared alike passes, hidden or shown, in either order.
     znorm <raw.tns | crop -F -s 8x8 >shown.tns
     infer -m n <shown.tns >p.tns
@@ -312,18 +314,18 @@ half() {
 
 @test "train -r: other records, other patients are refused, and the difference is named" {
     half
-    cat C.tns D.tns >CD.tns
     # As long a pass as before, whatever the phantoms' tumours.
     py <<'PY'
 n = len(records("AB.tns"))
-for new, old in (("CD", "CD.tns"), ("AC", "C.tns")):
-    rs = (records("A.tns") if new == "AC" else []) + records(old)
-    rs = (rs * n)[:n]
+for new in "CD", "AC", "ABC":
+    each = [records(p + ".tns") for p in new]
+    rs = [e[i % len(e)] for i in range(n) for e in each][:n]
     open(new + ".same", "wb").write(mkstream.stream([("history", h) for h in "nii2slices -l brats -t|recode -s brats2017|znorm -p case".split("|")], rs))
 PY
     dies "another training stream than that of the run so far (patient A is missing)" \
         'epochs -n 2 -s 1 CD.same | train -r -c u.yaml -o n'
     dies "(patient B is missing)" 'epochs -n 2 -s 1 AC.same | train -r -c u.yaml -o n'
+    dies "(patient C was not in it)" 'epochs -n 2 -s 1 ABC.same | train -r -c u.yaml -o n'
     # The same names, another voxel.
     mkdir other
     cp -rL B other/B
