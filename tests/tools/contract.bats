@@ -403,6 +403,39 @@ P
     judge
 }
 
+# law TOOL SIDE BYTES: KiB that its page allows for slices of 4 channels of that many bytes a voxel, and a label.
+law() {
+    local n=$(($2 * $2)) in=$(($2 * $2 * (4 * $3 + 1))) bytes
+    case $1 in
+    pick | folds) bytes=0 ;;
+    recode) bytes=$in ;;
+    znorm) bytes=$((in + ($3 == 4 ? 0 : 16 * n))) ;;
+    crop) bytes=$((in + in * 9 / 16)) ;;
+    augment) bytes=$((in + 12 * n)) ;;
+    esac
+    echo $((3072 + bytes / 1024))
+}
+
+@test "contract: memory grows with the slice as the pages say, at three sizes" {
+    need_release memory
+    need_command time
+    for side in 160 320 640; do
+        for type in i2 f4; do
+            make cases=2 slices=1 h=$side w=$side extra=0 kind=1 dtype=$type >s
+            for t in recode znorm crop pick augment folds; do
+                [ "$t" != augment ] || [ $type = f4 ] || continue
+                row $t
+                [ $t != crop ] || args=(-s $((side * 3 / 4))x$((side * 3 / 4)))
+                [ $t != augment ] || args=(noise@1 brightness@1 contrast@1 gamma@1 blur@1 lowres@1 rotate@1 flip@1 scale@1 elastic@1)
+                kib=$(peak_kib $t "${args[@]}" <s) || found "$t: exit status $?"
+                most=$(law $t $side ${type#?})
+                [ "$kib" -le "$most" ] || found "$t, $side $type: $kib KiB (wanted at most $most)"
+            done
+        done
+    done
+    judge
+}
+
 @test "contract: 8 MiB are enough for any number of full slices" {
     need_release memory
     need_command time

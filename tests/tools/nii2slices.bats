@@ -383,6 +383,20 @@ P
     done
 }
 
+@test "nii2slices: memory grows with the slice as its page says, at three sizes" {
+    need_release "memory"
+    need_command time
+    for side in 160 320 640; do
+        phantom -n 2 -s 1 -d ${side}x${side}x8 -o s$side
+        for j in 1 4; do
+            kib=$(peak_kib nii2slices -j $j s$side/*)
+            # slices of 4 channels of 2 bytes and a label; planes of 2 bytes
+            most=$((6144 + side * side * (9 + 2 * j) / 1024))
+            [ "$kib" -le $most ] || { echo "$side, $j threads: $kib KiB (wanted at most $most)"; return 1; }
+        done
+    done
+}
+
 @test "nii2slices: every voxel of real cases as nibabel has it" {
     need_data
     need_python nibabel
