@@ -34,6 +34,8 @@ static struct {
     unsigned long long memory;
 } opt;
 
+#define FILLS 0.95 /* of each side of a slice; brains in their field of view take up to 0.8 */
+
 enum { SLOTS = 3, MOST = 16 };
 
 /* Records of one padded size, or one that passes as it is, or the header of a segment. */
@@ -244,10 +246,39 @@ static void check_trained(struct tns_record *rec)
         tool_die("out of memory");
 }
 
+/* What is true of a whole case is said once of it. */
+static bool first_time(struct model_names *said, const struct tns_record *rec)
+{
+    const char *name = tns_get(&rec->meta, "case");
+    name = name ? name : "";
+    if (model_names_has(said, name))
+        return false;
+    if (model_names_add(said, name))
+        tool_die("out of memory");
+    return true;
+}
+
+/* A brain ends before the slice does; a head with its skull, in the noise around it, does not. */
+static void check_brain(struct tns_record *rec)
+{
+    static struct model_names said;
+    const struct tensor *t = tns_tensor(rec, "image");
+    double box[4], crop[6];
+    if (!tns_get_numbers(&rec->meta, "brain", 4, box))
+        return;
+    if (!tns_get_numbers(&rec->meta, "crop", 6, crop))
+        crop[4] = t->dim[1], crop[5] = t->dim[2];
+    if (box[2] >= FILLS * crop[4] && box[3] >= FILLS * crop[5] && first_time(&said, rec))
+        tool_warn_at(rec,
+                     "what is not zero fills the slice (%gx%g of %gx%g), as a head with its skull "
+                     "does, or a background that is not zero",
+                     box[2], box[3], crop[4], crop[5]);
+}
+
 /* How the record says that its image was prepared, whatever the history shows. */
 static void check_keys(struct tns_record *rec)
 {
-    static bool warned;
+    static struct model_names said;
     char why[256];
     struct contract_keys wanted = {"", ""}, got;
     double spacing[3];
@@ -258,12 +289,10 @@ static void check_keys(struct tns_record *rec)
         tool_die_at(rec,
                     "prepared differently from what the model learned from: %s; -F lets that pass",
                     why);
-    if (!warned && model.spacing && tns_get_numbers(&rec->meta, "spacing", 3, spacing) &&
-        !contract_spacing_near(&learned, spacing)) {
+    if (model.spacing && tns_get_numbers(&rec->meta, "spacing", 3, spacing) &&
+        !contract_spacing_near(&learned, spacing) && first_time(&said, rec))
         tool_warn_at(rec, "spacing %.60s is not what the model learned from (%.120s)",
                      tns_get(&rec->meta, "spacing"), model.spacing);
-        warned = true;
-    }
 }
 
 static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
@@ -290,6 +319,7 @@ static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
         tns_remove(rec, "label"); /* a record has one scheme, and pred will have the model's */
     }
     check_keys(rec);
+    check_brain(rec);
     check_trained(rec);
 }
 
