@@ -82,11 +82,11 @@ OBJ       := $(SRC:%.c=$(O)/%.o)
 ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has another name
 
 # --- what a machine needs ------------------------------------------------------------------------
-# Debian's names, bookworm's and trixie's; of a|b one is enough. Versions of clang-format differ: one is heard.
+# Debian's names, bookworm's and trixie's; a| where the release has it. Versions of clang-format differ: one is heard.
 CLANG_FORMAT := clang-format-19
 PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libutf8proc-dev libpng-dev libisal-dev
 PKG_demo  := $(PKG_build) gnuplot-nox
-PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)|clang-format libomp-dev libclang-rt-dev python3 python3-numpy groff time jq
+PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy groff time jq
 PKG_bench := $(PKG_build) libopenblas0 python3-nibabel python3-torch python3-venv time
 
 STUDY := attempt1 attempt2 attempt3 attempt4 attempt5 attempt6 combined attention residual control study explore predict

@@ -24,7 +24,7 @@ machine() {
 
 @test "packages: installs what is missing, of alternatives one that this release has, and says what" {
     machine 0
-    PATH=$PWD/bin:$PATH run "$ROOT/.ci/packages" here 'old|new' 'also|newer' newer
+    PATH=$PWD/bin:$PATH run "$ROOT/.ci/packages" here 'old|new' 'also|newer' 'old|' 'newer|'
     [ "$status" -eq 0 ]
     [ "$output" = "installing: new newer" ]
     [ "$(tail -n 1 apt)" = "install -y -qq --no-install-recommends new newer" ]
@@ -32,7 +32,7 @@ machine() {
 
 @test "packages: nothing is missing, nothing is asked" {
     machine 0
-    PATH=$PWD/bin:$PATH run "$ROOT/.ci/packages" here 'old|also'
+    PATH=$PWD/bin:$PATH run "$ROOT/.ci/packages" here 'old|also' 'old|' 'also|'
     [ "$status" -eq 0 ]
     [ -z "$output" ]
     [ ! -e apt ]

@@ -2,11 +2,12 @@
  * as a direct convolution beside the processor's measured multiply-add peak, and the largest error
  * of some results against double, relative to their root mean square.
  *
- *   conv3x3 [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb]
+ *   conv3x3 [-P] [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb]
  *           [-a auto|direct|winograd] [-r runs] [HxW:cin:cout | HxW:cin+cin:cout ...]
  *
  * Passes: f forward, d gradient of the data, w gradient of the weights, b both at once with the
- * normalisation behind (where kernels do so; not compared with double). KR_ISA picks the level. */
+ * normalisation behind (where kernels do so; not compared with double). KR_ISA picks the level. -P:
+ * the peak alone. */
 #include "lib/base/rng.h"
 #include "lib/kernels/kernels.h"
 
@@ -252,7 +253,7 @@ static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: conv3x3 [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb] "
+    fprintf(stderr, "usage: conv3x3 [-P] [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb] "
                     "[-a auto|direct|winograd] [-r runs] [HxW:cin[+cin]:cout ...]\n");
     return 2;
 }
@@ -260,7 +261,8 @@ static int usage(void)
 int main(int argc, char **argv)
 {
     int base = 64, h = 240, w = 240;
-    for (int c; (c = getopt(argc, argv, "j:n:b:s:p:a:r:")) != -1;)
+    bool only_peak = false;
+    for (int c; (c = getopt(argc, argv, "j:n:b:s:p:a:r:P")) != -1;)
         switch (c) {
         case 'j':
             opt.threads = atoi(optarg);
@@ -284,6 +286,9 @@ int main(int argc, char **argv)
         case 'r':
             opt.runs = atoi(optarg);
             break;
+        case 'P':
+            only_peak = true;
+            break;
         default:
             return usage();
         }
@@ -297,6 +302,8 @@ int main(int argc, char **argv)
     double top = peak(opt.threads);
     printf("level %s, %d threads, batch %d; multiply-add peak %.0f GF/s\n", kr_level(), opt.threads,
            opt.batch, top);
+    if (only_peak)
+        return 0;
     struct totals sum = {{0}, 0, 0};
     if (optind < argc) {
         for (; optind < argc; optind++) {

@@ -3,4 +3,4 @@
 from peers import bench, engine
 
 bench.run("infer64-memory", lambda name: engine.memory(name, "infer", 64, 1, 240, 240, 230,
-                                                       ("torch-infer", 64, 1, 240, 240, bench.THREADS, "nchw")))
+                                                       ("torch-infer", 64, 1, 240, 240, bench.THREADS, "nchw", "f32")))

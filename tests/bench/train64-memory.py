@@ -3,4 +3,4 @@
 from peers import bench, engine
 
 bench.run("train64-memory", lambda name: engine.memory(name, "train", 64, 4, 240, 240, 950,
-                                                       ("torch-train", 64, 4, 240, 240, bench.THREADS, "nchw"), [750]))
+                                                       ("torch-train", 64, 4, 240, 240, bench.THREADS, "nchw", "f32"), [750]))

@@ -1,16 +1,22 @@
-"""The engine beside PyTorch, ONNX Runtime and OpenVINO: what the benchmarks of lib/nn share."""
+"""The engine beside PyTorch, ONNX Runtime and OpenVINO: what the benchmarks of lib/nn share.
+
+Ours computes in float32, and is held to those that do. Where the processor has instructions for bfloat16 the peers that
+compute in it are shown too: PyTorch's autocast, and what OpenVINO chooses by itself.
+"""
 import statistics
 
 from peers.bench import (DEBIAN, KEEP_MEMORY, MIB, THREADS, VENV, Missing, engine, onnx_model, ratio, say, show, turns,
                          verdict, workers)
 
+with open("/proc/cpuinfo") as cpu:
+    BF16 = not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(cpu.read().split())
 AVX2_PEER = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 AVX2_OURS = {"KR_ISA": "avx2"}
 
 
 def compare(name, ours, peers, bounds, per_slice, steps):
     """Turns of ours and all peers; each family of peers (a word of its label) is held to its own bound by its
-    fastest member. bounds: family -> bound."""
+    fastest member, but those in sixteen bits to none. bounds: family -> bound."""
     rows = [("ours", ours)] + [(p.label, lambda p=p: p.turn(steps) / per_slice) for p in peers]
     if not peers:
         raise Missing("no peer is installed (make bench-peers)")
@@ -21,34 +27,45 @@ def compare(name, ours, peers, bounds, per_slice, steps):
     best = {}
     for p in peers:
         r = ratio(took["ours"], took[p.label])
-        show(p.label, took[p.label], "s a slice", f"  ours takes {r:.3f} of it")
+        sixteen = p.label.endswith("bf16")
+        show(p.label, took[p.label], "s a slice", f"  ours takes {r:.3f} of it{', not held' * sixteen}")
+        if sixteen:
+            continue
         family = next(f for f in bounds if p.label.startswith(f))
         if family not in best or r > best[family][2]:
             best[family] = (statistics.median(took["ours"]), statistics.median(took[p.label]), r, bounds[family])
     return verdict(name, best.values())
 
 
-def infer(name, base, bounds, env_peers=None, env_ours=None):
-    shape = (1, 240, 240)
-    say(f"{name}: inference, U-Net of base {base}, one 240x240 slice, float32, {THREADS} threads")
-    wanted = [(f"PyTorch VERSION {where}, {layout}", python, ("torch-infer", base, *shape, THREADS, layout), env_peers)
-              for where, python in (("(Debian)", DEBIAN), ("(newest)", VENV)) for layout in ("nchw", "nhwc")]
+def torch(work, base, shape, layouts, precisions, envs):
+    """PyTorch's workers: Debian's and the newest, by layout, precision and environment (name -> variables)."""
+    return [(", ".join(filter(None, (f"PyTorch VERSION ({where})", layout, note, precision))), python,
+             (work, base, *shape, THREADS, layout, precision), env)
+            for where, python in (("Debian", DEBIAN), ("newest", VENV)) for layout in layouts
+            for precision in precisions for note, env in envs.items()]
+
+
+def infer(name, base, bounds, env_peers=None, env_ours=None, size=240):
+    shape, bf16 = (1, size, size), BF16 and not env_peers
+    say(f"{name}: inference, U-Net of base {base}, one {size}x{size} slice, ours in float32, {THREADS} threads each")
+    wanted = torch("torch-infer", base, shape, ("nchw", "nhwc"), ("f32", "bf16")[:1 + bf16], {"": env_peers})
     model = onnx_model(base, *shape)
     if model and "ONNX Runtime" in bounds:
         wanted += [("ONNX Runtime VERSION", VENV, ("onnxruntime", model, *shape, THREADS), env_peers)]
     if model and "OpenVINO" in bounds:
-        wanted += [("OpenVINO VERSION", VENV, ("openvino", model, *shape, THREADS), env_peers)]
+        wanted += [("OpenVINO VERSION", VENV, ("openvino", model, *shape, THREADS, precision), env_peers)
+                   for precision in ("f32", "own")[:1 + bf16]]
     return compare(name, lambda: engine("infer", "unet", base, *shape, "-r", 7, env=env_ours)["seconds_per_slice"],
                    workers(wanted), bounds, 1, 5)
 
 
 def train(name, base, n, h, w, bound, steps, env_peers=None, env_ours=None):
-    say(f"{name}: training step with Adam and the Dice loss, U-Net of base {base}, batch {n}, {h}x{w}, float32, "
-        f"{THREADS} threads")
-    wanted = [(f"PyTorch VERSION {where}, {memory}", python, ("torch-train", base, n, h, w, THREADS, "nchw"),
-               {**(env_peers or {}), **env})
-              for where, python in (("(Debian)", DEBIAN), ("(newest)", VENV))
-              for memory, env in (("malloc as it is", {}), ("malloc that keeps memory", KEEP_MEMORY))]
+    say(f"{name}: training step with Adam and the Dice loss, U-Net of base {base}, batch {n}, {h}x{w}, ours in float32, "
+        f"{THREADS} threads each")
+    shape, keep = (n, h, w), {"malloc that keeps memory": {**(env_peers or {}), **KEEP_MEMORY}}
+    wanted = torch("torch-train", base, shape, ("nchw",), ("f32",), {"malloc as it is": env_peers, **keep})
+    if BF16 and not env_peers:
+        wanted += torch("torch-train", base, shape, ("nchw", "nhwc"), ("bf16",), keep)
     return compare(name, lambda: engine("train", "unet", base, n, h, w, "-r", steps, env=env_ours)["seconds_per_slice"],
                    workers(wanted), {"PyTorch": bound}, n, steps)
 
@@ -65,7 +82,7 @@ def memory(name, work, base, n, h, w, limit, peer_args, ceilings=()):
     model = onnx_model(base, n, h, w) if work == "infer" else None
     for p in workers([("PyTorch VERSION (Debian)", DEBIAN, peer_args, None)] + ([
             ("ONNX Runtime VERSION", VENV, ("onnxruntime", model, n, h, w, THREADS), None),
-            ("OpenVINO VERSION", VENV, ("openvino", model, n, h, w, THREADS), None)] if model else [])):
+            ("OpenVINO VERSION", VENV, ("openvino", model, n, h, w, THREADS, "f32"), None)] if model else [])):
         p.step()
         show(p.label, [p.close()], "MiB")
     return verdict(name, held)

@@ -1,17 +1,17 @@
 """One peer, as a process that does one piece of work for each line on its standard input.
 
-  worker.py torch-infer BASE N H W THREADS nchw|nhwc      worker.py onnxruntime MODEL.onnx N H W THREADS
-  worker.py torch-train BASE N H W THREADS nchw|nhwc      worker.py openvino    MODEL.onnx N H W THREADS
-  worker.py export BASE N H W MODEL.onnx                  (PyTorch writes the model and the process ends)
+  worker.py torch-infer BASE N H W THREADS nchw|nhwc f32|bf16   worker.py onnxruntime MODEL.onnx N H W THREADS
+  worker.py torch-train BASE N H W THREADS nchw|nhwc f32|bf16   worker.py openvino    MODEL.onnx N H W THREADS f32|own
+  worker.py export BASE N H W MODEL.onnx                        (PyTorch writes the model and the process ends)
 
-Prints its version once it is ready; then, for each line, the seconds that one batch took; at the end of
+PyTorch's bf16 is autocast; `own` is the precision that OpenVINO chooses for this processor. Prints its version once it is ready; then, for each line, the seconds that one batch took; at the end of
 its input the peak resident memory in KiB.
 """
 import sys
 import time
 
 
-def torch_infer(base, n, h, w, threads, layout):
+def torch_infer(base, n, h, w, threads, layout, precision):
     import torch
     from unet import UNet
     torch.set_num_threads(threads)
@@ -21,12 +21,12 @@ def torch_infer(base, n, h, w, threads, layout):
         net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
 
     def step():
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             net(x)
     return torch.__version__, step
 
 
-def torch_train(base, n, h, w, threads, layout):
+def torch_train(base, n, h, w, threads, layout, precision):
     import torch
     from unet import UNet, dice_loss
     torch.set_num_threads(threads)
@@ -39,7 +39,9 @@ def torch_train(base, n, h, w, threads, layout):
 
     def step():
         adam.zero_grad(set_to_none=True)
-        dice_loss(net(x), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            logits = net(x)
+        dice_loss(logits.float(), labels).backward()
         adam.step()
     return torch.__version__, step
 
@@ -54,16 +56,18 @@ def onnxruntime(model, n, h, w, threads):
     return ort.__version__, lambda: session.run(None, feed)
 
 
-def openvino(model, n, h, w, threads):
+def openvino(model, n, h, w, threads, precision):
     import numpy as np
     import openvino as ov
     core = ov.Core()
-    # float32 as everybody else: by default OpenVINO may compute in bfloat16 where the processor can
-    net = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32",
-                                            "PERFORMANCE_HINT": "LATENCY"})
+    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    if precision == "f32":  # by default it computes in bfloat16 where the processor can
+        options["INFERENCE_PRECISION_HINT"] = "f32"
+    net = core.compile_model(model, "CPU", options)
+    took = net.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     request = net.create_infer_request()
     x = np.random.default_rng(1).standard_normal((n, 4, h, w), dtype=np.float32)
-    return ov.__version__.split("-")[0], lambda: request.infer({0: x})
+    return f"{ov.__version__.split('-')[0]}, {took}", lambda: request.infer({0: x})
 
 
 def export(base, n, h, w, path):
