@@ -348,20 +348,32 @@ int st_open(struct st_file *f, const char *path, char *why, size_t size)
         munmap(map, (size_t)st.st_size);
     } else {
         f->mapped = true;
+        f->fd = fd;
+        f->written = st.st_mtim;
     }
-    if (fd >= 0)
+    if (fd >= 0 && !f->mapped)
         close(fd);
     return r;
 }
 
 void st_close(struct st_file *f)
 {
-    if (f->mapped)
+    if (f->mapped) {
         munmap((void *)(uintptr_t)f->bytes, f->size);
+        close(f->fd);
+    }
     free(f->tensor);
     free(f->meta);
     free(f->text);
     *f = (struct st_file){0};
+}
+
+bool st_changed(const struct st_file *f)
+{
+    struct stat st;
+    return f->mapped &&
+           (fstat(f->fd, &st) || (size_t)st.st_size != f->size ||
+            st.st_mtim.tv_sec != f->written.tv_sec || st.st_mtim.tv_nsec != f->written.tv_nsec);
 }
 
 int st_check(const struct st_file *f, char *why, size_t size)

@@ -12,6 +12,7 @@
 #include "lib/base/tensor.h"
 
 #include <stdbool.h>
+#include <time.h>
 
 enum st_error {
     ST_OK = 0,
@@ -42,11 +43,13 @@ struct st_file {
     size_t size, checksum; /* checksum: where its digits stand, 0 for none */
     char *text;
     bool mapped;
+    int fd; /* of the mapped file, and when it was last written */
+    struct timespec written;
 };
 
 /* Maps a file and checks it whole, but for the values of the tensors. On failure nothing is held.
- * All pointers live until st_close. A file must not be cut while it is mapped (st_write never does:
- * it replaces by renaming). */
+ * All pointers live until st_close. A file must not be cut or written while it is mapped (st_write
+ * never does: it replaces by renaming): the one is a SIGBUS, the other st_changed tells. */
 __attribute__((warn_unused_result)) int st_open(struct st_file *, const char *path, char *why,
                                                 size_t size);
 
@@ -55,6 +58,9 @@ __attribute__((warn_unused_result)) int st_open(struct st_file *, const char *pa
 __attribute__((warn_unused_result)) int st_parse(struct st_file *, const void *bytes, size_t n,
                                                  char *why, size_t size);
 void st_close(struct st_file *);
+
+/* Has a mapped file been written since it was opened? */
+bool st_changed(const struct st_file *);
 
 /* Compares the whole file with the checksum that st_write stores: 1 it agrees, 0 the file has none
  * (another program's: who reads back what he wrote himself asks for 1), ST_CORRUPT it differs.

@@ -598,6 +598,7 @@ int main(int argc, char **argv)
         tool_die("%s", bad);
     tool_may_read(opt.model);
     tool_confine();
+    tool_maps(opt.model);
     if (model_open(&model, opt.model, why, sizeof why))
         tool_die("%s", why);
     if (opt.print) {
@@ -615,6 +616,8 @@ int main(int argc, char **argv)
     tool_read_ahead();
     tool_header();
     flow();
+    if (st_changed(&model.file))
+        tool_die("%s: has changed while it was in use", opt.model);
     release();
     return tool_finish();
 }

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +155,35 @@ void tool_start(int argc, char **argv, const char *usage)
     tool.argc = argc;
     tool.argv = argv;
     tool.started = now();
+}
+
+static char cut_text[1200];
+static size_t cut_bytes;
+
+static void cut(int sig, siginfo_t *info, void *context)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    (void)context;
+    if (info->si_code != BUS_ADRERR) {
+        signal(sig, SIG_DFL);
+        raise(sig);
+        return;
+    }
+    while (atomic_flag_test_and_set(&said)) /* another thread says it */
+        pause();
+    afile_sweep();
+    (void)!write(2, cut_text, cut_bytes);
+    _exit(1);
+}
+
+void tool_maps(const char *path)
+{
+    struct sigaction a = {.sa_sigaction = cut, .sa_flags = SA_SIGINFO};
+    int n = snprintf(cut_text, sizeof cut_text,
+                     "%s: %.1000s: cannot be read any more (was it cut while it is in use?)\n",
+                     tool.name, path);
+    cut_bytes = n < 0 ? 0 : (size_t)n < sizeof cut_text ? (size_t)n : sizeof cut_text - 1;
+    sigaction(SIGBUS, &a, NULL);
 }
 
 void tool_share_cores(void)

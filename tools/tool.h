@@ -62,6 +62,10 @@ void tool_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void *tool_alloc(size_t bytes);
 pthread_t tool_thread(void *(*)(void *));
 
+/* The file is about to be mapped: should it be cut while it is in use, the tool ends as after any
+ * other error, and not by a signal. One file at a time. */
+void tool_maps(const char *path);
+
 /* Least privilege, where the kernel has seccomp and Landlock (tool_confine.c). From tool_confine on
  * the process reads and writes what is open and makes threads; it opens no other file, has no
  * sockets, starts no process and no program. What it will still open is named before: a file, or a

@@ -110,6 +110,7 @@ static void write_file(const char *path, const struct model_keys *k, const struc
 static int open_own(struct st_file *f, const char *path, char *why, size_t size)
 {
     char text[256];
+    tool_maps(path);
     if (st_open(f, path, why, size))
         return -1;
     int e = st_check(f, text, sizeof text);

@@ -423,3 +423,43 @@ P
     [[ $output =~ "record 8: corrupt: the check of tensor 'foreign' does not match" ]]
     run -1 pipe 'tnsview -c <p.tns'
 }
+
+@test "infer: a model that is cut or written over while it is in use is an error of one line" {
+    need_release "the sanitizers have a word to say of signals"
+    changed() { # COMMAND, while infer has the model open and waits for a record
+        cp f32 model
+        mkfifo pipe
+        infer -m model <pipe >out 2>err &
+        pid=$!
+        exec 9>pipe
+        # Be it that the checksum is still being taken.
+        until grep -q "$PWD/model" /proc/$pid/maps; do kill -0 $pid; done
+        "$@"
+        cat new.tns >&9 || true
+        exec 9>&-
+        status=0
+        wait $pid || status=$?
+        rm pipe
+        [ $status = 1 ] && [ "$(wc -l <err)" = 1 ] || { echo "status $status, says $(cat err)"; false; }
+        grep -q "^infer: model: " err
+        run ! tnsview -c <out
+    }
+    changed truncate -s 0 model
+    changed truncate -s 5000 model
+    changed cp bf16 model
+    changed dd if=/dev/zero of=model bs=64 seek=100 count=1 conv=notrunc status=none
+    # One that takes its place is another file.
+    cp bf16 new
+    infer -m f32 <new.tns >want
+    cp f32 model
+    mkfifo pipe
+    infer -m model <pipe >out 2>err &
+    pid=$!
+    exec 9>pipe
+    until grep -q "$PWD/model" /proc/$pid/maps; do kill -0 $pid; done
+    mv new model
+    cat new.tns >&9
+    exec 9>&-
+    wait $pid
+    cmp want out
+}
