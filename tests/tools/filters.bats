@@ -120,6 +120,22 @@ for (m, a), (n, b) in zip(records("in.tns"), records("out.tns")):
     [[ $stderr = "crop: warning: $lost voxels of tumour in 6 slices"* ]]
 }
 
+@test "crop: tumour that is predicted alone is not lost either" {
+    for what in label pred; do
+        py 'r = study(cases=1, slices=1)
+t = r[0][1]
+t["pred"], t["label"] = np.zeros((24, 20), "u1"), np.zeros((24, 20), "u1")
+t[sys.argv[1]][22, 3:6] = 2 # below the brain
+save("in.tns", r)' $what
+        run -1 --separate-stderr pipe 'crop <in.tns >out'
+        [[ $stderr = "crop: stdin: record 0 (case000 slice 0): $what: 3 voxels lie outside the box of 16x16"* ]]
+        run -0 --separate-stderr pipe 'crop -F <in.tns | crop -u >out'
+        [ "$stderr" = "crop: warning: 3 voxels of tumour in 1 slices lay outside the box" ]
+        # What was outside is background.
+        py 't = records("out")[0][1]; assert not t["pred"].any() and not t["label"].any()'
+    done
+}
+
 @test "crop: brain is never lost without a word, with labels or without" {
     make bare=1 cases=2 >in.tns # brain: rows 4-19, columns 4-16, all of it not zero
     crop -s 16x13 <in.tns >/dev/null

@@ -70,6 +70,19 @@ assert (load("out/P1.nii.gz")[1] == turned(mask(), "RAS")[0]).all()
 P
 }
 
+@test "slices2nii: outside the box a prediction is background" {
+    py <<'P'
+case("P1")
+subprocess.run("nii2slices P1 | crop -m 4 >s", shell=True, check=True)
+rs = records("s")
+open("p", "wb").write(mkstream.stream([], [(m, {**t, "pred": np.ones(t["image"].shape[1:], "u1")}) for m, t in rs]))
+subprocess.run("slices2nii -n pred -o out <p", shell=True, check=True)
+d, (y, x, h, w, H, W) = load("out/P1_pred.nii.gz")[1], map(int, rs[0][0]["crop"].split())
+inside = (min(H, y + h) - max(0, y)) * (min(W, x + w) - max(0, x)) # the box may reach over the slice
+assert d.sum() == inside * len(rs) and d.size > d.sum() > 0, (rs[0][0]["crop"], d.sum(), d.size)
+P
+}
+
 @test "slices2nii: mixed cases and any order of slices" {
     py <<'P'
 case("P1"); case("P2", seg=mask(first=1, last=5))

@@ -597,3 +597,40 @@ PY
     [ "$(meta m leaky)" = yes ]
     cmp whole m
 }
+
+@test "train: under 16-bit weights, biases and all that is small stay as they are" {
+    for w in f16 bf16; do
+        printf 'arch: attention\nbase: 4\nbatch: 5\nweights: %s\n' $w >c.yaml
+        epochs -n 1 train.tns | train -c c.yaml -o $w
+        "$PYTHON" - $w <<'PY'
+import json, struct, sys
+b = open(sys.argv[1], "rb").read()
+h = json.loads(b[8:8 + struct.unpack("<Q", b[:8])[0]])
+kinds = {(len(t["shape"]) > 1, t["dtype"]) for k, t in h.items() if k != "__metadata__"}
+assert kinds == {(True, sys.argv[1].upper()), (False, "F32")}, kinds
+assert any(k.endswith("bias") for k in h)
+PY
+    done
+}
+
+@test "train: the loss of validation is that of the slices, not of what pads them" {
+    blobs -p 2 -n 3 -1 20 -d 37x23 -r >odd.tns
+    printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\nloss: dice+ce\n' >c.yaml
+    epochs -n 1 train.tns | train -c c.yaml -e odd.tns -o m
+    infer -P -m m <odd.tns >p.tns
+    PYTHONPATH=$ROOT/tests/lib PYTHONDONTWRITEBYTECODE=1 "$PYTHON" - <<'PY'
+import numpy as np, mkstream
+ce, pixels, cases = 0, 0, {}
+for kind, _, m, t, _ in mkstream.parse(open("p.tns", "rb").read()):
+    if kind == "R":
+        p, o = t["prob"].astype("f8"), np.eye(4)[t["label"]].transpose(2, 0, 1)
+        ce -= (o * np.log(p)).sum()
+        pixels += t["label"].size
+        s = cases.setdefault(dict(m)["case"], np.zeros((3, 4)))
+        s += [(p * o).sum((1, 2)), p.sum((1, 2)), o.sum((1, 2))]
+dice = np.mean([1 - np.mean((2 * i + 1e-5) / (p + o + 1e-5)) for i, p, o in cases.values()])
+rows = [l.split("\t") for l in open("m.tsv")]
+got, want = float(rows[1][rows[0].index("val_loss")]), dice + ce / pixels
+assert abs(got - want) < 1e-4, (got, want)
+PY
+}

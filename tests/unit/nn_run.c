@@ -346,6 +346,69 @@ static void test_clip(void)
     nn_free(nn), nn_free(from);
 }
 
+static float *param(const struct nn *nn, const char *name)
+{
+    size_t n;
+    const struct tensor *p = nn_params(nn, &n);
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(p[i].name, name))
+            return p[i].data;
+    return NULL;
+}
+
+/* Masks are drawn anew at each step, and are the step's: the same network, batch and step, the same
+ * loss. */
+static void test_masks(void)
+{
+    struct nn_options o = options;
+    o.gradients = true;
+    struct nn *nn = net(NN_RESIDUAL, 4, &o);
+    struct nn_result r[4];
+    int e = 0, same = 0;
+    for (int i = 0; i < 4; i++) {
+        nn_set_steps(nn, (uint64_t)(i % 3));
+        e |= nn_backward(nn, &batch, &r[i], NULL);
+    }
+    for (int i = 0; i < 3; i++)
+        same += r[i].loss == r[(i + 1) % 3].loss;
+    ok(!e && !same && r[3].loss == r[0].loss, "dropout: each step has its mask (%g, %g, %g)",
+       r[0].loss, r[1].loss, r[2].loss);
+    nn_free(nn);
+}
+
+/* Where a class is neither there nor seen, eps is most of its Dice. */
+static void test_eps(void)
+{
+    struct nn *nn = net(NN_UNET, 4, &options);
+    static uint8_t none[N * H * W];
+    struct nn_batch b = batch;
+    struct nn_result r;
+    double want = 0;
+    b.label = none;
+    param(nn, "head.bias")[3] -= 18;
+    int e = nn_infer(nn, &b, &(struct nn_output){.result = &r});
+    for (int c = 0; c < CLASSES; c++)
+        want += 1 - (2 * r.inter[c] + 1e-5) / (r.prob[c] + (double)r.truth[c] + 1e-5);
+    ok(!e && r.truth[3] == 0 && r.prob[3] > 1e-6 && r.prob[3] < 0.1 &&
+           fabs(r.dice - want / CLASSES) < 1e-6,
+       "the loss has the eps of its definition: %.6f, by hand %.6f", r.dice, want / CLASSES);
+    nn_free(nn);
+}
+
+static void test_no_class(void)
+{
+    static uint8_t pred[N * H * W];
+    struct nn *nn = net(NN_UNET, 4, &options);
+    int bad = 0;
+    param(nn, "head.bias")[2] = NAN;
+    int e = nn_infer(nn, &batch, &(struct nn_output){.pred = pred});
+    for (int i = 0; i < N * H * W; i++)
+        bad += pred[i] != NN_IGNORE;
+    ok(e == NN_ENAN && !bad, "logits that are no numbers are no class, and an error: %s",
+       nn_why(nn));
+    nn_free(nn);
+}
+
 static void test_rates(void)
 {
     struct nn_rate r = {.schedule = NN_COSINE, .top = 2, .warmup = 4, .steps = 104};
@@ -460,6 +523,9 @@ int main(void)
     test_narrow_weights(DT_F16);
     test_narrow_weights(DT_BF16);
     test_clip();
+    test_masks();
+    test_eps();
+    test_no_class();
     test_rates();
     test_errors();
     return done_testing();
