@@ -454,6 +454,7 @@ sys.stdout.buffer.write(b[8 + struct.unpack("<Q", b[:8])[0]:])' "$1"
 kept() {
     local file=$1 kib plan least m
     shift
+    rm -f z z.*
     least=$(train -M 1K -o z "$@" <"$file" 2>&1 | sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p')
     for m in 64G "${least}M"; do
         rm -f z z.*
