@@ -171,14 +171,14 @@ static void widen_f16(const uint16_t *restrict in, size_t n, float *restrict out
 {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {
-        int32_t sign = (in[i] & 0x8000) << 16, bits = (in[i] & 0x7fff) << 13, scaled;
+        uint32_t sign = (uint32_t)(in[i] & 0x8000) << 16, word;
+        int32_t bits = (in[i] & 0x7fff) << 13, scaled;
         float v;
         memcpy(&v, &bits, sizeof v);
         v *= 0x1p112f;
         memcpy(&scaled, &v, sizeof scaled);
-        scaled = bits < 0x0f800000 ? scaled : bits | 0x7f800000;
-        scaled |= sign;
-        memcpy(&out[i], &scaled, sizeof scaled);
+        word = sign | (uint32_t)(bits < 0x0f800000 ? scaled : bits | 0x7f800000);
+        memcpy(&out[i], &word, sizeof word);
     }
 }
 
