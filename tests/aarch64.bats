@@ -2,10 +2,6 @@
 # The kernels as AArch64 runs them: cross-compiled, small cases under an emulator.
 load lib/common
 
-setup() {
-    need_release "emulated once"
-}
-
 @test "kernels: aarch64 (plain and neon) agrees with the oracle" {
     need_command aarch64-linux-gnu-gcc
     need_command qemu-aarch64
