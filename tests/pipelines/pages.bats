@@ -113,12 +113,18 @@ study() {
     slices o/fold0/combined/slices.tsv 0.5 0.5
     "$P/table" -t o attempt1 combined >t
     # c1: 0.4, c2: 0.5, c3: 0.6: mean 0.5, 4.303 * 0.1 / sqrt(3).
-    [ "$(cell t attempt1 mean cases)" = 3 ] && [ "$(cell t attempt1 mean slice_dice)" = 0.500000 ]
-    [ "$(cell t attempt1 mean slice_dice_ci)" = 0.248434 ] && [ "$(cell t attempt1 0 slice_dice)" = 0.350000 ]
-    [ "$(cell t attempt1 mean WT)" = nan ] && [ "$(cell t attempt1 mean volumes)" = 0 ]
+    [ "$(cell t attempt1 mean cases)" = 3 ]
+    [ "$(cell t attempt1 mean slice_dice)" = 0.500000 ]
+    [ "$(cell t attempt1 mean slice_dice_ci)" = 0.248434 ]
+    [ "$(cell t attempt1 0 slice_dice)" = 0.350000 ]
+    [ "$(cell t attempt1 mean WT)" = nan ]
+    [ "$(cell t attempt1 mean volumes)" = 0 ]
     # (0.9 + 0.8 + 1) / 3 and (0.7 + 0.6 + 0.5) / 3; 12.706 * sqrt(2) * 0.15 / sqrt(2)
-    [ "$(cell t combined mean mean)" = 0.750000 ] && [ "$(cell t combined mean mean_ci)" = 1.905900 ]
-    [ "$(cell t combined mean has_ET)" = 1 ] && [ "$(cell t combined mean has_TC)" = 2 ] && [ "$(cell t combined mean volumes)" = 2 ]
+    [ "$(cell t combined mean mean)" = 0.750000 ]
+    [ "$(cell t combined mean mean_ci)" = 1.905900 ]
+    [ "$(cell t combined mean has_ET)" = 1 ]
+    [ "$(cell t combined mean has_TC)" = 2 ]
+    [ "$(cell t combined mean volumes)" = 2 ]
     # As text: cases, and the interval within what a Dice can be.
     "$P/table" o attempt1 combined >text
     grep -qE '^attempt1 .* 3  0\.500 0\.25-0\.75 ' text
@@ -158,10 +164,13 @@ study() {
     done
     # No ET in truth, so no Dice of it, though the convention gives 1.
     row=$(grep -o '<tr><td>combined.*</tr>' page.html | head -n 1)
-    [[ $row == *'<td>&ndash;<small>none in truth</small></td>'* ]] && [[ $row != *1.000* ]]
+    [[ $row == *'<td>&ndash;<small>none in truth</small></td>'* ]]
+    [[ $row != *1.000* ]]
     # The curve is of WT, TC and ET, and is called so.
-    grep -q 'mean of WT, TC and ET' page.html && ! grep -q 'labels 1 to 3, validation' page.html
-    grep -q 'is the last one' page.html && ! grep -q 'flatters it' page.html
+    grep -q 'mean of WT, TC and ET' page.html
+    ! grep -q 'labels 1 to 3, validation' page.html || false
+    grep -q 'is the last one' page.html
+    ! grep -q 'flatters it' page.html || false
     grep -q 'Fold by fold' page.html
     # What an empty and a constant prediction earn stand beside the control.
     grep -q '<b>0.150</b><span>what the best constant prediction earns' page.html
@@ -170,10 +179,11 @@ study() {
     # A pass that was chosen by these patients' score is told to be; the circle moves.
     sed -i '/keep/d' o/fold*/*/train.yaml
     "$P/study-page" o >best.html
-    grep -q 'flatters it' best.html && ! grep -q 'is the last one' best.html
-    ! diff -q <(sed -n '/id="curves-combined/,/<\/figure>/p' page.html) <(sed -n '/id="curves-combined/,/<\/figure>/p' best.html) >/dev/null
+    grep -q 'flatters it' best.html
+    ! grep -q 'is the last one' best.html || false
+    ! diff -q <(sed -n '/id="curves-combined/,/<\/figure>/p' page.html) <(sed -n '/id="curves-combined/,/<\/figure>/p' best.html) >/dev/null || false
     # No picture, script or style from elsewhere; wide tables scroll, and say so on a phone.
-    ! grep -qE '(src|href)="(https?:|//)|<script' page.html
+    ! grep -qE '(src|href)="(https?:|//)|<script' page.html || false
     [ "$(grep -c '<div class="wide"><table>' page.html)" = "$(grep -c '</table></div><p class="more">' page.html)" ]
 }
 

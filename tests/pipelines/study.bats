@@ -30,7 +30,7 @@ setup() {
     awk -F '\t' 'NR > 1 && ($5 !~ /^[01]\.[0-9]+$/ || $6 !~ /^[01]\.[0-9]+$/) { bad = 1 } END { exit bad }' "$OUT/study.tsv"
     # Every attempt but the leak has volumes.
     [ "$(awk -F '\t' 'NR > 1 && $3 == "mean" && $11 == "nan"' "$OUT/study.tsv" | cut -f 1 | tr '\n' ' ')" = "attempt1 control-slices control-patients " ]
-    ! find "$OUT" -name '*.part' | grep .
+    ! find "$OUT" -name '*.part' | grep . || false
     # The model of each attempt is that of the last of two passes, whatever the validation patients scored.
     for m in "$OUT"/fold0/*/model.safetensors; do
         grep -aqo '"epoch":"1"' "$m"
@@ -68,7 +68,7 @@ setup() {
 @test "study: the page stands alone, without errors, at 1280 and at 380 pixels" {
     need_command chromium
     [ -e "$OUT/study.html" ] || skip "the study did not run"
-    ! grep -qE '(src|href)="(https?:|//)' "$OUT/study.html"
+    ! grep -qE '(src|href)="(https?:|//)' "$OUT/study.html" || false
     # The page reports on itself: pictures that did not load, whether it is wider than the window, and what scrolls
     # without a sign of it.
     sed 's/ loading="lazy"//; s/<details/<details open/' "$OUT/study.html" >page.html
@@ -85,7 +85,7 @@ EOF
     for width in 1280 380; do
         chromium --headless --no-sandbox --disable-gpu --user-data-dir="$PWD/profile" --window-size=$width,900 --enable-logging=stderr \
             --timeout=60000 --virtual-time-budget=100000 --dump-dom "file://$PWD/page.html" >dom.html 2>log.txt 3>&-
-        ! grep CONSOLE log.txt
+        ! grep CONSOLE log.txt || false
         grep -o 'data-report="[^"]*"' dom.html >report
         grep -qE 'images=[1-9][0-9]* bad=0 svg=1[0-9] wide=false mute=0' report
     done
@@ -99,7 +99,8 @@ EOF
     mkdir new && cp -r "$BATS_FILE_TMPDIR/cases/"*001 new
     rm new/*/*_seg.nii.gz
     CASES=$PWD/new glio predict MODEL="$OUT/fold0/combined/model.safetensors" >/dev/null 2>&1
-    [ "$(ls "$OUT/predict/segmentations" | wc -l)" = 1 ] && [ "$(ls "$OUT/predict/pictures" | wc -l)" = 1 ]
+    [ "$(ls "$OUT/predict/segmentations" | wc -l)" = 1 ]
+    [ "$(ls "$OUT/predict/pictures" | wc -l)" = 1 ]
     # The segmentation lies on its scan: the same grid, and values of the scheme alone.
     nii2slices -l file "$OUT/predict/segmentations/"*.nii.gz | tnsview -k slices,spacing | tail -n 1 | grep -q '16'
 }
