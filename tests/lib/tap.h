@@ -21,16 +21,6 @@ __attribute__((format(printf, 2, 3), unused)) static int ok(int cond, const char
     return cond;
 }
 
-__attribute__((format(printf, 1, 2), unused)) static void skip(const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    printf("ok %d - # SKIP ", ++tap_run);
-    vprintf(fmt, ap);
-    putchar('\n');
-    va_end(ap);
-}
-
 __attribute__((unused)) static int done_testing(void)
 {
     printf("1..%d\n", tap_run);
