@@ -162,14 +162,14 @@ static size_t cut_bytes;
 
 static void cut(int sig, siginfo_t *info, void *context)
 {
-    static atomic_flag said = ATOMIC_FLAG_INIT;
+    static atomic_flag taken = ATOMIC_FLAG_INIT;
     (void)context;
     if (info->si_code != BUS_ADRERR) {
         signal(sig, SIG_DFL);
         raise(sig);
         return;
     }
-    while (atomic_flag_test_and_set(&said)) /* another thread says it */
+    while (atomic_flag_test_and_set(&taken)) /* another thread says it */
         pause();
     afile_sweep();
     (void)!write(2, cut_text, cut_bytes);
