@@ -201,6 +201,9 @@ static void narrow(struct tensor *t, enum dtype to)
     t->dtype = to;
     t->data = tool_alloc(tensor_bytes(t));
     tensor_from_f32(t, 0, tensor_count(t), from);
+    if (tensor_find_outside(t, -FLT_MAX, FLT_MAX) < tensor_count(t))
+        tool_die("parameter '%s' has values that %s does not hold (weights: f32 would)", t->name,
+                 dtype_name(to));
 }
 
 void save_final(const struct run *run, const struct model_keys *k, const struct settings *s,

@@ -310,6 +310,12 @@ PY
     rm -f m.*
     run -1 pipe 'epochs -n 40 train.tns | train -c c.yaml -o m'
     [[ ${lines[-1]} == *"parameter '"*"' is not finite after step; nothing was saved"* ]] && [ ! -e m ]
+    # Nor are weights of 99^3 written as f16, which holds 65504, for infer to refuse them.
+    rm -f m.*
+    sed -i 's/batch: 11/batch: 4/' c.yaml
+    (cat c.yaml; echo 'weights: f16') >h.yaml
+    run -1 pipe 'epochs -n 1 train.tns | train -c h.yaml -o m'
+    [[ ${lines[-1]} == "train: parameter '"*"' has values that f16 does not hold"* ]] && [ ! -e m ]
 }
 
 @test "train: a full disk leaves the old checkpoint whole" {
