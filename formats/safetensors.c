@@ -400,6 +400,12 @@ int st_check(const struct st_file *f, char *why, size_t size)
     return ST_CORRUPT;
 }
 
+void st_forget(const struct st_file *f)
+{
+    if (f->mapped)
+        madvise((void *)(uintptr_t)f->bytes, f->size, MADV_DONTNEED);
+}
+
 const struct tensor *st_tensor(const struct st_file *f, const char *name)
 {
     for (int i = 0; i < f->tensors; i++)

@@ -67,6 +67,9 @@ bool st_changed(const struct st_file *);
  * Reads every byte. */
 __attribute__((warn_unused_result)) int st_check(const struct st_file *, char *why, size_t size);
 
+/* The memory of what has been read is given back; it is read again when it is used. */
+void st_forget(const struct st_file *);
+
 /* By name; NULL when there is none. */
 const struct tensor *st_tensor(const struct st_file *, const char *name);
 const char *st_meta(const struct st_file *, const char *key);

@@ -429,6 +429,10 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
 void save_restore(const struct run *run, struct nn *nn)
 {
     size_t m;
+    /* File and network hold the same: never both whole in memory. */
+    st_forget(&last);
+    if (nn_load(nn, last.tensor, (size_t)last.tensors))
+        tool_die("%s: %s", beside(run->model, ".last"), nn_why(nn));
     const struct tensor *moments = nn_moments(nn, &m);
     for (size_t i = 0; i < m; i++) {
         const struct tensor *t = st_tensor(&last, moments[i].name);
@@ -436,10 +440,10 @@ void save_restore(const struct run *run, struct nn *nn)
             tool_die("-r: the run so far kept its moments in %s, with this -M they would be %s; "
                      "give the -M that it had",
                      dtype_name(t->dtype), dtype_name(moments[i].dtype));
+        st_forget(&last);
+        if (nn_load_moment(nn, i, last.tensor, (size_t)last.tensors))
+            tool_die("%s: %s", beside(run->model, ".last"), nn_why(nn));
     }
-    if (nn_load(nn, last.tensor, (size_t)last.tensors) ||
-        nn_load_moments(nn, last.tensor, (size_t)last.tensors))
-        tool_die("%s: %s", beside(run->model, ".last"), nn_why(nn));
     nn_set_steps(nn, run->steps);
     st_close(&last);
 }

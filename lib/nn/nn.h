@@ -158,9 +158,10 @@ int nn_init(struct nn *, uint64_t seed);
 
 /* The optimiser's memory, "m.NAME" and "v.NAME" (Adam) or "m.NAME" (SGD with momentum), DT_F32 or,
  * to fit a ceiling, DT_BF16; and the number of steps taken. For checkpoints: restoring both, and
- * the parameters, continues the run bit for bit. */
+ * the parameters, continues the run bit for bit. nn_load_moment takes the i-th of them from a list,
+ * by its name. */
 const struct tensor *nn_moments(const struct nn *, size_t *count);
-int nn_load_moments(struct nn *, const struct tensor *, size_t count);
+int nn_load_moment(struct nn *, size_t i, const struct tensor *, size_t count);
 uint64_t nn_steps(const struct nn *);
 void nn_set_steps(struct nn *, uint64_t steps);
 

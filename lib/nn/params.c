@@ -172,25 +172,23 @@ int nn_init(struct nn *nn, uint64_t seed)
     return 0;
 }
 
-int nn_load_moments(struct nn *nn, const struct tensor *list, size_t count)
+int nn_load_moment(struct nn *nn, size_t i, const struct tensor *list, size_t count)
 {
     if (!nn->ready)
         return nn_fail(nn, NN_EARG, "the network has no parameters yet");
-    for (size_t i = 0; i < nn->nmoments; i++) {
-        struct tensor *m = &nn->moments[i];
-        const struct tensor *t = wanted(nn, list, count, m);
-        if (!t)
-            return nn->failed;
-        if (t->dtype == m->dtype) {
-            memcpy(m->data, t->data, tensor_bytes(m));
-            continue;
-        }
-        float piece[1024];
-        for (size_t at = 0, n = tensor_count(m); at < n; at += 1024) {
-            size_t k = n - at < 1024 ? n - at : 1024;
-            tensor_to_f32(t, at, k, piece);
-            tensor_from_f32(m, at, k, piece);
-        }
+    struct tensor *m = &nn->moments[i];
+    const struct tensor *t = wanted(nn, list, count, m);
+    if (!t)
+        return nn->failed;
+    if (t->dtype == m->dtype) {
+        memcpy(m->data, t->data, tensor_bytes(m));
+        return 0;
+    }
+    float piece[1024];
+    for (size_t at = 0, n = tensor_count(m); at < n; at += 1024) {
+        size_t k = n - at < 1024 ? n - at : 1024;
+        tensor_to_f32(t, at, k, piece);
+        tensor_from_f32(m, at, k, piece);
     }
     return 0;
 }

@@ -499,6 +499,20 @@ kept() {
     [ ! -s over ] || { cat over; return 1; }
 }
 
+@test "train: a run that goes on takes no more than one that begins" {
+    need_release "it needs more memory"
+    need_command time
+    blobs -p 1 -n 6 -d 16x16 >b.tns
+    # 1.9 million weights, twice again in moments: 23 MB beside maps of next to nothing
+    printf 'arch: unet\nbase: 16\nbatch: 1\n' >k.yaml
+    epochs -n 2 b.tns >e.tns
+    size=$(stat -c %s e.tns)
+    run -1 train -c k.yaml -o z < <(head -c $((size * 3 / 4)) e.tns)
+    kib=$(command time -q -o peak -f %M train -r -c k.yaml -o z <e.tns 2>said && cat peak)
+    plan=$(sed -n 's/.* threads, \([0-9]*\) MiB$/\1/p' said)
+    echo "planned $plan MiB, took $kib KiB" && [ "$kib" -le $((plan * 1024)) ]
+}
+
 @test "train: other tensors and other types are planned for" {
     need_release "it needs more memory"
     need_command time
