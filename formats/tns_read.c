@@ -1,4 +1,5 @@
-/* The reading half of the codec, in the order of formats/tns.md. */
+/* The reading half of the codec, in the order of formats/tns.md: one thing, as a record's sections
+ * are read in one go. */
 #include "formats/tns.h"
 #include "formats/tns_impl.h"
 

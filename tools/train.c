@@ -2,7 +2,10 @@
  *
  * reads   image, label, patient, fingerprint, modalities, scheme, spacing, norm, crop, cropped,
  * epoch, index, epochs, length, largest; marks
- * writes  a model; no stream */
+ * writes  a model; no stream
+ *
+ * It is one thing: what is asked, what comes and the run share one state; the rest is in
+ * train_*.c. */
 #include "tools/train.h"
 
 #include <errno.h>

@@ -3,7 +3,9 @@
  * - MODEL.last: the whole state at a moment between two batches, replaced as the run goes on;
  * - MODEL.previous: what MODEL.last was before, should that be damaged;
  * - MODEL.best: the weights of the best pass so far, until they become MODEL;
- * - MODEL.tsv: a line for each pass; locked while a process writes to any of these. */
+ * - MODEL.tsv: a line for each pass; locked while a process writes to any of these.
+ *
+ * It is one thing: what is written here is read here again, key by key. */
 #include "tools/train.h"
 
 #include <errno.h>
