@@ -187,6 +187,14 @@ FILE *fopen(const char *path, const char *mode)
     return last_opened.file = fd < 0 ? NULL : stream(fd, "r");
 }
 
+FILE *fdopen(int fd, const char *mode)
+{
+    if (*mode != 'r' || strchr(mode, '+'))
+        return REAL(fdopen)(fd, mode);
+    last_opened.fd = fd;
+    return last_opened.file = stream(fd, "r");
+}
+
 int fileno(FILE *f)
 {
     return f && f == last_opened.file ? last_opened.fd : REAL(fileno)(f);
