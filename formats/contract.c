@@ -121,6 +121,29 @@ void contract_keys(const struct tns_meta *record, struct contract_keys *k)
     snprintf(k->cropped, sizeof k->cropped, "%s", cropped ? cropped : "unknown");
 }
 
+/* The options of the last step of that tool. */
+static void last_options(const char *steps, const char *tool, const char *prefix, char *to,
+                         size_t size)
+{
+    snprintf(to, size, "none");
+    for (const char *p = steps, *end; *p; p = end + (*end == '\n')) {
+        const char *options = p + strcspn(p, " \n");
+        end = p + strcspn(p, "\n");
+        if (!is_tool(p, tool))
+            continue;
+        options += *options == ' ';
+        if (!strncmp(options, prefix, strlen(prefix)))
+            options += strlen(prefix);
+        snprintf(to, size, "%.*s", (int)(end - options), options);
+    }
+}
+
+void contract_keys_of_steps(const char *steps, struct contract_keys *k)
+{
+    last_options(steps, "znorm", "-p ", k->norm, sizeof k->norm);
+    last_options(steps, "crop", "", k->cropped, sizeof k->cropped);
+}
+
 bool contract_keys_differ(const struct contract_keys *wanted, const struct contract_keys *got,
                           char *why, size_t size)
 {

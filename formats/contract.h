@@ -34,6 +34,8 @@ struct contract_keys {
     char norm[64], cropped[64];
 };
 void contract_keys(const struct tns_meta *record, struct contract_keys *);
+/* The same of what steps leave behind, for models from before records said so. */
+void contract_keys_of_steps(const char *steps, struct contract_keys *);
 /* As contract_differs. */
 bool contract_keys_differ(const struct contract_keys *wanted, const struct contract_keys *got,
                           char *why, size_t size);

@@ -215,7 +215,7 @@ static void check_segment(const struct tns_meta *header)
         tool_die("stdin: history too long");
     if (opt.force)
         return;
-    if (!model.steps || !model.norm || !model.cropped)
+    if (!model.steps)
         tool_die("%s: does not say how its data was prepared; -F lets that pass", opt.model);
     if (!known)
         tool_die("stdin: no history, so nobody can tell how it was prepared; -F lets that pass");
@@ -280,10 +280,13 @@ static void check_keys(struct tns_record *rec)
 {
     static struct model_names said;
     char why[256];
-    struct contract_keys wanted = {"", ""}, got;
+    struct contract_keys wanted, got;
     double spacing[3];
-    snprintf(wanted.norm, sizeof wanted.norm, "%s", model.norm ? model.norm : "");
-    snprintf(wanted.cropped, sizeof wanted.cropped, "%s", model.cropped ? model.cropped : "");
+    contract_keys_of_steps(model.steps ? model.steps : "", &wanted);
+    if (model.norm)
+        snprintf(wanted.norm, sizeof wanted.norm, "%s", model.norm);
+    if (model.cropped)
+        snprintf(wanted.cropped, sizeof wanted.cropped, "%s", model.cropped);
     contract_keys(&rec->meta, &got);
     if (!opt.force && contract_keys_differ(&wanted, &got, why, sizeof why))
         tool_die_at(rec,

@@ -238,6 +238,26 @@ PY
     try "No such file"
 }
 
+@test "infer: a model from before records said how they were prepared goes by its steps" {
+    "$PYTHON" - <<'PY'
+import json, struct
+b = open("f32", "rb").read()
+n, = struct.unpack("<Q", b[:8])
+h = json.loads(b[8:8 + n])
+for key in "xxh3", "norm", "cropped", "spacing", "scans":
+    del h["__metadata__"][key]
+t = json.dumps(h).encode()
+t += b" " * (-len(t) % 64 + 56)
+open("old", "wb").write(struct.pack("<Q", len(t)) + t + b[8 + n:])
+PY
+    infer -H -P -m f32 <new.tns >a.tns
+    infer -H -P -m old <new.tns >b.tns
+    cmp a.tns b.tns
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 2 -1 10 -l nii2slices -l "znorm -p case" >raw.tns
+    run -1 --separate-stderr pipe 'infer -m old <raw.tns >out'
+    [[ $stderr = "infer: stdin: record 0 ("*"key 'norm' differs (wanted case, got none)"* ]]
+}
+
 # spoil VALUE [DTYPE] [KEY] <STREAM: one voxel of the third record, in channel 1, row 5, column 7, holds the value;
 # the key is left out.
 spoil() {
