@@ -1,5 +1,6 @@
 #include "formats/ledger.h"
 
+#include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,13 @@ enum { PRINT = sizeof NOBODY - 1 };
 /* A name as it is compared, to be freed; NULL if memory is short. */
 static char *folded(const char *name)
 {
-    char *text = (char *)utf8proc_NFKC_Casefold((const utf8proc_uint8_t *)name);
-    char *from = text ? text : strdup(name); /* no UTF-8: as it is */
+    utf8proc_uint8_t *text = NULL;
+    utf8proc_ssize_t e = utf8proc_map((const utf8proc_uint8_t *)name, 0, &text,
+                                      UTF8PROC_NULLTERM | UTF8PROC_STABLE | UTF8PROC_COMPOSE |
+                                          UTF8PROC_COMPAT | UTF8PROC_CASEFOLD | UTF8PROC_IGNORE);
+    char *from = e == UTF8PROC_ERROR_NOMEM ? NULL
+                 : e < 0                   ? strdup(name) /* no UTF-8: as it is */
+                                           : (char *)text;
     if (!from)
         return NULL;
     size_t head = strspn(from, " \t"), n = strlen(from + head);
@@ -24,7 +30,7 @@ static char *folded(const char *name)
 }
 
 /* The i-th key of a scan: the name, then its fingerprints. 1; 0 for one that is nobody's; -1 after
- * the last, or if memory is short (*key is NULL then, else it is to be freed). */
+ * the last, -2 if memory is short (*key is NULL then, else it is to be freed). */
 static int scan_key(const char *patient, const char *prints, int i, char **key)
 {
     if (i == 0) {
@@ -33,7 +39,7 @@ static int scan_key(const char *patient, const char *prints, int i, char **key)
         if (*key)
             sprintf(*key, "n%s", name);
         free(name);
-        return *key ? 1 : -1;
+        return *key ? 1 : -2;
     }
     *key = NULL;
     for (; prints && *prints && i > 1; i--)
@@ -43,7 +49,7 @@ static int scan_key(const char *patient, const char *prints, int i, char **key)
     int n = (int)strcspn(prints, ",");
     if (n != PRINT || !strncmp(prints, NOBODY, PRINT))
         return 0;
-    return asprintf(key, "v%.*s", n, prints) < 0 ? (*key = NULL, -1) : 1;
+    return asprintf(key, "v%.*s", n, prints) < 0 ? (*key = NULL, -2) : 1;
 }
 
 static int add_key(struct ledger *l, const char *key, uint32_t who)
@@ -85,7 +91,7 @@ static uint32_t add_patient(struct ledger *l, const char *patient)
 int ledger_add(struct ledger *l, const char *patient, const char *prints)
 {
     char *line = NULL, *key;
-    int e = -1, k, i = 0;
+    int e = -1, k = 0, i = 0;
     if (asprintf(&line, "%s\t%s", prints ? prints : "", patient) < 0)
         return -1;
     if (model_names_has(&l->scans, line)) {
@@ -100,7 +106,7 @@ int ledger_add(struct ledger *l, const char *patient, const char *prints)
         free(key);
     }
     free(line);
-    return i ? e : -1;
+    return i && k != -2 ? e : -1;
 }
 
 int ledger_add_lines(struct ledger *l, const char *patients, const char *scans)
@@ -136,6 +142,8 @@ bool ledger_next(const struct ledger *l, const char *patient, const char *prints
             return true;
         }
     }
+    if (k == -2)
+        errx(1, "out of memory"); /* who cannot be looked for must not pass for unknown */
     return false;
 }
 
