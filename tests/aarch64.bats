@@ -2,7 +2,7 @@
 # The kernels as AArch64 runs them: cross-compiled, small cases under an emulator.
 load lib/common
 
-@test "kernels: aarch64 (plain and neon) agrees with the oracle" {
+@test "kernels: aarch64 (neon) agrees with the oracle" {
     need_command aarch64-linux-gnu-gcc
     need_command qemu-aarch64
     cd "$ROOT"
