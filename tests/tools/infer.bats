@@ -381,7 +381,7 @@ kept() {
     need_release "it needs more memory"
     need_command time
     bases=4 sizes=160x144 threads="1 5" slices=10
-    [ -z "${LONG-}" ] || { bases="4 8 16 32" sizes="48x48 192x160 240x240" threads="1 2 3 4 5" slices=40; }
+    [ -z "${LONG-}" ] || { bases="4 8 16" sizes="48x48 192x160 240x240" threads="1 2 3 4 5" slices=16; }
     for arch in unet attention residual; do
         for base in $bases; do
             printf 'arch: %s\nbase: %s\nbatch: 1\n' $arch "$base" >c.yaml

@@ -477,7 +477,7 @@ kept() {
     need_release "it needs more memory"
     need_command time
     bases=4 batches=3 threads=2 passes="1 4" sizes=80x64
-    [ -z "${LONG-}" ] || { bases="4 8 16" batches="1 4 9" threads="1 2 5" passes="1 40" sizes="96x80 192x160 240x240"; }
+    [ -z "${LONG-}" ] || { bases="4 16" batches="1 6" threads="1 5" passes="1 3" sizes="192x160 240x240"; }
     for size in $sizes; do
         blobs -p 2 -n 3 -d "$size" >b.tns
         blobs -p 1 -n 20 -d 112x64 >v.tns
@@ -496,6 +496,11 @@ kept() {
             done
         done
     done
+    if [ -n "${LONG-}" ]; then
+        epochs -n 40 b.tns >e.tns
+        printf 'arch: unet\nbase: 4\nbatch: 3\n' >k.yaml
+        kept e.tns -c k.yaml -L -e v.tns
+    fi
     [ ! -s over ] || { cat over; return 1; }
 }
 
