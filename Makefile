@@ -107,7 +107,8 @@ help:
 	@echo '                     the knobs of these: make -f pipelines/Makefile help'
 	@echo 'make packages        installs what all of this needs, and says what (demo, check and their like call it)'
 	@echo 'make check           every test (T=WORD: only test files whose name holds WORD)'
-	@echo 'make check-long      the engine under the sanitizers, a hundred kills, every fault in every tool (half an hour)'
+	@echo 'make check-long      the engine under the sanitizers, a hundred kills, every fault in every tool,'
+	@echo '                     make check on fresh Debians with every compiler they have (hours; root for the last)'
 	@echo 'make fuzz            SECONDS= of processor time for each fuzzer (H=NAME: one)'
 	@echo 'make lint            formatting, include rules, man pages'
 	@echo 'make bench           every benchmark beside its peer (B=NAME: one)'
@@ -236,13 +237,14 @@ $(O)/shim.so: tests/faults/shim.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=c11 $(WARN) $(WERROR) -Wno-missing-prototypes -O1 -g -shared -fPIC -o $@ $< -ldl
 
-# The engine under the sanitizers, and every fault in every tool, call by call: minutes, not hours.
+# The engine under the sanitizers, every fault in every tool, call by call, and all of it on each release of Debian.
 check-long: packages-check
 	@$(MAKE) -s -j$(NPROC) CONFIG=release tools units $(O)/shim.so
 	@$(MAKE) -s -j$(NPROC) CONFIG=asan tools units
 	@$(MAKE) -s -j$(NPROC) CONFIG=tsan CC=clang tools units
 	@LONG=1 TEST_LIMIT=3600 tests/run train infer bytes nii2slices phantom races nn_ kernels_ baddays
 	@tests/faults/run $(O)/shim.so bin
+	@tests/portable/releases bookworm trixie
 
 bench: packages-bench
 	@$(MAKE) -s -j$(NPROC) tools benches

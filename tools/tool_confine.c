@@ -67,6 +67,10 @@ void tool_confine(void)
 
 #else
 
+/* LLVM's OpenMP opens shared memory when it is first asked something. Weak: not every tool has it.
+ */
+extern int omp_get_max_threads(void) __attribute__((weak));
+
 /* Old kernels, emulators and containers answer with these; anything else is a fault. */
 static bool absent(int error)
 {
@@ -315,6 +319,8 @@ void tool_confine(void)
     enum level next = confined.next;
     if (confined.now == NO_FILES)
         return;
+    if (omp_get_max_threads)
+        omp_get_max_threads();
     if (!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) {
         landlock_end();
         if (next < confined.now)
