@@ -5,7 +5,7 @@ load lib/common
 setup() {
     need_release "make is the same"
     cd "$BATS_TEST_TMPDIR"
-    unset MAKEFLAGS
+    unset MAKEFLAGS WERROR
 }
 
 # A machine with user $1: apt knows the packages of the file `known`, those of `installed` are there.
