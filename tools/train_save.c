@@ -190,6 +190,9 @@ void save_last(const struct run *run, struct model_keys *k, const struct source 
     SETF(k, "run.best_epoch", "%ld", run->best_epoch);
     SETF(k, "run.best_score", "%a", run->best_score);
     set(k, "run.stopped", run->stopped ? "yes" : "no");
+    char narrowed[NN_NARROWED_MAX];
+    nn_narrowed(nn, narrowed, sizeof narrowed);
+    set(k, "run.narrowed", narrowed);
     replace_last(run->model, k, all, n + m);
     free(all);
 }
@@ -431,17 +434,18 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
 void save_restore(const struct run *run, struct nn *nn)
 {
     size_t m;
+    char narrowed[NN_NARROWED_MAX];
+    nn_narrowed(nn, narrowed, sizeof narrowed);
+    if (strcmp(narrowed, need("run.narrowed")))
+        tool_die("-r: the run so far kept other things as bf16 to fit its memory; give the -M that "
+                 "it had (wanted %.200s, got %.200s)",
+                 need("run.narrowed"), narrowed);
     /* File and network hold the same: never both whole in memory. */
     st_forget(&last);
     if (nn_load(nn, last.tensor, (size_t)last.tensors))
         tool_die("%s: %s", beside(run->model, ".last"), nn_why(nn));
-    const struct tensor *moments = nn_moments(nn, &m);
+    nn_moments(nn, &m);
     for (size_t i = 0; i < m; i++) {
-        const struct tensor *t = st_tensor(&last, moments[i].name);
-        if (t && t->dtype != moments[i].dtype)
-            tool_die("-r: the run so far kept its moments in %s, with this -M they would be %s; "
-                     "give the -M that it had",
-                     dtype_name(t->dtype), dtype_name(moments[i].dtype));
         st_forget(&last);
         if (nn_load_moment(nn, i, last.tensor, (size_t)last.tensors))
             tool_die("%s: %s", beside(run->model, ".last"), nn_why(nn));

@@ -132,6 +132,11 @@ void nn_free(struct nn *);
 const char *nn_why(const struct nn *);
 struct nn_memory nn_memory(const struct nn *);
 
+/* What the plan keeps as bfloat16, which results depend on, other choices not: the operations of
+ * maps, and "moments", joined by commas (as far as there is room); "nothing" else. */
+void nn_narrowed(const struct nn *, char *text, size_t size);
+#define NN_NARROWED_MAX 4096
+
 /* Calls `line` with each line of a description: operations, shapes, parameters, memory, what was
  * chosen to fit the ceiling. No newline at the end. */
 void nn_print(const struct nn *, void (*line)(void *ctx, const char *text), void *ctx);

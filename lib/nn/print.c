@@ -73,6 +73,20 @@ void nn_print(const struct nn *nn, void (*line)(void *ctx, const char *text), vo
     say(&s, "peak: %.1f MiB", ceil(mib(m->peak) * 10) / 10);
 }
 
+void nn_narrowed(const struct nn *nn, char *text, size_t size)
+{
+    size_t len = 0;
+    snprintf(text, size, "nothing");
+    for (int i = 0; i <= nn->g.ops && len < size; i++) {
+        const struct op *op = &nn->g.op[i];
+        bool narrow = i == nn->g.ops ? nn->moments_narrow
+                                     : op->out >= 0 && !op->kind->view && nn->train.narrow[op->out];
+        if (narrow)
+            len += (size_t)snprintf(text + len, size - len, "%s%s", len ? "," : "",
+                                    i == nn->g.ops ? "moments" : op->name);
+    }
+}
+
 const char *nn_isa(void)
 {
     return kr_level();

@@ -172,6 +172,25 @@ PY
     [[ $output == *"no key 'epoch' (wanted a stream of epochs(1))"* ]]
 }
 
+@test "train: -r refuses a -M under which other maps are narrowed, and takes any other" {
+    blobs -p 2 -n 4 -d 64x64 >t.tns
+    epochs -n 2 t.tns >e.tns
+    printf 'arch: unet\nbase: 8\nbatch: 4\n' >c.yaml
+    cut=$(($(stat -c %s e.tns) * 7 / 10))
+    train -c c.yaml -o whole <e.tns
+    run -1 train -n -M 1M -c c.yaml -o m <e.tns
+    least=$(sed -n 's/.*(at least \([0-9]*\) MiB.*/\1/p' <<<"$output")
+    head -c $cut e.tns | run -1 train -c c.yaml -o m
+    run -1 --separate-stderr train -r -M "${least}M" -c c.yaml -o m <e.tns
+    [[ $stderr = *"train: -r: the run so far kept other things as bf16 to fit its memory; give the -M that it had (wanted nothing, got "* ]]
+    train -r -M 1G -c c.yaml -o m <e.tns
+    cmp m whole
+    rm m*
+    head -c $cut e.tns | run -1 train -M "${least}M" -c c.yaml -o m
+    run -1 --separate-stderr train -r -c c.yaml -o m <e.tns
+    [[ $stderr = *"give the -M that it had (wanted "*", got nothing)"* ]]
+}
+
 @test "train: a patient on both sides is named at once, -L lets it pass and the model says so" {
     cat val.tns train.tns >both.tns
     run -1 pipe 'epochs -n 1 both.tns | train -c c.yaml -e val.tns -o m'
