@@ -48,7 +48,7 @@ LIBS := $(if $(HAVE_ISAL),-lisal) -lniftiio -lznz -lz -lxxhash -lyaml -lutf8proc
 
 # Kernels: each file of lib/kernels/simd is compiled once for each instruction-set level. KR_LEVEL
 # names the level inside the source; `plain` is what the compiler emits without any flag.
-MACHINE := $(shell $(CC) -dumpmachine)
+MACHINE := $(or $(shell $(CC) -dumpmachine 2>/dev/null),$(shell uname -m))# before a compiler is installed
 ifneq ($(filter x86_64%,$(MACHINE)),)
 LEVELS := plain avx2 avx512
 else ifneq ($(filter aarch64%,$(MACHINE)),)

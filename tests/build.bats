@@ -56,6 +56,14 @@ machine() {
     [ -z "$(comm -23 needed <(sort -u all))" ]
 }
 
+@test "packages: a machine that has no compiler yet is asked for the same" {
+    for cc in cc "$PWD/none"; do
+        make -n -C "$ROOT" O="$PWD/o" CC="$cc" packages-check 2>>err | grep -o "packages .*"
+    done | uniq >asked
+    [ ! -s err ]
+    [ "$(wc -l <asked)" = 1 ]
+}
+
 @test "make: a compiler's new warning stops the check, but no user's build, and compiles nothing anew" {
     echo '#warning new' >w.h
     build=(make -s -C "$ROOT" "O=$PWD/o" "CPPFLAGS=-include $PWD/w.h" "$PWD/o/lib/base/rng.o")
