@@ -235,7 +235,8 @@ list() {
         diff <(sort cases) <(grep -v '^#' f | cut -f 2 | sort)
         [ "$(grep -v '^#' f | cut -f 1,3 | sort -u | cut -f 2 | sort | uniq -d | wc -l)" = 0 ]
         grep -v '^#' f | cut -f 1,3 | sort -u | cut -f 1 | sort | uniq -c | awk '{ print $1 }' | sort -n >sizes
-        [ "$(wc -l <sizes)" = $k ] && [ $(($(tail -n 1 sizes) - $(head -n 1 sizes))) -le 1 ]
+        [ "$(wc -l <sizes)" = $k ]
+        [ $(($(tail -n 1 sizes) - $(head -n 1 sizes))) -le 1 ]
     done
     run -1 folds -k 48 -s 3 -l cases
 }
@@ -256,14 +257,17 @@ list() {
     join -1 2 -2 2 <(grep -v '^#' f | cut -f 1,2 --output-delimiter=' ' | sort -k2,2) <(tnsview -k case <in.tns | sort | uniq -c | awk '{ print $1, $2 }' | sort -k2,2) |
         awk '{ n[$2] += $3 } END { for (f in n) print n[f] }' | sort -n >sums
     # 24 cases of 1 to 13 slices, 164 in all: chance alone gives differences of some 20.
-    [ "$(wc -l <sums)" = 4 ] && [ $(($(tail -n 1 sums) - $(head -n 1 sums))) -le 6 ]
+    [ "$(wc -l <sums)" = 4 ]
+    [ $(($(tail -n 1 sums) - $(head -n 1 sums))) -le 6 ]
 }
 
 @test "folds: a list says who is who, and pick carries it on" {
     make cases=4 slices=1 >in.tns
     printf 'case000 twin\ncase001\ttwin\n# a comment\n\ncase002 x\ncase003\n' >map
     folds -k 3 -s 1 -l map >f
-    [ "$(grep -c 'twin$' f)" = 2 ] && [ "$(grep 'twin$' f | cut -f 1 | uniq | wc -l)" = 1 ] && grep -q 'case003.case003$' f
+    [ "$(grep -c 'twin$' f)" = 2 ]
+    [ "$(grep 'twin$' f | cut -f 1 | uniq | wc -l)" = 1 ]
+    grep -q 'case003.case003$' f
     n=$(grep -m 1 'twin$' f | cut -f 1)
     run -0 --separate-stderr pipe 'pick -m f -f '$n' val <in.tns >out.tns'
     [[ $stderr = *"3 records had another patient than f says"* ]]
@@ -345,7 +349,9 @@ END
 @test "tnsview: text, TSV and statistics say what is there" {
     make cases=1 slices=2 h=24 w=20 >in.tns
     tnsview <in.tns >text
-    grep -qx 'segment 1' text && grep -qx '  image: f32 4x24x20' text && grep -qx '  x-lab.note=größe = 3 µm' text
+    grep -qx 'segment 1' text
+    grep -qx '  image: f32 4x24x20' text
+    grep -qx '  x-lab.note=größe = 3 µm' text
     grep -qx '  scalar: f64 scalar' text
     [ "$(tail -n 1 text)" = "2 records in 1 segment" ]
     [ "$(tnsview -k slice,none,case <in.tns)" = "$(printf '0\t\tcase000\n1\t\tcase000')" ]

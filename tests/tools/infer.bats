@@ -212,10 +212,15 @@ PY
         run -1 pipe 'infer -m bad <new.tns >p.tns'
         [[ $output == *"infer: bad: $1"* ]] || { echo "$output" >&2; return 1; }
     }
-    head -c 30000 f32 >bad && try ""
-    : >bad && try ""
-    cp f32 bad && printf 'x' | dd of=bad bs=1 seek=50000 conv=notrunc 2>/dev/null && try "checksum differs"
-    sed 's/"model":"1"/"model":"2"/' f32 >bad && try "checksum differs"
+    head -c 30000 f32 >bad
+    try ""
+    : >bad
+    try ""
+    cp f32 bad
+    printf 'x' | dd of=bad bs=1 seek=50000 conv=notrunc 2>/dev/null
+    try "checksum differs"
+    sed 's/"model":"1"/"model":"2"/' f32 >bad
+    try "checksum differs"
     "$PYTHON" - <<'PY'
 import json, struct
 b = open("f32", "rb").read()
@@ -233,7 +238,8 @@ open("newer", "wb").write(open("bad", "rb").read())
 write({})
 PY
     try "tensors, but no model of ours"
-    mv newer bad && try "a model of a newer version (wanted 1, got 2)"
+    mv newer bad
+    try "a model of a newer version (wanted 1, got 2)"
     mv bad gone
     try "No such file"
 }
@@ -291,7 +297,8 @@ sys.stdout.buffer.write(stream(parts[0][1], [([p for p in m if p[0] != sys.argv[
         done
         blobs -p 1 -n 3 -1 10 | spoil $v >val.tns
         run -1 --separate-stderr pipe 'train -c c.yaml -e val.tns -o m <e.tns'
-        [[ $stderr = *"train: val.tns: record 2: image: channel 1, row 5, column 7: "* ]] && [ ! -e m ]
+        [[ $stderr = *"train: val.tns: record 2: image: channel 1, row 5, column 7: "* ]]
+        [ ! -e m ]
         rm -f m.*
     done
     spoil 1e18 f4 norm <train.tns >edge.tns # the largest that passes
@@ -370,7 +377,7 @@ kept() {
     least "$file" "$@"
     # A later record may need more than the first.
     until kib=$(command time -q -o peak -f %M infer -F -M "${least}M" "$@" <"$file" 2>said >out.least && cat peak); do
-        grep -q "at least $least " said && return 1
+        ! grep -q "at least $least " said || return 1
         least=$(sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p' said)
     done
     awk -v p="$least" -v k="$kib" 'BEGIN { exit !(k > 0 && k <= p * 1024) }' || echo "$file -M ${least}M $*: took $kib KiB" >>over

@@ -157,7 +157,8 @@ PY
         mkdir "P$p"
         cp C/* "P$p"
     done
-    mv PAB AB && mv PB1 B1
+    mv PAB AB
+    mv PB1 B1
     nii2slices AB B1 P | prep | infer -m m >p.tns
     py <<'PY'
 assert {k["trained"] for k, _ in records("p.tns")} == {"no"}
@@ -313,7 +314,8 @@ END
 half() {
     head -c $(($(stat -Lc %s AB.epochs) * 4 / 5)) AB.epochs >cut
     run -1 train -c u.yaml -o n "$@" <cut
-    [ -e n.last ] && [ ! -e n ]
+    [ -e n.last ]
+    [ ! -e n ]
 }
 
 @test "train -r: other records, other patients are refused, and the difference is named" {

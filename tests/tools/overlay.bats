@@ -78,7 +78,8 @@ EOF
     overlay -a -c -o sheet <in.tns
     [ "$(ls sheet | tr '\n' ' ')" = "A.png B.png " ]
     overlay -n 1 -o most <in.tns
-    [ "$(ls most | wc -l)" = 2 ] && [ ! -e most/A_z000.png ]
+    [ "$(ls most | wc -l)" = 2 ]
+    [ ! -e most/A_z000.png ]
     overlay -k 2 -o some <in.tns
     [ "$(ls some | tr '\n' ' ')" = "A_z000.png A_z002.png B_z000.png B_z002.png " ]
 }
@@ -94,8 +95,10 @@ EOF
     missed=$(at 4 5) found=$(at 7 5) invented=$(at 9 5) mixed=$(at 6 3) plain=$(at 15 12)
     [ "$(printf '%s\n' "$missed" "$found" "$invented" "$mixed" "$plain" | sort -u | wc -l)" = 5 ]
     # Grey has three equal channels; the verdicts have not. Green leads where it was found.
-    [ "${plain:0:2}" = "${plain:2:2}" ] && [ "${plain:2:2}" = "${plain:4:2}" ]
-    [ $((16#${found:2:2})) -gt $((16#${found:0:2})) ] && [ $((16#${found:2:2})) -gt $((16#${found:4:2})) ]
+    [ "${plain:0:2}" = "${plain:2:2}" ]
+    [ "${plain:2:2}" = "${plain:4:2}" ]
+    [ $((16#${found:2:2})) -gt $((16#${found:0:2})) ]
+    [ $((16#${found:2:2})) -gt $((16#${found:4:2})) ]
 }
 
 @test "overlay: scans that are shown side by side widen the picture" {
@@ -125,7 +128,8 @@ EOF
     [[ $stderr == *"not together"* ]]
     stream ../A >evil.tns
     run -1 --separate-stderr overlay -o out <evil.tns
-    [[ $stderr == *"no plain file name"* ]] && [ ! -e A.png ]
+    [[ $stderr == *"no plain file name"* ]]
+    [ ! -e A.png ]
     run -1 --separate-stderr overlay -o /proc/none <in.tns
     [ -n "$stderr" ]
 }
@@ -217,7 +221,8 @@ label[12, 12], pred[12, 12] = $1, $2" | overlay -o out
     [ "$(size "1 2 3" 2)" = "${w}x$((h + 20 * 2))" ]
     [ "$(size "1 1.25 3" 3)" = "${w}x$((h + 10))" ]
     wide=$(size "1.2 1 1" 4)
-    [ "${wide#*x}" = "$h" ] && [ $((${wide%x*} - w)) = $((4 * 36)) ]
+    [ "${wide#*x}" = "$h" ]
+    [ $((${wide%x*} - w)) = $((4 * 36)) ]
     run -1 --separate-stderr size "0 1 1" 5
     [[ $stderr == *"key 'spacing'"* ]]
     run -1 --separate-stderr size "1 1e9 1" 6
@@ -243,7 +248,8 @@ EOF
     for n in 1 2 4; do
         overlay -n $n -o out$n <in.tns
         ls out$n | sed 's/A_z0*//; s/.png//' >z
-        [ "$(wc -l <z)" = $n ] && grep -qx 50 z
+        [ "$(wc -l <z)" = $n ]
+        grep -qx 50 z
         # 60 slices hold tumour: neighbours lie 60/(n+1) apart at least, and none is without.
         awk -v n=$n 'NR > 1 && $1 - last < int(60 / (n + 1)) { exit 1 } $1 < 20 || $1 > 79 { exit 1 } { last = $1 }' z || { cat z; false; }
     done
@@ -263,5 +269,6 @@ EOF
     small=$(around 2) large=$(around 8) # 720 pixels of scan, and 2880
     [ "$(around 1)" -ge "$small" ] # the legend may take a second line
     # Nearly in proportion above 1000 pixels: whole pixels are rounded.
-    [ $((large * 1000)) -gt $((small * 2700)) ] && [ $((large * 1000)) -lt $((small * 3100)) ]
+    [ $((large * 1000)) -gt $((small * 2700)) ]
+    [ $((large * 1000)) -lt $((small * 3100)) ]
 }
