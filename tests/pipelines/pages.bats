@@ -138,7 +138,7 @@ study() {
 @test "table, leak: numbers are numbers where people write a comma" {
     printf 'LC_NUMERIC\ndecimal_point ","\nthousands_sep ""\ngrouping -1\nEND LC_NUMERIC\n' >source
     mkdir loc
-    localedef -c -i source loc/comma 2>/dev/null || [ -d loc/comma ]
+    localedef -c -i source loc/comma 2>/dev/null || [ -e loc/comma/LC_NUMERIC ] || skip "no locales"
     [ "$(LOCPATH=$PWD/loc LC_ALL=comma locale decimal_point)" = , ]
     study
     for s in "table o attempt1 combined" "table -t o attempt1 combined" "leak o"; do
