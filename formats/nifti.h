@@ -32,10 +32,13 @@
 /* What a head can have, in mm. Scans are made with voxels of 0.1 to 20 mm; half and twice of that
  * is still read, and a header that is wrong by 1000 in either direction (metres or micrometres
  * called millimetres) is not. Magnets show 600 mm at once; a head that is wrong by 10 measures more
- * than 1500. There is no least extent: a slab may be thin. */
+ * than 1500, one that is wrong by 10 the other way (centimetres) less than 30, of voxels below 1.
+ * As a slab may be thin and a cut-out small, a grid below 50 in two directions, of voxels below 1,
+ * is doubted, not refused. */
 #define NII_MIN_SPACING 0.05
 #define NII_MAX_SPACING 50.0
 #define NII_MAX_EXTENT 1500.0
+#define NII_LEAST_HEAD 50.0
 
 struct nii_header {
     bool swapped;        /* the file's byte order is not this machine's */

@@ -287,6 +287,7 @@ static int set_spacing(const uint8_t *raw, const char *path, struct nii_header *
 {
     int s = get16(raw + 254, h->swapped);
     bool rigid = s == NIFTI_XFORM_SCANNER_ANAT || s == NIFTI_XFORM_ALIGNED_ANAT, differ = false;
+    int small = 0, fine = 0;
     double column[3], *v = h->spacing;
 
     for (int c = 0; c < 3; c++) {
@@ -314,7 +315,12 @@ static int set_spacing(const uint8_t *raw, const char *path, struct nii_header *
             return nii_fail(why, path, "a grid of %gx%gx%g mm (wanted at most %g)",
                             v[0] * h->grid[0], v[1] * h->grid[1], v[2] * h->grid[2],
                             NII_MAX_EXTENT);
+        small += v[c] * h->grid[c] < NII_LEAST_HEAD;
+        fine += v[c] < 1;
     }
+    if (small >= 2 && fine == 3)
+        doubt(h, "a grid of %gx%gx%g mm is small for a head: is the header's unit right?",
+              v[0] * h->grid[0], v[1] * h->grid[1], v[2] * h->grid[2]);
     return 0;
 }
 

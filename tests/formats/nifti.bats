@@ -175,6 +175,18 @@ P
     for f in least most longest; do read_file $f.nii; done
 }
 
+@test "nifti: a head in centimetres is doubted, a slab and a small cut-out are not" {
+    py <<'P'
+def said(spacing, shape):
+    write("x.nii", np.ones(shape, "i2"), affine=np.diag([-spacing[0], -spacing[1], spacing[2], 1]), pixdim=spacing)
+    return subprocess.run("nii2slices -l file x.nii >out", shell=True, check=True, stderr=subprocess.PIPE, text=True).stderr
+assert said((.1, .1, .1), (240, 240, 5)).rstrip() == \
+    "nii2slices: warning: x: a grid of 24x24x0.5 mm is small for a head: is the header's unit right?"
+assert "small for a head" in said((.09, .09, .5), (24, 24, 3))
+assert said((.9, .9, .9), (60, 60, 2)) == "" and said((1, 1, 1), (16, 16, 3)) == ""
+P
+}
+
 @test "nifti: what pixdim, sform and qform contradict is said, and which of them counts" {
     py <<'P'
 v = head()
