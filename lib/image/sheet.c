@@ -150,30 +150,49 @@ static bool holds(const uint8_t *m, size_t n, int value)
     return m && memchr(m, value, n);
 }
 
-static void draw_legend(struct img_picture *p, const struct img_sheet *s, double by,
-                        const struct img_slice *sl, int n, int y)
+/* What the legend names, in the order of reading: labels, then what became of them. */
+struct legend {
+    const char *name[8];
+    uint32_t rgb[8];
+    int n, labels; /* of all; of the first kind */
+    int width[2];  /* of each kind in a line of its own */
+    bool two;      /* lines, as the picture is too narrow for one */
+};
+
+static void legend_add(struct legend *l, double by, int kind, const char *name, uint32_t rgb)
 {
-    int start = larger(by, MARGIN), x = start, right = p->width - start;
+    l->name[l->n] = name;
+    l->rgb[l->n++] = rgb;
+    l->labels += kind == 0;
+    l->width[kind] += larger(by, 28) + img_text_width(larger(by, 11), name);
+}
+
+static struct legend legend_of(const struct img_sheet *s, double by, const struct img_slice *sl,
+                               int n)
+{
+    struct legend l = {.n = 0};
     bool cavity = false; /* few data sets have it */
     for (int i = 0; i < n; i++) {
         size_t all = (size_t)sl[i].w * (size_t)sl[i].h;
         cavity |= holds(sl[i].label, all, 4) || holds(sl[i].pred, all, 4);
     }
     for (int v = 1; (s->label || s->pred) && v <= 3 + cavity; v++)
-        x = swatch(p, by, x, y, classes[v].rgb, classes[v].name);
-    if (!s->label || !s->pred)
-        return;
-    int need = larger(by, 18);
-    for (int v = 0; v < IMG_VERDICTS; v++)
-        need += larger(by, 28) + img_text_width(larger(by, 11), verdicts[v].name);
-    if (x + need > right) {
-        x = start;
-        y += larger(by, LEGEND - 6);
-    } else {
-        x += larger(by, 18);
+        legend_add(&l, by, 0, classes[v].name, classes[v].rgb);
+    for (int v = 0; s->label && s->pred && v < IMG_VERDICTS; v++)
+        legend_add(&l, by, 1, verdicts[v].name, verdicts[v].rgb);
+    return l;
+}
+
+static void draw_legend(struct img_picture *p, const struct legend *l, double by, int y)
+{
+    int start = larger(by, MARGIN), x = start;
+    for (int i = 0; i < l->n; i++) {
+        if (i == l->labels && l->two)
+            x = start, y += larger(by, LEGEND - 6);
+        else if (i == l->labels)
+            x += larger(by, 18);
+        x = swatch(p, by, x, y, l->rgb[i], l->name[i]);
     }
-    for (int v = 0; v < IMG_VERDICTS; v++)
-        x = swatch(p, by, x, y, verdicts[v].rgb, verdicts[v].name);
 }
 
 static void draw_side(struct img_picture *p, double by, const struct img_area *a, long z)
@@ -248,8 +267,11 @@ int img_sheet_draw(const struct img_sheet *s, const struct img_slice *sl, int n,
     width = 2 * margin + panels * step - gap;
     for (int i = 0; i < n; i++)
         height += side(sl[i].h, s->zoom[1]) + gap;
-    bool two = s->label && s->pred && width < 620;
-    height += larger(by, LEGEND + (two ? LEGEND : 0)) + margin - gap;
+    struct legend l = legend_of(s, by, sl, n);
+    for (int k = 0; k < 2; k++)
+        width = width < 2 * margin + l.width[k] ? 2 * margin + l.width[k] : width;
+    l.two = 2 * margin + l.width[0] + larger(by, 18) + l.width[1] > width && l.n > l.labels;
+    height += larger(by, LEGEND + (l.two ? LEGEND : 0)) + margin - gap;
     if (width < 320)
         width = 320;
     if (width > IMG_SHEET_MAX_SIDE || !(height <= IMG_SHEET_MAX_SIDE))
@@ -267,6 +289,6 @@ int img_sheet_draw(const struct img_sheet *s, const struct img_slice *sl, int n,
         draw_row(out, s, by, &sl[i], a, (int)step);
         y += a.high + gap;
     }
-    draw_legend(out, s, by, sl, n, y + larger(by, LEGEND - 8));
+    draw_legend(out, &l, by, y + larger(by, LEGEND - 8));
     return 0;
 }

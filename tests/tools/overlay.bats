@@ -165,12 +165,26 @@ for y, x in [(${3:-0}, ${4:-0})]:
     pred[y, x] = 2 if x else 0"
     }
     # 8 pixels and 4 on each side, whatever lies beyond; a voxel far off widens the box to hold it.
-    head 240 240 | overlay -z 5 -o a
-    head 64 80 | overlay -z 5 -o b
+    head 240 240 | overlay -z 6 -o a
+    head 64 80 | overlay -z 6 -o b
     cmp a/*.png b/*.png
-    head 240 240 24 61 | overlay -z 5 -o c
+    head 240 240 24 61 | overlay -z 6 -o c
     a=$(pixel a/*.png size) c=$(pixel c/*.png size)
-    [ $((${c%x*} - ${a%x*})) = $((4 * 5 * (61 - 37))) ]
+    [ $((${c%x*} - ${a%x*})) = $((4 * 6 * (61 - 37))) ]
+}
+
+@test "overlay: a narrow sheet is as wide as its legend" {
+    one "" "
+image, label = np.zeros((1, 32, 32), np.float32), np.zeros((32, 32), np.uint8)
+image[:, 8:16, 8:16] = 1
+label[10:13, 10:13] = 2
+pred = label.T.copy()" | overlay -z 1 -o out
+    size=$(pixel out/*.png size)
+    w=${size%x*} h=${size#*x}
+    for ((y = h - 60; y < h; y += 3)); do # to the right of the last word there is a margin
+        row=$(pixel out/*.png row $y $((w - 8)) "$w")
+        [ -z "${row//16181d/}" ] || { echo "row $y of $size: $row"; false; }
+    done
 }
 
 @test "overlay: a region that is not there has no Dice, and the slices that count are told" {
