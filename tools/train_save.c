@@ -466,6 +466,19 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+#define LOG_HEAD "epoch\tstep\trate\ttrain_loss\tval_loss\tscore"
+
+/* What is there under the log's name may be written over only if it is one. */
+static void check_log(const char *path, nlink_t links)
+{
+    char line[sizeof LOG_HEAD] = "";
+    if (links > 1)
+        tool_die("%s: has another name too (train writes its log there, in place)", path);
+    if (fgets(line, sizeof line, table) && strcmp(line, LOG_HEAD))
+        tool_die("%s: is no log of a training (wanted another -o)", path);
+    rewind(table);
+}
+
 void save_lock(const char *model)
 {
     struct stat st;
@@ -476,6 +489,7 @@ void save_lock(const char *model)
         tool_die("%s: is no regular file (train writes its log there)", path);
     if (fd < 0 || !(table = fdopen(fd, "r+")))
         tool_die("%s: %s", path, strerror(errno));
+    check_log(path, st.st_nlink);
     if (flock(fd, LOCK_EX | LOCK_NB)) {
         if (errno == EWOULDBLOCK)
             tool_die("%s: another process is training this model", model);
@@ -513,7 +527,7 @@ void save_log_keep(long epoch)
     if (ftruncate(fileno(table), keep) || fseek(table, keep, SEEK_SET))
         log_failed();
     if (keep == 0) {
-        fputs("epoch\tstep\trate\ttrain_loss\tval_loss\tscore", table);
+        fputs(LOG_HEAD, table);
         for (int soft = 0; soft < 2; soft++)
             for (int k = 0; k < MET_PARTS; k++)
                 if (k != MET_BACKGROUND || soft)

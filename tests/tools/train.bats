@@ -602,7 +602,17 @@ int flock(int fd, int how) { return fd + how < 0 ? 0 : (errno = EWOULDBLOCK, -1)
         [[ ${lines[-1]} == "train: $m.tsv: is no regular file"* ]]
         [ ! -e $m ]
     done
+    ln other o.tsv
+    run -1 train -c c.yaml -o o <e.tns
+    [[ ${lines[-1]} == "train: o.tsv: has another name too"* ]]
+    cp other p.tsv
+    run -1 train -c c.yaml -o p <e.tns
+    [[ ${lines[-1]} == "train: p.tsv: is no log of a training"* ]]
     [ "$(cat other)" = "somebody else's" ]
+    cmp other p.tsv
+    train -c c.yaml -o q <e.tns
+    rm q
+    train -c c.yaml -o q <e.tns # the log of a model that is gone is one
 }
 
 @test "train: a model that is there is not trained over" {
