@@ -1,3 +1,4 @@
+/* It is one thing: names, places and cases of all layouts share the names of files. */
 #include "formats/layout.h"
 
 #include <dirent.h>
@@ -14,6 +15,7 @@
 #include "formats/layout_impl.h"
 #include "formats/nifti.h"
 #include "formats/nifti_impl.h"
+#include "lib/base/session.h"
 
 const char *const lay_modality[LAY_MODALITIES] = {"flair", "t1", "t1gd", "t2"};
 
@@ -281,9 +283,47 @@ static int open_dataset(const char *arg, struct lay_place *p, char *why)
     return add_name(p, one, n, why);
 }
 
+/* The name of the case in a folder: the folder's, and where that only says when, those above it
+ * before it, until one says who: Patient-001_week-000. `anat` of BIDS says neither. */
+static int folder_name(const char *path, char name[LAY_NAME], char *why)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    char above[LAY_PATH];
+    bool anat = !strcasecmp(base, "anat");
+    int n;
+
+    if (!*base || !strcmp(base, ".") || !strcmp(base, "..")) {
+        char *real = realpath(path, NULL);
+        int e = !real                ? nii_fail(why, path, "%s", strerror(errno))
+                : !strcmp(real, "/") ? (*name = 0)
+                                     : folder_name(real, name, why);
+        free(real);
+        return e;
+    }
+    *name = 0;
+    if (anat || names_session(base)) {
+        n = snprintf(above, sizeof above, "%.*s", slash ? (int)(slash - path) : 1,
+                     slash > path ? path
+                     : slash      ? "/"
+                                  : ".");
+        if (n >= LAY_PATH)
+            return nii_fail(why, path, "the path is too long");
+        if (folder_name(above, name, why))
+            return -1;
+    }
+    if (anat && *name)
+        return 0;
+    n = (int)strlen(name);
+    if (n + (int)strlen(base) + 2 > LAY_NAME)
+        return nii_fail(why, path, "a name is too long");
+    sprintf(name + n, "%s%s", n ? "_" : "", base);
+    return 0;
+}
+
 static int open_single(const char *arg, struct lay_place *p, char *why)
 {
     const char *base;
+    char name[LAY_NAME];
     size_t n = strlen(arg);
 
     while (n > 1 && arg[n - 1] == '/')
@@ -297,15 +337,7 @@ static int open_single(const char *arg, struct lay_place *p, char *why)
     }
     if (!is_dir(p->dir))
         return nii_fail(why, p->dir, "no such folder (wanted the folder of a case)");
-    base = strrchr(p->dir, '/') ? strrchr(p->dir, '/') + 1 : p->dir;
-    if (!strcmp(base, ".") || !strcmp(base, "..") || !*base) {
-        char *real = realpath(p->dir, NULL);
-        int e = real ? add_name(p, strrchr(real, '/') + 1, strlen(strrchr(real, '/') + 1), why)
-                     : nii_fail(why, p->dir, "%s", strerror(errno));
-        free(real);
-        return e;
-    }
-    return add_name(p, base, strlen(base), why);
+    return folder_name(p->dir, name, why) ? -1 : add_name(p, name, strlen(name), why);
 }
 
 int lay_open(enum layout layout, const char *argument, const char *const pattern[LAY_FILES],

@@ -14,7 +14,7 @@
 #define LAY_PATH 4352
 
 enum layout {
-    LAY_BRATS,  /* a folder with CASE_flair, CASE_t1, ... or CASE-t2f, CASE-t1n, ... */
+    LAY_BRATS,  /* a folder CASE, or CASE/SESSION, with *_flair, *_t1, ... or *-t2f, *-t1n, ... */
     LAY_MSD,    /* a data set: imagesTr/CASE (4D), labelsTr/CASE, dataset.json */
     LAY_NNUNET, /* a data set: imagesTr/CASE_0000 ..., labelsTr/CASE, dataset.json */
     LAY_FILE    /* one NIfTI file as a case of one modality */

@@ -4,16 +4,15 @@
 #include <string.h>
 #include <strings.h>
 
+#include "lib/base/session.h"
+
 /* Names that hold a patient and a scan session: # stands for digits, @ for letters and digits, *
  * for anything; the patient ends at |. All else is as it stands, but for capitals. */
 static const char *const schemes[] = {
-    "BraTS-@-#|-#",            /* BraTS 2023 and later */
-    "BraTS-@-@-#|-#",          /* its cohorts of two words: MEN-RT */
-    "sub-@|_ses-*",            /* BIDS */
-    "UPENN-GBM-#|_#",          /* UPenn-GBM */
-    "UCSF-PDGM-#|_*",          /* UCSF-PDGM: _FU001d, _nifti */
-    "Patient-#|_week-*",       /* LUMIERE */
-    "PatientID_#|_Timepoint_*" /* MU-Glioma-Post */
+    "BraTS-@-#|-#",   /* BraTS 2023 and later */
+    "BraTS-@-@-#|-#", /* its cohorts of two words: MEN-RT */
+    "UPENN-GBM-#|_#", /* UPenn-GBM */
+    "UCSF-PDGM-#|_*"  /* UCSF-PDGM: _FU001d, _nifti */
 };
 
 static bool digit(char c)
@@ -53,6 +52,9 @@ void img_patient(const char *name, char *out)
         keep = patient_length(schemes[i], name);
     if (!keep)
         keep = strlen(name);
+    for (size_t i = 1; i < keep; i++)
+        if (name[i] == '_' && names_session(name + i + 1))
+            keep = i;
     memmove(out, name, keep);
     out[keep] = 0;
 }
