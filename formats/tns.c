@@ -153,6 +153,28 @@ int tns_append(struct tns_meta *m, const char *key, const char *value)
     return splice(m, m->len, 0, key, value);
 }
 
+int tns_sign(struct tns_meta *m, const char *step)
+{
+    const char *digest = tns_get(m, "digest");
+    char text[4096];
+    if (!digest)
+        return 0;
+    int n = snprintf(text, sizeof text, "%s\n%s", digest, step);
+    if (n < 0 || (size_t)n >= sizeof text)
+        return TNS_EINVALID;
+    return tns_setf(m, "digest", "%016llx", (unsigned long long)tns_xxh3(text, (size_t)n));
+}
+
+bool tns_is_fingerprint(const char *text)
+{
+    do {
+        if (strspn(text, "0123456789abcdef") != 16)
+            return false;
+        text += 16;
+    } while (*text++ == ',');
+    return !text[-1];
+}
+
 void tns_unset(struct tns_meta *m, const char *key)
 {
     char *line = find(m, key, strlen(key));

@@ -73,6 +73,13 @@ int tns_append(struct tns_meta *, const char *key, const char *value)
 
 void tns_unset(struct tns_meta *, const char *key);
 
+/* A header's digest, if it has one, becomes that of what a step makes of the records. */
+int tns_sign(struct tns_meta *, const char *step) __attribute__((warn_unused_result));
+
+/* Whether a text is a value of the key `fingerprint`. */
+bool tns_is_fingerprint(const char *);
+#define TNS_FINGERPRINT "wanted 16 digits of 0-9 and a-f for each modality, with commas between"
+
 /* Walks over all lines: start with pos = 0; false at the end. The key is copied, the value is not.
  */
 bool tns_each(const struct tns_meta *, size_t *pos, char key[TNS_MAX_KEY + 1], const char **value);

@@ -348,8 +348,11 @@ static void begin_out(const char *fmt, va_list ap)
     tool_promise();
 }
 
+/* What becomes of the records shows in the header, with -H too. */
 static void write_header(struct tns_meta *m)
 {
+    if (tns_sign(m, tool.history))
+        tool_die("the header's digest cannot take this step: %s", tool.history);
     if (!tool.no_history && tns_append(m, "history", tool.history))
         tool_die("the history cannot take this line: %s", tool.history);
     if (tns_write_header(tool.out, m))
@@ -573,6 +576,19 @@ long tool_need_int(struct tns_record *rec, const char *key, long lo, long hi)
         tool_die_at(rec, "key '%s': (wanted a whole number from %ld to %ld, got '%.40s')", key, lo,
                     hi, text);
     return v;
+}
+
+const char *tool_fingerprint(struct tns_record *rec)
+{
+    static bool said;
+    const char *text = tns_get(&rec->meta, "fingerprint");
+    if (text && !tns_is_fingerprint(text))
+        tool_die_at(rec, "key 'fingerprint': (" TNS_FINGERPRINT ", got '%.80s')", text);
+    if (!text && !said && (tns_tensor(rec, "image") || tns_get(&rec->meta, "trained"))) {
+        said = true;
+        tool_warn_at(rec, "no fingerprint: patients are compared by name alone");
+    }
+    return text;
 }
 
 void tool_need_numbers(struct tns_record *rec, const char *key, int n, double *out)

@@ -138,6 +138,10 @@ const char *tool_need_key(struct tns_record *, const char *key);
 long tool_need_int(struct tns_record *, const char *key, long lo, long hi);
 void tool_need_numbers(struct tns_record *, const char *key, int n, double *out);
 
+/* The key `fingerprint`, or NULL; death if it is none (tns.md, section 8). A warning, once, where
+ * an image comes without, or what infer made of one: patients are compared by name alone then. */
+const char *tool_fingerprint(struct tns_record *);
+
 /* "DIR/CASE" and the suffix (printf), for a file of the record's case; dies if the case's name is
  * no plain file name. The text lives until the next call. */
 const char *tool_case_path(struct tns_record *, const char *dir, const char *suffix, ...)
