@@ -88,10 +88,21 @@ static uint32_t add_patient(struct ledger *l, const char *patient)
     return i;
 }
 
+static int add_keys(struct ledger *l, const char *patient, const char *prints, uint32_t who)
+{
+    char *key;
+    int e = 0, k = 0;
+    for (int i = 0; !e && (k = scan_key(patient, prints, i, &key)) >= 0; i++) {
+        e = k ? add_key(l, key, who) : 0;
+        free(key);
+    }
+    return k == -2 ? -1 : e;
+}
+
 int ledger_add(struct ledger *l, const char *patient, const char *prints)
 {
-    char *line = NULL, *key;
-    int e = -1, k = 0, i = 0;
+    char *line = NULL;
+    int e = -1;
     if (asprintf(&line, "%s\t%s", prints ? prints : "", patient) < 0)
         return -1;
     if (model_names_has(&l->scans, line)) {
@@ -101,12 +112,18 @@ int ledger_add(struct ledger *l, const char *patient, const char *prints)
     uint32_t who = add_patient(l, patient);
     if (l->scans.n < LEDGER_MAX && who != NAMES_NONE && !model_names_add(&l->scans, line))
         e = model_names_add(&l->patients, patient);
-    for (; !e && (k = scan_key(patient, prints, i, &key)) >= 0; i++) {
-        e = k ? add_key(l, key, who) : 0;
-        free(key);
-    }
     free(line);
-    return i && k != -2 ? e : -1;
+    return e ? -1 : add_keys(l, patient, prints, who);
+}
+
+int ledger_tie(struct ledger *l, const char *patient, const char *prints, const char *other)
+{
+    return add_keys(l, patient, prints, names_find(&l->people, other));
+}
+
+bool ledger_blind(const struct ledger *l)
+{
+    return l->scans.n && *l->scans.text[0] == '\t'; /* no digit or letter stands before it */
 }
 
 int ledger_add_lines(struct ledger *l, const char *patients, const char *scans)

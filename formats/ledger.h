@@ -32,6 +32,9 @@ int ledger_add(struct ledger *, const char *patient, const char *prints)
 int ledger_add_lines(struct ledger *, const char *patients, const char *scans)
     __attribute__((warn_unused_result));
 
+/* Whether a scan in it has no fingerprint, so that it can be met by name alone. */
+bool ledger_blind(const struct ledger *);
+
 /* Whom a scan meets in a ledger: as he is called there, and by what. */
 struct meeting {
     const char *patient; /* until the ledger changes */
@@ -44,6 +47,10 @@ bool ledger_next(const struct ledger *, const char *patient, const char *prints,
 /* The first. */
 bool ledger_meets(const struct ledger *, const char *patient, const char *prints, struct meeting *);
 
+/* From now on whoever has that name or one of those fingerprints meets `other`, as he is called in
+ * the ledger. Nobody is added. -1 if memory is short. */
+int ledger_tie(struct ledger *, const char *patient, const char *prints, const char *other)
+    __attribute__((warn_unused_result));
 /* From now on both are one; false if they were. Both have been added. */
 bool ledger_join(struct ledger *, const char *patient, const char *other);
 /* The first, in bytes, of the names of all who are one with him. */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/tns.h"
+
 /* --- keys --------------------------------------------------------------------------------------*/
 
 int model_set(struct model_keys *k, const char *key, const char *value)
@@ -86,6 +88,22 @@ static bool whole_number(const char *text, int *out)
     return true;
 }
 
+/* A text of lines, each a scan's fingerprints, maybe none, a tab and a patient. */
+static bool sound_scans(const char *text)
+{
+    for (const char *end; *text; text = end + (*end == '\n')) {
+        char prints[512];
+        size_t n = strcspn(text, "\t\n");
+        end = text + strcspn(text, "\n");
+        if (n >= sizeof prints || text[n] != '\t')
+            return false;
+        snprintf(prints, sizeof prints, "%.*s", (int)n, text);
+        if (n && !tns_is_fingerprint(prints))
+            return false;
+    }
+    return true;
+}
+
 /* What a program of ours wrote; values are judged by those who use them. */
 static int read_keys(struct model *m, const char *path, char *why, size_t size)
 {
@@ -123,7 +141,8 @@ static int read_keys(struct model *m, const char *path, char *why, size_t size)
         return missing(path, "leaky", why, size);
     m->leaky = *text == 'y';
     m->steps = st_meta(f, "steps");
-    m->scans = st_meta(f, "scans");
+    if ((m->scans = st_meta(f, "scans")) && !sound_scans(m->scans))
+        return missing(path, "scans", why, size);
     m->norm = st_meta(f, "norm");
     m->cropped = st_meta(f, "cropped");
     m->spacing = st_meta(f, "spacing");

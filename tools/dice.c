@@ -114,10 +114,20 @@ static struct {
     struct met_soft sums;
 } unit;
 
+/* What is said of it. All are held to the end: only then is it known who was trained on. */
+static struct result {
+    char *name, *patient;
+    size_t index, slices, absent;
+    int trained;
+    double *value; /* MET_ROWS times columns */
+} *result;
+static size_t results, room;
+
 static struct met_mean means[MET_ROWS][MAX_COLUMNS];
 static size_t counted, trained, incomplete;
-static void *finished;      /* tree of case names */
-static struct ledger scans; /* of cases, under their names */
+static void *finished;       /* tree of case names */
+static struct ledger scans;  /* of cases, under their names */
+static struct ledger people; /* whoever shares a name or voxels is one */
 
 static int compare(const void *a, const void *b)
 {
@@ -138,8 +148,6 @@ static void *zeroed(size_t n)
     return p;
 }
 
-static void put_case(const struct met_row *);
-
 static void finish(void)
 {
     struct met_row row[MET_ROWS];
@@ -148,18 +156,19 @@ static void finish(void)
     if (met_case(unit.label, unit.pred, &unit.grid, unit.soft > 0 ? &unit.sums : NULL, used,
                  conventions, opt.lesions, row))
         tool_die("out of memory (case %s)", unit.name);
-    put_case(row);
-    incomplete += unit.slices < unit.grid.dim[0];
-    if (unit.trained > 0)
-        trained++;
-    if (unit.trained <= 0 || opt.trained_too) {
-        counted++;
-        for (int r = 0; r < MET_ROWS; r++)
-            for (int i = 0; i < columns; i++)
-                met_mean_add(&means[r][i], value(&row[r], i));
+    size_t absent = unit.grid.dim[0] - unit.slices;
+    incomplete += absent > 0;
+    if (results == room) {
+        room = room ? 2 * room : 64;
+        if (!(result = realloc(result, room * sizeof *result)))
+            tool_die("out of memory (case %s)", unit.name);
     }
-    free(unit.name);
-    free(unit.patient);
+    double *v = tool_alloc((size_t)(MET_ROWS * columns) * sizeof *v);
+    result[results++] =
+        (struct result){unit.name, unit.patient, unit.index, unit.slices, absent, unit.trained, v};
+    for (int r = 0; r < MET_ROWS; r++)
+        for (int i = 0; i < columns; i++)
+            *v++ = value(&row[r], i);
     free(unit.label);
     free(unit.pred);
     free(unit.seen);
@@ -203,8 +212,7 @@ static void paste(const struct place *p, const uint8_t *from, uint8_t *to)
 /* Says by which other name the case was trained on, or counts already. */
 static void say_who(struct tns_record *rec, const char *name)
 {
-    const char *prints = tns_get(&rec->meta, "fingerprint"),
-               *as = tns_get(&rec->meta, "trained_as");
+    const char *prints = tool_fingerprint(rec), *as = tns_get(&rec->meta, "trained_as");
     struct meeting m;
     if (as)
         tool_warn("patient %.100s is %.100s of the model's training", unit.patient, as);
@@ -216,6 +224,50 @@ static void say_who(struct tns_record *rec, const char *name)
         }
     if (ledger_add(&scans, name, prints))
         tool_die("out of memory (or more than %d cases)", LEDGER_MAX);
+}
+
+/* Whoever has his name or his voxels is one with him. */
+static void meet(struct tns_record *rec)
+{
+    const char *prints = tool_fingerprint(rec);
+    struct meeting m;
+    if (ledger_add(&people, unit.patient, prints))
+        tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
+    for (int at = 0; ledger_next(&people, unit.patient, prints, &at, &m);)
+        ledger_join(&people, unit.patient, m.patient);
+}
+
+/* Of one who was trained on, no case counts: infer knows him from the scan on that gave him away,
+ * and what came before it says no. */
+static void settle(void)
+{
+    struct names known = {0}, said = {0};
+    size_t *first = tool_alloc((results + 1) * sizeof *first);
+    for (size_t i = 0; i < results; i++) {
+        uint32_t n = known.count, who;
+        if (result[i].trained <= 0)
+            continue;
+        if ((who = names_add(&known, ledger_one(&people, result[i].patient))) == NAMES_NONE)
+            tool_die("out of memory");
+        if (who == n)
+            first[n] = i;
+    }
+    for (size_t i = 0; i < results; i++) {
+        struct result *r = &result[i];
+        uint32_t who = names_find(&known, ledger_one(&people, r->patient)), n = said.count;
+        if (r->trained > 0 || who == NAMES_NONE)
+            continue;
+        r->trained = 1;
+        uint32_t me = names_add(&said, r->patient);
+        if (me == NAMES_NONE)
+            tool_die("out of memory");
+        if (me == n)
+            tool_warn("patient %.100s of case %.100s was trained on: he is %.100s of case %.100s",
+                      r->patient, r->name, result[first[who]].patient, result[first[who]].name);
+    }
+    names_free(&known);
+    names_free(&said);
+    free(first);
 }
 
 static void start(struct tns_record *rec, const struct met_grid *g)
@@ -240,6 +292,7 @@ static void start(struct tns_record *rec, const struct met_grid *g)
     unit.pred = zeroed(g->dim[0] * n);
     unit.seen = zeroed(g->dim[0]);
     unit.trained = unit.soft = -1;
+    meet(rec);
     if (!opt.by_slice)
         say_who(rec, name);
 }
@@ -325,6 +378,9 @@ static void add(struct tns_record *rec)
     }
     if (known && strcmp(known, "yes") && strcmp(known, "no"))
         tool_die_at(rec, "key 'trained': (wanted yes or no, got '%.40s')", known);
+    if (opt.constant < 0 && tns_get(&rec->meta, "trained_as") && (!known || strcmp(known, "yes")))
+        tool_die_at(rec, "trained_as=%.100s, but not trained=yes (got trained=%s)",
+                    tns_get(&rec->meta, "trained_as"), known ? known : "nothing");
     struct place p = get_place(rec, label);
     long slices = tool_need_int(rec, "slices", 1, TNS_MAX_DIM);
     size_t slice = (size_t)tool_need_int(rec, "slice", 0, slices - 1);
@@ -410,42 +466,54 @@ static void put_values(int row, const double *v)
     putchar(opt.json ? '}' : '\n');
 }
 
-static const char *yes_no(const char *yes, const char *no, const char *unknown)
+static const char *yes_no(int known, const char *yes, const char *no, const char *unknown)
 {
-    return unit.trained > 0 ? yes : unit.trained == 0 ? no : unknown;
+    return known > 0 ? yes : known == 0 ? no : unknown;
 }
 
-static void put_case(const struct met_row *row)
+static void put_case(const struct result *c)
 {
-    static bool more;
-    size_t absent = unit.grid.dim[0] - unit.slices;
     if (opt.json) {
-        printf("%s\n  {\"case\": ", more ? "," : "");
-        put_text(unit.name);
+        printf("%s\n  {\"case\": ", c > result ? "," : "");
+        put_text(c->name);
         printf(", \"patient\": ");
-        put_text(unit.patient);
+        put_text(c->patient);
         if (opt.by_slice)
-            printf(", \"slice\": %zu", unit.index);
+            printf(", \"slice\": %zu", c->index);
         printf(", \"trained\": %s, \"slices\": %zu, \"absent\": %zu, \"parts\": {",
-               yes_no("true", "false", "null"), unit.slices, absent);
-        more = true;
+               yes_no(c->trained, "true", "false", "null"), c->slices, c->absent);
     }
     for (int r = 0; r < MET_ROWS; r++) {
-        double v[MAX_COLUMNS];
-        for (int i = 0; i < columns; i++)
-            v[i] = value(&row[r], i);
         if (!opt.json) {
             printf("%s\t", opt.by_slice ? "slice" : "case");
-            put_text(unit.name);
+            put_text(c->name);
             putchar('\t');
-            put_text(unit.patient);
-            printf(opt.by_slice ? "\t%zu" : "\t-", unit.index);
-            printf("\t%s\t%zu\t%zu", yes_no("yes", "no", "-"), unit.slices, absent);
+            put_text(c->patient);
+            printf(opt.by_slice ? "\t%zu" : "\t-", c->index);
+            printf("\t%s\t%zu\t%zu", yes_no(c->trained, "yes", "no", "-"), c->slices, c->absent);
         }
-        put_values(r, v);
+        put_values(r, c->value + r * columns);
     }
     if (opt.json)
         printf("}}");
+}
+
+static void put_cases(void)
+{
+    for (const struct result *c = result; c < result + results; c++) {
+        put_case(c);
+        trained += c->trained > 0;
+        if (c->trained <= 0 || opt.trained_too) {
+            counted++;
+            for (int r = 0; r < MET_ROWS; r++)
+                for (int i = 0; i < columns; i++)
+                    met_mean_add(&means[r][i], c->value[r * columns + i]);
+        }
+        free(c->name);
+        free(c->patient);
+        free(c->value);
+    }
+    free(result);
 }
 
 static void put_means(void)
@@ -540,13 +608,16 @@ int main(int argc, char **argv)
 
     tool_open_in();
     tool_uses(opt.constant > 0 ? "image label pred prob" : "label pred prob");
-    put_begin();
     while (tool_read(&rec))
         if (!tns_is_mark(&rec))
             add(&rec);
     finish();
+    settle();
+    put_begin();
+    put_cases();
     put_means();
     ledger_free(&scans);
+    ledger_free(&people);
 
     if (trained && !opt.trained_too)
         tool_warn("left out of the means: %zu of %zu %s, of patients that the model was trained on "

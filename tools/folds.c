@@ -26,13 +26,14 @@ static struct {
 
 /* A case: its patient, and how many slices it has. */
 struct study {
-    uint32_t patient, slices;
+    uint32_t patient, slices, prints; /* in their sets */
 };
 
 static struct folds out;
 static struct study *study;
 static uint32_t room, records;
 static struct ledger people;
+static struct names scans; /* the fingerprints of each case; "" if it has none */
 
 static void out_of_memory(void)
 {
@@ -123,6 +124,21 @@ static void read_list(FILE *f, const char *path)
         fclose(f);
 }
 
+/* The fingerprints of a record; death if the case had others, and so shows two scans. */
+static const char *one_scan(struct study *s, struct tns_record *rec, const char *place)
+{
+    const char *text = tool_fingerprint(rec);
+    uint32_t i = names_add(&scans, text ? text : "");
+    if (i == NAMES_NONE)
+        out_of_memory();
+    if (s->slices > 1 && s->prints != i)
+        tool_die("%s: case '%.60s' is two scans: fingerprint %.80s, then %.80s", place,
+                 names_text(&out.cases, (uint32_t)(s - study)), names_text(&scans, s->prints),
+                 text ? text : "none");
+    s->prints = i;
+    return text;
+}
+
 static void read_stream(void)
 {
     struct tns_record rec = {0};
@@ -135,7 +151,7 @@ static void read_stream(void)
         struct study *s =
             find_study(tool_need_key(&rec, "case"), tns_get(&rec.meta, "patient"), place);
         s->slices++;
-        meet(s->patient, tns_get(&rec.meta, "fingerprint"));
+        meet(s->patient, one_scan(s, &rec, place));
         if (opt.by_slice &&
             folds_add(&out, (uint32_t)(s - study),
                       (uint32_t)tool_need_int(&rec, "slice", 0, FOLDS_MAX_SLICE), 0, 0))
@@ -250,6 +266,7 @@ int main(int argc, char **argv)
     folds_write(&out, stdout);
     folds_free(&out);
     ledger_free(&people);
+    names_free(&scans);
     free(study);
     return tool_finish();
 }

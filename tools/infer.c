@@ -225,24 +225,28 @@ static void check_segment(const struct tns_meta *header)
                  why);
 }
 
-/* Was the model trained on this patient, maybe under another name? */
+/* Was the model trained on this patient, maybe under another name? Who was found out by one scan is
+ * known by all that come after it. */
 static void check_trained(struct tns_record *rec)
 {
-    const char *patient = tool_need_key(rec, "patient");
+    const char *patient = tool_need_key(rec, "patient"), *prints = tool_fingerprint(rec);
     struct meeting m;
-    bool met = ledger_meets(&trained, patient, tns_get(&rec->meta, "fingerprint"), &m);
+    bool met = ledger_meets(&trained, patient, prints, &m);
     bool renamed = met && strcmp(m.patient, patient);
     tool_set(rec, "trained", met ? "yes" : "no");
     tns_unset(&rec->meta, "trained_as");
+    if (met && ledger_tie(&trained, patient, prints, m.patient))
+        tool_die("out of memory");
     if (!renamed)
         return;
     tool_set(rec, "trained_as", "%s", m.patient);
     static struct model_names said;
     char words[400];
+    if (model_names_has(&said, patient))
+        return;
     ledger_words(patient, "the stream", &m, "the model's training", words, sizeof words);
-    if (!model_names_has(&said, words))
-        tool_warn("%s", words);
-    if (model_names_add(&said, words))
+    tool_warn("%s", words);
+    if (model_names_add(&said, patient))
         tool_die("out of memory");
 }
 
@@ -611,6 +615,10 @@ int main(int argc, char **argv)
     }
     if (ledger_add_lines(&trained, model.patients, model.scans))
         tool_die("out of memory");
+    if (ledger_blind(&trained))
+        tool_warn(
+            "%s: holds no fingerprints of some it was trained on: they are known by name alone",
+            opt.model);
     if (model.spacing && contract_spacing_read(&learned, model.spacing))
         tool_die("%s: the model's metadata has no sound 'spacing'", opt.model);
     sum = st_meta(&model.file, "xxh3");

@@ -152,7 +152,7 @@ static void gather(struct tns_record *rec)
     struct tensor *image = tool_need(rec, "image", DT_COUNT, 3);
     struct tensor *label = tool_need(rec, "label", DT_U8, 2);
     const char *patient = tool_need_key(rec, "patient"), *name = tns_get(&rec->meta, "case");
-    const char *slice = tns_get(&rec->meta, "slice"), *prints = tns_get(&rec->meta, "fingerprint");
+    const char *slice = tns_get(&rec->meta, "slice"), *prints = tool_fingerprint(rec);
     uint32_t h = image->dim[1], w = image->dim[2];
     if (image->dim[0] != (uint32_t)c)
         tool_die_at(rec, "image: wrong number of channels (wanted %d, as configured, got %u)", c,

@@ -355,7 +355,7 @@ static const char *difference(const struct model_names *then, const struct model
             snprintf(text, sizeof text, "patient %.100s was not in it", now->text[i]);
             return text;
         }
-    return "other records";
+    return "other records, or the same in another order, or changed otherwise";
 }
 
 /* The training stream has to hold the records that it held, -e those that it had. */
@@ -388,6 +388,10 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
 {
     if (!open_last(run->model))
         return false;
+    if (!st_meta(&last, "run.stream"))
+        tool_die(
+            "%s: a checkpoint of an older version, which this one cannot continue (begin anew)",
+            beside(run->model, ".last"));
     same("config", "configuration", settings_text(s));
     run->position = number("run.position");
     run->steps = number("run.steps");

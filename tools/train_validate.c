@@ -89,7 +89,11 @@ void validation_open(struct validation *v, const char *path, int channels)
     while ((e = tns_hop(in, &rec, &at)) == 1) {
         if (tns_is_mark(&rec))
             tool_die("%s: came out of epochs (wanted the stream before it)", path);
-        if (ledger_add(&v->ledger, key(v, in, &rec, "patient"), tns_get(&rec.meta, "fingerprint")))
+        const char *prints = tns_get(&rec.meta, "fingerprint");
+        if (prints && !tns_is_fingerprint(prints))
+            tool_die("%s: record %llu: key 'fingerprint': (" TNS_FINGERPRINT ", got '%.80s')", path,
+                     (unsigned long long)tns_count(in) - 1, prints);
+        if (ledger_add(&v->ledger, key(v, in, &rec, "patient"), prints))
             tool_die("%s: out of memory (or more than %d scans)", path, LEDGER_MAX);
         same(v, in, &rec, "modalities", &v->modalities);
         same(v, in, &rec, "scheme", &v->scheme);
@@ -103,6 +107,8 @@ void validation_open(struct validation *v, const char *path, int channels)
         tool_die("%s: %s", path, tns_why(in));
     if (!v->modalities)
         tool_die("%s: holds no records", path);
+    if (ledger_blind(&v->ledger))
+        tool_warn("%s: no fingerprint in some records: patients are compared by name alone", path);
     int known = contract_steps(tns_header(in), v->steps);
     if (known < 0)
         tool_die("%s: history too long", path);

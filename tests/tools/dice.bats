@@ -323,8 +323,8 @@ PY
     stream >s.tns <<'PY'
 t, p = zeros(2, 6, 6), zeros(2, 6, 6)
 t[0, 2, 2] = 2
-case("seen", t, t, trained="yes", patient="P1")
-case("new", t, p, trained="no", patient="P2")
+case("seen", t, t, trained="yes", patient="P1", fingerprint="1" * 16)
+case("new", t, p, trained="no", patient="P2", fingerprint="2" * 16)
 PY
     run -0 --separate-stderr dice <s.tns
     echo "$output" >t

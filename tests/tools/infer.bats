@@ -258,10 +258,12 @@ open("old", "wb").write(struct.pack("<Q", len(t)) + t + b[8 + n:])
 PY
     infer -H -P -m f32 <new.tns >a.tns
     infer -H -P -m old <new.tns >b.tns
+    infer -n -m old | grep ^step >steps
+    infer -n -m f32 | grep ^step | cmp - steps
     cmp a.tns b.tns
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 2 -1 10 -l nii2slices -l "znorm -p case" >raw.tns
     run -1 --separate-stderr pipe 'infer -m old <raw.tns >out'
-    [[ $stderr = "infer: stdin: record 0 ("*"key 'norm' differs (wanted case, got none)"* ]]
+    [[ $stderr = *"infer: stdin: record 0 ("*"key 'norm' differs (wanted case, got none)"* ]]
 }
 
 # spoil VALUE [DTYPE] [KEY] <STREAM: one voxel of the third record, in channel 1, row 5, column 7, holds the value;

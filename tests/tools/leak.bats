@@ -184,6 +184,151 @@ PY
     [[ $output == *"left out of the means: 1 of 1 cases"* ]]
 }
 
+@test "infer and dice: who was found out by voxels is known by his name from then on, and dice counts none of his cases" {
+    g=BraTS-GLI-00001
+    # Two time points of one patient, the first A's voxels; W has the voxels of the second.
+    for i in A_$g-000 C_$g-001 C_W D_V; do
+        mkdir "${i#*_}"
+        cp "${i%%_*}"/* "${i#*_}"
+        nii2slices -t "${i#*_}" | prep >"${i#*_}.tns"
+    done
+    cat $g-000.tns $g-001.tns W.tns V.tns | infer -m m >after.tns 2>err
+    py <<'PY'
+who = {k["case"]: (k["trained"], k.get("trained_as")) for k, _ in records("after.tns")}
+g = "BraTS-GLI-00001"
+assert who == {g + "-000": ("yes", "A"), g + "-001": ("yes", "A"), "W": ("yes", "A"), "V": ("no", None)}, who
+PY
+    [ "$(grep -c "patient $g of the stream is A of the model's training: the same voxels" err)" = 1 ]
+    # What came before he was found out says no: dice knows at the end.
+    cat W.tns V.tns $g-001.tns $g-000.tns | infer -m m >before.tns 2>err
+    [ "$(tnsview -k case,trained <before.tns | sort -u)" = "$(printf '%s\t%s\n' $g-000 yes $g-001 no V no W no)" ]
+    for p in case slice; do
+        dice -p $p -d none <after.tns >want 2>err
+        dice -p $p -d none <before.tns >got 2>err
+        grep "^$p" got | cut -f 2,5 | sort -u | diff - <(printf '%s\t%s\n' $g-000 yes $g-001 yes V no W yes)
+        diff <(grep ^mean want) <(grep ^mean got)
+        grep -qF "patient $g of case $g-001 was trained on: he is $g of case $g-000" err
+        grep -qF "patient W of case W was trained on: he is $g of case $g-000" err
+        [ "$(grep -c "was trained on: he is" err)" = 2 ]
+    done
+    dice -d none <before.tns 2>&1 >table | grep -qF "left out of the means: 3 of 4 cases"
+    dice -j -d none <before.tns 2>err | grep -qF '"counted": 1, "trained": 3'
+    dice -L -j -d none <before.tns 2>err | grep -qF '"counted": 4, "trained": 3'
+    # One who was trained on under another name was trained on.
+    py <<'PY'
+for name, trained in ("no", "no"), ("none", None):
+    rs = [(dict(k), t) for k, t in records("after.tns") if k["case"] == "W"]
+    for k, _ in rs:
+        k.pop("trained")
+        if trained:
+            k["trained"] = trained
+    open(name + ".tns", "wb").write(mkstream.stream({}, rs))
+PY
+    dies "trained_as=A, but not trained=yes (got trained=no)" 'dice -d none <no.tns >table'
+    dies "trained_as=A, but not trained=yes (got trained=nothing)" 'dice -d none <none.tns >table'
+    [ ! -s table ]
+}
+
+@test "a fingerprint that is none is an error; where there is none, a warning says that names alone are compared" {
+    infer -m m <A.tns >p.tns
+    epochs -n 1 C.tns >C.epochs
+    for bad in 5F1C00D2A86B93E4 hello '' 0123456789abcde 0123456789abcdef0 0123456789abcdef, 0123456789abcdef,,0123456789abcdef \
+        '0123456789abcdef 0123456789abcdef' absent nobody; do
+        py "$bad" <<'PY'
+for source in "C.tns", "p.tns", "C.epochs":
+    rs = [(dict(k), t) for k, t in records(source)]
+    for k, _ in rs:
+        if "fingerprint" in k:
+            k["fingerprint"] = "0" * 16 if sys.argv[1] == "nobody" else sys.argv[1]
+            if sys.argv[1] == "absent":
+                k.pop("fingerprint")
+    open("bad-" + source, "wb").write(mkstream.stream([("history", h) for h in "nii2slices -l brats -t|recode -s brats2017|znorm -p case".split("|")], rs))
+PY
+        cat bad-C.tns D.tns >two.tns
+        rm -f n n.* o o.*
+        for command in 'infer -m m <bad-C.tns' 'dice -d none <bad-p.tns' 'folds -k 2 -s 1 <two.tns' 'train -c u.yaml -o n <bad-C.epochs' \
+            'train -c u.yaml -e bad-C.tns -o o <AB.epochs'; do
+            case $bad in
+            absent | nobody)
+                pipe "$command >out 2>err"
+                said=$(grep -c "patients are compared by name alone" err || true)
+                [ "$bad $said" = "nobody 0" ] || [ "$bad $said" = "absent 1" ] || { echo "$bad: $command: $(cat err)"; return 1; }
+                ;;
+            *) dies "key 'fingerprint': (wanted 16 digits of 0-9 and a-f for each modality, with commas between, got '$bad')" "$command >out" ;;
+            esac
+        done
+        if [ "$bad" = absent ]; then
+            infer -m n <A.tns 2>&1 >out | grep -qF "n: holds no fingerprints of some it was trained on: they are known by name alone"
+        fi
+    done
+    infer -m m <A.tns 2>err >out
+    [ ! -s err ]
+    # A model from before has none, a damaged one nonsense.
+    py <<'PY'
+import json
+b = open("m", "rb").read()
+n = int.from_bytes(b[:8], "little")
+for name, scans in ("old", None), ("bad", "hello\tA"), ("short", "0123456789abcdef"):
+    h = json.loads(b[8:8 + n])
+    h["__metadata__"].pop("xxh3")
+    h["__metadata__"].pop("scans")
+    if scans:
+        h["__metadata__"]["scans"] = scans
+    t = json.dumps(h).encode()
+    t += b" " * (-len(t) % 64 + 56)
+    open(name, "wb").write(len(t).to_bytes(8, "little") + t + b[8 + n:])
+PY
+    infer -m old <A.tns 2>&1 >out | grep -qF "old: holds no fingerprints of some it was trained on: they are known by name alone"
+    for bad in bad short; do
+        dies "$bad: the model's metadata has no sound 'scans'" "infer -m $bad <A.tns >out"
+    done
+}
+
+@test "nii2slices: a folder that only says when takes its name from those above it" {
+    while read -r path case patient; do
+        mkdir -p "d/$path"
+        cp A/*_{flair,t1,t1ce,t2,seg}.nii.gz "d/$path"
+        [ "$(nii2slices -t "d/$path" | tnsview -k case,patient | sort -u)" = "$case"$'\t'"$patient" ]
+    done <<'END'
+Patient-001/week-000-1 Patient-001_week-000-1 Patient-001
+Patient-001/week-044 Patient-001_week-044 Patient-001
+PatientID_0003/Timepoint_1 PatientID_0003_Timepoint_1 PatientID_0003
+sub-01/ses-01/anat sub-01_ses-01 sub-01
+sub-02/anat sub-02 sub-02
+Doe/WEEK-3 Doe_WEEK-3 Doe
+weekly weekly weekly
+END
+    for args in 'd/Patient-001|week-044|Patient-001_week-044' 'd/Patient-001/week-044|.|Patient-001_week-044' \
+        'd/Patient-001/week-044|../week-044/|Patient-001_week-044' 'd/sub-01/ses-01|anat|sub-01_ses-01' 'd/sub-01/ses-01|./anat/|sub-01_ses-01'; do
+        IFS='|' read -r dir path case <<<"$args"
+        [ "$(cd "$dir" && nii2slices -t "$path" | tnsview -k case | sort -u)" = "$case" ]
+    done
+    # A name is too long with those above it, and not without.
+    long=$(printf 'x%.0s' {1..250})
+    mkdir -p "$long/week-000"
+    dies "a name is too long" "nii2slices $long/week-000 >out"
+    # Time points of a patient are dealt as one; that week of another is another's.
+    mkdir -p d/Patient-002/week-044
+    cp B/* d/Patient-002/week-044
+    nii2slices -t d/Patient-00[12]/week-* >all.tns
+    folds -k 2 -s 1 <all.tns >f
+    [ "$(cut -sf 2,3 f | sort)" = "$(printf '%s\t%s\n' Patient-001_week-000-1 Patient-001 Patient-001_week-044 Patient-001 Patient-002_week-044 Patient-002)" ] || { cat f; return 1; }
+}
+
+@test "folds: a case that is two scans is refused" {
+    mkdir -p one/W two/W
+    cp A/* one/W
+    cp C/* two/W
+    nii2slices -t one/W >1.tns
+    nii2slices -t two/W >2.tns
+    cat 1.tns 2.tns >two.tns
+    a=$(tnsview <1.tns | sed -n 's/^ *fingerprint=//p' | head -1)
+    b=$(tnsview <2.tns | sed -n 's/^ *fingerprint=//p' | head -1)
+    for by in patient slice; do
+        dies "case 'W' is two scans: fingerprint $a, then $b" "folds -b $by -k 2 -s 1 <two.tns >f"
+    done
+}
+
 @test "nii2slices -w: a file says who is who, and every tool after it sees that" {
     printf '# case\tpatient\nA\tNo 1\n\nB\tNo 1\nC\tNo 2\nnot here\tNo 3\n' >who
     nii2slices -w who -t A | prep >who-a.tns
@@ -345,9 +490,63 @@ d[8, 8, 6] += 1
 open(path, "wb").write(gzip.compress(h + d.tobytes(order="F")))
 PY
     (cat A.tns; nii2slices -t other/B | prep) >other.tns
-    dies "(other records)" 'epochs -n 2 -s 1 other.tns | train -r -c u.yaml -o n'
+    dies "(other records, " 'epochs -n 2 -s 1 other.tns | train -r -c u.yaml -o n'
     train -r -c u.yaml -o n <AB.epochs
     cmp n m
+}
+
+@test "train -r: another order, share or change of the records is refused, be the history left out or not" {
+    need_release "it is the engine's"
+    epochs -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 >hidden.epochs
+    head -c $(($(stat -c %s hidden.epochs) * 4 / 5)) hidden.epochs >cut
+    run -1 train -c u.yaml -o n <cut
+    [ -e n.last ]
+    for other in 'epochs -H -n 2 -s 5 AB.tns | augment -H -s 3 flip@.5' 'epochs -H -n 2 -s 1 -b .5 AB.tns | augment -H -s 3 flip@.5' \
+        'epochs -H -n 3 -s 1 AB.tns | augment -H -s 3 flip@.5' 'epochs -H -n 2 -s 1 AB.tns | augment -H -s 4 flip@.5' \
+        'epochs -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.6' 'epochs -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 noise' \
+        'epochs -H -n 2 -s 1 AB.tns' 'epochs -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 | crop -u -H'; do
+        dies "another training stream than that of the run so far (other records, or the same in another order, or changed otherwise)" \
+            "$other | train -r -c u.yaml -o n"
+    done
+    # The digest does not depend on whether the history is shown, nor on where the run goes on.
+    tnsview <hidden.epochs | grep digest= >hidden
+    epochs -n 2 -s 1 AB.tns | augment -s 3 flip@.5 | tnsview | grep digest= | cmp - hidden
+    epochs -H -k 5 -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 | tnsview | grep digest= | cmp - hidden
+    # It is what tns.md says.
+    epochs -n 2 -s 1 AB.tns >shown.epochs
+    augment -s 3 flip@.5 <shown.epochs >augmented.epochs
+    py <<'PY'
+header = lambda path: next(p for kind, _, p, _, _ in mkstream.parse(open(path, "rb").read()) if kind == "H")
+before, after = header("shown.epochs"), header("augmented.epochs")
+step = [v for k, v in after if k == "history"][-1]
+assert step.startswith("augment -s 3 flip=")
+text = f"{dict(before)['digest']}\n{step}".encode()
+assert dict(after)["digest"] == f"{mkstream._xxh(text, len(text)):016x}"
+PY
+    train -r -c u.yaml -o n <hidden.epochs
+    train -c u.yaml -o whole <hidden.epochs
+    cmp n whole
+}
+
+@test "train -r: a checkpoint of an older version is named as that" {
+    need_release "it is the engine's"
+    half
+    py <<'PY'
+import json
+b = open("n.last", "rb").read()
+n = int.from_bytes(b[:8], "little")
+h = json.loads(b[8:8 + n])
+for key in "run.stream", "run.validation", "scans", "norm", "cropped":
+    h["__metadata__"].pop(key)
+h["__metadata__"]["config"] = "another: then\n"
+h["__metadata__"]["xxh3"] = "0" * 16
+t = json.dumps(h, separators=(",", ":")).encode()
+t += b" " * (-(len(t) + 8) % 64)
+f = len(t).to_bytes(8, "little") + t + b[8 + n:]
+at = f.index(b'"xxh3":"') + 8
+open("n.last", "wb").write(f[:at] + b"%016x" % mkstream._xxh(f, len(f)) + f[at + 16:])
+PY
+    dies "n.last: a checkpoint of an older version, which this one cannot continue" 'train -r -c u.yaml -o n <AB.epochs'
 }
 
 @test "train -r: another validation stream, one more or one less is refused" {
@@ -360,7 +559,7 @@ PY
     cat C.tns D.tns >CD.tns
     dies "(patient D was not in it)" 'train -r -c u.yaml -e CD.tns -o n <AB.epochs'
     nii2slices C | prep >all.tns
-    dies "all.tns: another validation stream than that of the run so far (other records)" \
+    dies "all.tns: another validation stream than that of the run so far (other records, " \
         'train -r -c u.yaml -e all.tns -o n <AB.epochs'
     cp C.tns moved.tns
     train -r -c u.yaml -e moved.tns -o n <AB.epochs
