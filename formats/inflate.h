@@ -15,7 +15,8 @@
 
 struct inflate;
 
-/* Opens a regular file: gzip if it starts as such. NULL with errno set if the system says no. */
+/* Opens a regular file: gzip if it starts as such. NULL with errno set if the system says no, or
+ * to EISDIR or ESPIPE for what is no regular file (plain.h has the words). */
 struct inflate *inf_open(const char *path);
 void inf_close(struct inflate *);
 

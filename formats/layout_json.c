@@ -9,6 +9,7 @@
 #include "formats/json.h"
 #include "formats/nifti.h"
 #include "formats/nifti_impl.h"
+#include "formats/plain.h"
 
 #define MAX_JSON (4u << 20)
 
@@ -142,7 +143,7 @@ int lay_read_dataset(const char *path, struct lay_dataset *d, char *why)
 
     memset(d, 0, sizeof *d);
     if (!in)
-        nii_fail(why, path, "%s (it says which channel is which)", strerror(errno));
+        nii_fail(why, path, "%s (it says which channel is which)", plain_error(errno));
     else if (!bytes || !text)
         nii_fail(why, path, "out of memory");
     else if ((n = inf_read(in, bytes, MAX_JSON + 1)) < 0)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "formats/inflate.h"
+#include "formats/plain.h"
 
 struct nii_file {
     char *path;
@@ -81,7 +82,7 @@ static struct inflate *open_part(const char *path, char *why)
     struct inflate *in = inf_open(path);
 
     if (!in) {
-        nii_fail(why, path, "%s", strerror(errno));
+        nii_fail(why, path, "%s", plain_error(errno));
     } else if (ends(path, ".gz") && !inf_is_gzip(in)) {
         nii_fail(why, path, "not a gzip file, whatever its name says");
         inf_close(in);

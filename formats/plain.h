@@ -9,4 +9,7 @@
 /* NULL and "PATH: what" in why, if it cannot be opened or is no regular file. */
 FILE *plain_open(const char *path, char *why, size_t size);
 
+/* strerror(3), but in words of files for EISDIR and ESPIPE. */
+const char *plain_error(int code);
+
 #endif

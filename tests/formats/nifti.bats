@@ -300,7 +300,7 @@ P
     refused beyond.nii.gz "beyond float32"
     refused nowhere.nii "No such file"
     mkfifo fifo.nii
-    refused fifo.nii "Illegal seek"
+    refused fifo.nii "is a pipe or a device (wanted a regular file)"
 }
 
 @test "nifti: gzip data are read whole, checked, and refused when cut or changed anywhere" {

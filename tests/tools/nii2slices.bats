@@ -267,7 +267,7 @@ P
     dies "no valid JSON" -l msd D
     rm D/dataset.json
     mkfifo D/dataset.json
-    dies "dataset.json: " -l msd D
+    dies "dataset.json: is a pipe or a device (wanted a regular file)" -l msd D
     rm D/dataset.json
     dies "dataset.json" -l msd D
 }
