@@ -3,12 +3,23 @@
 LC_ALL=C
 export LC_ALL
 
-# The images in a case's folder, or below a data set's root, with size and time.
-scans() { # FOLDER DEPTH...
+images() { # FOLDER FIND-OPTION...
     from=$1
     shift
     find -L "$from" "$@" -type f \( -iname '*.nii' -o -iname '*.nii.gz' -o -iname '*.hdr' -o -iname '*.img' -o \
         -name dataset.json \) -printf '%P\t%s\t%T@\n' | sort
+}
+
+# The images in a case's folder, or below a data set's root, with size and time. What begins with a dot is no case.
+scans() { # FOLDER FIND-OPTION...
+    images "$@" | sed '/^\./d'
+}
+hidden() { # DATA: names of folders of scans that begin with a dot
+    images "$1" -mindepth 2 -maxdepth 2 | sed -n 's,^\(\.[^/]*\)/.*,\1,p' | tr '\001-\011\013-\037\177' '[?*]' | sort -u
+}
+
+names() { # of a list, the first three
+    awk '{ if (NR <= 3) s = s (NR > 1 ? ", " : "") $0 } END { print s (NR > 3 ? " and " NR - 3 " more" : "") }'
 }
 
 # The folders of the cases, each ended by NUL.

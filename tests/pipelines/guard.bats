@@ -128,7 +128,173 @@ PY
     run -2 glio predict DATA="$PWD/new" MODEL="$given/raw"
     [[ $output == *"MODEL was '$given/model' and is '$given/raw'"* ]]
     run -2 glio predict MODEL="$given/model"
-    [[ $output == *"DATA was '$PWD/new' and is '"* ]]
+    [[ $output == *"DATA was '$PWD/new' and is '$given/cases'; give"* ]]
+}
+
+@test "predict: of a case that changed nothing old is left, of one that is gone it is told" {
+    mkdir new
+    cp -r "$given"/cases/*_00[123] new
+    glio predict DATA="$PWD/new" MODEL="$given/model" >/dev/null 2>&1
+    echo mine >out/predict/segmentations/own.part
+    rm new/*_002/*_t2.nii.gz
+    mv new/*_003 .
+    run -2 glio predict DATA="$PWD/new" MODEL="$given/model"
+    [[ $output == *"_002' failed"* ]]
+    [[ $output == *"keeps what was made of 1 not in '$PWD/new' any more: BraTS20_Training_003"* ]]
+    [ -z "$(find out -name '*_002*')" ]
+    [ "$(find out -name '*_003*' | wc -l)" = "$(find out -name '*_001*' | wc -l)" ]
+    # In a data set, what was made of all goes when one of its cases has gone.
+    phantom -n 2 -d 48x48x16 -l msd -o Task01
+    glio predict DATA="$PWD/Task01" LAYOUT=msd SCHEME=msd MODEL="$given/model" OUT="$PWD/msd" >/dev/null 2>&1
+    [ "$(ls msd/predict/segmentations | wc -l)" = 2 ]
+    gone=$(ls Task01/imagesTr | head -n 1)
+    rm Task01/*Tr/"$gone"
+    glio predict DATA="$PWD/Task01" LAYOUT=msd SCHEME=msd MODEL="$given/model" OUT="$PWD/msd" >/dev/null 2>&1
+    [ -z "$(find msd -name "${gone%.nii.gz}*")" ]
+    [ "$(ls msd/predict/segmentations | wc -l)" = 1 ]
+    [ "$(ls msd/predict/pictures | wc -l)" = 1 ]
+    [ "$(cat out/predict/segmentations/own.part)" = mine ]
+}
+
+@test "study: files that no run made stay, whether a run is refused, fails, or is done" {
+    mkdir -p dl/backup.part/deep dl/empty/er bare ex/explore/x.part
+    for f in dl/thesis.part dl/.lockbox dl/backup.part/deep/f ex/explore/x.part/f; do echo mine >$f; done
+    mine() { find dl bare ex | sort; find dl ex -type f -exec cat {} +; }
+    mine >before
+    same() { mine | diff before -; }
+    cp -r "$given/cases" cut
+    scan=$(ls cut/*_005/*_t1.nii.gz)
+    head -c 500 "$scan" >half && mv half "$scan"
+    for d in dl bare; do run -2 glio attempt2 DATA="$PWD/cut" OUT="$PWD/$d"; done
+    same
+    run -2 glio explore OUT="$PWD/ex"
+    [[ $output == *"does not say what it was made with"* ]]
+    same
+    for f in cases.tsv all.tns.part; do # of somebody else
+        echo mine >dl/$f
+        run -2 glio attempt2 OUT="$PWD/dl"
+        [[ $output == *"does not say what it was made with"* ]]
+        [ "$(cat dl/$f)" = mine ]
+        rm dl/$f
+        same
+    done
+    glio attempt2 OUT="$PWD/dl" >/dev/null 2>&1
+    mkdir -p dl/fold0/own dl/fold0/raw/own.part
+    glio attempt2 OUT="$PWD/dl" >/dev/null 2>&1
+    for d in backup.part/deep empty/er fold0/own fold0/raw/own.part; do [ -d dl/$d ]; done
+    [ "$(cat dl/thesis.part)" = mine ]
+    # As long as it is refused, a run takes away nothing at all.
+    : >dl/all.tns.part
+    : >dl/fold0/raw/val.tns.part
+    run -2 glio attempt2 OUT="$PWD/dl" BASE=3
+    [ -e dl/all.tns.part ]
+    [ -e dl/fold0/raw/val.tns.part ]
+    # Where all cases have as many slices, those with tumour decide who is dealt where.
+    folds -k 5 -s 1 <dl/all.tns | cmp - dl/patients.folds
+}
+
+@test "study: OUT is a folder of its own" {
+    for out in / . "$ROOT" "$ROOT/pipelines/.." /proc; do
+        run -2 glio attempt2 OUT="$out"
+        [ "$(grep -v '^make' <<<"$output" | wc -l)" = 1 ]
+        [[ $output == *"OUT: (wanted a folder of its own, got '$out'"* ]]
+    done
+    run -2 glio attempt2 OUT="$given/cases"
+    [[ $output == *"among what is read"* ]]
+}
+
+@test "study: a case without any tumour is dealt, validated, and counted on the page" {
+    cp -r "$given/cases" data
+    cp -r data/*_001 data/healthy
+    cat >healthy.py <<'PY'
+import glob, gzip, os
+for f in glob.glob("data/healthy/*"):
+    b = bytearray(gzip.decompress(open(f, "rb").read()))
+    if "_seg" in f:
+        b[352:] = bytes(len(b) - 352)
+    else: # somebody else's voxels
+        b[352 + 2 * (24 * 48 + 24)] ^= 1
+    open(f.replace("BraTS20_Training_001", "healthy"), "wb").write(gzip.compress(bytes(b)))
+    os.remove(f)
+PY
+    "$PYTHON" "$PWD/healthy.py"
+    glio "$PWD/out/patients.folds" DATA="$PWD/data" >/dev/null 2>&1
+    [ "$(grep -c healthy out/patients.folds)" = 1 ]
+    [ "$(grep -vc '^#' out/patients.folds)" = 6 ]
+    fold=$(awk '$2 == "healthy" { print $1 }' out/patients.folds)
+    glio attempt2 "$PWD/out/slices.folds" DATA="$PWD/data" FOLD="$fold" >log 2>&1 || { cat log; false; }
+    grep -q healthy "out/fold$fold/attempt2/volumes.tsv"
+    [ -z "$(grep healthy "out/fold$fold/attempt2/slices.tsv")" ]
+    # A fold that holds no tumour cannot validate: told before anything is trained.
+    mkdir two
+    cp -r data/healthy data/*_002 two
+    run -2 glio attempt2 DATA="$PWD/two" OUT="$PWD/none" FOLDS=2
+    [[ $output == *"study: no case of fold "[01]" has a tumour"* ]]
+    [ -z "$(find none -name trained)" ]
+    need_command gnuplot
+    "$ROOT/pipelines/table" -t out attempt2 >out/study.tsv
+    "$ROOT/pipelines/study-page" out | grep -q "6 cases of $PWD/data (1 without tumour)"
+}
+
+@test "study: a made-with that is empty, cut or another's is refused, and one that cannot be written is an error" {
+    glio attempt2 >/dev/null 2>&1
+    cp out/made-with kept
+    for how in ': >' 'head -c -9 kept >' 'sed /^BASE/d kept >' 'grep -v ^gliopipe kept >' 'cat kept kept >' 'seq 9 >'; do
+        bash -c "$how out/made-with"
+        cp out/made-with before
+        run -2 glio attempt2
+        [ "$(grep -c '^study:' <<<"$output")" = 1 ] || { echo "$how: $output"; false; }
+        [[ $output == *"another OUT="* ]]
+        cmp before out/made-with
+    done
+    cp kept out/made-with
+    glio attempt2 >/dev/null 2>&1
+    # A disk that is full.
+    rm -r out/fold0 out/*.tns out/*.folds
+    ln -s /dev/full out/made-with.part
+    run -2 glio attempt2
+    [[ $output == *"study: $PWD/out/made-with: cannot be written"* ]]
+    [ ! -e out/all.tns ]
+}
+
+@test "study: a manifest of the user's is looked at before scans are read, by names" {
+    ls "$given/cases" | folds -k 5 -s 7 -l - >good
+    grep -v _004 good >lacking
+    sed 's/by=patient/by=slice/; s/_001\t/_001:3\t/' good | grep -E '#|:3' >slices
+    : >empty
+    printf 'of my own\n' >prose
+    for m in lacking slices empty prose; do
+        run -2 glio attempt2 SPLIT="$PWD/$m"
+        [ "$(grep -v '^make' <<<"$output" | wc -l)" = 1 ]
+        [[ $output == "study: SPLIT: "*"$PWD/$m"* ]]
+        [ ! -e out ]
+    done
+    run -2 glio attempt2 SPLIT="$PWD/good" FOLDS=6
+    [[ $output == *"SPLIT: $PWD/good: no fold 5"* ]]
+    run -2 glio attempt2 SPLIT="$PWD/lacking"
+    [[ $output == *"neither the case nor the patient of BraTS20_Training_004"* ]]
+    [ ! -e out ]
+    glio "$PWD/out/patients.folds" SPLIT="$PWD/good" >/dev/null 2>&1
+    cmp good out/patients.folds
+}
+
+@test "study: numbers and names are taken as they are meant" {
+    for k in FOLD=01 BASE=02 SEED=00 EPOCHS=01 FOLDS=05; do
+        run -2 glio attempt2 $k
+        [[ $output == *"${k%=*}: (wanted a whole number, got '${k#*=}')"* ]]
+    done
+    [ ! -e out ]
+    # Names that look like an option, or to awk like an assignment; a folder with a dot before it.
+    mkdir tree
+    ln -s "$ROOT"/{pipelines,bin} tree/
+    cp -r "$given/cases" tree/-six
+    mv tree/-six/*_003 tree/-six/.003
+    printf 'BraTS20_Training_00%s\n' $'1\ta' $'2\tb' $'4\tc' $'5\td' >tree/-w=1
+    run -0 make -s -C tree -f pipelines/Makefile attempt2 DATA=-six WHO=-w=1 OUT="$PWD/out" BASE=2 EPOCHS=1 FOLDS=2 FOLD=0 JOBS=1
+    [[ $output == *"passed over, because of the dot: .003"* ]]
+    [[ $output != *find:* ]]
+    [ "$(grep -vc '^#' out/patients.folds)" = 4 ]
+    [ "$(cut -f 1 out/cases.tsv | grep -c '^\.')" = 0 ]
 }
 
 @test "study: another knob, case or scan in the same folder is refused, by name, and nothing changes" {
@@ -231,7 +397,7 @@ PY
     mkdir -p out/fold0/crop
     : >out/all.tns.part
     : >out/fold0/raw/train.tns.part
-    mkdir out/fold0/sheets.part
+    mkdir -p out/fold0/attempt2/sheets.part
     glio attempt2 >/dev/null 2>&1
     [ -z "$(find out -name '*.part')" ]
     [ -z "$(find out -type d -empty)" ]
