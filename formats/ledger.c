@@ -99,19 +99,29 @@ static int add_keys(struct ledger *l, const char *patient, const char *prints, u
     return k == -2 ? -1 : e;
 }
 
+/* How many fingerprints a text of that length is. */
+static uint32_t prints_in(size_t length)
+{
+    return (uint32_t)((length + PRINT) / (PRINT + 1));
+}
+
 int ledger_add(struct ledger *l, const char *patient, const char *prints)
 {
     char *line = NULL;
     int e = -1;
     if (asprintf(&line, "%s\t%s", prints ? prints : "", patient) < 0)
         return -1;
-    if (model_names_has(&l->scans, line)) {
+    if (names_find(&l->scans, line) != NAMES_NONE) {
         free(line);
         return 0;
     }
     uint32_t who = add_patient(l, patient);
-    if (l->scans.n < LEDGER_MAX && who != NAMES_NONE && !model_names_add(&l->scans, line))
-        e = model_names_add(&l->patients, patient);
+    if (l->scans.count < LEDGER_MAX && who != NAMES_NONE &&
+        names_add(&l->scans, line) != NAMES_NONE)
+        e = 0;
+    l->size.scans++;
+    l->size.prints += prints_in(prints ? strlen(prints) : 0);
+    l->size.bytes += strlen(line);
     free(line);
     return e ? -1 : add_keys(l, patient, prints, who);
 }
@@ -123,28 +133,119 @@ int ledger_tie(struct ledger *l, const char *patient, const char *prints, const 
 
 bool ledger_blind(const struct ledger *l)
 {
-    return l->scans.n && *l->scans.text[0] == '\t'; /* no digit or letter stands before it */
+    for (uint32_t i = 0; i < l->scans.count; i++)
+        if (*names_text(&l->scans, i) == '\t')
+            return true;
+    return false;
 }
 
 int ledger_add_lines(struct ledger *l, const char *patients, const char *scans)
 {
     const char *texts[] = {scans ? scans : "", patients};
     int e = 0;
-    for (int t = 0; t < 2; t++) {
-        char *all = strdup(texts[t]), *state = NULL;
-        e |= all ? 0 : -1;
-        for (char *p = all ? strtok_r(all, "\n", &state) : NULL; p && !e;
-             p = strtok_r(NULL, "\n", &state)) {
-            char *tab = t ? NULL : strchr(p, '\t');
+    for (int t = 0; t < 2; t++)
+        for (const char *p = texts[t]; *p && !e; p += strcspn(p, "\n"), p += *p == '\n') {
+            char *line = strndup(p, strcspn(p, "\n")),
+                 *tab = line && !t ? strchr(line, '\t') : NULL;
             if (tab)
                 *tab = 0;
-            if (tab || !model_names_has(&l->patients, p))
-                e = ledger_add(l, tab ? tab + 1 : p, tab ? p : NULL);
+            if (!line)
+                e = -1;
+            else if (tab || (*line && names_find(&l->people, line) == NAMES_NONE))
+                e = ledger_add(l, tab ? tab + 1 : line, tab ? line : NULL);
+            free(line);
         }
-        free(all);
-    }
     return e;
 }
+
+/* --- text and memory ---------------------------------------------------------------------------*/
+
+static int by_text(const void *a, const void *b, void *names)
+{
+    return strcmp(names_text(names, *(const uint32_t *)a), names_text(names, *(const uint32_t *)b));
+}
+
+static char *sorted(const struct names *n, char separator)
+{
+    uint32_t *order = malloc((n->count + 1) * sizeof *order);
+    char *text = malloc(n->len + 1), *to = text;
+    for (uint32_t i = 0; order && i < n->count; i++)
+        order[i] = i;
+    if (order && text) {
+        qsort_r(order, n->count, sizeof *order, by_text, (void *)(uintptr_t)n);
+        for (uint32_t i = 0; i < n->count; i++) {
+            to = stpcpy(to, names_text(n, order[i]));
+            *to++ = separator;
+        }
+        to[to > text ? -1 : 0] = 0;
+    } else {
+        free(text);
+        text = NULL;
+    }
+    free(order);
+    return text;
+}
+
+char *ledger_patients(const struct ledger *l, char separator)
+{
+    return sorted(&l->people, separator);
+}
+
+char *ledger_scans(const struct ledger *l)
+{
+    return sorted(&l->scans, '\n');
+}
+
+struct ledger_size ledger_size_of(const char *patients, const char *scans)
+{
+    struct ledger_size s = {0};
+    const char *text = scans && *scans ? scans : patients;
+    for (const char *p = text; *p; p += strcspn(p, "\n"), p += *p == '\n') {
+        size_t prints = text == scans ? strcspn(p, "\t\n") : 0;
+        s.scans++;
+        s.prints += prints_in(prints);
+    }
+    s.bytes = strlen(text) + s.scans;
+    return s;
+}
+
+int ledger_reserve(struct ledger *l, const struct ledger_size *s)
+{
+    size_t prints = (size_t)s->prints * PRINT, names = s->bytes > prints ? s->bytes - prints : 0;
+    uint32_t *owner, *same;
+    if (names_reserve(&l->scans, s->scans, s->bytes + s->scans) ||
+        names_reserve(&l->people, s->scans, names + s->scans) ||
+        names_reserve(&l->key, s->scans + s->prints,
+                      prints + 2 * (size_t)s->prints + names + 2 * (size_t)s->scans) ||
+        !(owner = realloc(l->owner, (l->key.at_room + 1) * sizeof *owner)))
+        return -1;
+    l->owner = owner;
+    l->room = l->key.at_room + 1;
+    if (!(same = realloc(l->same, (l->people.at_room + 1) * sizeof *same)))
+        return -1;
+    l->same = same;
+    l->same_room = l->people.at_room + 1;
+    return 0;
+}
+
+size_t ledger_memory(const struct ledger *l)
+{
+    return names_memory(&l->scans) + names_memory(&l->people) + names_memory(&l->key) +
+           l->room * sizeof *l->owner + l->same_room * sizeof *l->same;
+}
+
+size_t ledger_text_bytes(const struct ledger_size *s)
+{
+    size_t prints = (size_t)s->prints * PRINT;
+    return s->bytes + s->scans + (s->bytes > prints ? s->bytes - prints : 0) + s->scans;
+}
+
+size_t ledger_file_bytes(const struct ledger_size *s)
+{
+    return ledger_text_bytes(s) + 5 * 3 * (size_t)s->scans; /* "\u000a" */
+}
+
+/* --- who meets whom ----------------------------------------------------------------------------*/
 
 bool ledger_next(const struct ledger *l, const char *patient, const char *prints, int *at,
                  struct meeting *m)
@@ -204,27 +305,29 @@ void ledger_words(const char *patient, const char *here_name, const struct meeti
 int ledger_shared(const struct ledger *here, const char *here_name, const struct ledger *there,
                   const char *there_name, char *words, size_t size)
 {
-    struct model_names shared = {0};
+    struct names shared = {0};
+    const char *first = NULL;
     int n = 0;
-    for (int i = 0; i < here->scans.n && n >= 0; i++) {
-        char *prints = here->scans.text[i], *tab = strchr(prints, '\t');
+    for (uint32_t i = 0; i < here->scans.count && n >= 0; i++) {
+        const char *line = names_text(&here->scans, i), *tab = strchr(line, '\t');
+        char *prints = strndup(line, (size_t)(tab - line));
         struct meeting m;
-        *tab = 0;
-        if (ledger_meets(there, tab + 1, prints, &m)) {
-            if (!shared.n || strcmp(tab + 1, shared.text[0]) < 0)
+        if (!prints || ledger_meets(there, tab + 1, prints, &m)) {
+            if (prints && (!first || strcmp(tab + 1, first) < 0)) {
                 ledger_words(tab + 1, here_name, &m, there_name, words, size);
-            n = model_names_add(&shared, tab + 1) ? -1 : shared.n;
+                first = tab + 1;
+            }
+            n = !prints || names_add(&shared, tab + 1) == NAMES_NONE ? -1 : (int)shared.count;
         }
-        *tab = '\t';
+        free(prints);
     }
-    model_names_free(&shared);
+    names_free(&shared);
     return n;
 }
 
 void ledger_free(struct ledger *l)
 {
-    model_names_free(&l->patients);
-    model_names_free(&l->scans);
+    names_free(&l->scans);
     names_free(&l->people);
     names_free(&l->key);
     free(l->owner);

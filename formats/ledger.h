@@ -11,15 +11,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "formats/model.h"
 #include "lib/base/names.h"
 
 #define LEDGER_MAX 65536 /* scans; more would not fit the head of a model's file */
 
+/* How much there is to know: scans, their fingerprints, bytes of their lines without line ends. */
+struct ledger_size {
+    uint32_t scans, prints;
+    size_t bytes;
+};
+
 /* A zeroed struct is an empty ledger. */
 struct ledger {
-    struct model_names patients, scans;
-    struct names people, key;
+    struct names scans, people, key;
+    struct ledger_size size;
     uint32_t *owner, room;     /* of each key: who came with it first, a number in people */
     uint32_t *same, same_room; /* of each of the people: another who is the same one, or himself */
 };
@@ -34,6 +39,21 @@ int ledger_add_lines(struct ledger *, const char *patients, const char *scans)
 
 /* Whether a scan in it has no fingerprint, so that it can be met by name alone. */
 bool ledger_blind(const struct ledger *);
+
+/* Both texts of a ledger, to be freed; NULL if memory is short. */
+char *ledger_patients(const struct ledger *, char separator);
+char *ledger_scans(const struct ledger *);
+
+/* Room for so much more: until it has come the ledger takes no more memory. -1 if memory is short.
+ */
+int ledger_reserve(struct ledger *, const struct ledger_size *) __attribute__((warn_unused_result));
+/* Of both texts, as ledger_add_lines reads them. */
+struct ledger_size ledger_size_of(const char *patients, const char *scans);
+/* Bytes that a ledger takes; that both texts of one of that size take, as they are and, with line
+ * ends and tabs escaped, in a model's file. */
+size_t ledger_memory(const struct ledger *);
+size_t ledger_text_bytes(const struct ledger_size *);
+size_t ledger_file_bytes(const struct ledger_size *);
 
 /* Whom a scan meets in a ledger: as he is called there, and by what. */
 struct meeting {

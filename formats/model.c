@@ -13,7 +13,11 @@
 
 int model_set(struct model_keys *k, const char *key, const char *value)
 {
-    char *copy = strdup(value);
+    return model_give(k, key, strdup(value));
+}
+
+int model_give(struct model_keys *k, const char *key, char *copy)
+{
     if (!copy)
         return -1;
     for (int i = 0; i < k->n; i++)
@@ -192,92 +196,4 @@ int model_open(struct model *m, const char *path, char *why, size_t size)
 void model_close(struct model *m)
 {
     st_close(&m->file);
-}
-
-/* --- sets of texts -----------------------------------------------------------------------------*/
-
-static int find(const struct model_names *s, const char *text, bool *there)
-{
-    int lo = 0, hi = s->n;
-    *there = false;
-    while (lo < hi) {
-        int mid = (lo + hi) / 2, c = strcmp(s->text[mid], text);
-        if (c == 0) {
-            *there = true;
-            return mid;
-        }
-        if (c < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
-bool model_names_has(const struct model_names *s, const char *text)
-{
-    bool there;
-    find(s, text, &there);
-    return there;
-}
-
-int model_names_add(struct model_names *s, const char *text)
-{
-    bool there;
-    int at = find(s, text, &there);
-    if (there)
-        return 0;
-    if (s->n == s->room) {
-        int room = s->room ? 2 * s->room : 64;
-        char **grown = realloc(s->text, (size_t)room * sizeof *grown);
-        if (!grown)
-            return -1;
-        s->text = grown;
-        s->room = room;
-    }
-    char *copy = strdup(text);
-    if (!copy)
-        return -1;
-    memmove(s->text + at + 1, s->text + at, (size_t)(s->n - at) * sizeof *s->text);
-    s->text[at] = copy;
-    s->n++;
-    return 0;
-}
-
-int model_names_add_lines(struct model_names *s, const char *lines)
-{
-    char *all = strdup(lines), *state = NULL;
-    int bad = all ? 0 : -1;
-    for (char *p = all ? strtok_r(all, "\n", &state) : NULL; p && !bad;
-         p = strtok_r(NULL, "\n", &state))
-        bad = model_names_add(s, p);
-    free(all);
-    return bad;
-}
-
-char *model_names_join(const struct model_names *s, char separator)
-{
-    size_t n = 1, at = 0;
-    for (int i = 0; i < s->n; i++)
-        n += strlen(s->text[i]) + 1;
-    char *out = malloc(n);
-    if (!out)
-        return NULL;
-    for (int i = 0; i < s->n; i++) {
-        size_t k = strlen(s->text[i]);
-        if (i)
-            out[at++] = separator;
-        memcpy(out + at, s->text[i], k);
-        at += k;
-    }
-    out[at] = 0;
-    return out;
-}
-
-void model_names_free(struct model_names *s)
-{
-    for (int i = 0; i < s->n; i++)
-        free(s->text[i]);
-    free(s->text);
-    *s = (struct model_names){0};
 }

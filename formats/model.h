@@ -42,6 +42,9 @@ int model_set(struct model_keys *, const char *key, const char *value)
     __attribute__((warn_unused_result));
 int model_setf(struct model_keys *, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 3, 4), warn_unused_result));
+/* As model_set, of a text from malloc that is no longer the caller's; NULL is short memory. */
+int model_give(struct model_keys *, const char *key, char *value)
+    __attribute__((warn_unused_result));
 const char *model_get(const struct model_keys *, const char *key); /* or NULL */
 int model_copy(struct model_keys *, const struct st_file *) __attribute__((warn_unused_result));
 void model_clear(struct model_keys *);
@@ -63,18 +66,5 @@ struct model {
 int model_open(struct model *, const char *path, char *why, size_t size)
     __attribute__((warn_unused_result));
 void model_close(struct model *);
-
-/* A sorted set of texts, and its lines in one text (NULL if memory is short). */
-struct model_names {
-    char **text;
-    int n, room;
-};
-bool model_names_has(const struct model_names *, const char *);
-int model_names_add(struct model_names *, const char *)
-    __attribute__((warn_unused_result)); /* -1 */
-int model_names_add_lines(struct model_names *, const char *lines)
-    __attribute__((warn_unused_result));
-char *model_names_join(const struct model_names *, char separator);
-void model_names_free(struct model_names *);
 
 #endif

@@ -2,10 +2,10 @@
  *
  * reads   image's shape; patient, norm, crop, cropped; label with -b
  * changes nothing
- * adds    patients and digest in the header; epoch, index, epochs, length, largest; repeat with -b;
- * a mark after each pass */
+ * adds    patients, scans and digest in the header; epoch, index, epochs, length, largest; repeat
+ * with -b; a mark after each pass */
 #include "formats/contract.h"
-#include "formats/model.h"
+#include "formats/ledger.h"
 #include "lib/base/rng.h"
 #include "tools/tool.h"
 
@@ -37,7 +37,8 @@ static uint64_t *place;
 static uint32_t count, rare, room;
 static uint32_t largest[2];
 static bool wanted[256];
-static struct model_names patients;
+static struct ledger met;
+static bool nameless; /* some record is of no patient */
 
 static void add_header(const struct tns_meta *from, const char *name)
 {
@@ -104,8 +105,10 @@ static void note_record(struct tns_reader *in, struct tns_record *rec, uint64_t 
     if (!opt.force && contract_keys_differ(&first, &keys, why, sizeof why))
         tool_die("%s: record %u: prepared differently: %s; -F mixes them", name, count, why);
     const char *patient = tns_get(&rec->meta, "patient");
-    if (patient && model_names_add(&patients, patient))
-        tool_die("%s: out of memory (at record %u)", name, count);
+    nameless |= !patient;
+    if (patient && ledger_add(&met, patient, tns_get(&rec->meta, "fingerprint")))
+        tool_die("%s: out of memory, or more than %d scans (at record %u)", name, LEDGER_MAX,
+                 count);
     if (count == room) {
         if (room > UINT32_MAX / 2 ||
             !(place = realloc(place, (room = room ? room * 2 : 4096) * sizeof *place)))
@@ -138,21 +141,24 @@ static void make_index(struct tns_reader *in, const char *name)
         tool_die("%s: no record holds a label of %s", name, opt.labels);
 }
 
-/* So that train knows before it starts whom it will learn from. More names than a value can hold,
- * or names with commas, are left to it to find out. */
+/* So that train knows before it starts whom it will learn from, and how much that is. More names
+ * than a value can hold, or names with commas, are left to it to find out. */
 static void list_patients(void)
 {
-    char *list = model_names_join(&patients, ',');
-    int commas = 0;
+    char *list = ledger_patients(&met, ',');
+    uint32_t commas = 0;
     if (!list)
         tool_die("out of memory");
     for (const char *p = list; *p; p++)
         commas += *p == ',';
-    if (*list && commas == patients.n - 1 && strlen(list) <= TNS_MAX_VALUE &&
+    if (*list && commas == met.people.count - 1 && strlen(list) <= TNS_MAX_VALUE &&
         tns_set(tool_header(), "patients", list))
         tool_die("out of memory");
     free(list);
-    model_names_free(&patients);
+    if (!nameless && tns_setf(tool_header(), "scans", "%" PRIu32 " %" PRIu32 " %zu", met.size.scans,
+                              met.size.prints, met.size.bytes))
+        tool_die("out of memory");
+    ledger_free(&met);
 }
 
 /* The order of one pass. */

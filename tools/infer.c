@@ -37,6 +37,7 @@ static struct {
 #define FILLS 0.95 /* of each side of a slice; brains in their field of view take up to 0.8 */
 
 enum { SLOTS = 3, MOST = 16 };
+enum { SAID = 65536 }; /* bytes of what was warned of */
 
 /* Records of one padded size, or one that passes as it is, or the header of a segment. */
 struct batch {
@@ -55,6 +56,8 @@ static struct {
     struct nn *nn;
     int n, h, w;   /* the largest batch */
     size_t record; /* bytes of a record's payloads */
+    size_t header; /* bytes of the segment's */
+    size_t ledger; /* bytes of who is known */
     bool in_turn;
     float *image, *prob;
     uint8_t *pred;
@@ -111,22 +114,30 @@ static size_t payloads(const struct tns_record *rec, bool in_turn)
 
 static bool planned_for(const struct tns_record *rec, int h, int w)
 {
-    return plan.nn && h <= plan.h && w <= plan.w && payloads(rec, plan.in_turn) <= plan.record;
+    return plan.nn && h <= plan.h && w <= plan.w && tool_header()->len <= plan.header &&
+           ledger_memory(&trained) <= plan.ledger && payloads(rec, plan.in_turn) <= plan.record;
 }
 
-/* What is resident beside the network: the ring's records with what is added to them, a batch as
- * the network takes and gives it; the model's file but for the weights, as it lies and as it is
- * understood. */
-static size_t outside(int n, size_t pixels, size_t record)
+/* The model's file but for the weights, as it lies and as it is understood, and whom it names. */
+static size_t model_memory(void)
 {
-    enum { RECORD = 16384, TENSOR = 256 }; /* texts and structs; pages begun */
-    size_t c = (size_t)model.channels, result = 1 + (opt.prob ? 4 * (size_t)model.classes : 0);
+    enum { TENSOR = 256 }; /* structs; pages begun */
     size_t file = model.file.size, tensors = (size_t)model.file.tensors;
     for (size_t i = 0; i < tensors; i++)
         if (model.file.tensor[i].rank > 1)
             file -= tensor_bytes(&model.file.tensor[i]);
+    return 2 * file + TENSOR * tensors + ledger_memory(&trained);
+}
+
+/* What is resident beside the network: the ring's records with what is added to them, a batch as
+ * the network takes and gives it; headers, in the ring, the reader, the writer and their buffers;
+ * the model's texts. */
+static size_t outside(int n, size_t pixels, size_t record)
+{
+    enum { RECORD = 16384 }; /* texts and structs */
+    size_t c = (size_t)model.channels, result = 1 + (opt.prob ? 4 * (size_t)model.classes : 0);
     return (size_t)n * (SLOTS * (record + pixels * result + RECORD) + pixels * (4 * c + result)) +
-           4 * file + TENSOR * tensors;
+           (SLOTS + 3) * plan.header + 2 * SAID + model_memory();
 }
 
 static void empty_ring(void)
@@ -174,6 +185,8 @@ static void make_plan(const struct tns_record *rec, int h, int w)
     while (n < MOST / 2 && 2 * n * work <= 2.5 * 240 * 240 * 64 * 64 / 2)
         n *= 2;
     empty_ring();
+    plan.header = tool_header()->len;
+    plan.ledger = ledger_memory(&trained);
     plan.in_turn = payloads(rec, false) > 4 * payloads(rec, true) + (1 << 20);
     for (plan.nn = NULL, n = plan.in_turn ? 1 : n; !plan.nn;) {
         /* A little more, so that not every longer header means a new plan. */
@@ -225,6 +238,25 @@ static void check_segment(const struct tns_meta *header)
                  why);
 }
 
+/* What is true of a whole case is said once of it; of so many, and no more. */
+static bool first_time(struct names *said, const char *text)
+{
+    uint32_t known = said->count;
+    if (names_find(said, text) != NAMES_NONE || names_memory(said) > SAID / 2)
+        return false;
+    if (names_add(said, text) == NAMES_NONE)
+        tool_die("out of memory");
+    if (names_memory(said) > SAID / 2)
+        tool_warn("... and so on; this is not said again after %u times", known + 1);
+    return true;
+}
+
+static const char *key_or(const struct tns_record *rec, const char *key)
+{
+    const char *v = tns_get(&rec->meta, key);
+    return v ? v : "?";
+}
+
 /* Was the model trained on this patient, maybe under another name? Who was found out by one scan is
  * known by all that come after it. */
 static void check_trained(struct tns_record *rec)
@@ -240,39 +272,26 @@ static void check_trained(struct tns_record *rec)
     if (!renamed)
         return;
     tool_set(rec, "trained_as", "%s", m.patient);
-    static struct model_names said;
+    static struct names said;
     char words[400];
-    if (model_names_has(&said, patient))
-        return;
-    ledger_words(patient, "the stream", &m, "the model's training", words, sizeof words);
-    tool_warn("%s", words);
-    if (model_names_add(&said, patient))
-        tool_die("out of memory");
-}
-
-/* What is true of a whole case is said once of it. */
-static bool first_time(struct model_names *said, const struct tns_record *rec)
-{
-    const char *name = tns_get(&rec->meta, "case");
-    name = name ? name : "";
-    if (model_names_has(said, name))
-        return false;
-    if (model_names_add(said, name))
-        tool_die("out of memory");
-    return true;
+    if (first_time(&said, patient)) {
+        ledger_words(patient, "the stream", &m, "the model's training", words, sizeof words);
+        tool_warn("%s", words);
+    }
 }
 
 /* A brain ends before the slice does; a head with its skull, in the noise around it, does not. */
 static void check_brain(struct tns_record *rec)
 {
-    static struct model_names said;
+    static struct names said;
     const struct tensor *t = tns_tensor(rec, "image");
     double box[4], crop[6];
     if (!tns_get_numbers(&rec->meta, "brain", 4, box))
         return;
     if (!tns_get_numbers(&rec->meta, "crop", 6, crop))
         crop[4] = t->dim[1], crop[5] = t->dim[2];
-    if (box[2] >= FILLS * crop[4] && box[3] >= FILLS * crop[5] && first_time(&said, rec))
+    if (box[2] >= FILLS * crop[4] && box[3] >= FILLS * crop[5] &&
+        first_time(&said, key_or(rec, "case")))
         tool_warn_at(rec,
                      "what is not zero fills the slice (%gx%g of %gx%g), as a head with its skull "
                      "does, or a background that is not zero",
@@ -282,7 +301,7 @@ static void check_brain(struct tns_record *rec)
 /* How the record says that its image was prepared, whatever the history shows. */
 static void check_keys(struct tns_record *rec)
 {
-    static struct model_names said;
+    static struct names said;
     char why[256];
     struct contract_keys wanted, got;
     double spacing[3];
@@ -297,7 +316,7 @@ static void check_keys(struct tns_record *rec)
                     "prepared differently from what the model learned from: %s; -F lets that pass",
                     why);
     if (model.spacing && tns_get_numbers(&rec->meta, "spacing", 3, spacing) &&
-        !contract_spacing_near(&learned, spacing) && first_time(&said, rec))
+        !contract_spacing_near(&learned, spacing) && first_time(&said, key_or(rec, "case")))
         tool_warn_at(rec, "spacing %.60s is not what the model learned from (%.120s)",
                      tns_get(&rec->meta, "spacing"), model.spacing);
 }
@@ -455,12 +474,6 @@ static void keep_result(struct tns_record *rec, const uint8_t *from, const float
     tool_set(rec, "scheme", "%s", model.scheme);
 }
 
-static const char *key_or(const struct tns_record *rec, const char *key)
-{
-    const char *v = tns_get(&rec->meta, key);
-    return v ? v : "?";
-}
-
 static void compute(struct batch *b)
 {
     size_t plane = (size_t)b->h * (size_t)b->w, n = (size_t)b->n;
@@ -564,6 +577,20 @@ static void print_model(void)
     print_hidden("crop", "", model.cropped);
 }
 
+/* A ceiling that does not even hold the model's texts is refused before they are taken. */
+static void read_ledger(void)
+{
+    struct ledger_size size = ledger_size_of(model.patients, model.scans);
+    if (ledger_reserve(&trained, &size))
+        tool_die("out of memory");
+    size_t least = NN_FIXED_BYTES + model_memory();
+    if (opt.memory && least > opt.memory)
+        tool_die("%s: with %u scans it takes at least %zu MiB (wanted within -M)", opt.model,
+                 size.scans, (least >> 20) + 1);
+    if (ledger_add_lines(&trained, model.patients, model.scans))
+        tool_die("out of memory");
+}
+
 int main(int argc, char **argv)
 {
     char why[512];
@@ -613,8 +640,7 @@ int main(int argc, char **argv)
         model_close(&model);
         return tool_finish();
     }
-    if (ledger_add_lines(&trained, model.patients, model.scans))
-        tool_die("out of memory");
+    read_ledger();
     if (ledger_blind(&trained))
         tool_warn(
             "%s: holds no fingerprints of some it was trained on: they are known by name alone",

@@ -9,6 +9,7 @@
 #include "tools/train.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -35,6 +36,7 @@ static struct validation val;
 static struct run run = {.best_epoch = -1, .best_score = -1};
 static struct model_keys keys;
 static struct nn *nn;
+static size_t ledger_room, save_room; /* that the plan has for run.ledger, and for its texts */
 
 /* --- before the first step ---------------------------------------------------------------------*/
 
@@ -50,6 +52,24 @@ static bool check_apart(const struct ledger *trained)
     if (n && !opt.leaky)
         tool_die("%s; -L lets that pass, and the model says so", words);
     return n > 0;
+}
+
+/* How many scans will come: as the header says, or one of each patient that it names, or a guess.
+ */
+static void read_scans(void)
+{
+    enum { GUESS = 256, NAME = 64, PRINT = 17 };
+    const char *text = tns_get(tool_header(), "scans");
+    struct ledger_size *s = &source.scans, named = source.named.size;
+    unsigned channels = (unsigned)set.channels, n = named.scans ? named.scans : GUESS;
+    size_t names = named.scans ? named.bytes : (size_t)GUESS * NAME;
+    char end;
+    *s = (struct ledger_size){n, n * channels, names + (size_t)n * channels * PRINT};
+    if (text &&
+        (sscanf(text, "%" SCNu32 " %" SCNu32 " %zu%c", &s->scans, &s->prints, &s->bytes, &end) !=
+             3 ||
+         s->scans > LEDGER_MAX || s->prints > s->bytes || s->bytes / TNS_MAX_HEADER > s->scans))
+        tool_die("stdin: key 'scans': (wanted scans, fingerprints and bytes, got '%.60s')", text);
 }
 
 /* The header may name all patients to come; then a leak is known before anything is done. */
@@ -89,6 +109,8 @@ static void set_source(struct tns_record *rec)
     if (!source.modalities || !source.scheme || !source.history || !source.digest)
         tool_die("out of memory");
     read_patients();
+    read_scans();
+    source.header = tool_header()->len;
     contract_keys(&rec->meta, &source.keys);
     if (!tns_get(&rec->meta, "epoch"))
         tool_die_at(rec, "no key 'epoch' (wanted a stream of epochs(1))");
@@ -151,6 +173,24 @@ static void print_line(void *ctx, const char *text)
     puts(text);
 }
 
+/* Beside the network and the batches: who was met and is to come, the texts of the files, headers
+ * as they lie in the reader and its buffer. */
+static size_t texts_memory(void)
+{
+    const struct ledger_size *all = &source.scans, *had = &run.ledger.size;
+    struct ledger_size more = {all->scans > had->scans ? all->scans - had->scans : 0,
+                               all->prints > had->prints ? all->prints - had->prints : 0,
+                               all->bytes > had->bytes ? all->bytes - had->bytes : 0};
+    struct ledger_size sum = {had->scans + more.scans, had->prints + more.prints,
+                              had->bytes + more.bytes};
+    if (ledger_reserve(&run.ledger, &more))
+        tool_die("out of memory");
+    ledger_room = ledger_memory(&run.ledger);
+    save_room = save_memory(&source, opt.validation ? &val : NULL, &sum);
+    return ledger_room + save_room + ledger_memory(&source.named) + ledger_memory(&val.ledger) +
+           3 * source.header + 2 * val.header + val.pools;
+}
+
 static void make_network(void)
 {
     char why[512];
@@ -162,7 +202,7 @@ static void make_network(void)
                            .w = source.w,
                            .threads = opt.threads,
                            .ceiling = opt.memory,
-                           .outside = feed_memory(&set, &source),
+                           .outside = feed_memory(&set, &source) + texts_memory(),
                            .training = {.loss = (enum nn_loss)set.loss,
                                         .optim = (enum nn_optim)set.optimiser,
                                         .momentum = set.momentum,
@@ -226,6 +266,7 @@ static void checkpoint(void)
     pthread_mutex_lock(&writing);
     save_describe(&keys, &set, &source, opt.validation ? &val : NULL, &run, nn_steps(nn));
     save_last(&run, &keys, &source, opt.validation ? &val : NULL, nn);
+    model_clear(&keys);
     pthread_mutex_unlock(&writing);
 }
 
@@ -257,6 +298,25 @@ static void show(const struct batch *b, double loss)
                   (double)nn_memory(nn).peak / 1048576, floor(left / 60), fmod(left, 60));
 }
 
+/* More scans came than the stream had told of. */
+static void check_room(void)
+{
+    static bool said;
+    size_t ledger = ledger_memory(&run.ledger), peak = nn_memory(nn).peak;
+    if (ledger <= ledger_room || (said && !opt.memory))
+        return;
+    size_t save = save_memory(&source, opt.validation ? &val : NULL, &run.ledger.size);
+    peak += ledger - ledger_room + (save > save_room ? save - save_room : 0);
+    double least = ceil((double)peak / 1048576);
+    if (opt.memory && peak > opt.memory)
+        tool_die("more patients than planned for (%u scans so far); -M needs at least %.0f MiB",
+                 run.ledger.scans.count, least);
+    if (!said)
+        tool_warn("more patients than planned for (%u scans so far): %.0f MiB",
+                  run.ledger.scans.count, least);
+    said = true;
+}
+
 static void learn(const struct batch *b)
 {
     struct nn_batch batch = {b->n, b->h, b->w, b->image, b->label};
@@ -274,6 +334,7 @@ static void learn(const struct batch *b)
             contract_spacing_add(&run.spacing, b->spacing[i]);
         run.leaky |= ledger_meets(&val.ledger, b->patient[i], b->prints[i], &m);
     }
+    check_room();
     run.loss_sum += result.loss * b->n;
     run.loss_count += (uint64_t)b->n;
     run.position = b->position;
@@ -299,6 +360,7 @@ static void judge(const struct batch *b)
             pthread_mutex_lock(&writing);
             save_describe(&keys, &set, &source, &val, &run, nn_steps(nn));
             save_best(&run, &keys, nn);
+            model_clear(&keys);
             pthread_mutex_unlock(&writing);
         }
         run.stopped = set.patience && b->epoch - run.best_epoch >= set.patience;
@@ -352,6 +414,7 @@ static void finish(void)
     bool best = set.keep == KEEP_BEST && run.best_epoch >= 0;
     nn_free(nn); /* its memory makes room for the files' */
     save_describe(&keys, &set, &source, opt.validation ? &val : NULL, &run, steps);
+    ledger_free(&run.ledger);
     pthread_mutex_lock(&writing);
     save_final(&run, &keys, &set, best);
     pthread_mutex_unlock(&writing);

@@ -44,6 +44,8 @@ struct source {
     struct contract_keys keys; /* of the first */
     char *digest;              /* of its records; "none" if it does not say */
     struct ledger named;       /* the patients to come, if it says */
+    struct ledger_size scans;  /* the scans to come, as it says, or as a guess */
+    size_t header;             /* bytes */
     char steps[CONTRACT_MAX];
     bool steps_known;
     long epochs;
@@ -91,7 +93,9 @@ struct validation {
     char *modalities, *scheme;
     char steps[CONTRACT_MAX];
     bool steps_known;
-    int n, h, w; /* of the batches that it will make */
+    int n, h, w;   /* of the batches that it will make */
+    size_t header; /* bytes */
+    size_t pools;  /* of what is counted for each case */
 };
 
 struct scores {
@@ -132,10 +136,11 @@ void save_describe(struct model_keys *, const struct settings *, const struct so
 void save_best(const struct run *, const struct model_keys *, const struct nn *);
 void save_last(const struct run *, struct model_keys *, const struct source *,
                const struct validation *, const struct nn *);
+/* What the files' texts take while one is written. */
+size_t save_memory(const struct source *, const struct validation *, const struct ledger_size *run);
 /* MODEL itself, from MODEL.best (or MODEL.last, when no pass was chosen); the network's memory
  * has been given back. */
-void save_final(const struct run *, const struct model_keys *, const struct settings *,
-                bool from_best);
+void save_final(const struct run *, struct model_keys *, const struct settings *, bool from_best);
 
 /* All of them may be written from tool_confine on. */
 void save_may_write(const char *model);

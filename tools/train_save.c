@@ -53,13 +53,21 @@ static void set(struct model_keys *k, const char *key, const char *value)
             tool_die("out of memory");                                                             \
     } while (0)
 
-static void set_lines(struct model_keys *k, const char *key, const struct model_names *names)
+static void give(struct model_keys *k, const char *key, char *text)
 {
-    char *text = model_names_join(names, '\n');
-    if (!text)
+    if (model_give(k, key, text))
         tool_die("out of memory");
-    set(k, key, text);
-    free(text);
+}
+
+size_t save_memory(const struct source *source, const struct validation *v,
+                   const struct ledger_size *run)
+{
+    size_t history = source->history ? strlen(source->history) : 0;
+    size_t names = v ? ledger_text_bytes(&v->ledger.size) : 0;
+    size_t text = ledger_text_bytes(run) + names + history;
+    size_t file = ledger_file_bytes(run) + 6 * names + 2 * history;
+    /* The keys, the head of the file, and that again as the reader maps and understands it. */
+    return 2 * text + 2 * file;
 }
 
 void save_describe(struct model_keys *k, const struct settings *s, const struct source *source,
@@ -86,10 +94,10 @@ void save_describe(struct model_keys *k, const struct settings *s, const struct 
         SETF(k, "spacing", "%.9g %.9g %.9g %.9g %.9g %.9g", least[0], least[1], least[2],
              greatest[0], greatest[1], greatest[2]);
     set(k, "history", source->history);
-    set_lines(k, "patients", &run->ledger.patients);
-    set_lines(k, "scans", &run->ledger.scans);
+    give(k, "patients", ledger_patients(&run->ledger, '\n'));
+    give(k, "scans", ledger_scans(&run->ledger));
     if (v)
-        set_lines(k, "validated", &v->ledger.patients);
+        give(k, "validated", ledger_patients(&v->ledger, '\n'));
     set(k, "leaky", run->leaky ? "yes" : "no");
     SETF(k, "seed", "%llu", (unsigned long long)s->seed);
     SETF(k, "epochs", "%ld", source->epochs);
@@ -211,22 +219,18 @@ static void narrow(struct tensor *t, enum dtype to)
                  dtype_name(to));
 }
 
-void save_final(const struct run *run, const struct model_keys *k, const struct settings *s,
+void save_final(const struct run *run, struct model_keys *k, const struct settings *s,
                 bool from_best)
 {
     char why[1024];
     struct st_file f;
-    struct model_keys keys = {0};
     static const enum dtype type[] = {DT_F32, DT_F16, DT_BF16};
     const char *path = beside(run->model, from_best ? ".best" : ".last");
     if (from_best && access(path, F_OK) && access(run->model, F_OK) == 0)
         return; /* a run that is over already */
     if (open_own(&f, path, why, sizeof why))
         tool_die("%s", why);
-    for (int i = 0; i < k->n; i++)
-        if (strncmp(k->pair[i].key, "run.", 4))
-            set(&keys, k->pair[i].key, k->pair[i].value);
-    set(&keys, "weights", dtypes[s->weights]);
+    set(k, "weights", dtypes[s->weights]);
     struct tensor *t = tool_alloc((size_t)f.tensors * sizeof *t);
     int n = 0;
     for (int i = 0; i < f.tensors; i++)
@@ -234,13 +238,12 @@ void save_final(const struct run *run, const struct model_keys *k, const struct 
             t[n] = f.tensor[i];
             narrow(&t[n++], type[s->weights]);
         }
-    write_file(run->model, &keys, t, (size_t)n);
+    write_file(run->model, k, t, (size_t)n);
     for (int i = 0; i < n; i++)
         if (t[i].dtype != DT_F32)
             free(t[i].data);
     free(t);
     st_close(&f);
-    model_clear(&keys);
     if (from_best)
         unlink(beside(run->model, ".best"));
     unlink(beside(run->model, ".previous"));
@@ -340,22 +343,29 @@ bool save_unfinished(const char *model)
     return unfinished;
 }
 
+/* The first, in bytes, of a ledger's patients who is not in the other; NULL if there is none. */
+static const char *missing(const struct names *in, const struct names *from)
+{
+    const char *first = NULL;
+    for (uint32_t i = 0; i < from->count; i++) {
+        const char *name = names_text(from, i);
+        if (names_find(in, name) == NAMES_NONE && (!first || strcmp(name, first) < 0))
+            first = name;
+    }
+    return first;
+}
+
 /* What differs between the patients then and now, in words; those then are all only if `whole`. */
-static const char *difference(const struct model_names *then, const struct model_names *now,
-                              bool whole)
+static const char *difference(const struct ledger *then, const struct ledger *now, bool whole)
 {
     static char text[160];
-    for (int i = 0; now->n && i < then->n; i++)
-        if (!model_names_has(now, then->text[i])) {
-            snprintf(text, sizeof text, "patient %.100s is missing", then->text[i]);
-            return text;
-        }
-    for (int i = 0; whole && i < now->n; i++)
-        if (!model_names_has(then, now->text[i])) {
-            snprintf(text, sizeof text, "patient %.100s was not in it", now->text[i]);
-            return text;
-        }
-    return "other records, or the same in another order, or changed otherwise";
+    const char *gone = now->people.count ? missing(&now->people, &then->people) : NULL;
+    const char *new = whole && !gone ? missing(&then->people, &now->people) : NULL;
+    if (gone)
+        snprintf(text, sizeof text, "patient %.100s is missing", gone);
+    else if (new)
+        snprintf(text, sizeof text, "patient %.100s was not in it", new);
+    return gone || new ? text : "other records, or the same in another order, or changed otherwise";
 }
 
 /* The training stream has to hold the records that it held, -e those that it had. */
@@ -363,21 +373,20 @@ static void same_streams(const struct run *run, const struct source *source, boo
                          const struct validation *v)
 {
     const char *then = need("run.validation"), *stream = need("run.stream");
-    struct model_names validated = {0};
+    struct ledger validated = {0};
     if (strcmp(then, digest_text(v))) {
         if (!v)
             tool_die("-r: the run so far was validated (wanted the -e that it had)");
         if (!strcmp(then, "none"))
             tool_die("-r: the run so far was not validated (wanted no -e, got %s)", v->path);
-        if (model_names_add_lines(&validated, need("validated")))
+        if (ledger_add_lines(&validated, need("validated"), NULL))
             tool_die("out of memory");
         tool_die("-r: %s: another validation stream than that of the run so far (%s)", v->path,
-                 difference(&validated, &v->ledger.patients, true));
+                 difference(&validated, &v->ledger, true));
     }
     if (have_stream && strcmp(stream, source->digest))
         tool_die("-r: another training stream than that of the run so far (%s)",
-                 difference(&run->ledger.patients, &source->named.patients,
-                            run->position >= source->length));
+                 difference(&run->ledger, &source->named, run->position >= source->length));
     if (have_stream && !strcmp(stream, "none"))
         tool_warn("-r: the stream has no digest: nobody can tell whether it is that of the run so "
                   "far");

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { MALLOC = 32 }; /* around a small text */
+
 struct pool {
     char *name;
     uint64_t table[MET_CLASSES][MET_CLASSES];
@@ -80,6 +82,7 @@ void validation_open(struct validation *v, const char *path, int channels)
     struct stat st;
     uint64_t at;
     int e;
+    struct names cases = {0};
     *v = (struct validation){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (v->fd < 0 || fstat(v->fd, &st))
         tool_die("%s: %s", path, strerror(errno));
@@ -95,6 +98,9 @@ void validation_open(struct validation *v, const char *path, int channels)
                      (unsigned long long)tns_count(in) - 1, prints);
         if (ledger_add(&v->ledger, key(v, in, &rec, "patient"), prints))
             tool_die("%s: out of memory (or more than %d scans)", path, LEDGER_MAX);
+        const char *name = tns_get(&rec.meta, "case");
+        if (names_add(&cases, name ? name : key(v, in, &rec, "patient")) == NAMES_NONE)
+            tool_die("%s: out of memory", path);
         same(v, in, &rec, "modalities", &v->modalities);
         same(v, in, &rec, "scheme", &v->scheme);
         same_keys(v, in, &rec);
@@ -114,6 +120,9 @@ void validation_open(struct validation *v, const char *path, int channels)
         tool_die("%s: history too long", path);
     v->steps_known = known;
     v->digest = tns_digest(in);
+    v->header = tns_header(in)->len;
+    v->pools = cases.len + cases.count * (sizeof(struct pool) + MALLOC);
+    names_free(&cases);
     tns_release(&rec);
     tns_reader_free(in);
 }

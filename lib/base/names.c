@@ -45,35 +45,53 @@ static int grow(struct names *n)
     return 0;
 }
 
-uint32_t names_add(struct names *n, const char *text)
+static int make_room(struct names *n, size_t room, uint32_t at_room)
 {
-    size_t len = strlen(text) + 1;
-    if (n->count >= n->slots / 2 && grow(n))
-        return NAMES_NONE;
-    uint32_t *slot = slot_of(n, text);
-    if (*slot)
-        return *slot - 1;
-    if (n->len + len > n->room) {
-        size_t room = (n->len + len) * 2;
+    if (room > n->room) {
         char *p = realloc(n->text, room);
         if (!p)
-            return NAMES_NONE;
+            return -1;
         n->text = p;
         n->room = room;
     }
-    if (n->count == n->at_room) {
-        uint32_t room = n->at_room ? n->at_room * 2 : 64;
-        size_t *p = realloc(n->at, room * sizeof *p);
+    if (at_room > n->at_room) {
+        size_t *p = realloc(n->at, at_room * sizeof *p);
         if (!p)
-            return NAMES_NONE;
+            return -1;
         n->at = p;
-        n->at_room = room;
+        n->at_room = at_room;
     }
+    return 0;
+}
+
+uint32_t names_add(struct names *n, const char *text)
+{
+    size_t len = strlen(text) + 1;
+    uint32_t known = names_find(n, text);
+    if (known != NAMES_NONE)
+        return known;
+    if ((n->count >= n->slots / 2 && grow(n)) ||
+        (n->len + len > n->room && make_room(n, (n->len + len) * 2, 0)) ||
+        (n->count == n->at_room && make_room(n, 0, n->at_room ? n->at_room * 2 : 64)))
+        return NAMES_NONE;
     memcpy(n->text + n->len, text, len);
     n->at[n->count] = n->len;
     n->len += len;
-    *slot = ++n->count;
-    return n->count - 1;
+    *slot_of(n, text) = n->count + 1;
+    return n->count++;
+}
+
+int names_reserve(struct names *n, uint32_t count, size_t bytes)
+{
+    while (n->slots / 2 < n->count + count)
+        if (grow(n))
+            return -1;
+    return make_room(n, n->len + bytes, n->count + count);
+}
+
+size_t names_memory(const struct names *n)
+{
+    return n->room + n->at_room * sizeof *n->at + n->slots * sizeof *n->slot;
 }
 
 void names_free(struct names *n)

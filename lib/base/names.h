@@ -22,6 +22,12 @@ uint32_t names_add(struct names *, const char *);
 /* The number, or NAMES_NONE. */
 uint32_t names_find(const struct names *, const char *);
 
+/* Room for so many more texts of so many bytes, their NULs included: until they have come the set
+ * takes no more memory. -1 if memory is short. */
+int names_reserve(struct names *, uint32_t count, size_t bytes);
+/* Bytes that it takes. */
+size_t names_memory(const struct names *);
+
 /* Valid until the next names_add. */
 const char *names_text(const struct names *, uint32_t number);
 

@@ -162,15 +162,11 @@ static size_t lay_arena(struct nn *nn, char *base)
     return at + maps;
 }
 
-/* What any process of ours has resident: of program and libraries 3.1 MiB, as they were measured, a
- * heap of small things, and the stacks of some threads. */
-#define FIXED_BYTES ((size_t)4 << 20)
-
 size_t nn_measure(struct nn *nn)
 {
     struct nn_memory *m = &nn->memory;
     nn->arena_bytes = lay_arena(nn, NULL);
-    m->fixed = FIXED_BYTES + sizeof *nn + nn->table_bytes + nn->opt.outside;
+    m->fixed = NN_FIXED_BYTES + sizeof *nn + nn->table_bytes + nn->opt.outside;
     m->peak = m->parameters + m->gradients + m->moments + m->maps + m->fixed;
     return m->peak;
 }

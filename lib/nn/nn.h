@@ -95,6 +95,10 @@ double nn_rate_at(const struct nn_rate *, uint64_t step);
 /* --- planning
  * ------------------------------------------------------------------------------------*/
 
+/* What any process of ours has resident: of program and libraries 3.1 MiB, as they were measured, a
+ * heap of small things, and the stacks of some threads. */
+#define NN_FIXED_BYTES ((size_t)4 << 20)
+
 struct nn_options {
     bool train;                 /* else only nn_infer */
     int n, h, w;                /* the largest batch: later ones have n*h*w at most this, and, in

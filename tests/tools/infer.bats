@@ -412,6 +412,28 @@ kept() {
     [ ! -s over ] || { cat over; return 1; }
 }
 
+@test "infer: whom the model names, and a large header, are planned for" {
+    need_release "it needs more memory"
+    need_command time
+    need_python numpy
+    many() { "$PYTHON" "$ROOT/tests/lib/many.py" "$@"; }
+    printf 'arch: unet\nbase: 1\nbatch: 1\n' >c.yaml
+    many 2000 200 0 >a
+    many 20 12 9000 >s
+    many 20 12 9000 900000 >h
+    cat s h s h >sh
+    many 20 12 0 >few
+    epochs -n 1 a | train -c c.yaml -o m
+    epochs -n 1 few | train -c c.yaml -o n
+    kept s -m m
+    kept a -m m
+    kept h -m n
+    kept sh -m n
+    [ ! -s over ] || { cat over; return 1; }
+    run -1 pipe 'infer -F -M 5M -m m <s >p.tns'
+    [[ $output =~ "m: with 2000 scans it takes at least "[0-9]+" MiB (wanted within -M)" ]]
+}
+
 @test "infer: other tensors, other types and records that grow are planned for, or named" {
     need_release "it needs more memory"
     need_command time

@@ -526,6 +526,65 @@ kept() {
     [ ! -s over ] || { cat over; return 1; }
 }
 
+@test "train: who is met, and a large header, are planned for" {
+    need_release "it needs more memory"
+    need_command time
+    need_python numpy
+    many() { "$PYTHON" "$ROOT/tests/lib/many.py" "$@"; }
+    printf 'arch: unet\nbase: 1\nbatch: 1\n' >k.yaml
+    many 2500 12 0 >a
+    many 700 200 0 >b
+    many 700 200 5000 >v
+    many 3 12 0 900000 >h
+    many 3 12 9 900000 >w
+    for s in a b h; do
+        epochs -n 2 $s >$s.e
+    done
+    kept a.e -c k.yaml
+    kept b.e -c k.yaml
+    kept b.e -c k.yaml -e v
+    kept h.e -c k.yaml
+    kept h.e -c k.yaml -e w
+    # The run goes on with the ledger that it had.
+    rm -f z z.*
+    run -1 train -c k.yaml -o z < <(head -c $(($(stat -c %s b.e) * 3 / 4)) b.e)
+    kib=$(command time -q -o peak -f %M train -r -c k.yaml -o z <b.e 2>said && cat peak)
+    plan=$(sed -n 's/.* threads, \([0-9]*\) MiB$/\1/p' said)
+    [ "$kib" -le $((plan * 1024)) ] || echo "-r: planned $plan MiB, took $kib KiB" >>over
+    [ ! -s over ] || { cat over; return 1; }
+}
+
+@test "train: more patients than the stream told of are a line, and never more than the ceiling" {
+    need_release "it needs more memory"
+    need_command time
+    need_python numpy
+    printf 'arch: unet\nbase: 1\nbatch: 1\n' >k.yaml
+    "$PYTHON" "$ROOT/tests/lib/many.py" 3000 200 0 0 untold >u
+    m=$(train -M 1K -c k.yaml -o z <u 2>&1 | sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p')
+    first=$m
+    until command time -q -o peak -f %M train -M "${m}M" -c k.yaml -o z <u 2>said; do
+        [ "$(tail -1 peak)" -le $((m * 1024)) ]
+        grep -q "^train: more patients than planned for ([0-9]* scans so far); -M needs at least " said
+        more=$(sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p' said)
+        [ "$more" -gt "$m" ]
+        m=$more
+        [ ! -e z ]
+        rm -f z.*
+    done
+    [ "$(cat peak)" -le $((m * 1024)) ]
+    [ "$m" -gt "$first" ]
+    # Without a ceiling it is a warning.
+    rm -f z z.*
+    train -c k.yaml -o z <u 2>said
+    [ "$(grep -c "^train: warning: more patients than planned for" said)" = 1 ]
+    # What the header says has to be sound.
+    for bad in 1 "1 2 3 4" "70000 1 1" "1 9 3" "1 1 99999999999999"; do
+        "$PYTHON" "$ROOT/tests/lib/many.py" 3 12 0 0 "$bad" >e
+        run -1 train -c k.yaml -o y <e
+        [[ $output == *"key 'scans': (wanted scans, fingerprints and bytes, got '$bad')"* ]]
+    done
+}
+
 @test "train: a run that goes on takes no more than one that begins" {
     need_release "it needs more memory"
     need_command time

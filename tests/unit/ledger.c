@@ -1,4 +1,5 @@
 /* Who meets whom: by name as people read it, by fingerprints. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +48,7 @@ static void check_prints(void)
     struct meeting m;
     int at = 0;
     ok(!ledger_add(&l, "A", ONE "," NOBODY) && !ledger_add(&l, "B", TWO) &&
-           !ledger_add(&l, "A", ONE "," NOBODY) && l.scans.n == 2 && l.patients.n == 2,
+           !ledger_add(&l, "A", ONE "," NOBODY) && l.scans.count == 2 && l.people.count == 2,
        "a scan that comes again is one scan");
     ok(ledger_meets(&l, "X", NOBODY "," ONE, &m) && m.voxels && !strcmp(m.patient, "A"),
        "one fingerprint is enough, in any place");
@@ -72,22 +73,52 @@ static void check_text(void)
     for (int i = 0; i < 4; i++)
         ok(!ledger_add(&l, who[i], prints[i]) && !ledger_add(&turned, who[3 - i], prints[3 - i]),
            "a scan of %s", who[i]);
-    char *patients = model_names_join(&l.patients, '\n'), *scans = model_names_join(&l.scans, '\n');
-    char *other = model_names_join(&turned.scans, '\n');
+    char *patients = ledger_patients(&l, '\n'), *scans = ledger_scans(&l);
+    char *other = ledger_scans(&turned);
     ok(!strcmp(scans, other) && !strcmp(patients, "A\nB\ntab\tin it"),
        "the text does not depend on who came first");
     ok(!ledger_add_lines(&back, patients, scans), "a ledger is read");
-    char *again = model_names_join(&back.scans, '\n');
-    ok(!strcmp(scans, again) && back.patients.n == 3, "and is what was written");
+    char *again = ledger_scans(&back);
+    ok(!strcmp(scans, again) && back.people.count == 3, "and is what was written");
     ok(ledger_shared(&l, "HERE", &back, "THERE", words, sizeof words) == 3 &&
            !strcmp(words, "patient A of HERE is A of THERE: the same name"),
        "all of a ledger meet themselves (%s)", words);
     ledger_free(&back);
-    ok(!ledger_add_lines(&back, "A\nC", NULL) && back.scans.n == 2 &&
+    ok(!ledger_add_lines(&back, "A\nC", NULL) && back.scans.count == 2 &&
            ledger_shared(&back, "HERE", &l, "THERE", words, sizeof words) == 1,
        "names alone are a ledger too");
+    struct ledger_size s = ledger_size_of(patients, scans);
+    ok(s.scans == 4 && s.scans == l.size.scans && s.prints == l.size.prints &&
+           strlen(patients) + strlen(scans) + 2 <= ledger_text_bytes(&s),
+       "its size is that of its text (%u scans, %u prints)", s.scans, s.prints);
     free(patients), free(scans), free(other), free(again);
     ledger_free(&l), ledger_free(&back), ledger_free(&turned);
+}
+
+/* With room for what comes, a ledger does not grow, whatever the names are like. */
+static void check_room(void)
+{
+    static const int lengths[] = {1, 40, 200, 3000};
+    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+        struct ledger l = {0}, again = {0};
+        char name[4096], prints[4 * 17 + 1];
+        size_t before = 0, after = 0;
+        for (int pass = 0; pass < 2; pass++) {
+            struct ledger *to = pass ? &again : &l;
+            bool sound = !pass || !ledger_reserve(to, &l.size);
+            before = ledger_memory(to);
+            for (unsigned i = 0; i < 300; i++) {
+                snprintf(name, sizeof name, "%0*u", lengths[k], i);
+                snprintf(prints, sizeof prints, "%016x,%016x,%016x,%016x", i + 1, i + 1000,
+                         i + 2000, i + 3000);
+                sound = sound && !ledger_add(to, name, prints) && !ledger_add(to, name, prints);
+            }
+            ok(sound && to->scans.count == 300, "300 scans, names of %d", lengths[k]);
+            after = ledger_memory(to);
+        }
+        ok(before == after, "a ledger stays within its room (%zu, %zu)", before, after);
+        ledger_free(&l), ledger_free(&again);
+    }
 }
 
 int main(void)
@@ -95,5 +126,6 @@ int main(void)
     check_names();
     check_prints();
     check_text();
+    check_room();
     return done_testing();
 }
