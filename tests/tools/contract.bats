@@ -412,8 +412,43 @@ law() {
     znorm) bytes=$((in + ($3 == 4 ? 0 : 16 * n))) ;;
     crop) bytes=$((in + in * 9 / 16)) ;;
     augment) bytes=$((in + 12 * n)) ;;
+    slices2nii) bytes=$((in + 2 * n * 4 * $3)) ;;
+    tnsview) bytes=$in ;;
+    stats) bytes=$((in + 4 * n)) ;;
     esac
     echo $((3072 + bytes / 1024))
+}
+
+@test "contract: memory grows with a list of cases as the pages say" {
+    need_release memory
+    need_command time
+    need_python numpy
+    allows() { # LINES BYTES COMMAND...: 3 MiB and so many bytes a line
+        local kib most=$((3072 + $1 * $2 / 1024))
+        kib=$(peak_kib "${@:3}") || found "$3: exit status $?"
+        [ "$kib" -le "$most" ] || found "${*:3}, $1 lines: $kib KiB (wanted at most $most)"
+    }
+    mkdir in
+    phantom -n 1 -d 16x16x8 -o in
+    nii2slices in/* >one
+    for length in 12 200; do
+        for n in 2000 10000; do
+            "$PYTHON" -c 'import sys
+n, length = map(int, sys.argv[1:])
+for i in range(n):
+    print(str(i).rjust(length, "p"), str(i).rjust(length, "p"), sep="\t")
+print(*["BraTS20_Training_001"] * 2, sep="\t")' "$n" "$length" >list
+            allows "$n" $((500 + 6 * length)) folds -k 5 -s 1 -l list
+            folds -k 5 -s 1 -l list >manifest
+            allows "$n" $((100 + 2 * length)) pick -m manifest -f 0 train <one
+            nii=$(peak_kib nii2slices -w list in/*)
+            [ "$nii" -le $((6144 + n * (64 + 2 * length) / 1024)) ] || found "nii2slices -w, $n lines: $nii KiB"
+        done
+    done
+    "$PYTHON" "$ROOT/tests/lib/many.py" 5000 40 0 >s
+    allows 5000 $((500 + 6 * 40)) folds -k 5 -s 1 <s
+    allows 5000 $((12 + 400 + 4 * 40)) epochs -n 1 s
+    judge
 }
 
 @test "contract: memory grows with the slice as the pages say, at three sizes" {
@@ -422,11 +457,14 @@ law() {
     for side in 160 320 640; do
         for type in i2 f4; do
             make cases=2 slices=1 h=$side w=$side extra=0 kind=1 dtype=$type >s
-            for t in recode znorm crop pick augment folds; do
+            for t in recode znorm crop pick augment folds slices2nii tnsview stats; do
                 [ "$t" != augment ] || [ $type = f4 ] || continue
                 row $t
                 [ $t != crop ] || args=(-s $((side * 3 / 4))x$((side * 3 / 4)))
                 [ $t != augment ] || args=(noise@1 brightness@1 contrast@1 gamma@1 blur@1 lowres@1 rotate@1 flip@1 scale@1 elastic@1)
+                [ $t != slices2nii ] || { rm -rf o && args=(-n image -o o); }
+                [ $t != tnsview ] || args=(-t)
+                [ $t != stats ] || args=(-i)
                 kib=$(peak_kib $t "${args[@]}" <s) || found "$t: exit status $?"
                 most=$(law $t $side ${type#?})
                 [ "$kib" -le "$most" ] || found "$t, $side $type: $kib KiB (wanted at most $most)"
