@@ -580,12 +580,12 @@ long tool_need_int(struct tns_record *rec, const char *key, long lo, long hi)
 
 const char *tool_fingerprint(struct tns_record *rec)
 {
-    static bool said;
+    static bool warned;
     const char *text = tns_get(&rec->meta, "fingerprint");
     if (text && !tns_is_fingerprint(text))
         tool_die_at(rec, "key 'fingerprint': (" TNS_FINGERPRINT ", got '%.80s')", text);
-    if (!text && !said && (tns_tensor(rec, "image") || tns_get(&rec->meta, "trained"))) {
-        said = true;
+    if (!text && !warned && (tns_tensor(rec, "image") || tns_get(&rec->meta, "trained"))) {
+        warned = true;
         tool_warn_at(rec, "no fingerprint: patients are compared by name alone");
     }
     return text;
