@@ -577,14 +577,15 @@ static void print_model(void)
     print_hidden("crop", "", model.cropped);
 }
 
-/* A ceiling that does not even hold the model's texts is refused before they are taken. */
+/* A ceiling that does not even hold the model's texts is refused before they are taken, where they
+ * are large; else the plan knows better what would do. */
 static void read_ledger(void)
 {
     struct ledger_size size = ledger_size_of(model.patients, model.scans);
     if (ledger_reserve(&trained, &size))
         tool_die("out of memory");
     size_t least = NN_FIXED_BYTES + model_memory();
-    if (opt.memory && least > opt.memory)
+    if (opt.memory && least > opt.memory && model_memory() > 1 << 20)
         tool_die("%s: with %u scans it takes at least %zu MiB (wanted within -M)", opt.model,
                  size.scans, (least >> 20) + 1);
     if (ledger_add_lines(&trained, model.patients, model.scans))

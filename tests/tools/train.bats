@@ -180,13 +180,17 @@ PY
     train -c c.yaml -o whole <e.tns
     run -1 train -n -M 1M -c c.yaml -o m <e.tns
     least=$(sed -n 's/.*(at least \([0-9]*\) MiB.*/\1/p' <<<"$output")
-    head -c $cut e.tns | run -1 train -c c.yaml -o m
+    begun() { # the stream stops in its second pass, once the first has left its checkpoint
+        head -c $cut e.tns
+        timeout 60 bash -c 'until [ -e m.last ]; do :; done'
+    }
+    begun | run -1 train -c c.yaml -o m
     run -1 --separate-stderr train -r -M "${least}M" -c c.yaml -o m <e.tns
     [[ $stderr = *"train: -r: the run so far kept other things as bf16 to fit its memory; give the -M that it had (wanted nothing, got "* ]]
     train -r -M 1G -c c.yaml -o m <e.tns
     cmp m whole
     rm m*
-    head -c $cut e.tns | run -1 train -M "${least}M" -c c.yaml -o m
+    begun | run -1 train -M "${least}M" -c c.yaml -o m
     run -1 --separate-stderr train -r -c c.yaml -o m <e.tns
     [[ $stderr = *"give the -M that it had (wanted "*", got nothing)"* ]]
 }
