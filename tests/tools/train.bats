@@ -535,7 +535,7 @@ kept() {
     need_command time
     need_python numpy
     many() { "$PYTHON" "$ROOT/tests/lib/many.py" "$@"; }
-    printf 'arch: unet\nbase: 1\nbatch: 1\n' >k.yaml
+    printf 'arch: unet\nbase: 1\nbatch: 25\n' >k.yaml
     many 2500 12 0 >a
     many 700 200 0 >b
     many 700 200 5000 >v
@@ -562,7 +562,7 @@ kept() {
     need_release "it needs more memory"
     need_command time
     need_python numpy
-    printf 'arch: unet\nbase: 1\nbatch: 1\n' >k.yaml
+    printf 'arch: unet\nbase: 1\nbatch: 25\n' >k.yaml
     "$PYTHON" "$ROOT/tests/lib/many.py" 3000 200 0 0 untold >u
     m=$(train -M 1K -c k.yaml -o z <u 2>&1 | sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p')
     first=$m
