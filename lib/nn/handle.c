@@ -64,11 +64,6 @@ static const char *check_options(const struct nn_options *o, char *why, size_t s
     return why;
 }
 
-static size_t up(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 /* Numbers for each channel: normalisations, dropouts, in use also the small parameters. Called
  * first without memory, to count. */
 static size_t lay_tables(struct nn *nn, char *base)
@@ -79,7 +74,7 @@ static size_t lay_tables(struct nn *nn, char *base)
     do {                                                                                           \
         if (base)                                                                                  \
             (pointer) = (void *)(base + at);                                                       \
-        at += up((size_t)(count) * sizeof *(pointer));                                             \
+        at += nn_up((size_t)(count) * sizeof *(pointer));                                          \
     } while (0)
     for (int i = 0; i < g->ops; i++) {
         const struct op *op = &g->op[i];
@@ -131,8 +126,8 @@ static size_t lay_arena(struct nn *nn, char *base)
         }
         if (base)
             p->t.data = base + at;
-        at += up(n * 4);
-        m->parameters += up(n * 4);
+        at += nn_up(n * 4);
+        m->parameters += nn_up(n * 4);
     }
     for (int i = 0; i < g->params && nn->opt.train; i++) {
         struct param *p = &g->param[i];
@@ -142,11 +137,11 @@ static size_t lay_arena(struct nn *nn, char *base)
         if (!nn->stepwise) {
             if (base)
                 p->grad = (float *)(base + at);
-            at += up(n * 4);
-            m->gradients += up(n * 4);
+            at += nn_up(n * 4);
+            m->gradients += nn_up(n * 4);
         }
         for (int j = 0; j < moments; j++) {
-            size_t bytes = up(n * (nn->moments_narrow ? 2 : 4));
+            size_t bytes = nn_up(n * (nn->moments_narrow ? 2 : 4));
             if (base)
                 *(j ? &p->v : &p->m) = base + at;
             at += bytes;
@@ -207,7 +202,7 @@ struct nn *nn_from(void (*build)(struct graph *, const struct nn_spec *),
     if (!nn->tables)
         nn_fail(nn, NN_EMEM, "no memory: %zu bytes", nn->table_bytes);
     else {
-        lay_tables(nn, (char *)up((size_t)(uintptr_t)nn->tables));
+        lay_tables(nn, (char *)nn_up((size_t)(uintptr_t)nn->tables));
         nn_plan(nn);
     }
     if (nn->failed) {

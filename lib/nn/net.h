@@ -68,6 +68,12 @@ struct value {
     int readers; /* of a map: how many operations read it */
 };
 
+/* Bytes up to the end of a cache line, where every piece of memory begins and ends. */
+static inline size_t nn_up(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
 /* Floats of a pixel of its map. */
 static inline int nn_lanes(const struct value *v)
 {

@@ -42,7 +42,7 @@ static void forward(struct nn *nn, const struct op *op)
 
 static size_t dscore_bytes(const struct nn *nn, const struct op *op)
 {
-    return (nn_count(nn, op) * sizeof(float) + 63) / 64 * 64;
+    return nn_up(nn_count(nn, op) * sizeof(float));
 }
 
 static void data(struct nn *nn, const struct op *op)

@@ -142,7 +142,7 @@ static int spare(struct nn *nn, const struct op *op)
         return 0;
     free(nn->spare);
     nn->spare_bytes = 0;
-    if (!(nn->spare = aligned_alloc(64, (bytes + 63) / 64 * 64)))
+    if (!(nn->spare = aligned_alloc(64, nn_up(bytes))))
         return nn_fail(nn, NN_EMEM, "no memory: %zu bytes", bytes);
     nn->spare_bytes = bytes;
     return 0;

@@ -20,16 +20,11 @@ struct state {
     bool backward;
 };
 
-static size_t up(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 static int add(struct state *s, size_t bytes, int step)
 {
     struct plan *p = s->p;
     assert(p->buffers < MAX_BUFFERS);
-    p->buffer[p->buffers] = (struct buffer){.bytes = up(bytes), .first = step, .last = step};
+    p->buffer[p->buffers] = (struct buffer){.bytes = nn_up(bytes), .first = step, .last = step};
     return p->buffers++;
 }
 
@@ -113,7 +108,7 @@ size_t nn_wants(struct nn *nn, struct plan *p, const struct step *at, int thread
     int before = nn->threads;
     size_t most = least(nn, p, at), bytes = wants(nn, at, p->n, p->h, p->w, threads);
     nn->threads = before;
-    return up(bytes > most ? bytes : most);
+    return nn_up(bytes > most ? bytes : most);
 }
 
 /* Workspace is asked for once the buffers that the step reads are known. */
