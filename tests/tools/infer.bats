@@ -478,7 +478,7 @@ P
 
 @test "infer: a model that is cut or written over while it is in use is an error of one line" {
     need_release "the sanitizers have a word to say of signals"
-    changed() { # COMMAND, while infer has the model open and waits for a record
+    opened() { # infer, $pid, has the model open and waits for what comes through descriptor 9
         cp f32 model
         mkfifo pipe
         infer -m model <pipe >out 2>err &
@@ -486,6 +486,9 @@ P
         exec 9>pipe
         # Be it that the checksum is still being taken.
         until grep -q "$PWD/model" /proc/$pid/maps; do kill -0 $pid; done
+    }
+    changed() { # COMMAND, meanwhile
+        opened
         "$@"
         cat new.tns >&9 || true
         exec 9>&-
@@ -503,12 +506,7 @@ P
     # One that takes its place is another file.
     cp bf16 new
     infer -m f32 <new.tns >want
-    cp f32 model
-    mkfifo pipe
-    infer -m model <pipe >out 2>err &
-    pid=$!
-    exec 9>pipe
-    until grep -q "$PWD/model" /proc/$pid/maps; do kill -0 $pid; done
+    opened
     mv new model
     cat new.tns >&9
     exec 9>&-
