@@ -172,9 +172,9 @@ void tns_writer_free(struct tns_writer *); /* never writes an end record */
  * them in the output, it is a cut stream until the rest has followed (section 2.5). */
 int tns_promise(struct tns_writer *) __attribute__((warn_unused_result));
 
-/* Begins a segment (after ending the one before, if any, by saying that more follows), adds a data
- * record, ends the stream. 0 or an error; of tns_write also one of reading, where payloads are
- * passed on, and then tns_why has the words. */
+/* Begins a segment (after ending the one before, if any, by saying that more follows; both in one
+ * write), adds a data record, ends the stream. 0 or an error; of tns_write also one of reading,
+ * where payloads are passed on, and then tns_why has the words. */
 int tns_write_header(struct tns_writer *, const struct tns_meta *)
     __attribute__((warn_unused_result));
 int tns_write(struct tns_writer *, const struct tns_record *) __attribute__((warn_unused_result));

@@ -142,8 +142,8 @@ static int write_record(struct tns_writer *w, char kind, const struct tns_meta *
                                    text = (size_t)tns_padded(meta_len);
     int n = rec ? rec->ntensors : 0, nv = 0, e;
     size_t front_len = text + (size_t)n * TNS_DESCRIPTOR;
-    unsigned char fixed[TNS_FIXED];
-    struct iovec v[2 + 2 * TNS_MAX_TENSORS];
+    unsigned char more[TNS_FIXED], fixed[TNS_FIXED];
+    struct iovec v[3 + 2 * TNS_MAX_TENSORS];
     uint64_t payloads = 0;
     if (meta_len > (kind == 'H' ? TNS_MAX_HEADER : TNS_MAX_META))
         return fail(w, TNS_EINVALID, "metadata is too long (wanted at most %u bytes, got %zu)",
@@ -177,6 +177,10 @@ static int write_record(struct tns_writer *w, char kind, const struct tns_meta *
     }
     fill_fixed(fixed, kind, (uint32_t)meta_len, (uint32_t)n, w->front, front_len,
                front_len + payloads, count);
+    if (kind == 'H' && w->in_segment) { /* whose end goes out with what follows it */
+        fill_fixed(more, 'M', 0, 0, NULL, 0, 0, w->ordinal);
+        v[nv++] = (struct iovec){more, sizeof more};
+    }
     size_t gone = w->promised ? sizeof tns_magic : 0;
     w->promised = false;
     v[nv++] = (struct iovec){fixed + gone, sizeof fixed - gone};
@@ -204,24 +208,19 @@ int tns_promise(struct tns_writer *w)
     return push(w, &magic, 1);
 }
 
-static int end_segment(struct tns_writer *w, char kind)
+int tns_finish(struct tns_writer *w)
 {
     if (!w->in_segment)
         return 0;
-    int e = write_record(w, kind, NULL, NULL, w->ordinal);
+    int e = write_record(w, 'E', NULL, NULL, w->ordinal);
     w->in_segment = e != 0;
     return e;
 }
 
-int tns_finish(struct tns_writer *w)
-{
-    return end_segment(w, 'E');
-}
-
 int tns_write_header(struct tns_writer *w, const struct tns_meta *meta)
 {
-    int e = end_segment(w, 'M');
-    if (e || (e = write_record(w, 'H', meta, NULL, 0)))
+    int e = write_record(w, 'H', meta, NULL, 0);
+    if (e)
         return e;
     w->in_segment = true;
     w->ordinal = 0;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -325,6 +326,37 @@ static void segments(void)
     free(b);
 }
 
+/* Each message of such a socket is one write. */
+static void one_write(void)
+{
+    enum { KIND = 10, FIXED = 64 };
+    int s[2], writes = 0, joined = 0, wrong = 0;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, s))
+        abort();
+    struct tns_writer *w = tns_writer_new(s[1]);
+    struct tns_meta m = {0};
+    struct tns_record rec = {0};
+    if (tns_set(&m, "generator", "x") || tns_set(&rec.meta, "case", "c"))
+        abort();
+    int e = tns_promise(w);
+    for (int i = 0; i < 3; i++)
+        e = e || tns_write_header(w, &m) || tns_write(w, &rec);
+    e = e || tns_finish(w);
+    tns_writer_free(w);
+    close(s[1]);
+    char b[1000] = "";
+    for (ssize_t k; (k = read(s[0], b, sizeof b)) > 0; writes++) {
+        wrong += b[KIND] == 'M' && k <= FIXED;
+        joined += b[KIND] == 'M' && k > FIXED + KIND && b[FIXED + KIND] == 'H';
+    }
+    /* The promise, the rest of its header, three records, two headers behind ends, the last end. */
+    ok(!e && writes == 8 && joined == 2 && !wrong,
+       "the end of a segment and the header behind it are one write (%d of %d)", joined, writes);
+    close(s[0]);
+    tns_release(&rec);
+    free(m.text);
+}
+
 /* One byte at a time through a pipe. */
 static void trickle(void)
 {
@@ -499,6 +531,7 @@ int main(void)
     pieces();
     damage();
     segments();
+    one_write();
     trickle();
     limits();
     numbers();
