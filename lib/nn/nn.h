@@ -51,6 +51,12 @@ enum nn_error {
 
 enum nn_arch { NN_UNET, NN_ATTENTION, NN_RESIDUAL, NN_ARCH_COUNT };
 
+/* A parameter of a description, and what it is set to. */
+struct nn_setting {
+    char name[32];
+    double value;
+};
+
 struct nn_spec {
     enum nn_arch arch;
     int base, cin, classes;
