@@ -6,8 +6,8 @@
  *
  * READING. A kernel never needs a batch normalisation or an activation to have been stored: it
  * reads its operand through a struct kr_in, which says how to make the value from what lies in
- * memory, v = max?(scale[c] * x + shift[c], 0). An operand may be two maps side by side in the
- * channel dimension (a concatenation that is never copied).
+ * memory, v = max?(scale[c] * x + shift[c], slope * it). An operand may be two maps side by side in
+ * the channel dimension (a concatenation that is never copied).
  *
  * WEIGHTS keep the layout of the model file, (Cout, Cin, 3, 3) and so on, unpadded, so that they
  * can be used straight from a mapped file. They need 4-byte alignment only.
@@ -41,10 +41,11 @@ static inline size_t kr_dtype_size(enum kr_dtype d)
     return d == KR_F32 ? 4 : 2;
 }
 
-/* An operand as it is read: v = scale[c] * x + shift[c], then max(v, 0) if relu.
+/* An operand as it is read: v = scale[c] * x + shift[c], then max(v, slope * v) if relu.
  * scale and shift are both NULL (v = x) or both of kr_pad(c) floats, zero in the padding. With a
  * stride, sample n uses scale + n * stride and shift + n * stride: so a channel dropout, which
- * multiplies by 0 or 1/(1-p), costs nothing (max(m * v, 0) = m * max(v, 0) for m >= 0). */
+ * multiplies by 0 or 1/(1-p), costs nothing (max(m * v, 0) = m * max(v, 0) for m >= 0), and neither
+ * does a normalisation with statistics of each sample. */
 struct kr_in {
     const void *x;
     int c; /* real channels */
@@ -52,28 +53,35 @@ struct kr_in {
     const float *scale, *shift;
     size_t stride; /* floats from one sample's scale to the next; 0: one for all */
     bool relu;
+    float slope; /* of the activation, 0 <= slope < 1; 0 is ReLU */
     bool planar; /* x is an image, (N,C,H,W) floats, v = x: for a 1x1 convolution, and for a 3x3
                     convolution that kr_conv3x3_planar says */
 };
 
 /* A map as it is written: y = v, or, where scale and shift are given, scale[c] * v + shift[c]; then
- * max(y, 0) if relu. Where `sums` is given it receives, over all N, H, W, the sum of v and then the
- * sum of v * v for each of kr_pad(c) channels (2 * kr_pad(c) doubles), before scale and shift. */
+ * max(y, slope * y) if relu. Where `sums` is given it receives, over all N, H, W, the sum of v and
+ * then the sum of v * v for each of kr_pad(c) channels (2 * kr_pad(c) doubles), before scale and
+ * shift; with `each` those of every sample by itself, over H, W: n such rows. A sample's row is the
+ * same bytes whatever other samples there are. */
 struct kr_out {
     void *y;
     int c;
     enum kr_dtype dtype;
     const float *scale, *shift;
     bool relu;
+    float slope;
     double *sums;
+    bool each;
 };
 
 /* A gradient as it is written, dx (N,H,W,C') float. `accumulate` adds to what is there.
- * Where `act` is given, dx is set to zero where the activation was not positive (if act->relu), and
+ * Where `act` is given, dx is multiplied by act->slope, if that is 0 set to zero, where what the
+ * activation read was not positive (if act->relu), and
  * multiplied by gain[n * kr_pad(c) + c] where `gain` is given (a channel dropout's factor); `sums`,
  * if given (2 * kr_pad(c) doubles), receives the sum of that dx and then the sum of dx * act->x
- * (the raw x): what the backward pass of the batch normalisation in front of that activation needs.
- * With `accumulate`, mask, gain and sums apply to the total. */
+ * (the raw x): what the backward pass of the batch normalisation in front of that activation needs;
+ * with `each`, rows of them as in kr_out. With `accumulate`, mask, gain and sums apply to the
+ * total. */
 struct kr_dx {
     float *dx;
     int c;
@@ -81,6 +89,7 @@ struct kr_dx {
     const struct kr_in *act;
     const float *gain;
     double *sums;
+    bool each;
 };
 
 enum kr_algo { KR_AUTO, KR_DIRECT, KR_WINOGRAD };
@@ -116,9 +125,11 @@ void kr_conv3x3_backward_data(const struct kr_conv3x3 *, const float *dy, const 
 
 /* The gradient dy of the output; or, where k is given, what becomes dy on the way, k[0][c] * dy +
  * k[1][c] * x + k[2][c]: the gradient behind the normalisation of that output, x being the output
- * as it was written, float, and k from kr_bn_backward. So kr_bn_apply is no pass of its own. */
+ * as it was written, float, and k from kr_bn_backward. So kr_bn_apply is no pass of its own. Sample
+ * n uses k + n * stride. */
 struct kr_dy {
     const float *dy, *x, *k;
+    size_t stride; /* 0: one for all */
 };
 
 /* dw[o,i,r,s] = sum_{n,h,w} dy[n,h,w,o] * v[n, h+r-1, w+s-1, i], in the layout of weight;

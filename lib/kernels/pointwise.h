@@ -2,7 +2,7 @@
  * gates, loss, optimisers.
  *
  * Maps, reading, writing, threads and levels are as in kernels.h. Where a function takes
- * `workspace` it needs kr_pointwise_workspace(c) bytes, 64-byte aligned, c the largest number of
+ * `workspace` it needs kr_pointwise_workspace(d, c) bytes, 64-byte aligned, c the largest number of
  * channels in the call; NULL will do where none of its kr_out and kr_dx has `sums` (except where
  * it says so).
  *
@@ -12,13 +12,13 @@
 
 #include "lib/kernels/kernels.h"
 
-size_t kr_pointwise_workspace(int c);
-
 /* The size of maps, and the threads of the call. */
 struct kr_dims {
     int n, h, w;
     int threads;
 };
+
+size_t kr_pointwise_workspace(const struct kr_dims *, int c);
 
 /* --- batch normalisation ----------------------------------------------------------------------
  * A normalisation is never a pass of its own: the convolution in front of it writes its raw
@@ -50,9 +50,10 @@ void kr_bn_eval(const struct kr_bn *);
 void kr_bn_backward(const struct kr_bn *, size_t count, const double *sums, float *dgamma,
                     float *dbeta, float *k);
 
-/* dx = k0 * dz + k1 * x + k2; x is raw, of type `dtype`; dx may be dz. */
+/* dx = k0 * dz + k1 * x + k2; x is raw, of type `dtype`; dx may be dz. Sample n uses k + n * stride
+ * (0: one for all). */
 void kr_bn_apply(const struct kr_dims *, int c, const float *dz, const void *x, enum kr_dtype dtype,
-                 const float *k, float *dx);
+                 const float *k, size_t stride, float *dx);
 
 /* --- sums, copies -----------------------------------------------------------------------------
  * out = in[0] + ... + in[nin-1] (1 <= nin <= 2), each read through its kr_in. With one operand:
@@ -175,7 +176,7 @@ struct kr_loss {
 /* The head, a 1x1 convolution that makes the logits: weight and dw (classes, in->c), bias and dbias
  * (classes). Its backward pass begins with the loss, whose gradient, zero at ignored pixels, is
  * never stored. Workspace always. */
-size_t kr_head_workspace(int c, int classes);
+size_t kr_head_workspace(const struct kr_dims *, int c, int classes);
 void kr_head_forward(const struct kr_dims *, const struct kr_in *in, const float *weight,
                      const float *bias, int classes, float *logits, void *workspace);
 void kr_head_backward(const struct kr_dims *, const struct kr_loss *, const struct kr_in *in,

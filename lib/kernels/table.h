@@ -52,11 +52,11 @@
       (p, dy, dw, dbias, workspace))
 
 #define KR_ENTRIES_POINTWISE(X)                                                                    \
-    X(size_t, kr_pointwise_workspace, (int c), (c))                                                \
+    X(size_t, kr_pointwise_workspace, (const struct kr_dims *d, int c), (d, c))                    \
     X(void, kr_bn_apply,                                                                           \
       (const struct kr_dims *d, int c, const float *dz, const void *x, enum kr_dtype dtype,        \
-       const float *k, float *dx),                                                                 \
-      (d, c, dz, x, dtype, k, dx))                                                                 \
+       const float *k, size_t stride, float *dx),                                                  \
+      (d, c, dz, x, dtype, k, stride, dx))                                                         \
     X(void, kr_add,                                                                                \
       (const struct kr_dims *d, int nin, const struct kr_in in[], const struct kr_out *out,        \
        void *workspace),                                                                           \
@@ -106,7 +106,7 @@
       (const struct kr_dims *d, int c, const float *logits, const uint8_t *label,                  \
        struct kr_loss_sums *sums, void *workspace),                                                \
       (d, c, logits, label, sums, workspace))                                                      \
-    X(size_t, kr_head_workspace, (int c, int classes), (c, classes))                               \
+    X(size_t, kr_head_workspace, (const struct kr_dims *d, int c, int classes), (d, c, classes))   \
     X(void, kr_head_forward,                                                                       \
       (const struct kr_dims *d, const struct kr_in *in, const float *weight, const float *bias,    \
        int classes, float *logits, void *workspace),                                               \

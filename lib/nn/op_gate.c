@@ -77,7 +77,8 @@ static void data(struct nn *nn, const struct op *op)
 
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
 {
-    size_t bytes = kr_pointwise_workspace(nn->g.value[op->out].c);
+    struct kr_dims d = nn_dims(nn, op->out);
+    size_t bytes = kr_pointwise_workspace(&d, nn->g.value[op->out].c);
     return pass == PASS_DATA ? bytes + dscore_bytes(nn, op) : bytes;
 }
 

@@ -28,7 +28,8 @@ static void backward(struct nn *nn, const struct op *op)
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
 {
     (void)pass;
-    return kr_head_workspace(nn->g.value[op->in[0]].c, nn->g.value[op->out].c);
+    struct kr_dims d = nn_dims(nn, op->out);
+    return kr_head_workspace(&d, nn->g.value[op->in[0]].c, nn->g.value[op->out].c);
 }
 
 static double flops(const struct graph *g, const struct op *op)

@@ -59,7 +59,7 @@ static void data(struct nn *nn, const struct op *op)
     kr_bn_backward(&bn, nn_count(nn, op), nn->norm[op->id].sums, nn_dweight(nn, op, GAMMA),
                    nn_dweight(nn, op, BETA), k);
     if (!nn->now->behind[nn->g.value[nn->g.value[op->out].root].writer])
-        kr_bn_apply(&d, bn.c, dy, in[0].x, in[0].dtype, k, dy);
+        kr_bn_apply(&d, bn.c, dy, in[0].x, in[0].dtype, k, 0, dy);
 }
 
 const struct kind nn_kind_norm = {.name = "norm", .view = true, .forward = forward, .data = data};

@@ -23,7 +23,8 @@ static void data(struct nn *nn, const struct op *op)
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
 {
     (void)pass;
-    return kr_pointwise_workspace(nn->g.value[op->out].c);
+    struct kr_dims d = nn_dims(nn, op->in[0]);
+    return kr_pointwise_workspace(&d, nn->g.value[op->out].c);
 }
 
 static const struct kind kind = {.name = "pool",

@@ -189,13 +189,13 @@ static void elementwise(struct kr_dims d, int c)
     struct kr_in a = {.x = map(d, c), .c = c, .scale = row(c, 1), .shift = row(c, 0), .relu = true};
     struct kr_in b = {.x = map(d, c), .c = c, .scale = row(c, 1), .shift = row(c, 0)};
     float *y = map(d, c), *small = map(half, c), *k = memory(3 * (size_t)kr_pad(c) * sizeof *k);
-    void *ws = memory(kr_pointwise_workspace(c)), *narrow = memory((size_t)count(d, c) * 2);
+    void *ws = memory(kr_pointwise_workspace(&d, c)), *narrow = memory((size_t)count(d, c) * 2);
     double *sums = memory(4 * (size_t)kr_pad(c) * sizeof *sums), m = 4 * count(d, c);
     struct kr_out out = {.y = y, .c = c}, out16 = {.y = narrow, .c = c, .dtype = KR_BF16};
     struct kr_out outs = {.y = small, .c = c};
     struct kr_dx dx = {.dx = y, .c = c, .act = &a, .sums = sums};
     struct kr_dx more = {.dx = y, .c = c, .accumulate = true, .act = &a, .sums = sums};
-    TIME(0, 3 * m, kr_bn_apply(&d, c, y, a.x, KR_F32, k, y), "bn-apply %d@%dx%d", c, d.h, d.n);
+    TIME(0, 3 * m, kr_bn_apply(&d, c, y, a.x, KR_F32, k, 0, y), "bn-apply %d@%dx%d", c, d.h, d.n);
     TIME(0, 2 * m, kr_add(&d, 1, &a, &out, NULL), "copy %d@%dx%d", c, d.h, d.n);
     TIME(0, 1.5 * m, kr_add(&d, 1, &a, &out16, NULL), "narrow %d@%dx%d", c, d.h, d.n);
     struct kr_in pair[2] = {a, b};
@@ -229,7 +229,7 @@ static void losses(struct kr_dims d)
     float weight[4 * 16] = {0.1f}, bias[4] = {0}, dw[4 * 16], db[4];
     uint8_t *label = memory(n);
     struct kr_loss_sums sums;
-    void *ws = memory(kr_loss_workspace() + kr_head_workspace(16, 4));
+    void *ws = memory(kr_loss_workspace() + kr_head_workspace(&d, 16, 4));
     const struct kr_in in = {.x = x, .c = 16};
     const struct kr_dx dx = {.dx = grad, .c = 16};
     for (size_t i = 0; i < n; i++)

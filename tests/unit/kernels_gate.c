@@ -119,7 +119,7 @@ static struct outcome run(struct model *m, const struct kr_in raw[MAPS], int thr
     struct kr_in in[MAPS] = {raw[0], raw[1], raw[2]};
     const struct kr_dims d = {m->s.n, m->s.h, m->s.w, threads};
     const size_t n = pixels_of(m->s), cip = (size_t)kr_pad(m->ci), cp = (size_t)kr_pad(m->c);
-    void *ws = guarded(kr_pointwise_workspace(m->c > m->ci ? m->c : m->ci), 64);
+    void *ws = guarded(kr_pointwise_workspace(&d, m->c > m->ci ? m->c : m->ci), 64);
     double *sums = doubles(2 * cip), *sums_b = doubles(2 * cip), two[32];
     struct kr_bn bn[3] = {norm(m->ci, m->gamma[0], m->beta[0]),
                           norm(m->ci, m->gamma[1], m->beta[1]), norm(1, m->gamma[2], m->beta[2])};

@@ -206,7 +206,7 @@ static void test_head(struct shape s, int c, int classes, enum kr_dtype t, bool 
     const struct kr_dims one = {s.n, s.h, s.w, 1};
     struct error ey = {0};
     kr_head_forward(&one, &in, weight, bias, classes, logits,
-                    guarded(kr_head_workspace(c, classes), 64));
+                    guarded(kr_head_workspace(&one, c, classes), 64));
     for (size_t i = 0; i < n; i++)
         for (int k = 0; k < classes; k++) {
             double sum = (double)bias[k];
@@ -250,7 +250,7 @@ static void test_head(struct shape s, int c, int classes, enum kr_dtype t, bool 
         const struct kr_dims d = {s.n, s.h, s.w, threads};
         float *y = floats(n * (size_t)classes);
         kr_head_forward(&d, &in, weight, bias, classes, y,
-                        guarded(kr_head_workspace(c, classes), 64));
+                        guarded(kr_head_workspace(&d, c, classes), 64));
         same = same && !memcmp(y, logits, n * (size_t)classes * sizeof *y);
         float *w = floats(filters), *b = floats((size_t)classes);
         struct kr_dx to = {.dx = empty_map(s, c, KR_F32),
@@ -262,7 +262,7 @@ static void test_head(struct shape s, int c, int classes, enum kr_dtype t, bool 
         if (accumulate)
             memcpy(to.dx, before, elements(s, c) * sizeof(float));
         kr_head_backward(&d, &loss, &in, weight, &to, w, b,
-                         guarded(kr_head_workspace(c, classes), 64));
+                         guarded(kr_head_workspace(&d, c, classes), 64));
         same = same && (!first || !memcmp(first, to.dx, elements(s, c) * sizeof(float)));
         first = first ? first : to.dx;
         for (size_t i = 0; i < filters; i++)
@@ -312,7 +312,7 @@ static void test_extremes(void)
     const struct kr_in in = random_in(&r, s, 16, 0);
     const struct kr_dx to = {.dx = dx, .c = 16};
     kr_head_backward(&d, &loss, &in, random_floats(&r, 64, 0, 1), &to, dw, db,
-                     guarded(kr_head_workspace(16, 4), 64));
+                     guarded(kr_head_workspace(&d, 16, 4), 64));
     bool zero = true;
     for (int i = 0; i < 64; i++)
         zero = zero && dx[i] == 0 && dw[i] == 0 && db[i / 16] == 0;

@@ -3,9 +3,9 @@
 #include "lib/kernels/pointwise.h"
 #include "tests/lib/maps.h"
 
-static void *workspace(int c)
+static void *workspace(const struct kr_dims *d, int c)
 {
-    return guarded(kr_pointwise_workspace(c), 64);
+    return guarded(kr_pointwise_workspace(d, c), 64);
 }
 
 static struct kr_dims dims(struct shape s, int threads)
@@ -73,7 +73,7 @@ static void test_norm(struct shape s, int c, enum kr_dtype t, int threads)
                        .momentum = 0.1};
     double *sums = doubles(2 * cp);
     struct kr_out copy = {.y = empty_map(s, c, KR_F32), .c = c, .sums = sums};
-    kr_add(&d, 1, &in, &copy, workspace(c));
+    kr_add(&d, 1, &in, &copy, workspace(&d, c));
     kr_bn_train(&bn, n, sums);
     struct error e = {0}, er = {0};
     for (int k = 0; k < (int)cp; k++) {
@@ -105,9 +105,9 @@ static void test_norm(struct shape s, int c, enum kr_dtype t, int threads)
     act.shift = bn.shift;
     act.relu = true;
     struct kr_dx dx = {.dx = dz, .c = c, .act = &act, .sums = sums};
-    kr_add_backward(&d, gradient, 1, &dx, workspace(c));
+    kr_add_backward(&d, gradient, 1, &dx, workspace(&d, c));
     kr_bn_backward(&bn, n, sums, dgamma, dbeta, k);
-    kr_bn_apply(&d, c, dz, in.x, t, k, dz);
+    kr_bn_apply(&d, c, dz, in.x, t, k, 0, dz);
     struct error ex = {0}, eg = {0};
     const double h = 1e-6;
     for (int i = 0; i < 60; i++) {
@@ -192,7 +192,7 @@ static void test_add(struct rng *r, struct shape s, int c, int how0, int how1, i
         const struct kr_dims d = dims(s, threads);
         out.y = empty_map(s, c, type);
         out.sums = doubles(2 * cp);
-        kr_add(&d, nin, in, &out, workspace(c));
+        kr_add(&d, nin, in, &out, workspace(&d, c));
         error = out_error(&out, s, want);
         same = same && (!first || (!memcmp(first, out.y, elements(s, c) * kr_dtype_size(type)) &&
                                    !memcmp(sums, out.sums, 2 * cp * sizeof(double))));
@@ -230,7 +230,7 @@ static void test_add_backward(struct rng *r, struct shape s, int c, int ndx)
                                .act = &act[1],
                                .sums = doubles(2 * cp)}};
         memcpy(dx[1].dx, old, bytes);
-        kr_add_backward(&d, dy, ndx, dx, workspace(c));
+        kr_add_backward(&d, dy, ndx, dx, workspace(&d, c));
         for (int i = 0; i < ndx; i++)
             error = fmax(error, dx_error(&dx[i], s, old, v));
         same = same && (!first || !memcmp(first, dx[0].dx, bytes));
@@ -242,7 +242,7 @@ static void test_add_backward(struct rng *r, struct shape s, int c, int ndx)
             place.dx = empty_map(s, c, KR_F32);
             place.sums = NULL;
             memcpy(place.dx, dy, bytes);
-            kr_add_backward(&d, dy, 1, &only, workspace(c));
+            kr_add_backward(&d, dy, 1, &only, workspace(&d, c));
             kr_add_backward(&d, place.dx, 1, &place, NULL);
             ok(!memcmp(only.sums, dx[0].sums, 2 * cp * sizeof(double)), "%s: sums without a map",
                kr_level());
@@ -312,8 +312,8 @@ static void test_pool(struct rng *r, struct shape s, int c, int how, bool accumu
                            .act = &in,
                            .sums = doubles(2 * cp)};
         memcpy(dx.dx, old, elements(s, c) * sizeof(float));
-        kr_maxpool_forward(&d, &in, &out, workspace(c));
-        kr_maxpool_backward(&d, &in, dy, &dx, workspace(c));
+        kr_maxpool_forward(&d, &in, &out, workspace(&d, c));
+        kr_maxpool_backward(&d, &in, dy, &dx, workspace(&d, c));
         error = out_error(&out, so, want);
         back = dx_error(&dx, s, old, dv);
         same = same && (!first || (!memcmp(first, out.y, elements(so, c) * 4) &&

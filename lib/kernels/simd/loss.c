@@ -314,8 +314,9 @@ static size_t head_slot(int c, int classes)
     return (size_t)fours(classes) * (size_t)kr_pad(c) + KR_LANES + 2 * (size_t)kr_pad(c);
 }
 
-size_t KR_NAME(kr_head_workspace)(int c, int classes)
+size_t KR_NAME(kr_head_workspace)(const struct kr_dims *d, int c, int classes)
 {
+    (void)d;
     return CHUNKS * head_slot(c, classes) * sizeof(double) +
            (size_t)fours(classes) * (size_t)kr_pad(c) * sizeof(float);
 }

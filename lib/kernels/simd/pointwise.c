@@ -10,8 +10,9 @@ static size_t pixels(const struct kr_dims *d)
     return (size_t)d->n * (size_t)d->h * (size_t)d->w;
 }
 
-size_t KR_NAME(kr_pointwise_workspace)(int c)
+size_t KR_NAME(kr_pointwise_workspace)(const struct kr_dims *d, int c)
 {
+    (void)d;
     return (size_t)CHUNKS * SUM_VECTORS * (size_t)kr_pad(c) * sizeof(double);
 }
 
@@ -24,15 +25,17 @@ size_t KR_NAME(kr_pointwise_workspace)(int c)
                 p1 = min_size(min_size(p0 + (block), end), (n + 1) * (sample)))
 
 void KR_NAME(kr_bn_apply)(const struct kr_dims *d, int c, const float *dz, const void *x,
-                          enum kr_dtype dtype, const float *k, float *dx)
+                          enum kr_dtype dtype, const float *k, size_t stride, float *dx)
 {
-    const size_t total = pixels(d), cp = (size_t)kr_pad(c), block = block_pixels((int)cp);
+    const size_t total = pixels(d), sample = stride ? (size_t)d->h * (size_t)d->w : total;
+    const size_t cp = (size_t)kr_pad(c), block = block_pixels((int)cp);
     const int chunks = chunk_count(total, 1);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (int chunk = 0; chunk < chunks; chunk++)
-        FOR_BLOCKS(chunks, chunk, total, total, block)
+        FOR_BLOCKS(chunks, chunk, total, sample, block)
     for (size_t j = 0; j < cp; j += VL) {
-        const vf k0 = vload(k + j), k1 = vload(k + cp + j), k2 = vload(k + 2 * cp + j);
+        const float *row = k + n * stride + j;
+        const vf k0 = vload(row), k1 = vload(row + cp), k2 = vload(row + 2 * cp);
         for (size_t i = p0 * cp + j; i < p1 * cp; i += cp)
             vstore(dx + i, vfma(k0, vload(dz + i), vfma(k1, vload_as(x, dtype, i), k2)));
     }
