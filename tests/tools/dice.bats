@@ -303,20 +303,20 @@ PY
 
 @test "dice: what a prediction says in the padding beside the slice is not counted" {
     stream >s.tns <<'PY'
-t = zeros(1, 6, 6)
-t[0, 2, 2] = 2
+t = zeros(2, 6, 6)
 case("A", t, t, only=[])
-import struct
 label, pred = zeros(8, 10), zeros(8, 10)
 label[3, 4] = pred[3, 4] = 2
-pred[0, :] = pred[:, 0] = pred[:, 9] = 2
-sys.stdout.buffer.write(record(b"R", [("case", "A"), ("slice", 0), ("slices", 1), ("spacing", "1 1 1"), ("scheme", "canonical"),
-    ("crop", "-1 -2 8 10 6 6")], [("label", label), ("pred", pred)], 0))
-count = 1
+pred[[0, 7], :], pred[:, [0, 1, 8, 9]] = 2, 2
+# The second slice first: what goes over its neighbour's end would stay in it.
+for count, z in enumerate((1, 0)):
+    sys.stdout.buffer.write(record(b"R", [("case", "A"), ("slice", z), ("slices", 2), ("spacing", "1 1 1"), ("scheme", "canonical"),
+        ("crop", "-1 -2 8 10 6 6")], [("label", label), ("pred", pred)], count))
+count = 2
 PY
     dice <s.tns >t
     is t case A WT dice 1
-    is t case A WT pred_mm3 1
+    is t case A WT pred_mm3 2
 }
 
 @test "dice: cases of patients that the model knew are marked and left out, unless -L" {

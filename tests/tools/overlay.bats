@@ -32,7 +32,7 @@ EOF
 }
 
 # Pixel (x,y) of an RGB PNG as a hexadecimal triple, decoded without libpng; "row" Y FROM TO: those of a
-# row. "size" prints WxH.
+# row; "columns" FROM TO: those of each column between two rows, a line each. "size" prints WxH.
 pixel() {
     "$PYTHON" - "$@" <<'EOF'
 import struct, sys, zlib
@@ -65,6 +65,9 @@ if sys.argv[2] == "size":
 elif sys.argv[2] == "row": # Y FROM TO
     y, a, b = map(int, sys.argv[3:])
     print(rows[y][3 * a:3 * b].hex())
+elif sys.argv[2] == "columns": # FROM TO
+    a, b = map(int, sys.argv[3:])
+    print(*(b"".join(r[3 * x:3 * x + 3] for r in rows[a:b]).hex() for x in range(w)), sep="\n")
 else:
     x, y = int(sys.argv[2]), int(sys.argv[3])
     print(rows[y][3 * x:3 * x + 3].hex())
@@ -194,8 +197,8 @@ image, label = np.ones((1, 60, 90), np.float32), np.zeros((60, 90), np.uint8)
 label[10:20, 10:20] = 2
 pred = label.copy()
 label[12, 12], pred[12, 12] = $1, $2" | overlay -o out
-        # Between the title and the names of the panels.
-        for y in 42 44 46; do pixel out/A_z000.png row $y 14 500; done
+        # Between the title and the names of the panels, without what is blank behind it.
+        pixel out/A_z000.png columns 38 52 | awk '/^(16181d)+$/ { blank = blank $0 "\n"; next } { print blank $0; blank = "" }'
     }
     note 3 3 1 >match
     note 2 2 1 >none
@@ -205,6 +208,15 @@ label[12, 12], pred[12, 12] = $1, $2" | overlay -o out
     ! cmp -s match none || false
     ! cmp -s none part || false
     note 2 2 1 | cmp - none
+    # By the number of signs, each with a dark column behind it, whether such a region says so, or a number.
+    says() { # FILE TEXT
+        text=${2// /}
+        [ "$(awk '{ dark = /^([0-6].....)+$/; n += !dark && was; was = dark } END { print n }' "$1")" = ${#text} ]
+    }
+    note 2 3 1 >invented
+    says match "Dice of the case: WT 1.000 TC 1.000 ET 1.000"
+    says none "Dice of the case: WT 1.000 TC none in truth ET none in truth"
+    says invented "Dice of the case: WT 1.000 TC 0.000 (none in truth) ET 0.000 (none in truth)"
 }
 
 @test "overlay: -k scores all slices, also those before the first that it shows" {
