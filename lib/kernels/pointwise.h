@@ -1,5 +1,5 @@
-/* pointwise.h - the arithmetic under the networks that is not convolution: normalisation, pooling,
- * gates, loss, optimisers.
+/* pointwise.h - the arithmetic under the networks that is not convolution: normalisation, sums
+ * and products, curves, resizing, pooling, gates, loss, optimisers.
  *
  * Maps, reading, writing, threads and levels are as in kernels.h. Where a function takes
  * `workspace` it needs kr_pointwise_workspace(d, c) bytes, 64-byte aligned, c the largest number of
@@ -67,8 +67,67 @@ void kr_add(const struct kr_dims *, int nin, const struct kr_in in[], const stru
 void kr_add_backward(const struct kr_dims *, const float *dy, int ndx, const struct kr_dx dx[],
                      void *workspace);
 
+/* Two operands side by side become one map of in[0].c + in[1].c channels, none of them padding:
+ * for a kernel that cannot read two. Its gradient dy goes to the parts by the rules of kr_dx; a
+ * part where dx is NULL receives nothing but the sums. */
+void kr_join(const struct kr_dims *, const struct kr_in in[2], const struct kr_out *,
+             void *workspace);
+void kr_join_backward(const struct kr_dims *, const float *dy, const struct kr_dx dx[2],
+                      void *workspace);
+
 /* (N,C,H,W) floats, unpadded, become a map. */
 void kr_from_planar(const struct kr_dims *, int c, const float *planar, void *map, enum kr_dtype);
+
+/* --- products and curves ----------------------------------------------------------------------
+ * out = in[0] * in[1]; in[1] may have one channel, which then multiplies all of in[0]'s. Backward
+ * a part where dx is NULL receives nothing but the sums. */
+void kr_multiply(const struct kr_dims *, const struct kr_in in[2], const struct kr_out *,
+                 void *workspace);
+void kr_multiply_backward(const struct kr_dims *, const struct kr_in in[2], const float *dy,
+                          const struct kr_dx dx[2], void *workspace);
+
+/* sigmoid: 1 / (1 + e^-v); GELU: v * (1 + erf(v / sqrt 2)) / 2, exact. out may be in->x, dx may be
+ * dy. */
+enum kr_curve { KR_SIGMOID, KR_GELU };
+void kr_curve_forward(const struct kr_dims *, enum kr_curve, const struct kr_in *,
+                      const struct kr_out *, void *workspace);
+void kr_curve_backward(const struct kr_dims *, enum kr_curve, const struct kr_in *, const float *dy,
+                       const struct kr_dx *, void *workspace);
+
+/* --- along the channels of each position ------------------------------------------------------
+ * softmax: e^v[c] / sum_i e^v[i].
+ * Layer normalisation: (v - mean) / sqrt(var + eps) * gamma[c] + beta[c], var biased. Backward
+ * either dx or dgamma and dbeta (c; overwritten) may be NULL, and `workspace` is needed always. */
+void kr_softmax_forward(const struct kr_dims *, const struct kr_in *, const struct kr_out *,
+                        void *workspace);
+void kr_softmax_backward(const struct kr_dims *, const struct kr_in *, const float *dy,
+                         const struct kr_dx *, void *workspace);
+
+struct kr_layer_norm {
+    struct kr_in in;
+    const float *gamma, *beta; /* (c) */
+    double eps;
+};
+void kr_layer_norm_forward(const struct kr_dims *, const struct kr_layer_norm *,
+                           const struct kr_out *, void *workspace);
+void kr_layer_norm_backward(const struct kr_dims *, const struct kr_layer_norm *, const float *dy,
+                            const struct kr_dx *, float *dgamma, float *dbeta, void *workspace);
+
+/* --- resizing ---------------------------------------------------------------------------------
+ * n samples of d slices of (h, w), the input's; every axis up by an integer factor. Nearest, or
+ * linear with the corners of pixels, not their middles, in one place (align_corners=False of
+ * PyTorch). kr_in and kr_dx take the n * d slices as samples, kr_out the n * d * factor[0]. */
+struct kr_resize {
+    int n, d, h, w;
+    int factor[3]; /* z, y, x */
+    bool linear;
+    int threads;
+};
+size_t kr_resize_workspace(const struct kr_resize *, int c);
+void kr_resize_forward(const struct kr_resize *, const struct kr_in *, const struct kr_out *,
+                       void *workspace);
+void kr_resize_backward(const struct kr_resize *, const float *dy, const struct kr_dx *,
+                        void *workspace);
 
 /* --- 2x2 max pooling, stride 2 ----------------------------------------------------------------
  * dims are those of the input; the output is (N, h/2, w/2), an odd last row or column is left out.

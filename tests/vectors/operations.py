@@ -237,7 +237,7 @@ between("softmax-wide", op("softmax"), channels=21)
 between("softmax-norm", op("batch_norm", name="n"), op("relu"), op("softmax"), op("batch_norm", name="m"))
 between("layer_norm", op("layer_norm", name="n"))
 between("layer_norm-wide", op("layer_norm", name="n", eps=1e-3), channels=21)
-between("layer_norm-views", op("batch_norm", name="m"), op("relu"), op("layer_norm", name="n"), op("batch_norm", name="o"))
+between("layer_norm-views", op("batch_norm", name="m"), op("relu"), op("layer_norm", name="n"), op("gelu"))
 # up again what a pooling took down
 between("nearest", op("max_pool", size=2), op("nearest", factor=2))
 between("nearest-axes", op("max_pool", size=[3, 1]), op("nearest", factor=[3, 1]), size=(1, 6, 3))
