@@ -187,7 +187,7 @@ static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
             else if (k == 1)
                 kr_conv3x3_backward_data(&p, dy, dx, ws);
             else if (k == 3)
-                kr_conv3x3_backward(&p, &(struct kr_dy){dy, y, behind}, dx, dw, ws);
+                kr_conv3x3_backward(&p, &(struct kr_dy){.dy = dy, .x = y, .k = behind}, dx, dw, ws);
             else
                 kr_conv3x3_backward_weight(&p, &(struct kr_dy){.dy = dy}, dw, ws);
             t = now() - t;

@@ -306,7 +306,7 @@ static struct kr_dy gradient(struct rng *r, const struct variant *v, bool behind
     for (size_t i = 0; i < size; i++)
         (*dy)[i] = (float)((double)k[i % cp] * (double)dz[i] +
                            (double)k[cp + i % cp] * (double)x[i] + (double)k[2 * cp + i % cp]);
-    return (struct kr_dy){dz, x, k};
+    return (struct kr_dy){.dy = dz, .x = x, .k = k};
 }
 
 /* `both`: with the gradient of the weights, where the kernels do so. */
