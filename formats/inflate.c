@@ -35,8 +35,7 @@ struct inflate {
     uint8_t in[IN_ROOM];
 };
 
-/* --- the inflater: one of two libraries
- * ------------------------------------------------------------ */
+/* --- the inflater: one of two libraries ------------------------------------------------------- */
 
 enum { STEP_BAD = -1, STEP_OK, STEP_END };
 
@@ -137,8 +136,7 @@ static int step(struct inflate *f, uint8_t **out, size_t *room)
 
 #endif
 
-/* --- reading
- * --------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static ssize_t fetch(struct inflate *f, void *buf, size_t n)
 {
@@ -261,8 +259,7 @@ int inf_drain(struct inflate *f)
     return 0;
 }
 
-/* --- opening
- * --------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 struct inflate *inf_open(const char *path)
 {

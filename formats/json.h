@@ -32,8 +32,8 @@ bool json_peek(struct json_scan *, char);
 bool json_accept(struct json_scan *, char);
 bool json_expect(struct json_scan *, char);
 
-/* Behind an element: true to go on with the next one, false at the end or when something is wrong.
- */
+/* Behind an element: true to go on with the next one, false at the end or when something is
+ * wrong. */
 bool json_another(struct json_scan *, char close);
 
 /* Decoded into s->text, with a final NUL: no more bytes than the string has with its quotes. Only

@@ -57,8 +57,7 @@ static size_t digits(const char *s)
     return strspn(s, "0123456789");
 }
 
-/* --- names
- * ----------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 /* The length of a name without its NIfTI ending; 0 if it has none or is to be passed over. */
 static size_t stem(const char *name)
@@ -160,8 +159,7 @@ static int check_name(const char *path, const char *name, char *why)
     return *name ? 0 : nii_fail(why, path, "the case has no name");
 }
 
-/* --- dataset.json
- * -------------------------------------------------------------------------------- */
+/* --- dataset.json ----------------------------------------------------------------------------- */
 
 static int order_channels(const struct lay_dataset *d, const char *path,
                           int channel[LAY_MODALITIES], char *why)
@@ -185,8 +183,7 @@ static int order_channels(const struct lay_dataset *d, const char *path,
     return 0;
 }
 
-/* --- places
- * ---------------------------------------------------------------------------------------- */
+/* --- places ----------------------------------------------------------------------------------- */
 
 static int add_name(struct lay_place *p, const char *name, size_t n, char *why)
 {
@@ -364,8 +361,7 @@ void lay_close(struct lay_place *p)
     memset(p, 0, sizeof *p);
 }
 
-/* --- cases
- * ----------------------------------------------------------------------------------------- */
+/* --- cases ------------------------------------------------------------------------------------ */
 
 static int need_file(const char *path, char *why)
 {

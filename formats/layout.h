@@ -33,8 +33,8 @@ int lay_by_name(const char *name, enum layout *);
  * usual: "flair=*FLAIR*,seg=mask.nii" sets two of them. The text is cut up and has to live on. */
 int lay_set_names(char *text, const char *pattern[LAY_FILES], char *why);
 
-/* The cases that one argument names: a case folder, a data set or one of its image folders, a file.
- */
+/* The cases that one argument names: a case folder, a data set or one of its image folders, a
+ * file. */
 struct lay_place {
     enum layout layout;
     char *dir;    /* the case's folder, or that of the images; for LAY_FILE the file */

@@ -44,8 +44,8 @@ bool ledger_blind(const struct ledger *);
 char *ledger_patients(const struct ledger *, char separator);
 char *ledger_scans(const struct ledger *);
 
-/* Room for so much more: until it has come the ledger takes no more memory. -1 if memory is short.
- */
+/* Room for so much more: until it has come the ledger takes no more memory. -1 if memory is
+ * short. */
 int ledger_reserve(struct ledger *, const struct ledger_size *) __attribute__((warn_unused_result));
 /* Of both texts, as ledger_add_lines reads them. */
 struct ledger_size ledger_size_of(const char *patients, const char *scans);

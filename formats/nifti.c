@@ -34,8 +34,7 @@ struct nii_reader {
     uint32_t group_first, group_n;
 };
 
-/* --- opening
- * --------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 /* In capitals or not. */
 static bool ends(const char *s, const char *end)
@@ -197,8 +196,7 @@ const void *nii_bytes(const struct nii_file *f, size_t *n)
     return f->bytes;
 }
 
-/* --- rows
- * ------------------------------------------------------------------------------------------ */
+/* --- rows ------------------------------------------------------------------------------------- */
 
 static bool scaled(const struct nii_header *h)
 {
@@ -297,8 +295,7 @@ static const void *row_as(const struct nii_header *h, uint8_t *row, size_t n, en
     return room;
 }
 
-/* --- first pass
- * ------------------------------------------------------------------------------------ */
+/* --- first pass ------------------------------------------------------------------------------- */
 
 /* What a channel has shown so far. Sums are exact, so that they do not depend on the order in which
  * a file stores its voxels: whole numbers in integers, float32 in one integer for each exponent. */
@@ -577,8 +574,7 @@ done:
     return e;
 }
 
-/* --- second pass
- * ----------------------------------------------------------------------------------- */
+/* --- second pass ------------------------------------------------------------------------------ */
 
 /* Puts the part of plane k that lies in slices first .. first+n-1 where it belongs. */
 static void place(struct nii_reader *r, uint32_t k, enum dtype type, uint32_t first, uint32_t n,

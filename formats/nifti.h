@@ -22,9 +22,7 @@
 #include "lib/base/tensor.h"
 
 #define NII_HEADER 348u
-#define NII_KEEP                                                                                   \
-    65536u /* header and extensions are kept up to this size, else the header alone                \
-            */
+#define NII_KEEP 65536u /* header and extensions are kept up to this size, else the header alone */
 #define NII_MAX_PLANE (1u << 30) /* bytes of a plane of the file, the unit that is held */
 #define NII_GROUP 400000u        /* bytes of slices gathered in one pass, where it takes several */
 #define NII_WHY 1024             /* room for a message */
@@ -60,8 +58,8 @@ struct nii_header {
 /* Checks 348 bytes and reads them through nifticlib. `path` only names the file in messages. */
 int nii_parse(const void *raw, const char *path, struct nii_header *, char *why);
 
-/* Where file index (i,j,k) lies in a canonical volume of `grid`: base + i*step[0] + j*step[1] + ...
- */
+/* Where file index (i,j,k) lies in a canonical volume of `grid`: base + i*step[0] + j*step[1] +
+ * ... */
 void nii_layout(const struct nii_header *, int64_t *base, int64_t step[3]);
 
 /* What differs between two grids, in words; NULL if they are one (affines within 1e-3 mm). */

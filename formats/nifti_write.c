@@ -19,7 +19,7 @@ struct nii_out {
     uint8_t *out;
 };
 
-/* --- headers --------------------------------------------------------------------------------------- */
+/* --- headers ---------------------------------------------------------------------------------- */
 
 static const struct {
     int16_t datatype, bitpix;
@@ -111,7 +111,7 @@ size_t nii_remake_header(const uint8_t *raw, size_t n, uint32_t volumes, enum dt
     return n;
 }
 
-/* --- files ----------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static int deflate_some(struct nii_out *o, int flush, char *why)
 {

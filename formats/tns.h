@@ -80,8 +80,8 @@ int tns_sign(struct tns_meta *, const char *step) __attribute__((warn_unused_res
 bool tns_is_fingerprint(const char *);
 #define TNS_FINGERPRINT "wanted 16 digits of 0-9 and a-f for each modality, with commas between"
 
-/* Walks over all lines: start with pos = 0; false at the end. The key is copied, the value is not.
- */
+/* Walks over all lines: start with pos = 0; false at the end. The key is copied, the value is
+ * not. */
 bool tns_each(const struct tns_meta *, size_t *pos, char key[TNS_MAX_KEY + 1], const char **value);
 
 /* A whole number within lo..hi, or n numbers separated by blanks, in the C locale: true if the key

@@ -40,8 +40,8 @@ static void out_of_memory(void)
     tool_die("out of memory (or more than %u cases and slices)", FOLDS_MAX_ENTRIES);
 }
 
-/* The case of that name, new or not; its patient from `patient`, or if that is NULL from the name.
- */
+/* The case of that name, new or not; its patient from `patient`, or if that is NULL from the
+ * name. */
 static struct study *find_study(const char *name, const char *patient, const char *place)
 {
     char own[TNS_MAX_VALUE + 1];

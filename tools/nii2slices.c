@@ -30,8 +30,7 @@ static struct {
     const char *who;
 } opt;
 
-/* --- the cases
- * ------------------------------------------------------------------------------------- */
+/* --- the cases -------------------------------------------------------------------------------- */
 
 static struct {
     struct lay_place *place;
@@ -155,8 +154,7 @@ static void list_cases(int argc, char **argv)
         tool_may_read(list.place[p].dir);
 }
 
-/* --- the first pass: on several threads, at most one case ahead of the second
- * ---------------------- */
+/* --- the first pass: on several threads, at most one case ahead of the second ----------------- */
 
 #define AHEAD 2 /* cases at work: one in each pass */
 
@@ -336,8 +334,7 @@ static void release(struct study *s)
     pthread_mutex_unlock(&work.lock);
 }
 
-/* --- the second pass: the records
- * ------------------------------------------------------------------ */
+/* --- the second pass: the records ------------------------------------------------------------- */
 
 static void set_numbers(struct tns_record *rec, const char *key, int n, const double *v)
 {

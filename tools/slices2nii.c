@@ -59,7 +59,7 @@ static void abandon(void)
         nii_abort(state.done[i].out);
 }
 
-/* --- spool ----------------------------------------------------------------------------------------- */
+/* --- spool ------------------------------------------------------------------------------------ */
 
 static size_t slice_bytes(const struct open_case *c)
 {
@@ -102,7 +102,7 @@ static uint8_t *slice_room(size_t n)
     return state.slice;
 }
 
-/* --- a case leaves --------------------------------------------------------------------------------- */
+/* --- a case leaves ---------------------------------------------------------------------------- */
 
 static void swap_bytes(uint8_t *p, size_t n, size_t size)
 {
@@ -198,7 +198,7 @@ static void finish_case(struct open_case *c)
     memset(c, 0, sizeof *c);
 }
 
-/* --- a record comes -------------------------------------------------------------------------------- */
+/* --- a record comes --------------------------------------------------------------------------- */
 
 static void check_name(const struct tns_record *rec, const char *name)
 {

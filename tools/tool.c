@@ -1,5 +1,5 @@
-/* The frame is one thing: all of it is one state, that of the process, which nobody else may touch.
- */
+/* The frame is one thing: all of it is one state, that of the process, which nobody else may
+ * touch. */
 #include "tools/tool.h"
 
 #include <errno.h>

@@ -27,8 +27,8 @@ void tool_start(int argc, char **argv, const char *usage);
  * spinning, unless OMP_WAIT_POLICY says otherwise. A tool in a pipeline never has the processors to
  * itself: beside augment on two cores, train was measured at 5 times the speed. And their stacks
  * are of 1 MiB: where the kernel makes pages of 2 MiB by itself, a larger one begins with such a
- * page. The library reads the variables when it is loaded, so the program starts itself once more.
- */
+ * page. The library reads the variables when it is loaded, so the program starts itself once
+ * more. */
 void tool_share_cores(void);
 int tool_getopt(const char *letters); /* optarg, optind as getopt(3) */
 _Noreturn void tool_usage(void);      /* prints the usage line to standard error, exits 2 */
@@ -113,8 +113,8 @@ bool tool_read(struct tns_record *);
 void tool_uses(const char *names);
 bool tool_front(struct tns_record *);
 void tool_take(struct tns_record *, const char *names);
-/* As tool_read for a tool that needs no payloads: tensors have shapes, data is NULL and unchecked.
- */
+/* As tool_read for a tool that needs no payloads: tensors have shapes, data is NULL and
+ * unchecked. */
 bool tool_hop(struct tns_record *);
 void tool_write(struct tns_record *);
 

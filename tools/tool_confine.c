@@ -67,8 +67,8 @@ void tool_confine(void)
 
 #else
 
-/* LLVM's OpenMP opens shared memory when it is first asked something. Weak: not every tool has it.
- */
+/* LLVM's OpenMP opens shared memory when it is first asked something. Weak: not every tool has
+ * it. */
 extern int omp_get_max_threads(void) __attribute__((weak));
 
 /* Old kernels, emulators and containers answer with these; anything else is a fault. */
@@ -84,7 +84,7 @@ static void check(int error)
         tool_die("cannot give up privileges: %s", strerror(error));
 }
 
-/* --- Landlock: linux/landlock.h, by number, since headers are often older than the kernel -------*/
+/* --- Landlock: linux/landlock.h, by number, since headers are often older than the kernel ------*/
 
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
@@ -160,7 +160,7 @@ static void landlock_end(void)
     confined.rules = 0;
 }
 
-/* --- seccomp ------------------------------------------------------------------------------------*/
+/* --- seccomp -----------------------------------------------------------------------------------*/
 
 #if defined __x86_64__
 #define MACHINE AUDIT_ARCH_X86_64
@@ -293,7 +293,7 @@ static void no_other_calls(enum level level)
 
 #endif
 
-/* --- what tools call ----------------------------------------------------------------------------*/
+/* --- what tools call ---------------------------------------------------------------------------*/
 
 static void ask(enum level level)
 {

@@ -54,8 +54,8 @@ static bool check_apart(const struct ledger *trained)
     return n > 0;
 }
 
-/* How many scans will come: as the header says, or one of each patient that it names, or a guess.
- */
+/* How many scans will come: as the header says, or one of each patient that it names, or a
+ * guess. */
 static void read_scans(void)
 {
     enum { GUESS = 256, NAME = 64, PRINT = 17 };

@@ -40,8 +40,7 @@ size_t img_augment_scratch(int h, int w)
     return 3 * plane + 2 * grid_points(h) * grid_points(w) + 4 * grid_points(w) + 4 * side + 256;
 }
 
-/* --- draws
- * ----------------------------------------------------------------------------------------- */
+/* --- draws ------------------------------------------------------------------------------------ */
 
 static double draw(struct rng *r, const struct img_range *op)
 {
@@ -81,8 +80,7 @@ void img_normals(struct rng key, float *out, size_t n)
     }
 }
 
-/* --- space
- * ----------------------------------------------------------------------------------------- */
+/* --- space ------------------------------------------------------------------------------------ */
 
 /* Where the pixels of row y come from: the centre's rotation and scaling, then the displacement. */
 struct warp {
@@ -192,8 +190,7 @@ static void flip_rows(void *p, size_t size, int h, int w, bool x, bool y)
             }
 }
 
-/* --- intensity: each of these changes one channel, n pixels, zeros excepted
- * ------------------------ */
+/* --- intensity: each of these changes one channel, n pixels, zeros excepted ------------------- */
 
 struct stats {
     double mean, deviation;
@@ -364,8 +361,7 @@ static void lowres(float *p, int h, int w, double factor, float *coarse)
     }
 }
 
-/* --- all of it
- * ------------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 struct slice {
     float *image, *scratch;

@@ -4,9 +4,9 @@
  * uses by default for planar networks; lo..hi is what is drawn:
  *
  * - rotate: degrees about the centre, counter-clockwise as seen; scale: factor of size; elastic:
- * greatest displacement in pixels, of control points 32 pixels apart, between which a cubic
- * B-spline leads. The three are one interpolation: images bilinear, labels nearest, zero from
- * outside.
+ *   greatest displacement in pixels, of control points 32 pixels apart, between which a cubic
+ *   B-spline leads. The three are one interpolation: images bilinear, labels nearest, zero from
+ *   outside.
  * - flip: along x and along y, each with the probability (lo: x, hi: y, 1 if wanted).
  * - noise: standard deviation of Gaussian noise, each channel its own.
  * - blur: deviation in pixels of a Gaussian, each channel with an even chance and its own draw.
@@ -15,7 +15,7 @@
  * - lowres: factor of size by which a channel is thinned out (nearest) and brought back (bilinear),
  *   each with an even chance and its own draw.
  * - gammainv, gamma: exponent on the channel scaled to 0..1 (gammainv: on the negative), after
- * which mean and deviation are what they were; each channel its own.
+ *   which mean and deviation are what they were; each channel its own.
  *
  * Factors and exponents are drawn below 1 with an even chance and else above, evenly on each side.
  * Means, deviations and ranges are those of a channel's pixels that are not zero. A pixel of a

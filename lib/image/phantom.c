@@ -18,7 +18,7 @@ static const double contrast[IMG_TISSUES][4] = {
     [ENHANCING] = {1.06, 0.72, 1.62, 0.86},
 };
 
-/* --- noise in space: smooth, from hashed lattice points, in -1..1 ---------------------------------- */
+/* --- noise in space: smooth, from hashed lattice points, in -1..1 ----------------------------- */
 
 static double corner(uint64_t key, int64_t x, int64_t y, int64_t z)
 {
@@ -64,7 +64,7 @@ static double noise(uint64_t key, const double p[3], double grain)
     return mix(plane[0], plane[1], f[2]);
 }
 
-/* --- the plan of a study --------------------------------------------------------------------------- */
+/* --- the plan of a study ---------------------------------------------------------------------- */
 
 static double length3(double x, double y, double z)
 {
@@ -176,7 +176,7 @@ void img_phantom_plan(struct img_phantom *p, const uint32_t grid[3], uint64_t se
     plan_scanner(p, &scan);
 }
 
-/* --- one voxel ------------------------------------------------------------------------------------- */
+/* --- one voxel -------------------------------------------------------------------------------- */
 
 /* Moves a point of pushed tissue back to where the tissue comes from. */
 static void unpush(const struct img_phantom *p, const double q[3], double out[3])

@@ -12,10 +12,10 @@
 
 enum img_class { IMG_BACKGROUND, IMG_CORE, IMG_OEDEMA, IMG_ENHANCING, IMG_CLASSES };
 
-#define IMG_CAVITY                                                                                 \
-    4                /* resection cavity: outside the canonical classes, kept only when asked for  \
-                      */
-#define IMG_NONE 255 /* in a table: the scheme does not use this value */
+/* Resection cavity: outside the canonical classes, kept only when asked for. */
+#define IMG_CAVITY 4
+/* In a table: the scheme does not use this value. */
+#define IMG_NONE 255
 
 struct img_scheme {
     const char *name, *source;

@@ -94,11 +94,13 @@ struct kr_dx {
 
 enum kr_algo { KR_AUTO, KR_DIRECT, KR_WINOGRAD };
 
-/* --- 3x3 convolution, stride 1, zero padding 1
- * ----------------------------------------------------- y[n,h,w,o] = bias[o] + sum_{i,r,s}
- * w[o,i,r,s] * v[n, h+r-1, w+s-1, i] v is the concatenation of in[0..nin-1] in that order, of
- * in[0].c + ... real channels. Padding is with v = 0 (not with relu(shift)). Winograd F(4x4,3x3)
- * and F(6x6,3x3) after Lavin & Gray, arXiv:1509.09308. */
+/* --- 3x3 convolution, stride 1, zero padding 1 ------------------------------------------------
+ *
+ *     y[n,h,w,o] = bias[o] + sum_{i,r,s} w[o,i,r,s] * v[n, h+r-1, w+s-1, i]
+ *
+ * v is the concatenation of in[0..nin-1] in that order, of in[0].c + ... real channels. Padding is
+ * with v = 0 (not with relu(shift)). Winograd F(4x4,3x3) and F(6x6,3x3) after Lavin & Gray,
+ * arXiv:1509.09308. */
 struct kr_conv3x3 {
     int n, h, w;
     int cout;
@@ -116,24 +118,29 @@ bool kr_conv3x3_planar(const struct kr_conv3x3 *);
 size_t kr_conv3x3_forward_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_forward(const struct kr_conv3x3 *, const struct kr_out *, void *workspace);
 
-/* dv[n,h,w,i] = sum_{o,r,s} w[o,i,r,s] * dy[n, h-r+1, w-s+1, o], written to dx[0..nin-1], the parts
- * of the concatenation (a part with dx == NULL is skipped). dy is a plain float map of cout
- * channels. */
+/*     dv[n,h,w,i] = sum_{o,r,s} w[o,i,r,s] * dy[n, h-r+1, w-s+1, o]
+ *
+ * written to dx[0..nin-1], the parts of the concatenation (a part with dx == NULL is skipped). dy
+ * is a plain float map of cout channels. */
 size_t kr_conv3x3_backward_data_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_backward_data(const struct kr_conv3x3 *, const float *dy, const struct kr_dx dx[2],
                               void *workspace);
 
-/* The gradient dy of the output; or, where k is given, what becomes dy on the way, k[0][c] * dy +
- * k[1][c] * x + k[2][c]: the gradient behind the normalisation of that output, x being the output
- * as it was written, float, and k from kr_bn_backward. So kr_bn_apply is no pass of its own. Sample
+/* The gradient dy of the output; or, where k is given, what becomes dy on the way,
+ *
+ *     k[0][c] * dy + k[1][c] * x + k[2][c]
+ *
+ * the gradient behind the normalisation of that output, x being the output as it was written,
+ * float, and k from kr_bn_backward. So kr_bn_apply is no pass of its own. Sample
  * n uses k + n * stride. */
 struct kr_dy {
     const float *dy, *x, *k;
     size_t stride; /* 0: one for all */
 };
 
-/* dw[o,i,r,s] = sum_{n,h,w} dy[n,h,w,o] * v[n, h+r-1, w+s-1, i], in the layout of weight;
- * overwrites. */
+/*     dw[o,i,r,s] = sum_{n,h,w} dy[n,h,w,o] * v[n, h+r-1, w+s-1, i]
+ *
+ * in the layout of weight; overwrites. */
 size_t kr_conv3x3_backward_weight_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_backward_weight(const struct kr_conv3x3 *, const struct kr_dy *, float *dw,
                                 void *workspace);
@@ -148,9 +155,8 @@ size_t kr_conv3x3_backward_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_backward(const struct kr_conv3x3 *, const struct kr_dy *, const struct kr_dx dx[2],
                          float *dw, void *workspace);
 
-/* --- 1x1 convolution: the same with w (cout, cin)
- * -------------------------------------------------- dbias (cout) receives the sum of dy over N, H,
- * W, or is NULL. */
+/* --- 1x1 convolution: the same with w (cout, cin) ---------------------------------------------
+ * dbias (cout) receives the sum of dy over N, H, W, or is NULL. */
 struct kr_conv1x1 {
     int n, h, w;
     int cout;
@@ -168,9 +174,11 @@ void kr_conv1x1_backward_data(const struct kr_conv1x1 *, const float *dy, const 
 void kr_conv1x1_backward_weight(const struct kr_conv1x1 *, const float *dy, float *dw, float *dbias,
                                 void *workspace);
 
-/* --- 2x2 transposed convolution, stride 2
- * ---------------------------------------------------------- y[n, 2h+a, 2w+b, o] = bias[o] + sum_i
- * w[i,o,a,b] * v[n,h,w,i]; weight (cin, cout, 2, 2); h and w are the input's. */
+/* --- 2x2 transposed convolution, stride 2 -----------------------------------------------------
+ *
+ *     y[n, 2h+a, 2w+b, o] = bias[o] + sum_i w[i,o,a,b] * v[n,h,w,i]
+ *
+ * weight (cin, cout, 2, 2); h and w are the input's. */
 struct kr_upconv {
     int n, h, w;
     int cout;
@@ -187,11 +195,11 @@ void kr_upconv_backward_data(const struct kr_upconv *, const float *dy, const st
 void kr_upconv_backward_weight(const struct kr_upconv *, const float *dy, float *dw, float *dbias,
                                void *workspace);
 
-/* --- levels
- * ---------------------------------------------------------------------------------------- The
- * level in use: the best that the processor has, capped by the environment variable KR_ISA=plain |
- * avx2 | avx512 | neon. kr_init must be called once, before any kernel and from one thread; it
- * returns NULL, or a message for a KR_ISA that is unknown or that this processor lacks. */
+/* --- levels -----------------------------------------------------------------------------------
+ * The level in use: the best that the processor has, capped by the environment variable
+ * KR_ISA=plain | avx2 | avx512 | neon. kr_init must be called once, before any kernel and from one
+ * thread; it returns NULL, or a message for a KR_ISA that is unknown or that this processor
+ * lacks. */
 const char *kr_init(void);
 const char *kr_level(void);
 

@@ -11,8 +11,8 @@ struct line {
     size_t *v; /* n: its vertex */
 };
 
-/* Along a row the mask is two-valued, and the distance is the number of steps to the nearer side.
- */
+/* Along a row the mask is two-valued, and the distance is the number of steps to the nearer
+ * side. */
 static void along_row(const uint8_t *row, const uint8_t in[256], size_t n, double spacing,
                       float *out)
 {

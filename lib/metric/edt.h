@@ -1,5 +1,5 @@
-/* edt.h - the distance transform as the rest of lib/metric uses it; the public form is met_edt().
- */
+/* edt.h - the distance transform as the rest of lib/metric uses it; the public form is
+ * met_edt(). */
 #ifndef MET_EDT_H
 #define MET_EDT_H
 

@@ -35,8 +35,8 @@ struct met_grid {
 
 /* --- parts: what is scored -----------------------------------------------------------------------
  * A part is a set of labels, bit l for label l. Regions are those of BraTS: WT = {1,2,3}, TC =
- * {1,3}, ET = {3}; ET and label 3 are the same voxels under two names, since papers print either.
- */
+ * {1,3}, ET = {3}; ET and label 3 are the same voxels under two names, since papers print
+ * either. */
 enum met_part {
     MET_BACKGROUND,
     MET_LABEL1,
@@ -70,9 +70,12 @@ struct met_counts met_counts(const uint64_t table[MET_CLASSES][MET_CLASSES], uns
 
 /* Soft overlap. met_soft_count adds n pixels: soft[true][class] += probability, prob being (4,n)
  * with `stride` elements between classes, label below 4. Sums are in double, in the order of the
- * calls. met_soft_dice is (2 sum(p o) + eps) / (sum p + sum o + eps), eps 1e-5, sums over all
- * pixels counted; p of a region is the sum of its labels' probabilities. met_dice_loss is the
- * study's loss: 1 - the mean of the soft Dice of the four labels, background included. */
+ * calls. Over all pixels counted, eps 1e-5, p of a region the sum of its labels' probabilities,
+ *
+ *     met_soft_dice = (2 sum p o + eps) / (sum p + sum o + eps)
+ *
+ * met_dice_loss is the study's loss: 1 - the mean of the soft Dice of the four labels, background
+ * included. */
 #define MET_SMOOTH 1e-5
 struct met_soft {
     double p[MET_CLASSES][MET_CLASSES]; /* [true][class] */
@@ -105,19 +108,22 @@ int met_edt(const uint8_t *mask, const struct met_grid *, float *squared);
  * Neighbours share a face (6), or an edge too (18), or a corner too (26). Returns their number. */
 int32_t met_components(const uint8_t *mask, const size_t dim[3], int neighbours, int32_t *out);
 
-/* Dilates a mask of 0 and 1 in place, `times` times, by the 18-neighbourhood; `work` has its size.
- */
+/* Dilates a mask of 0 and 1 in place, `times` times, by the 18-neighbourhood; `work` has its
+ * size. */
 void met_dilate(uint8_t *mask, uint8_t *work, const size_t dim[3], int times);
 
 /* --- the 95th percentile of the Hausdorff distance -----------------------------------------------
  * Three definitions are in use under the one name and differ by millimetres:
+ *
  *  surface  The border runs through the corners of voxels (the points half-way between eight voxel
  *           centres, some in and some out of the mask). Each point weighs as much as the area, in
- * mm2, of the surface that marching cubes lays through its eight neighbours. In each direction the
- * smallest distance that covers 95 % of the area; the larger of the two. BraTS 2023, after the
- * surface-distance library. pooled   Border voxels (in the mask, with a face neighbour outside it
- * or outside the volume); distances of both directions in one list; the 95th percentile of that.
- * medpy. border   Border voxels; the 95th percentile in each direction; the larger. MONAI.
+ *           mm2, of the surface that marching cubes lays through its eight neighbours. In each
+ *           direction the smallest distance that covers 95 % of the area; the larger of the two.
+ *           BraTS 2023, after the surface-distance library.
+ *  pooled   Border voxels (in the mask, with a face neighbour outside it or outside the volume);
+ *           distances of both directions in one list; the 95th percentile of that. medpy.
+ *  border   Border voxels; the 95th percentile in each direction; the larger. MONAI.
+ *
  * Percentiles of the latter two interpolate linearly between ranks, as numpy does. */
 enum met_hd { MET_HD_NONE, MET_HD_SURFACE, MET_HD_POOLED, MET_HD_BORDER, MET_HDS };
 extern const char *const met_hd_names[MET_HDS]; /* "none", "surface", "pooled", "border" */

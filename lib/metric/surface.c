@@ -7,11 +7,13 @@
  * flat (a triangle about one corner, a rectangle along an edge or a face, a regular hexagon about a
  * corner with its three neighbours) and their area leaves no choice. Two are not flat, and how they
  * are folded matters, with equal as with unequal spacing:
- *  - five cuts about an L of three corners: folded so that its mirror symmetry stays: a triangle of
- * the three cuts at right angles to the L, and a trapezium;
- *  - six cuts about a path of four corners that turns twice: a fan of triangles from a cut that is
- * parallel to the middle of the path (there are two such; both give the same area). Folded so, all
- * 256 areas equal those of the table that the surface-distance library carries. */
+ *
+ * - five cuts about an L of three corners: folded so that its mirror symmetry stays: a triangle of
+ *   the three cuts at right angles to the L, and a trapezium;
+ * - six cuts about a path of four corners that turns twice: a fan of triangles from a cut that is
+ *   parallel to the middle of the path (there are two such; both give the same area).
+ *
+ * Folded so, all 256 areas equal those of the table that the surface-distance library carries. */
 #include "lib/metric/metric.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* handle.c - makes and frees a network: checks what was asked, lays out its memory, describes it.
- */
+/* handle.c - makes and frees a network: checks what was asked, lays out its memory, describes
+ * it. */
 #include "lib/nn/net.h"
 
 #include <stdio.h>

@@ -41,7 +41,7 @@ struct kind {
     bool aux;        /* keeps one float a pixel besides */
     bool data_reads; /* `data` reads the input's map even where no activation lies on it */
     bool narrow;     /* can write its map as bfloat16 */
-    bool in_place; /* may write over its first input, and its first input's gradient over its own */
+    bool in_place;   /* may write over its input[0], and the gradient of that over its own */
     void (*forward)(struct nn *, const struct op *);
     void (*weight)(struct nn *, const struct op *);
     void (*data)(struct nn *, const struct op *);
@@ -108,8 +108,7 @@ struct graph {
     int ops, values, params;
 };
 
-/* --- graph.c: building
- * ----------------------------------------------------------------------------*/
+/* --- graph.c: building -------------------------------------------------------------------------*/
 void nn_build(struct graph *, const struct nn_spec *); /* networks.c */
 
 struct op *nn_append(struct graph *, const struct kind *, const char *block, const char *part);
@@ -134,8 +133,7 @@ int nn_gate(struct graph *, int a, int b, int x, const char *block);
 int nn_head(struct graph *, int x, int classes);
 void nn_loss_op(struct graph *, int logits);
 
-/* --- plan.c
- * ---------------------------------------------------------------------------------------*/
+/* --- plan.c ------------------------------------------------------------------------------------*/
 
 /* One step of a schedule: a pass over an operation. */
 struct step {
@@ -179,8 +177,7 @@ size_t nn_wants(struct nn *, struct plan *, const struct step *, int threads);
 void nn_place(struct plan *);                                               /* offsets */
 double nn_flops(const struct nn *, const struct plan *, const struct op *); /* forward */
 
-/* --- the handle
- * -----------------------------------------------------------------------------------*/
+/* --- the handle --------------------------------------------------------------------------------*/
 
 /* What a normalisation keeps: see kr_bn. */
 struct norm {
@@ -202,8 +199,8 @@ struct nn {
     struct plan train, eval;
     struct nn_memory memory;
     char why[256];
-    bool moments_narrow,
-        stepwise; /* chosen by the plan; stepwise: each parameter when its gradient is whole */
+    bool moments_narrow; /* chosen by the plan */
+    bool stepwise;       /* likewise: each parameter takes its step when its gradient is whole */
 
     char *arena, *maps; /* maps: where the plan's buffers start */
     size_t arena_bytes;
@@ -231,8 +228,7 @@ struct nn {
     char *map_at[MAX_VALUES];
 };
 
-/* --- run.c: what operations ask
- * -------------------------------------------------------------------*/
+/* --- run.c: what operations ask ----------------------------------------------------------------*/
 struct kr_dims nn_dims(const struct nn *, int value);
 int nn_operands(const struct nn *, int value, struct kr_in *in); /* how many: 1 or 2 */
 struct kr_out nn_target(const struct nn *, const struct op *);
@@ -240,8 +236,7 @@ float *nn_dy(const struct nn *, int value); /* the gradient of a map or of the v
 void nn_dx(const struct nn *, const struct op *, int input, const struct kr_in *in,
            struct kr_dx *dx);
 float *nn_aux(const struct nn *, const struct op *);
-const float *nn_weight(const struct nn *, const struct op *,
-                       int i); /* the operation's parameter i */
+const float *nn_weight(const struct nn *, const struct op *, int i); /* its parameter i */
 float *nn_dweight(const struct nn *, const struct op *, int i);
 void *nn_workspace(struct nn *);
 int nn_fail(struct nn *, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

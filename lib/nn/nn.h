@@ -2,10 +2,10 @@
  *
  * One handle, in this order:
  *
- *     nn_new      checks the description, plans every byte, allocates almost nothing
- *     nn_memory, nn_print         what it will take, and what it is: before anything runs
- *     nn_load or nn_init          parameters, from tensors or from a seed
- *     nn_train, nn_infer          as often as wanted, in any order (validation amid training)
+ *     nn_new                  checks the description, plans every byte, allocates almost nothing
+ *     nn_memory, nn_print     what it will take, and what it is: before anything runs
+ *     nn_load or nn_init      parameters, from tensors or from a seed
+ *     nn_train, nn_infer      as often as wanted, in any order (validation amid training)
  *     nn_free
  *
  * Images are planar float (N,Cin,H,W), labels are uint8 (N,H,W), H and W divisible by 16. The
@@ -13,8 +13,8 @@
  * definitions:
  *
  * - unet: Ronneberger et al. 2015 with batch normalisation; `base` channels at full size, doubled
- * four times; blocks of conv3x3-norm-relu twice, 2x2 max pooling, 2x2 transposed convolutions,
- * cat(skip, up).
+ *   four times; blocks of conv3x3-norm-relu twice, 2x2 max pooling, 2x2 transposed convolutions,
+ *   cat(skip, up).
  * - attention: the same with an additive gate on each skip (Oktay et al. 2018), the gating signal
  *   already upsampled: x * sigmoid(norm(psi(relu(norm(g(up)) + norm(x(x)))))).
  * - residual: blocks relu(norm(conv(dropout(relu(norm(conv x))))) + shortcut x), the shortcut a
@@ -66,11 +66,13 @@ struct nn_spec {
 const char *nn_arch_name(enum nn_arch); /* "unet", "attention", "residual" */
 int nn_arch_find(const char *name);     /* the enum, or -1 */
 
-/* --- training
- * ------------------------------------------------------------------------------------*/
+/* --- training ----------------------------------------------------------------------------------*/
 
-/* Soft Dice: 1 - mean_c (2 sum p o + eps) / (sum p + sum o + eps) over all classes, background
- * included, sums over N, H, W of the batch, eps 1e-5, p = softmax. NN_DICE_CE adds the mean
+/* Soft Dice over all classes, background included:
+ *
+ *     1 - mean_c (2 sum p o + eps) / (sum p + sum o + eps)
+ *
+ * sums over N, H, W of the batch, eps 1e-5, p = softmax. NN_DICE_CE adds the mean
  * cross-entropy of a pixel. Pixels labelled NN_IGNORE are in neither. */
 enum nn_loss { NN_DICE, NN_DICE_CE };
 
@@ -83,13 +85,17 @@ struct nn_training {
     double beta1, beta2, eps; /* Adam; all 0: 0.9, 0.999, 1e-8 */
     double momentum;          /* SGD; 0: none */
     double decay;
-    double
-        clip; /* largest global norm of the gradient; 0: none. Needs the whole gradient at once */
+    double clip;   /* largest norm of the whole gradient, which it needs at once; 0: none */
     uint64_t seed; /* of the dropout */
 };
 
-/* The rate at a step, from 0. The first `warmup` steps rise linearly to `top`; then constant, or
- * top * (1 + cos(pi t)) / 2, or top * (1 - t)^0.9, where t goes from 0 to 1 at step `steps`. */
+/* The rate at a step, from 0. The first `warmup` steps rise linearly to `top`; then, where t goes
+ * from 0 to 1 at step `steps`:
+ *
+ *     constant      top
+ *     cosine        top * (1 + cos(pi t)) / 2
+ *     polynomial    top * (1 - t)^0.9
+ */
 enum nn_schedule { NN_CONSTANT, NN_COSINE, NN_POLYNOMIAL };
 struct nn_rate {
     enum nn_schedule schedule;
@@ -98,8 +104,7 @@ struct nn_rate {
 };
 double nn_rate_at(const struct nn_rate *, uint64_t step);
 
-/* --- planning
- * ------------------------------------------------------------------------------------*/
+/* --- planning ----------------------------------------------------------------------------------*/
 
 /* What any process of ours has resident: of program and libraries 3.1 MiB, as they were measured, a
  * heap of small things, and the stacks of some threads. */
@@ -154,16 +159,15 @@ void nn_print(const struct nn *, void (*line)(void *ctx, const char *text), void
 /* The instruction-set level of the kernels in use: results are the same bytes for one level. */
 const char *nn_isa(void);
 
-/* --- parameters
- * ----------------------------------------------------------------------------------*/
+/* --- parameters --------------------------------------------------------------------------------*/
 
 /* The parameters and running statistics in the order of the operations, DT_F32; data is NULL
  * until nn_load or nn_init. With train, the data may be read and written between calls. */
 const struct tensor *nn_params(const struct nn *, size_t *count);
 
 /* Takes parameters by name; others are passed over. Missing ones and wrong shapes are errors. With
- * train they are copied (from any float dtype); without, big ones are used in place and must stay.
- */
+ * train they are copied (from any float dtype); without, big ones are used in place and must
+ * stay. */
 int nn_load(struct nn *, const struct tensor *, size_t count);
 
 /* As torch.nn begins, keyed by (seed, name): a convolution's weights and bias uniform within
@@ -180,8 +184,7 @@ int nn_load_moment(struct nn *, size_t i, const struct tensor *, size_t count);
 uint64_t nn_steps(const struct nn *);
 void nn_set_steps(struct nn *, uint64_t steps);
 
-/* --- running
- * -------------------------------------------------------------------------------------*/
+/* --- running -----------------------------------------------------------------------------------*/
 
 struct nn_batch {
     int n, h, w;
@@ -195,9 +198,9 @@ struct nn_result {
     double dice, ce;
     double inter[NN_MAX_CLASSES], prob[NN_MAX_CLASSES]; /* sum p o, sum p */
     uint64_t truth[NN_MAX_CLASSES];                     /* sum o: pixels of that label */
-    uint64_t pred[NN_MAX_CLASSES],
-        hit[NN_MAX_CLASSES]; /* argmax is the class; and so is the label */
-    uint64_t pixels;         /* not ignored */
+    uint64_t pred[NN_MAX_CLASSES];                      /* argmax is the class */
+    uint64_t hit[NN_MAX_CLASSES];                       /* and so is the label */
+    uint64_t pixels;                                    /* not ignored */
 };
 
 /* One step: forward with the batch's statistics, loss, backward, optimiser; result may be NULL.

@@ -1,5 +1,5 @@
-/* op_input.c - the batch's planar image becomes a map, where an operation cannot read it as it is.
- */
+/* op_input.c - the batch's planar image becomes a map, where an operation cannot read it as it
+ * is. */
 #include "lib/nn/net.h"
 
 static void forward(struct nn *nn, const struct op *op)

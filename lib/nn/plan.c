@@ -6,9 +6,9 @@
  * keeps everything.
  *
  * - a map is dropped after the forward pass and made again when the backward pass needs it: exact,
- * at the cost of its operation (next to nothing for a pooling or the first convolution);
+ *   at the cost of its operation (next to nothing for a pooling or the first convolution);
  * - a map is kept as bfloat16: at no time, but the gradient loses precision, so it is charged as
- * much as a convolution of some 70 channels;
+ *   much as a convolution of some 70 channels;
  * - at last, the moments are kept as bfloat16 (stochastically rounded).
  *
  * A parameter's gradient is used up as soon as it is whole unless something needs all of them at

@@ -16,8 +16,7 @@ int nn_fail(struct nn *nn, int code, const char *fmt, ...)
     return nn->failed = code;
 }
 
-/* --- what operations ask
- * -------------------------------------------------------------------------*/
+/* --- what operations ask -----------------------------------------------------------------------*/
 
 static char *place(const struct nn *nn, int buffer)
 {
@@ -160,8 +159,7 @@ void *nn_workspace(struct nn *nn)
     return place(nn, nn->at->workspace);
 }
 
-/* --- execution
- * -----------------------------------------------------------------------------------*/
+/* --- execution ---------------------------------------------------------------------------------*/
 
 static int trap(struct nn *nn, const struct op *op, const char *what, size_t n, const void *x,
                 enum kr_dtype dtype)

@@ -26,8 +26,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* --- multiply-add peak
- * ----------------------------------------------------------------------------- */
+/* --- multiply-add peak ------------------------------------------------------------------------ */
 #define PEAK(name, target, v, zero, step)                                                          \
     target static float name(long steps)                                                           \
     {                                                                                              \
@@ -80,8 +79,7 @@ static double peak(int threads)
     return 2.0 * 12 * lanes * (double)steps * threads / best / 1e9;
 }
 
-/* --- one layer
- * ------------------------------------------------------------------------------------- */
+/* --- one layer -------------------------------------------------------------------------------- */
 static struct {
     int threads, batch, runs;
     enum kr_algo algo;

@@ -7,8 +7,7 @@
  * must be read and written at least. The first line is a copy of 256 MiB: the memory's own speed.
  * Beside each transposed convolution stand OpenBLAS's products of the same size, of whole operands
  * in memory, without bias, activation, sums and the order of the pixels: what it could at most
- * give.
- */
+ * give. */
 #include "lib/kernels/kernels.h"
 #include "lib/kernels/pointwise.h"
 

@@ -1,6 +1,6 @@
 /* shim.c - preloaded into a tool, makes the system fail at a chosen moment.
  *
- - FAULT=KIND:N: the N-th call (from 1) of that kind fails; KIND is read, write, open, rename,
+ * - FAULT=KIND:N: the N-th call (from 1) of that kind fails; KIND is read, write, open, rename,
  *   fsync, mmap or alloc;
  * - FAULT=short:SEED: every read and write moves only a part of what was asked for, 1 byte or more;
  * - FAULT_COUNT=FILE: at the end, the number of calls of each kind, "KIND N" a line.

@@ -1,6 +1,6 @@
 /* args.h - runs the main of a tool over arguments up to where it would open its streams. The
- * harness includes this, then the tool's source, and defines LLVMFuzzerTestOneInput by ARGUMENTS().
- */
+ * harness includes this, then the tool's source, and defines LLVMFuzzerTestOneInput by
+ * ARGUMENTS(). */
 #ifndef ARGS_H
 #define ARGS_H
 

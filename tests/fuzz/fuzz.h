@@ -1,6 +1,6 @@
 /* fuzz.h - what the harnesses share. Each is a file NAME.c with LLVMFuzzerTestOneInput (libFuzzer);
- * the same file with replay.c is a program that runs it over the files named on the command line.
- */
+ * the same file with replay.c is a program that runs it over the files named on the command
+ * line. */
 #ifndef FUZZ_H
 #define FUZZ_H
 

@@ -8,8 +8,8 @@
 
 #include "formats/nifti.h"
 
-/* Larger grids are refused before memory is asked for; a fuzzer should not spend its time on them.
- */
+/* Larger grids are refused before memory is asked for; a fuzzer should not spend its time on
+ * them. */
 #define MOST (1u << 22)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

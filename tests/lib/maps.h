@@ -23,8 +23,8 @@ static struct guard {
 } guards[512];
 static int nguards;
 
-/* Not a byte behind it may be touched (but what alignment adds), nor a page before it; full of NaN.
- */
+/* Not a byte behind it may be touched (but what alignment adds), nor a page before it; full of
+ * NaN. */
 MAPS_UNUSED static void *guarded(size_t bytes, size_t align)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (bytes + align - 1) / align * align;

@@ -5,7 +5,7 @@
  * (for an emulator). */
 #include "tests/lib/maps.h"
 
-/* --- maps as the oracle sees them ------------------------------------------------------------------ */
+/* --- maps as the oracle sees them ------------------------------------------------------------- */
 static size_t at(struct shape s, int cp, int n, int y, int x, int c)
 {
     return (((size_t)n * (size_t)s.h + (size_t)y) * (size_t)s.w + (size_t)x) * (size_t)cp +
@@ -34,8 +34,7 @@ static double padded_value(const struct kr_in *in, struct shape s, int n, int y,
     return in->relu && v < 0 ? 0 : v;
 }
 
-/* --- the oracle
- * ------------------------------------------------------------------------------------ */
+/* --- the oracle ------------------------------------------------------------------------------- */
 static double *oracle_forward(const struct kr_conv3x3 *p)
 {
     struct shape s = {p->n, p->h, p->w};
@@ -119,8 +118,7 @@ static double *oracle_weight(const struct kr_conv3x3 *p, const float *dy)
     return dw;
 }
 
-/* --- comparing
- * ------------------------------------------------------------------------------------- */
+/* --- comparing -------------------------------------------------------------------------------- */
 static double norm(const double *v, size_t n)
 {
     double s = 0;
@@ -213,8 +211,8 @@ static struct kr_conv3x3 problem(struct rng *r, const struct variant *v)
  * `plain`, the same source everywhere. */
 static bool emulated;
 
-/* The next level and algorithm to try on a case; KR_AUTO, which is one of the others, where cheap.
- */
+/* The next level and algorithm to try on a case; KR_AUTO, which is one of the others, where
+ * cheap. */
 static bool next_run(int *step, struct variant *v, struct kr_conv3x3 *p)
 {
     static const char *const levels[] = {"plain", "avx2", "avx512", "neon"};

@@ -20,8 +20,8 @@ struct parts {
     uint64_t truth[16], pred[16], hit[16], pixels, bad;
 };
 
-/* wdice * dice + wce * ce, as the networks' reference definition has it; ignored pixels left out.
- */
+/* wdice * dice + wce * ce, as the networks' reference definition has it; ignored pixels left
+ * out. */
 static double loss(const double *logits, const uint8_t *label, size_t n, int c, double wdice,
                    double wce, struct parts *out)
 {

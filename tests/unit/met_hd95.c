@@ -51,8 +51,8 @@ static void test_areas(void)
             {"an L and a corner", 0x87, part(.5, 0, 0, s) + part(.375, .375, .375, s) + corner},
             {"two edges along x", 0xc3, 4 * part(.25, .25, 0, s)},
             {"four corners apart", 0x69, 4 * corner},
-            /* corners x, 0, z, z+y: the middle runs along z; cuts as in surface.c, normals by hand
-             */
+            /* corners x, 0, z, z+y: the middle runs along z; cuts as in surface.c, normals by
+             * hand */
             {"a path turning twice, middle along z", 0x53,
              part(.25, 0, .25, s) + part(.5, .5, .5, s) + part(.25, .25, 0, s)},
         };

@@ -25,7 +25,7 @@ static size_t size_of(int v)
     return (size_t)(net.n * x->c) * (size_t)(net.h >> x->level) * (size_t)(net.w >> x->level);
 }
 
-/* --- the forward pass in double -------------------------------------------------------------------*/
+/* --- the forward pass in double ----------------------------------------------------------------*/
 
 static void conv(const struct op *op, int taps)
 {
@@ -207,7 +207,7 @@ static double forward(void)
     return net.loss;
 }
 
-/* --- the check ------------------------------------------------------------------------------------*/
+/* --- the check ---------------------------------------------------------------------------------*/
 
 static double along(double *x, const double *from, const double *direction, size_t n)
 {
@@ -313,7 +313,7 @@ static void check(void (*build)(struct graph *, const struct nn_spec *), const s
     free(image), free(truth);
 }
 
-/* --- each operation between two 1x1 convolutions ---------------------------------------------------*/
+/* --- each operation between two 1x1 convolutions -----------------------------------------------*/
 
 static int front(struct graph *g, const struct nn_spec *s, int c)
 {

@@ -67,7 +67,7 @@ static double off(const struct line *want, const float *x, const float *start, c
     return isnan(error) ? INFINITY : sqrt(error / (count > SUMS ? SUMS : 1)) / want->norm;
 }
 
-/* --- parameters and inputs, from their names ------------------------------------------------------ */
+/* --- parameters and inputs, from their names -------------------------------------------------- */
 static void fill(float *x, size_t count, const char *name, double middle, double width)
 {
     struct rng r = rng_seed(0);

@@ -10,8 +10,8 @@ int main(void)
         const char *words;
         uint8_t class;
     } table[] = {
-        /* as they stand in dataset.json of the Decathlon, of nnU-Net, and in the challenges' pages
-         */
+        /* as they stand in dataset.json of the Decathlon, of nnU-Net, and in the challenges'
+         * pages */
         {"background", IMG_BACKGROUND},
         {"edema", IMG_OEDEMA},
         {"Oedema", IMG_OEDEMA},

@@ -171,8 +171,8 @@ INLINE int group_start(const struct plan *q, int group)
     return at < q->cols ? at : q->cols;
 }
 
-/* Row k of the packed weights, KR_LANES columns from j on (whole in one panel if panels are wide).
- */
+/* Row k of the packed weights, KR_LANES columns from j on (whole in one panel if panels are
+ * wide). */
 INLINE void panel_store(const struct plan *q, float *panels, int k, int j, const float *row)
 {
     for (int l = 0, nr, o; l < KR_LANES; l += VL) {

@@ -58,7 +58,7 @@ struct outer {
 size_t KR_NAME(kr_outer_workspace)(const struct outer *);
 void KR_NAME(kr_outer)(const struct outer *, void *workspace);
 
-/* --- what gemm.c and outer.c share --------------------------------------------------------------- */
+/* --- what gemm.c and outer.c share ------------------------------------------------------------ */
 
 /* The channels of a matrix' columns: up to two parts, each padded, or four phases of one. */
 struct columns {

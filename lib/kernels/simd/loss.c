@@ -105,8 +105,8 @@ INLINE void sums_run(struct lanes *s, int c, size_t plane, const float *logits,
     planes_load(&t, c, plane, logits, count);
     for (size_t p = 0; p < RUN; p++)
         lab[p] = p < count ? label[p] : KR_IGNORE;
-    /* -log p[label] = log sum exp - logit[label]; logits must be read before they are overwritten.
-     */
+    /* -log p[label] = log sum exp - logit[label]; logits must be read before they are
+     * overwritten. */
     for (int k = 0; k < c; k++)
         for (size_t p = 0; p < RUN; p += VL) {
             vi l;
@@ -191,8 +191,8 @@ void KR_NAME(kr_loss_sums)(const struct kr_dims *d, int c, const float *logits,
         kr_loss_add(sums, &part[i]);
 }
 
-/* d loss / d p of class k: all[k], and at pixels of that label own[k] more; d ce / d logit: ce * (p
- * - label). */
+/* d loss / d p of class k: all[k], and at pixels of that label own[k] more;
+ * d ce / d logit: ce * (p - label). */
 struct slope {
     float all[KR_CLASSES_MAX], own[KR_CLASSES_MAX], ce;
 };
@@ -233,7 +233,7 @@ INLINE void gradient_run(const struct kr_loss *loss, const struct slope *s, size
     }
 }
 
-/* --- the head: classes in fours, those past the last are zero ------------------------------------- */
+/* --- the head: classes in fours, those past the last are zero --------------------------------- */
 
 static int fours(int classes)
 {

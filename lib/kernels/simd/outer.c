@@ -107,8 +107,8 @@ static void outer_task(const struct outer *p, const struct outer_plan *q, int sp
     }
 }
 
-/* Row r of dw, columns of the group, from the splits in order; `sums` is the group's first split.
- */
+/* Row r of dw, columns of the group, from the splits in order; `sums` is the group's first
+ * split. */
 static void outer_write(const struct outer *p, const struct outer_plan *q, int r, int group,
                         const float *sums)
 {

@@ -58,7 +58,7 @@ INLINE void tile_next(const struct tiling *g, struct tile *t)
     }
 }
 
-/* --- prefetching ------------------------------------------------------------------------------------
+/* --- prefetching ---------------------------------------------------------------------------------
  * While the products of a block of tiles run, memory is idle: what the transforms will touch next
  * is fetched then, a piece with each product. */
 

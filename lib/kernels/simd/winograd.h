@@ -134,8 +134,7 @@ INLINE void g3_t(const int M, const vf u[], vf o[3])
     }
 }
 
-/* --- weights
- * --------------------------------------------------------------------------------------- */
+/* --- weights ---------------------------------------------------------------------------------- */
 
 /* Four floats from each of p, p + stride, ... into the 128-bit lanes of a vector. */
 INLINE vf lanes_load(const float *p, size_t stride)
@@ -192,8 +191,8 @@ INLINE void transpose4(vf v[4])
     v[3] = SHUFFLE4(b, d, 2, 3, VL + 2, VL + 3);
 }
 
-/* The nine taps of VL filters that lie `stride` apart; of `real` filters, if fewer, the rest zero.
- */
+/* The nine taps of VL filters that lie `stride` apart; of `real` filters, if fewer, the rest
+ * zero. */
 INLINE void taps_load(const float *w, size_t stride, int real, vf g[9])
 {
     if (real >= VL) {
@@ -268,8 +267,7 @@ INLINE void filter_transform(const int M, const struct filters *f, int i, int o,
     }
 }
 
-/* --- values
- * ---------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 /* B^T d B of side x side values from index i on, `col` and `row` floats apart, to v[p * ps]. */
 INLINE void input_core(const int M, const struct reader *r, const enum reading how, size_t i,
@@ -387,8 +385,7 @@ static __attribute__((unused)) void input_transform(const struct source *s, cons
         input_tiles(4, s, g, t0, count, c0, c1, v, vs, ps);
 }
 
-/* --- in conv3x3_winograd.c: the gradient of the data for conv3x3_weight.c, tile by tile -------------
- */
+/* --- in conv3x3_winograd.c: the gradient of the data for conv3x3_weight.c, tile by tile ------- */
 
 /* Filters of input channels k0..k1 (padded) to the columns of a block, to u[p*ps + panel + k*nr +
  * j], a panel of columns from o on starting at o * (k1 - k0). */
