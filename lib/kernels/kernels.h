@@ -131,8 +131,8 @@ void kr_conv3x3_backward_data(const struct kr_conv3x3 *, const float *dy, const 
  *     k[0][c] * dy + k[1][c] * x + k[2][c]
  *
  * the gradient behind the normalisation of that output, x being the output as it was written,
- * float, and k from kr_bn_backward. So kr_bn_apply is no pass of its own. Sample
- * n uses k + n * stride. */
+ * float, and k from kr_bn_backward. So kr_bn_apply is no pass of its own. Sample n
+ * uses k + n * stride. */
 struct kr_dy {
     const float *dy, *x, *k;
     size_t stride; /* 0: one for all */
