@@ -69,12 +69,13 @@ KERNEL_CFLAGS += $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),,
 # time: `make check-long` does that.
 LIGHT     ?= $(filter fuzz,$(CONFIG))
 BOXES     := lib/base lib/image lib/metric $(if $(LIGHT),,lib/nn lib/kernels) formats
-SRC       := $(foreach d,$(BOXES),$(wildcard $(d)/*.c))
+READERS   := $(wildcard lib/nn/text*.c)# of the engine, what reads bytes
+SRC       := $(sort $(foreach d,$(BOXES),$(wildcard $(d)/*.c)) $(READERS))
 SIMD_SRC  := $(if $(LIGHT),,$(wildcard lib/kernels/simd/*.c))
 FRAME     := $(wildcard tools/tool*.c)# every tool stands on it
 PARTS     := $(filter-out $(FRAME),$(wildcard tools/*_*.c))# tools/NAME_PART.c belongs to tools/NAME.c
 TOOLS     := $(patsubst tools/%.c,%,$(filter-out $(FRAME) $(PARTS) $(if $(LIGHT),tools/train.c tools/infer.c),$(wildcard tools/*.c)))
-UNIT      := $(patsubst tests/unit/%.c,%,$(filter-out $(if $(LIGHT),tests/unit/nn_% tests/unit/kernels_%),$(wildcard tests/unit/*.c)))
+UNIT      := $(patsubst tests/unit/%.c,%,$(if $(LIGHT),$(filter-out tests/unit/nn_% tests/unit/kernels_%,$(wildcard tests/unit/*.c)) tests/unit/nn_text.c,$(wildcard tests/unit/*.c)))
 BENCHC    := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
 
 SIMD_OBJ  := $(foreach l,$(LEVELS),$(patsubst lib/kernels/simd/%.c,$(O)/lib/kernels/simd/%_$(l).o,$(SIMD_SRC)))

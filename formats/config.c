@@ -2,70 +2,26 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <yaml.h>
 
 #include "formats/plain.h"
+#include "lib/base/events.h"
+#include "lib/base/names.h"
 
 #define MAX_FILE ((size_t)1 << 20)
 #define MAX_FIELDS 64
 
-struct reading {
-    const char *name;
-    char *why;
-    size_t size;
-    size_t line; /* of the last event, from 1 */
-};
-
-__attribute__((format(printf, 2, 3))) static int fail(const struct reading *r, const char *fmt, ...)
+static int unknown(const struct events *r, const char *name, const struct config_field *f, int n)
 {
-    va_list ap;
-    int n = snprintf(r->why, r->size, "%s:%zu: ", r->name, r->line);
-    if (n < 0 || (size_t)n >= r->size)
-        return -1;
-    va_start(ap, fmt);
-    vsnprintf(r->why + n, r->size - (size_t)n, fmt, ap);
-    va_end(ap);
-    for (char *p = r->why; *p; p++) /* one line, whatever the file's names hold */
-        if ((unsigned char)*p < ' ' || *p == 0x7f)
-            *p = '?';
-    return -1;
+    struct names_near near = {.to = name};
+    for (int i = 0; i < n; i++)
+        names_try(&near, f[i].name);
+    return events_fail(r, "unknown setting '%.63s' (is '%s' meant?)", name, near.name);
 }
 
-/* Edits (insertions, deletions, replacements) between two names, the second shorter than 64. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[64], m = strlen(b);
-    for (size_t j = 0; j <= m; j++)
-        row[j] = j;
-    for (size_t i = 1; *a; a++, i++) {
-        size_t corner = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t best = corner + (*a != b[j - 1]);
-            corner = row[j];
-            best = best < row[j] + 1 ? best : row[j] + 1;
-            row[j] = best < row[j - 1] + 1 ? best : row[j - 1] + 1;
-        }
-    }
-    return row[m];
-}
-
-static int unknown(const struct reading *r, const char *name, const struct config_field *f, int n)
-{
-    char shown[64];
-    int nearest = 0;
-    snprintf(shown, sizeof shown, "%s", name);
-    for (int i = 1; i < n; i++)
-        if (distance(shown, f[i].name) < distance(shown, f[nearest].name))
-            nearest = i;
-    return fail(r, "unknown setting '%s' (is '%s' meant?)", shown, f[nearest].name);
-}
-
-static int set_choice(const struct reading *r, const struct config_field *f, const char *text)
+static int set_choice(const struct events *r, const struct config_field *f, const char *text)
 {
     char known[256] = "";
     for (int i = 0; f->choices[i]; i++) {
@@ -76,10 +32,10 @@ static int set_choice(const struct reading *r, const struct config_field *f, con
         snprintf(known + strlen(known), sizeof known - strlen(known), i ? ", %s" : "%s",
                  f->choices[i]);
     }
-    return fail(r, "%s: (wanted one of %s, got '%.40s')", f->name, known, text);
+    return events_fail(r, "%s: (wanted one of %s, got '%.40s')", f->name, known, text);
 }
 
-static int set_value(const struct reading *r, const struct config_field *f, const char *text)
+static int set_value(const struct events *r, const struct config_field *f, const char *text)
 {
     char *end, *rest;
     double v, w;
@@ -89,13 +45,13 @@ static int set_value(const struct reading *r, const struct config_field *f, cons
         return set_choice(r, f, text);
     case CONFIG_BOOL:
         if (strcmp(text, "true") && strcmp(text, "false"))
-            return fail(r, "%s: (wanted true or false, got '%.40s')", f->name, text);
+            return events_fail(r, "%s: (wanted true or false, got '%.40s')", f->name, text);
         *(bool *)f->value = *text == 't';
         return 0;
     case CONFIG_SEED: {
         long long s = strtoll(text, &end, 10);
         if (errno || end == text || *end || s < 0)
-            return fail(r, "%s: (wanted a whole number from 0, got '%.40s')", f->name, text);
+            return events_fail(r, "%s: (wanted a whole number from 0, got '%.40s')", f->name, text);
         *(uint64_t *)f->value = (uint64_t)s;
         return 0;
     }
@@ -104,8 +60,8 @@ static int set_value(const struct reading *r, const struct config_field *f, cons
         w = *end == 'x' ? strtod(end + 1, &rest) : (rest = end, NAN);
         if (end == text || *rest || v != floor(v) || w != floor(w) || !(v >= f->lo && v <= f->hi) ||
             !(w >= f->lo && w <= f->hi))
-            return fail(r, "%s: (wanted HEIGHTxWIDTH from %gx%g to %gx%g, got '%.40s')", f->name,
-                        f->lo, f->lo, f->hi, f->hi, text);
+            return events_fail(r, "%s: (wanted HEIGHTxWIDTH from %gx%g to %gx%g, got '%.40s')",
+                               f->name, f->lo, f->lo, f->hi, f->hi, text);
         ((int *)f->value)[0] = (int)v;
         ((int *)f->value)[1] = (int)w;
         return 0;
@@ -114,8 +70,8 @@ static int set_value(const struct reading *r, const struct config_field *f, cons
         v = strtod(text, &end);
         if (errno || end == text || *end || !(v >= f->lo && v <= f->hi) ||
             (f->type == CONFIG_INT && v != floor(v)))
-            return fail(r, "%s: (wanted a %snumber from %g to %g, got '%.40s')", f->name,
-                        f->type == CONFIG_INT ? "whole " : "", f->lo, f->hi, text);
+            return events_fail(r, "%s: (wanted a %snumber from %g to %g, got '%.40s')", f->name,
+                               f->type == CONFIG_INT ? "whole " : "", f->lo, f->hi, text);
         if (f->type == CONFIG_INT)
             *(int *)f->value = (int)v;
         else
@@ -125,88 +81,55 @@ static int set_value(const struct reading *r, const struct config_field *f, cons
     return 0;
 }
 
-/* The next event; what YAML itself forbids is an error. */
-static int next(struct reading *r, yaml_parser_t *p, yaml_event_t *e)
+static int one_setting(struct events *r, const struct config_field *f, int n, size_t *seen)
 {
-    if (!yaml_parser_parse(p, e)) {
-        r->line = p->problem_mark.line + 1;
-        return fail(r, "not YAML: %s", p->problem ? p->problem : "unreadable");
-    }
-    r->line = e->start_mark.line + 1;
-    return 0;
-}
-
-static int scalar(struct reading *r, yaml_parser_t *p, yaml_event_t *e, const char *what)
-{
-    if (next(r, p, e))
-        return -1;
-    if (e->type != YAML_SCALAR_EVENT)
-        return fail(r, "%s: (wanted a plain value)", what);
-    if (e->data.scalar.anchor || e->data.scalar.tag)
-        return fail(r, "%s: anchors and tags have no place here", what);
-    if (strlen((char *)e->data.scalar.value) != e->data.scalar.length)
-        return fail(r, "%s: holds a NUL", what);
-    return 0;
-}
-
-static int one_setting(struct reading *r, yaml_parser_t *p, const char *key,
-                       const struct config_field *f, int n, size_t *seen)
-{
-    yaml_event_t e;
+    const char *key = (const char *)r->event.data.scalar.value;
     for (int i = 0; i < n; i++) {
         if (strcmp(key, f[i].name))
             continue;
         if (seen[i])
-            return fail(r, "'%s' stands twice (first on line %zu)", key, seen[i]);
+            return events_fail(r, "'%s' stands twice (first on line %zu)", f[i].name, seen[i]);
         seen[i] = r->line;
-        int bad = scalar(r, p, &e, key);
-        if (!bad)
-            bad = set_value(r, &f[i], (char *)e.data.scalar.value);
-        yaml_event_delete(&e);
-        return bad;
+        if (events_next(r))
+            return -1;
+        if (r->event.type != YAML_SCALAR_EVENT)
+            return events_fail(r, "%s: (wanted a plain value)", f[i].name);
+        return set_value(r, &f[i], (const char *)r->event.data.scalar.value);
     }
     return unknown(r, key, f, n);
 }
 
-static int mapping(struct reading *r, yaml_parser_t *p, const struct config_field *f, int n,
-                   size_t *seen)
+static int mapping(struct events *r, const struct config_field *f, int n, size_t *seen)
 {
-    yaml_event_t e;
     for (;;) {
-        if (next(r, p, &e))
+        if (events_next(r))
             return -1;
-        if (e.type == YAML_MAPPING_END_EVENT) {
-            yaml_event_delete(&e);
+        if (r->event.type == YAML_MAPPING_END_EVENT)
             return 0;
-        }
-        int bad = e.type == YAML_SCALAR_EVENT
-                      ? one_setting(r, p, (char *)e.data.scalar.value, f, n, seen)
-                      : fail(r, "(wanted a setting's name)");
-        yaml_event_delete(&e);
-        if (bad)
+        if (r->event.type != YAML_SCALAR_EVENT)
+            return events_fail(r, "(wanted a setting's name)");
+        if (one_setting(r, f, n, seen))
             return -1;
     }
 }
 
-static int document(struct reading *r, yaml_parser_t *p, const struct config_field *f, int n,
-                    size_t *seen)
+static int document(struct events *r, const struct config_field *f, int n, size_t *seen)
 {
     static const yaml_event_type_t before[] = {YAML_STREAM_START_EVENT, YAML_DOCUMENT_START_EVENT,
                                                YAML_MAPPING_START_EVENT};
     static const yaml_event_type_t after[] = {YAML_DOCUMENT_END_EVENT, YAML_STREAM_END_EVENT};
-    yaml_event_t e;
     for (int i = 0; i < 5; i++) {
-        if (i == 3 && mapping(r, p, f, n, seen))
+        if (i == 3 && mapping(r, f, n, seen))
             return -1;
-        if (next(r, p, &e))
+        if (events_next(r))
             return -1;
-        yaml_event_type_t type = e.type;
-        yaml_event_delete(&e);
+        yaml_event_type_t type = r->event.type;
         if (i < 3 && type != before[i])
-            return fail(r, type == YAML_STREAM_END_EVENT ? "empty (wanted settings: name: value)"
-                                                         : "(wanted settings: name: value)");
+            return events_fail(r, type == YAML_STREAM_END_EVENT
+                                      ? "empty (wanted settings: name: value)"
+                                      : "(wanted settings: name: value)");
         if (i >= 3 && type != after[i - 3])
-            return fail(r, "a second document (wanted one)");
+            return events_fail(r, "a second document (wanted one)");
     }
     return 0;
 }
@@ -214,17 +137,17 @@ static int document(struct reading *r, yaml_parser_t *p, const struct config_fie
 int config_parse(const char *text, size_t length, const char *name, const struct config_field *f,
                  int n, char *why, size_t size)
 {
-    struct reading r = {name, why, size, 1};
+    struct events r = {.name = name, .why = why, .size = size};
     size_t seen[MAX_FIELDS] = {0};
-    yaml_parser_t p;
-    if (n > MAX_FIELDS || !yaml_parser_initialize(&p))
-        return fail(&r, "out of memory");
-    yaml_parser_set_input_string(&p, (const unsigned char *)text, length);
-    int bad = document(&r, &p, f, n, seen);
-    yaml_parser_delete(&p);
+    int bad = events_open(&r, text, length);
+    if (!bad && n > MAX_FIELDS)
+        bad = events_fail(&r, "too many settings");
+    if (!bad)
+        bad = document(&r, f, n, seen);
     for (int i = 0; i < n && !bad; i++)
         if (f[i].required && !seen[i])
-            bad = fail(&r, "'%s' is missing", f[i].name);
+            bad = events_fail(&r, "'%s' is missing", f[i].name);
+    events_close(&r);
     return bad;
 }
 

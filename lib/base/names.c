@@ -101,3 +101,31 @@ void names_free(struct names *n)
     free(n->slot);
     memset(n, 0, sizeof *n);
 }
+
+/* Edits (insertions, deletions, replacements) between n bytes and a name. */
+static size_t distance(const char *a, size_t n, const char *b)
+{
+    size_t row[64], m = strlen(b);
+    for (size_t j = 0; j <= m; j++)
+        row[j] = j;
+    for (size_t i = 0; i < n; i++) {
+        size_t corner = row[0];
+        row[0] = i + 1;
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = corner + (a[i] != b[j - 1]);
+            corner = row[j];
+            best = best < row[j] + 1 ? best : row[j] + 1;
+            row[j] = best < row[j - 1] + 1 ? best : row[j - 1] + 1;
+        }
+    }
+    return row[m];
+}
+
+void names_try(struct names_near *near, const char *name)
+{
+    size_t edits = distance(near->to, strnlen(near->to, 63), name);
+    if (!near->name || edits < near->edits) {
+        near->name = name;
+        near->edits = edits;
+    }
+}

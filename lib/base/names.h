@@ -33,4 +33,13 @@ const char *names_text(const struct names *, uint32_t number);
 
 void names_free(struct names *);
 
+/* Which of some names is nearest to one that is none of them: its first 63 bytes count. */
+struct names_near {
+    const char *to, *name; /* NULL until the first is tried */
+    size_t edits;
+};
+
+/* Tries a name, shorter than 64. */
+void names_try(struct names_near *, const char *name);
+
 #endif

@@ -22,15 +22,18 @@
  *
  * An entry's `op` is an operation or a block; `name` is its name within the list, and a block's own
  * names follow it and a dot ("enc1.conv1"); a block without a name adds nothing, its names join the
- * list's. `in` is a name or a list of names of values made before, in this list or given to this
- * block; without it the value of the entry before, in a block's first entry its first input. A
- * block's value is its last entry's. `when: EXPRESSION` leaves an entry out where that is 0: its
- * value is then its first input's. All else are attributes: numbers, true, false, or lists of up to
- * three; or an expression of numbers, parameters, + - * / ( ), == != < <= > >=, min(a, b),
- * max(a, b) and channels(VALUE). In integer attributes the result must be an integer.
+ * list's. `in` is a name or a list of names of values made before, in this list (inside a block of
+ * it: enc1.conv1) or given to this block; without it the value of the entry before, in a block's
+ * first entry its first input. A block's value is its last entry's. `when: EXPRESSION` leaves an
+ * entry out where that is 0: its value is then its first input's. All else are attributes: numbers,
+ * true, false, or lists of up to three; or an expression of numbers, parameters, + - * / ( ),
+ * == != < <= > >=, min(a, b), max(a, b) and channels(VALUE), in quotes where it has a comma and
+ * stands between braces. In integer attributes the result must be an integer. A parameter may be an
+ * expression of those before it. A block sees its own parameters and the text's.
  *
  * Limits: a text of NN_TEXT_MAX bytes, NN_TEXT_OPS operations after all blocks, blocks in blocks 8
- * deep, 64 names of parameters. Anchors, aliases, tags and merge keys are refused. */
+ * deep, 64 keys in a mapping, names of 31 bytes, of NN_TEXT_NAME with those of the blocks around
+ * them. Anchors, aliases, tags and merge keys are refused. */
 #ifndef NN_TEXT_H
 #define NN_TEXT_H
 
@@ -38,6 +41,7 @@
 
 #define NN_TEXT_MAX (64 << 10)
 #define NN_TEXT_OPS 512
+#define NN_TEXT_NAME 48 /* so that "v.NAME.running_mean" is within TENSOR_MAX_NAME */
 
 /* One operation, its inputs and attributes as numbers. */
 struct nn_line {
@@ -59,7 +63,8 @@ struct nn_taker {
     void *ctx;
     int (*emit)(void *ctx, const struct nn_line *, char *why, size_t size);
     int (*channels)(void *ctx, int value);
-    bool (*known)(void *ctx, const char *op); /* an operation's name, which no block may have */
+    const char *(*op)(void *ctx, int i); /* names of operations, which no block may have; NULL past
+                                            the last */
 };
 
 /* Settings are values of parameters from outside, each of which the text must have. 0, or -1 with
