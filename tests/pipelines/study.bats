@@ -65,6 +65,36 @@ setup() {
     [[ $output == *"| train -r -s 1 "*" -j 1 "* ]]
 }
 
+@test "study: an attempt is a line of the table, from the streams it reads to its name in the scores" {
+    mkdir -p tree/o/fold0/mine
+    cp -r "$ROOT/pipelines" tree
+    echo 'mine | norm | attention | augment -s $(SEED) flip $(NOISE) | -L | what I think of it' >>tree/pipelines/attempts
+    run -0 make -n -C tree -f pipelines/Makefile mine DATA=cases OUT=o NOISE='noise blur' SEED=3
+    [[ $output == *"pick -m o/patients.folds -f 0 train < o/all.tns | znorm > o/fold0/norm/train.tns.part"* ]]
+    [[ $output == *"pipelines/attention.yaml > o/fold0/mine/train.yaml"* ]]
+    [[ $output == *"epochs -n 30 -s 3 o/fold0/norm/train.tns | augment -s 3 flip noise blur | train "*" -e o/fold0/norm/val.tns "*" -L"* ]]
+    [[ $output == *"recode -s brats2017 | znorm | infer -m o/fold0/mine/model.safetensors "*"> o/fold0/mine/volumes.tsv.part"* ]]
+    run -0 make -n -C tree -f pipelines/Makefile study DATA=cases OUT=o
+    [[ $output == *"touch o/fold0/mine/trained"* ]]
+    run -0 make -C tree -f pipelines/Makefile help
+    [[ $output == *" | mine | control | study "* ]]
+    { printf 'row\tcase\tpart\tdice\tdice_loss\n'; printf 'case\tA\tmean123\t0.5\tnan\n'; } >tree/o/fold0/mine/slices.tsv
+    run -0 tree/pipelines/table tree/o mine
+    [[ $output == *"mine "*"what I think of it "*"0.500"* ]]
+    # The tree's own targets are those of its table.
+    for a in $(sed -n 's/^\([a-z][a-z0-9]*\) *|.*/\1/p' "$ROOT/pipelines/attempts"); do
+        make -n -q -C "$ROOT" MAKE=true "$a" >/dev/null 2>&1 || [ $? = 1 ]
+    done
+}
+
+@test "study: what the user typed is no word of make's, in any command" {
+    for knob in CROP SHEET NOISE ROTATE; do
+        run -0 make -n -C "$ROOT" -f pipelines/Makefile study DATA=cases OUT=none $knob='$(shell echo once)'
+        [[ $output == *'$(shell echo once)'* ]]
+        [[ $output != *" once "* ]]
+    done
+}
+
 @test "study: the page stands alone, without errors, at 1280 and at 380 pixels" {
     need_command chromium
     [ -e "$OUT/study.html" ] || skip "the study did not run"

@@ -4,7 +4,7 @@
 
 Batch 8, Adam 1e-3 with a cosine rate, slices with tumour cropped to 160x192 around the brain's box, and a recipe,
 with the operations, ranges and probabilities of augment(1): `light` has Dice + cross-entropy and noise, brightness,
-contrast and gamma; `combined` (pipelines/combined.yaml) has Dice alone, and noise where a slice holds label 1 or 3.
+contrast and gamma; `combined` (pipelines/attempts) has Dice alone, and noise where a slice holds label 1 or 3.
 VALIDATION and TRAINING are case folders, separated by colons. Writes the mean Dice of the validation cases' volumes
 for WT, TC and ET, and the seconds of training: the fastest epoch's for each, so that what else the machine did in
 that hour does not count against PyTorch.
