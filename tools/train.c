@@ -536,11 +536,11 @@ int main(int argc, char **argv)
         tool_may_read(opt.validation);
     if (!opt.plan)
         save_may_write(opt.model);
-    tool_confine();
-    settings_read(&set, opt.config, opt.seeded ? &opt.seed : NULL);
-    const char *bad = kr_init();
+    const char *bad = kr_init(); /* before tool_confine, as it may load a library */
     if (bad)
         tool_die("%s", bad);
+    tool_confine();
+    settings_read(&set, opt.config, opt.seeded ? &opt.seed : NULL);
     if (opt.validation)
         validation_open(&val, opt.validation, set.channels);
     if (opt.plan) {

@@ -6,8 +6,10 @@
 
 #include "lib/kernels/kernels.h"
 #include "lib/kernels/pointwise.h"
+#include "lib/kernels/product.h"
 
-#define KR_ENTRIES(X) KR_ENTRIES_CONV3X3(X) KR_ENTRIES_GEMM(X) KR_ENTRIES_POINTWISE(X)
+#define KR_ENTRIES(X)                                                                              \
+    KR_ENTRIES_CONV3X3(X) KR_ENTRIES_GEMM(X) KR_ENTRIES_POINTWISE(X) KR_ENTRIES_PRODUCT(X)
 
 #define KR_ENTRIES_CONV3X3(X)                                                                      \
     X(size_t, kr_conv3x3_forward_workspace, (const struct kr_conv3x3 *p), (p))                     \
@@ -123,6 +125,24 @@
     X(double, kr_sum_squares, (size_t n, const float *g, int threads), (n, g, threads))            \
     X(int64_t, kr_find_nonfinite, (size_t n, const void *x, enum kr_dtype dtype, int threads),     \
       (n, x, dtype, threads))
+
+#define KR_ENTRIES_PRODUCT(X)                                                                      \
+    X(size_t, kr_linear_workspace, (const struct kr_linear *l), (l))                               \
+    X(void, kr_linear_forward, (const struct kr_linear *l, const float *x, float *y), (l, x, y))   \
+    X(void, kr_linear_backward_data,                                                               \
+      (const struct kr_linear *l, const float *dy, float *dx, bool accumulate),                    \
+      (l, dy, dx, accumulate))                                                                     \
+    X(void, kr_linear_backward_weight,                                                             \
+      (const struct kr_linear *l, const float *x, const float *dy, float *dw, float *dbias,        \
+       void *workspace),                                                                           \
+      (l, x, dy, dw, dbias, workspace))                                                            \
+    X(size_t, kr_attention_workspace, (const struct kr_attention *a), (a))                         \
+    X(void, kr_attention_forward, (const struct kr_attention *a, float *out, void *workspace),     \
+      (a, out, workspace))                                                                         \
+    X(void, kr_attention_backward,                                                                 \
+      (const struct kr_attention *a, const float *dy, const struct kr_attention_dx dx[3],          \
+       void *workspace),                                                                           \
+      (a, dy, dx, workspace))
 
 #define KR_PASTE2(a, b) a##_##b
 #define KR_PASTE(a, b) KR_PASTE2(a, b)
