@@ -189,58 +189,90 @@ void kr_dropout_gain(int n, int c, double p, uint64_t seed, uint64_t step, uint6
  * out[n][c] = gain[n][c] * v[c], for v = scale and for v = shift. */
 void kr_dropout_fold(int n, int c, const float *gain, const float *v, float *out);
 
-/* --- softmax, prediction ----------------------------------------------------------------------
- * logits are planes, (N,C,H,W) floats, of c <= 16 classes. pred (N,H,W): the class
- * of the largest logit, the first of equals, 255 where one is not finite; prob (N,C,H,W): softmax.
- * Either may be NULL. */
+/* --- outputs, prediction ----------------------------------------------------------------------
+ * Logits are planes, (N,C,D,H,W) floats, of c <= 16 outputs. Either the outputs are the classes,
+ * and their probabilities p the softmax; or they are regions, which may overlap, and each p is the
+ * sigmoid of its logit. */
 #define KR_CLASSES_MAX 16
 
-void kr_predict(const struct kr_dims *, int c, const float *logits, uint8_t *pred, float *prob);
+struct kr_planes {
+    int n, d, h, w, c;
+    int threads;
+};
+
+/* pred (N,D,H,W): the class of the largest logit, the first of equals; or, where `paints` is given
+ * (c; regions), 0, and then, for one region after another whose p is above 0.5, paints[region]. 255
+ * where a logit is not finite. prob (N,C,D,H,W): p. Either may be NULL. */
+void kr_predict(const struct kr_planes *, const float *logits, const uint8_t *paints, uint8_t *pred,
+                float *prob);
 
 /* --- loss -------------------------------------------------------------------------------------
- * With p = softmax(logits), o the one-hot label, sums over all pixels that are not ignored:
- *   dice = 1 - mean_c (2 sum p o + eps) / (sum p + sum o + eps)
- *   ce   = mean over the pixels of -log p[label]
- * label (N,H,W) uint8; KR_IGNORE is out of every sum. Other labels >= c are counted in `bad` and
- * otherwise ignored. */
+ * With p as above, o 1 where the output is the label or, of a region, where it holds the label, and
+ * sums over all pixels that are not ignored:
+ *
+ *   dice = 1 - mean_k (2 sum p o + eps) / (sum p + sum o + eps)
+ *   ce   = sum w[label] * -log p[label] / sum w[label]                 (classes: cross-entropy)
+ *        = mean over pixels and k of w[k] * -log (o ? p : 1 - p)       (regions: binary)
+ *
+ *   squared     sum p p instead of sum p, below the fraction
+ *   foreground  k from 1 on, not from 0
+ *   each        dice of each sample, and the mean of these, not of the batch as one
+ *   gamma       above 0: each logarithm times (1 - what it is of)^gamma: the focal loss (Lin et al.
+ *               2017)
+ *   weight      w, of c; NULL: all 1
+ *
+ * label (N,D,H,W) uint8; KR_IGNORE is out of every sum. Other labels >= classes are counted in
+ * `bad` and otherwise ignored. With factors in `down` (z, y, x) the label's grid is so much finer
+ * than the logits', and the label nearest to a pixel's centre is taken: of f the one at f / 2. */
 #define KR_IGNORE 255
 
 struct kr_loss_sums {
     double inter[KR_CLASSES_MAX], prob[KR_CLASSES_MAX]; /* sum p o, sum p */
-    double ce;                                          /* sum of -log p[label] */
-    uint64_t truth[KR_CLASSES_MAX];                     /* pixels with that label */
-    uint64_t pred[KR_CLASSES_MAX];                      /* argmax is the class */
-    uint64_t hit[KR_CLASSES_MAX];                       /* and so is the label */
-    uint64_t pixels;                                    /* not ignored */
-    uint64_t bad;                                       /* labels outside the classes */
+    double squares[KR_CLASSES_MAX];                     /* sum p p, if asked for */
+    double ce;                                          /* the sum above the fraction */
+    double dice;                                        /* each: the sum over the samples */
+    uint64_t samples;
+    uint64_t truth[KR_CLASSES_MAX]; /* sum o */
+    uint64_t pred[KR_CLASSES_MAX];  /* argmax is the class; the region's p is above 0.5 */
+    uint64_t hit[KR_CLASSES_MAX];   /* and o is 1 */
+    uint64_t pixels;                /* not ignored */
+    uint64_t bad;                   /* labels outside the classes */
+};
+
+struct kr_loss {
+    const float *logits;
+    const uint8_t *label;
+    double wdice, wce; /* the loss is wdice * dice + wce * ce */
+    double eps;        /* 1e-5 */
+    int down[3];       /* 0: 1 */
+    bool squared, foreground, each;
+    double gamma;
+    const double *weight;
+    bool regions;
+    int classes;                 /* labels; not of regions: c */
+    uint16_t of[KR_CLASSES_MAX]; /* of a label: the set of regions that hold it, bit k for k */
 };
 
 size_t kr_loss_workspace(void);
-void kr_loss_sums(const struct kr_dims *, int c, const float *logits, const uint8_t *label,
-                  struct kr_loss_sums *, void *workspace);
+void kr_loss_sums(const struct kr_planes *, const struct kr_loss *, struct kr_loss_sums *,
+                  void *workspace);
 
+/* Of those sums, or of several calls' sums added up. */
+double kr_loss_dice(const struct kr_loss *, int c, const struct kr_loss_sums *);
+double kr_loss_ce(const struct kr_loss *, int c, const struct kr_loss_sums *);
+double kr_loss_share(const struct kr_loss *, int c,
+                     const struct kr_loss_sums *); /* below ce's fraction; where 0, so is ce */
 void kr_loss_add(struct kr_loss_sums *, const struct kr_loss_sums *);
-double kr_loss_dice(const struct kr_loss_sums *, int c, double eps);
-double kr_loss_ce(const struct kr_loss_sums *); /* 0 where every pixel is ignored */
 
-/* wdice * dice + wce * ce of these logits, of c classes, whose sums are known. */
-struct kr_loss {
-    int c;
-    const float *logits;
-    const uint8_t *label;
-    const struct kr_loss_sums *sums;
-    double eps, wdice, wce;
-};
-
-/* The head, a 1x1 convolution that makes the logits: weight and dw (classes, in->c), bias and dbias
- * (classes). Its backward pass begins with the loss, whose gradient, zero at ignored pixels, is
- * never stored. Workspace always. */
-size_t kr_head_workspace(const struct kr_dims *, int c, int classes);
-void kr_head_forward(const struct kr_dims *, const struct kr_in *in, const float *weight,
-                     const float *bias, int classes, float *logits, void *workspace);
-void kr_head_backward(const struct kr_dims *, const struct kr_loss *, const struct kr_in *in,
-                      const float *weight, const struct kr_dx *dx, float *dw, float *dbias,
-                      void *workspace);
+/* The head, a 1x1 convolution that makes the logits: weight and dw (c, in->c), bias and dbias (c).
+ * Its backward pass begins with the loss, whose gradient, zero at ignored pixels, is never stored.
+ * Workspace always. */
+size_t kr_head_workspace(const struct kr_planes *, int c);
+void kr_head_forward(const struct kr_planes *, const struct kr_in *in, const float *weight,
+                     const float *bias, float *logits, void *workspace);
+void kr_head_backward(const struct kr_planes *, const struct kr_loss *, const struct kr_loss_sums *,
+                      const struct kr_in *in, const float *weight, const struct kr_dx *dx,
+                      float *dw, float *dbias, void *workspace);
 
 /* --- optimisers, as in torch.optim ------------------------------------------------------------
  * One call steps n parameters w with gradient `gain` * g. `step` counts from 1. Moments are zero

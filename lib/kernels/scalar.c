@@ -94,24 +94,42 @@ void kr_loss_add(struct kr_loss_sums *to, const struct kr_loss_sums *from)
     for (int k = 0; k < KR_CLASSES_MAX; k++) {
         to->inter[k] += from->inter[k];
         to->prob[k] += from->prob[k];
+        to->squares[k] += from->squares[k];
         to->truth[k] += from->truth[k];
         to->pred[k] += from->pred[k];
         to->hit[k] += from->hit[k];
     }
     to->ce += from->ce;
+    to->dice += from->dice;
+    to->samples += from->samples;
     to->pixels += from->pixels;
     to->bad += from->bad;
 }
 
-double kr_loss_dice(const struct kr_loss_sums *s, int c, double eps)
+double kr_loss_dice(const struct kr_loss *l, int c, const struct kr_loss_sums *s)
 {
+    const double *prob = l->squared ? s->squares : s->prob;
+    const int first = l->foreground;
     double mean = 0;
-    for (int k = 0; k < c; k++)
-        mean += (2 * s->inter[k] + eps) / (s->prob[k] + (double)s->truth[k] + eps) / c;
+    if (l->each && s->samples)
+        return s->dice / (double)s->samples;
+    for (int k = first; k < c; k++)
+        mean += (2 * s->inter[k] + l->eps) / (prob[k] + (double)s->truth[k] + l->eps) / (c - first);
     return 1 - mean;
 }
 
-double kr_loss_ce(const struct kr_loss_sums *s)
+double kr_loss_share(const struct kr_loss *l, int c, const struct kr_loss_sums *s)
 {
-    return s->pixels ? s->ce / (double)s->pixels : 0;
+    double sum = 0;
+    if (l->regions || !l->weight)
+        return (double)s->pixels * (l->regions ? c : 1);
+    for (int k = 0; k < c; k++)
+        sum += l->weight[k] * (double)s->truth[k];
+    return sum;
+}
+
+double kr_loss_ce(const struct kr_loss *l, int c, const struct kr_loss_sums *s)
+{
+    const double share = kr_loss_share(l, c, s);
+    return share > 0 ? s->ce / share : 0;
 }

@@ -101,22 +101,24 @@
        float *db),                                                                                 \
       (d, gate, score, dscore, k, ka, kb, da, db))                                                 \
     X(void, kr_predict,                                                                            \
-      (const struct kr_dims *d, int c, const float *logits, uint8_t *pred, float *prob),           \
-      (d, c, logits, pred, prob))                                                                  \
+      (const struct kr_planes *d, const float *logits, const uint8_t *paints, uint8_t *pred,       \
+       float *prob),                                                                               \
+      (d, logits, paints, pred, prob))                                                             \
     X(size_t, kr_loss_workspace, (void), ())                                                       \
     X(void, kr_loss_sums,                                                                          \
-      (const struct kr_dims *d, int c, const float *logits, const uint8_t *label,                  \
-       struct kr_loss_sums *sums, void *workspace),                                                \
-      (d, c, logits, label, sums, workspace))                                                      \
-    X(size_t, kr_head_workspace, (const struct kr_dims *d, int c, int classes), (d, c, classes))   \
+      (const struct kr_planes *d, const struct kr_loss *loss, struct kr_loss_sums *sums,           \
+       void *workspace),                                                                           \
+      (d, loss, sums, workspace))                                                                  \
+    X(size_t, kr_head_workspace, (const struct kr_planes *d, int c), (d, c))                       \
     X(void, kr_head_forward,                                                                       \
-      (const struct kr_dims *d, const struct kr_in *in, const float *weight, const float *bias,    \
-       int classes, float *logits, void *workspace),                                               \
-      (d, in, weight, bias, classes, logits, workspace))                                           \
+      (const struct kr_planes *d, const struct kr_in *in, const float *weight, const float *bias,  \
+       float *logits, void *workspace),                                                            \
+      (d, in, weight, bias, logits, workspace))                                                    \
     X(void, kr_head_backward,                                                                      \
-      (const struct kr_dims *d, const struct kr_loss *loss, const struct kr_in *in,                \
-       const float *weight, const struct kr_dx *dx, float *dw, float *dbias, void *workspace),     \
-      (d, loss, in, weight, dx, dw, dbias, workspace))                                             \
+      (const struct kr_planes *d, const struct kr_loss *loss, const struct kr_loss_sums *sums,     \
+       const struct kr_in *in, const float *weight, const struct kr_dx *dx, float *dw,             \
+       float *dbias, void *workspace),                                                             \
+      (d, loss, sums, in, weight, dx, dw, dbias, workspace))                                       \
     X(void, kr_adam,                                                                               \
       (const struct kr_adam *o, size_t n, float *w, const float *g, void *m, void *v),             \
       (o, n, w, g, m, v))                                                                          \

@@ -230,6 +230,7 @@ struct nn {
 
 /* --- run.c: what operations ask ----------------------------------------------------------------*/
 struct kr_dims nn_dims(const struct nn *, int value);
+struct kr_planes nn_planes(const struct nn *, int value);
 int nn_operands(const struct nn *, int value, struct kr_in *in); /* how many: 1 or 2 */
 struct kr_out nn_target(const struct nn *, const struct op *);
 float *nn_dy(const struct nn *, int value); /* the gradient of a map or of the view on it */

@@ -6,30 +6,30 @@
 
 static void forward(struct nn *nn, const struct op *op)
 {
-    struct kr_dims d = nn_dims(nn, op->out);
+    struct kr_planes d = nn_planes(nn, op->out);
     struct kr_in in[2];
     nn_operands(nn, op->in[0], in);
-    kr_head_forward(&d, in, nn_weight(nn, op, 0), nn_weight(nn, op, 1), nn->g.value[op->out].c,
+    kr_head_forward(&d, in, nn_weight(nn, op, 0), nn_weight(nn, op, 1),
                     (float *)nn->map_at[op->out], nn_workspace(nn));
 }
 
 static void backward(struct nn *nn, const struct op *op)
 {
-    struct kr_dims d = nn_dims(nn, op->out);
+    struct kr_planes d = nn_planes(nn, op->out);
     struct kr_loss loss = nn_loss(nn, op->out);
     struct kr_in in[2];
     struct kr_dx dx[2];
     nn_operands(nn, op->in[0], in);
     nn_dx(nn, op, 0, in, dx);
-    kr_head_backward(&d, &loss, in, nn_weight(nn, op, 0), dx, nn_dweight(nn, op, 0),
+    kr_head_backward(&d, &loss, &nn->sums, in, nn_weight(nn, op, 0), dx, nn_dweight(nn, op, 0),
                      nn_dweight(nn, op, 1), nn_workspace(nn));
 }
 
 static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
 {
+    const struct kr_planes d = nn_planes(nn, op->out);
     (void)pass;
-    struct kr_dims d = nn_dims(nn, op->out);
-    return kr_head_workspace(&d, nn->g.value[op->in[0]].c, nn->g.value[op->out].c);
+    return kr_head_workspace(&d, nn->g.value[op->in[0]].c);
 }
 
 static double flops(const struct graph *g, const struct op *op)

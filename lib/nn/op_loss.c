@@ -7,18 +7,19 @@
 
 #define DICE_EPS 1e-5
 
-static void compare(struct nn *nn, const struct kr_dims *d, int c, const float *logits)
+static void compare(struct nn *nn, const struct kr_planes *d, int logits)
 {
+    const struct kr_loss loss = nn_loss(nn, logits);
     struct kr_loss_sums *s = &nn->sums;
     struct nn_result *r = &nn->result;
-    memset(s, 0, sizeof *s);
-    kr_loss_sums(d, c, logits, nn->batch->label, s, nn_workspace(nn));
+    const int c = d->c;
+    kr_loss_sums(d, &loss, s, nn_workspace(nn));
     if (s->bad) {
         nn_fail(nn, NN_ELABEL, "labels outside the %d classes (%llu of them)", c,
                 (unsigned long long)s->bad);
         return;
     }
-    *r = (struct nn_result){.dice = kr_loss_dice(s, c, DICE_EPS), .ce = kr_loss_ce(s)};
+    *r = (struct nn_result){.dice = kr_loss_dice(&loss, c, s), .ce = kr_loss_ce(&loss, c, s)};
     r->loss = nn->opt.training.loss == NN_DICE_CE ? r->dice + r->ce : r->dice;
     r->pixels = s->pixels;
     for (int i = 0; i < c; i++) {
@@ -31,15 +32,15 @@ static void compare(struct nn *nn, const struct kr_dims *d, int c, const float *
 
 static void forward(struct nn *nn, const struct op *op)
 {
-    struct kr_dims d = nn_dims(nn, op->in[0]);
+    struct kr_planes d = nn_planes(nn, op->in[0]);
     struct kr_in in[2];
     nn_operands(nn, op->in[0], in);
     const float *logits = in[0].x;
     const struct nn_output *out = nn->output;
     if (nn->now->learn || out->result)
-        compare(nn, &d, in[0].c, logits);
+        compare(nn, &d, op->in[0]);
     if (out && (out->pred || out->prob))
-        kr_predict(&d, in[0].c, logits, out->pred, out->prob);
+        kr_predict(&d, logits, NULL, out->pred, out->prob);
     if (out && out->pred && memchr(out->pred, NN_IGNORE, (size_t)d.n * (size_t)d.h * (size_t)d.w))
         nn_fail(nn, NN_ENAN, "the network's output is not finite");
     if (out && out->logits)
@@ -51,10 +52,9 @@ struct kr_loss nn_loss(const struct nn *nn, int logits)
 {
     struct kr_in in[2];
     nn_operands(nn, logits, in);
-    return (struct kr_loss){.c = in[0].c,
-                            .logits = in[0].x,
+    return (struct kr_loss){.logits = in[0].x,
+                            .classes = in[0].c,
                             .label = nn->batch->label,
-                            .sums = &nn->sums,
                             .eps = DICE_EPS,
                             .wdice = 1,
                             .wce = nn->opt.training.loss == NN_DICE_CE};

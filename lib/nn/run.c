@@ -30,6 +30,12 @@ struct kr_dims nn_dims(const struct nn *nn, int value)
         .n = nn->n, .h = nn->h >> level, .w = nn->w >> level, .threads = nn->threads};
 }
 
+struct kr_planes nn_planes(const struct nn *nn, int value)
+{
+    const struct kr_dims d = nn_dims(nn, value);
+    return (struct kr_planes){d.n, 1, d.h, d.w, nn->g.value[value].c, d.threads};
+}
+
 /* When learning, a map lies in memory as its convolution made it, and the view is applied by
  * whoever reads; in use it lies there as the view has it. */
 int nn_operands(const struct nn *nn, int value, struct kr_in *in)

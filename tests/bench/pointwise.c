@@ -228,20 +228,19 @@ static void losses(struct kr_dims d)
     float weight[4 * 16] = {0.1f}, bias[4] = {0}, dw[4 * 16], db[4];
     uint8_t *label = memory(n);
     struct kr_loss_sums sums;
-    void *ws = memory(kr_loss_workspace() + kr_head_workspace(&d, 16, 4));
+    const struct kr_planes p = {d.n, 1, d.h, d.w, 4, d.threads};
+    const struct kr_loss loss = {.logits = logits, .label = label, .eps = 1e-5, .wdice = 1};
+    void *ws = memory(kr_head_workspace(&p, 16));
     const struct kr_in in = {.x = x, .c = 16};
     const struct kr_dx dx = {.dx = grad, .c = 16};
     for (size_t i = 0; i < n; i++)
         label[i] = i / 3 % 4;
     double m = 16 * (double)n, wide = 4 * count(d, 16);
-    TIME(0, m + wide, kr_head_forward(&d, &in, weight, bias, 4, logits, ws), "head %dx%d", d.h,
-         d.n);
-    TIME(0, m + (double)n, kr_loss_sums(&d, 4, logits, label, &sums, ws), "loss-sums %dx%d", d.h,
-         d.n);
-    const struct kr_loss loss = {4, logits, label, &sums, 1e-5, 1, 0};
-    TIME(0, m + 2 * wide, kr_head_backward(&d, &loss, &in, weight, &dx, dw, db, ws),
+    TIME(0, m + wide, kr_head_forward(&p, &in, weight, bias, logits, ws), "head %dx%d", d.h, d.n);
+    TIME(0, m + (double)n, kr_loss_sums(&p, &loss, &sums, ws), "loss-sums %dx%d", d.h, d.n);
+    TIME(0, m + 2 * wide, kr_head_backward(&p, &loss, &sums, &in, weight, &dx, dw, db, ws),
          "head-backward %dx%d", d.h, d.n);
-    TIME(0, m, kr_predict(&d, 4, logits, label, NULL), "predict %dx%d", d.h, d.n);
+    TIME(0, m, kr_predict(&p, logits, NULL, label, NULL), "predict %dx%d", d.h, d.n);
     free(logits);
     free(x);
     free(grad);

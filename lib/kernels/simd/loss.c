@@ -1,3 +1,8 @@
+/* loss.c - softmax and sigmoid, prediction, losses, and the head, whose backward pass begins with
+ * the loss.
+ *
+ * It is one thing: all of them go over planes in runs of pixels, and the gradient of a run is made
+ * where the head takes it, never stored. */
 #include "lib/kernels/pointwise.h"
 
 #include "lib/kernels/simd/map.h"
@@ -6,6 +11,17 @@
 #include "lib/kernels/table.h"
 
 #include <assert.h>
+
+INLINE vf vabs(vf v)
+{
+    return (vf)((vi)v & 0x7fffffff);
+}
+
+/* a where m, which is a comparison's result, else b. */
+INLINE vf vchoose(vi m, vf a, vf b)
+{
+    return (vf)(((vi)a & m) | ((vi)b & ~m));
+}
 
 #define RUN 64 /* pixels worked on together, of one sample */
 
@@ -52,21 +68,50 @@ INLINE void planes_softmax(struct planes *t, int c, int32_t *best, float *logsum
     }
 }
 
+/* v: logits to probabilities; of each pixel -1 in `odd` where one is not finite, else 0. */
+INLINE void planes_sigmoid(struct planes *t, int c, int32_t *odd)
+{
+    for (size_t p = 0; p < RUN; p += VL) {
+        vf zero = vset(0);
+        for (int k = 0; k < c; k++) {
+            const vf z = vload(t->v[k] + p), e = vexp(-vabs(z)), one = 1 / (1 + e);
+            zero += z * 0;
+            vstore(t->v[k] + p, vchoose(z < 0, e * one, one));
+        }
+        const vi which = zero != vset(0);
+        memcpy(odd + p, &which, sizeof which);
+    }
+}
+
 INLINE size_t run_length(size_t p, size_t end, size_t plane)
 {
     return min_size(min_size(RUN, end - p), plane - p % plane);
 }
 
-#define FOR_RUNS(chunks, chunk, total, plane)                                                      \
-    for (size_t end = chunk_start(total, chunks, (chunk) + 1),                                     \
-                p0 = chunk_start(total, chunks, chunk), count = run_length(p0, end, plane);        \
+/* A chunk of `total` pixels from `first` on, run by run; no run is of two planes. */
+#define FOR_RUNS_OF(first, chunks, chunk, total, plane)                                            \
+    for (size_t end = (first) + chunk_start(total, chunks, (chunk) + 1),                           \
+                p0 = (first) + chunk_start(total, chunks, chunk),                                  \
+                count = run_length(p0, end, plane);                                                \
          p0 < end; p0 += count, count = run_length(p0, end, plane))
 
-void KR_NAME(kr_predict)(const struct kr_dims *d, int c, const float *logits, uint8_t *pred,
-                         float *prob)
+#define FOR_RUNS(chunks, chunk, total, plane) FOR_RUNS_OF(0, chunks, chunk, total, plane)
+
+static size_t slice_of(const struct kr_planes *d)
 {
-    const size_t plane = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * plane;
-    const int chunks = chunk_count(total, 1);
+    return (size_t)d->h * (size_t)d->w;
+}
+
+static size_t volume_of(const struct kr_planes *d)
+{
+    return (size_t)d->d * slice_of(d);
+}
+
+void KR_NAME(kr_predict)(const struct kr_planes *d, const float *logits, const uint8_t *paints,
+                         uint8_t *pred, float *prob)
+{
+    const size_t plane = volume_of(d), total = (size_t)d->n * plane;
+    const int chunks = chunk_count(total, 1), c = d->c;
     assert(c <= KR_CLASSES_MAX);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (int chunk = 0; chunk < chunks; chunk++)
@@ -76,12 +121,43 @@ void KR_NAME(kr_predict)(const struct kr_dims *d, int c, const float *logits, ui
             struct planes t;
             int32_t best[RUN];
             planes_load(&t, c, plane, logits + at, count);
-            planes_softmax(&t, c, best, NULL);
+            if (paints)
+                planes_sigmoid(&t, c, best);
+            else
+                planes_softmax(&t, c, best, NULL);
             for (size_t p = 0; pred && p < count; p++)
                 pred[p0 + p] = (uint8_t)best[p];
+            for (int k = 0; pred && paints && k < c; k++)
+                for (size_t p = 0; p < count; p++)
+                    if (t.v[k][p] > 0.5f && best[p] == 0)
+                        pred[p0 + p] = paints[k];
             for (int k = 0; prob && k < c; k++)
                 memcpy(prob + at + (size_t)k * plane, t.v[k], count * sizeof *prob);
         }
+}
+
+/* The labels of a run, KR_IGNORE behind its end. */
+INLINE void labels_load(const struct kr_planes *d, const struct kr_loss *loss, size_t p0,
+                        size_t count, int32_t *lab)
+{
+    size_t f[3], x, y, z;
+    for (size_t p = count; p < RUN; p++)
+        lab[p] = KR_IGNORE;
+    for (int a = 0; a < 3; a++)
+        f[a] = loss->down[a] > 1 ? (size_t)loss->down[a] : 1;
+    if (f[0] * f[1] * f[2] == 1) {
+        for (size_t p = 0; p < count; p++)
+            lab[p] = loss->label[p0 + p];
+        return;
+    }
+    const size_t h = (size_t)d->h, w = (size_t)d->w;
+    x = p0 % w, y = p0 / w % h, z = p0 / w / h; /* z: of all samples' slices */
+    for (size_t p = 0; p < count; p++) {
+        lab[p] = loss->label[((z * f[0] + f[0] / 2) * h * f[1] + y * f[1] + f[1] / 2) * w * f[2] +
+                             x * f[2] + f[2] / 2];
+        if (++x == w)
+            x = 0, y++; /* of one slice */
+    }
 }
 
 size_t KR_NAME(kr_loss_workspace)(void)
@@ -91,20 +167,19 @@ size_t KR_NAME(kr_loss_workspace)(void)
 
 /* The sums of a chunk, lane by lane; counts are negative. */
 struct lanes {
-    double inter[KR_CLASSES_MAX][VL], prob[KR_CLASSES_MAX][VL], ce[VL];
+    double inter[KR_CLASSES_MAX][VL], prob[KR_CLASSES_MAX][VL], squares[KR_CLASSES_MAX][VL], ce[VL];
     vi truth[KR_CLASSES_MAX], pred[KR_CLASSES_MAX], hit[KR_CLASSES_MAX], pixels, bad;
 };
 
-INLINE void sums_run(struct lanes *s, int c, size_t plane, const float *logits,
-                     const uint8_t *label, size_t count)
+/* Classes; no logarithm is weighted, no square wanted. */
+INLINE void sums_run(struct lanes *s, int c, size_t plane, const float *logits, const int32_t *lab,
+                     size_t count)
 {
     struct planes t;
-    int32_t lab[RUN], best[RUN];
+    int32_t best[RUN];
     float logsum[RUN];
     vf ce = vset(0);
     planes_load(&t, c, plane, logits, count);
-    for (size_t p = 0; p < RUN; p++)
-        lab[p] = p < count ? label[p] : KR_IGNORE;
     /* -log p[label] = log sum exp - logit[label]; logits must be read before they are
      * overwritten. */
     for (int k = 0; k < c; k++)
@@ -162,25 +237,173 @@ static uint64_t lanes_count(vi v)
     return n;
 }
 
-void KR_NAME(kr_loss_sums)(const struct kr_dims *d, int c, const float *logits,
-                           const uint8_t *label, struct kr_loss_sums *sums, void *workspace)
+/* --- any loss: what is left out above --------------------------------------------------------- */
+
+static bool is_plain(const struct kr_loss *l)
 {
-    const size_t plane = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * plane;
-    const int chunks = chunk_count(total, 1);
-    struct kr_loss_sums *part = workspace;
-    assert(c <= KR_CLASSES_MAX);
+    return !l->regions && !l->weight && !l->squared && l->gamma == 0;
+}
+
+/* Of a run: p and o of each output, and what -log (o ? p : 1 - p), weighted, is and how steep; of
+ * classes of the label's p alone, in place 0. */
+struct run {
+    struct planes p;
+    float log[KR_CLASSES_MAX][RUN], steep[KR_CLASSES_MAX][RUN];
+    int32_t lab[RUN], best[RUN];
+    int32_t is[RUN]; /* bit k: o of output k; 0 where ignored */
+};
+
+INLINE vi run_is(const struct run *r, int k, size_t p)
+{
+    vi is;
+    memcpy(&is, r->is + p, sizeof is);
+    return -(is >> k & 1);
+}
+
+INLINE vi run_valid(const struct run *r, int classes, size_t p)
+{
+    vi l;
+    memcpy(&l, r->lab + p, sizeof l);
+    return l < classes;
+}
+
+/* Of p, of which q = 1 - p and log = log p are known too: w q^gamma * -log p, and the factor f of
+ * its derivative by a logit, f * (p - o): w q^gamma (1 + gamma p r), where r = -log p / q, which
+ * near q = 0 is 1 + q / 2 + ... */
+INLINE void focal(vf p, vf q, vf log, vf w, float gamma, float *value, float *steep)
+{
+    if (gamma > 0) {
+        const vf tiny = vset(1e-37f),
+                 r = vchoose(q < 1e-3f, 1 + q * (0.5f + q * (1 / 3.0f)), -log / vmaximum(q, tiny));
+        w *= vexp(gamma * vlog(vmaximum(q, tiny)));
+        vstore(steep, w * (1 + gamma * p * r));
+    } else {
+        vstore(steep, w);
+    }
+    vstore(value, w * -log);
+}
+
+INLINE void run_classes(struct run *r, const struct kr_loss *loss, int c, const float *w)
+{
+    float z[RUN], logsum[RUN];
+    for (size_t p = 0; p < RUN; p += VL) {
+        vf own = vset(0);
+        for (int k = 0; k < c; k++)
+            own += vwhere(run_is(r, k, p), vload(r->p.v[k] + p));
+        vstore(z + p, own);
+    }
+    planes_softmax(&r->p, c, r->best, logsum);
+    for (size_t p = 0; p < RUN; p += VL) {
+        vf own = vset(0), rest = vset(0), weight = vset(0);
+        for (int k = 0; k < c; k++) {
+            const vi is = run_is(r, k, p);
+            own += vwhere(is, vload(r->p.v[k] + p));
+            rest += vwhere(~is, vload(r->p.v[k] + p));
+            weight += vwhere(is, vset(w[k]));
+        }
+        focal(own, rest, vload(z + p) - vload(logsum + p), weight, (float)loss->gamma,
+              r->log[0] + p, r->steep[0] + p);
+    }
+}
+
+INLINE void run_regions(struct run *r, const struct kr_loss *loss, int c, const float *w)
+{
+    for (int k = 0; k < c; k++)
+        for (size_t p = 0; p < RUN; p += VL) {
+            const vf z = vload(r->p.v[k] + p), t = vchoose(run_is(r, k, p), z, -z);
+            const vf e = vexp(-vabs(t)), one = 1 / (1 + e), other = e * one;
+            const vf log = vchoose(t < 0, t, vset(0)) - vlog(1 + e) + z * 0;
+            focal(vchoose(t < 0, other, one), vchoose(t < 0, one, other), log, vset(w[k]),
+                  (float)loss->gamma, r->log[k] + p, r->steep[k] + p);
+        }
+    planes_sigmoid(&r->p, c, r->best);
+}
+
+static void run_load(struct run *r, const struct kr_planes *d, const struct kr_loss *loss,
+                     size_t p0, size_t count)
+{
+    const size_t plane = volume_of(d);
+    const int classes = loss->regions ? loss->classes : d->c;
+    float w[KR_CLASSES_MAX];
+    for (int k = 0; k < d->c; k++)
+        w[k] = loss->weight ? (float)loss->weight[k] : 1;
+    labels_load(d, loss, p0, count, r->lab);
+    for (size_t p = 0; p < RUN; p++)
+        r->is[p] = r->lab[p] >= classes ? 0 : loss->regions ? loss->of[r->lab[p]] : 1 << r->lab[p];
+    planes_load(&r->p, d->c, plane, loss->logits + planes_at(d->c, plane, p0), count);
+    if (loss->regions)
+        run_regions(r, loss, d->c, w);
+    else
+        run_classes(r, loss, d->c, w);
+}
+
+static void sums_any(struct lanes *s, const struct kr_planes *d, const struct kr_loss *loss,
+                     size_t p0, size_t count)
+{
+    const int classes = loss->regions ? loss->classes : d->c;
+    struct run r;
+    run_load(&r, d, loss, p0, count);
+    for (size_t p = 0; p < RUN; p += VL) {
+        vi l;
+        memcpy(&l, r.lab + p, sizeof l);
+        const vi valid = l < classes;
+        s->pixels += valid;
+        s->bad += ~valid & (l != KR_IGNORE);
+    }
+    for (int k = 0; k < d->c; k++) {
+        vf inter = vset(0), prob = vset(0), squares = vset(0), ce = vset(0);
+        for (size_t p = 0; p < RUN; p += VL) {
+            vi b;
+            memcpy(&b, r.best + p, sizeof b);
+            const vi valid = run_valid(&r, classes, p), is = run_is(&r, k, p);
+            const vf v = vwhere(valid, vload(r.p.v[k] + p));
+            const vi says = (loss->regions ? v > 0.5f : b == k) & valid;
+            inter += vwhere(is, v);
+            prob += v;
+            squares += v * v;
+            if (loss->regions || !k)
+                ce += vwhere(valid, vload(r.log[k] + p));
+            s->truth[k] += is;
+            s->pred[k] += says;
+            s->hit[k] += is & says;
+        }
+        sum_add(s->inter[k], inter);
+        sum_add(s->prob[k], prob);
+        sum_add(s->squares[k], squares);
+        sum_add(s->ce, ce);
+    }
+}
+
+/* --- the loss and its gradient ---------------------------------------------------------------- */
+
+/* Of `pixels` pixels from `first` on. */
+static void sums_of(const struct kr_planes *d, const struct kr_loss *loss, size_t first,
+                    size_t pixels, struct kr_loss_sums *sums, struct kr_loss_sums *part)
+{
+    const size_t plane = volume_of(d), slice = slice_of(d);
+    const int chunks = chunk_count(pixels, 1);
+    const bool plain = is_plain(loss);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         struct kr_loss_sums *to = &part[chunk];
         struct lanes s;
         memset(&s, 0, sizeof s);
-        FOR_RUNS(chunks, chunk, total, plane)
-        sums_run(&s, c, plane, logits + planes_at(c, plane, p0), label + p0, count);
+        FOR_RUNS_OF(first, chunks, chunk, pixels, slice)
+        {
+            int32_t lab[RUN];
+            if (plain) {
+                labels_load(d, loss, p0, count, lab);
+                sums_run(&s, d->c, plane, loss->logits + planes_at(d->c, plane, p0), lab, count);
+            } else {
+                sums_any(&s, d, loss, p0, count);
+            }
+        }
         *to = (struct kr_loss_sums){
             .ce = lanes_sum(s.ce), .pixels = lanes_count(s.pixels), .bad = lanes_count(s.bad)};
-        for (int k = 0; k < c; k++) {
+        for (int k = 0; k < d->c; k++) {
             to->inter[k] = lanes_sum(s.inter[k]);
             to->prob[k] = lanes_sum(s.prob[k]);
+            to->squares[k] = lanes_sum(s.squares[k]);
             to->truth[k] = lanes_count(s.truth[k]);
             to->pred[k] = lanes_count(s.pred[k]);
             to->hit[k] = lanes_count(s.hit[k]);
@@ -191,34 +414,66 @@ void KR_NAME(kr_loss_sums)(const struct kr_dims *d, int c, const float *logits,
         kr_loss_add(sums, &part[i]);
 }
 
-/* d loss / d p of class k: all[k], and at pixels of that label own[k] more;
- * d ce / d logit: ce * (p - label). */
+/* d dice / d p of output k: all[k] (squared: times 2p), and where o is 1 own[k] more. */
 struct slope {
-    float all[KR_CLASSES_MAX], own[KR_CLASSES_MAX], ce;
+    float all[KR_CLASSES_MAX], own[KR_CLASSES_MAX];
 };
 
-static struct slope slope(const struct kr_loss *l)
+/* Of so many samples' mean. */
+static struct slope slope(const struct kr_loss *l, int c, const struct kr_loss_sums *sums,
+                          uint64_t samples)
 {
-    struct slope s = {.ce = l->sums->pixels ? (float)(l->wce / (double)l->sums->pixels) : 0};
-    assert(l->c <= KR_CLASSES_MAX);
-    for (int k = 0; k < l->c; k++) {
-        double bottom = l->sums->prob[k] + (double)l->sums->truth[k] + l->eps;
-        s.own[k] = (float)(-l->wdice * 2 / bottom / l->c);
-        s.all[k] = (float)(l->wdice * (2 * l->sums->inter[k] + l->eps) / bottom / bottom / l->c);
+    const double *prob = l->squared ? sums->squares : sums->prob;
+    const double weight = l->wdice / (double)samples;
+    const int first = l->foreground;
+    struct slope s = {{0}, {0}};
+    for (int k = first; k < c; k++) {
+        double bottom = prob[k] + (double)sums->truth[k] + l->eps;
+        s.own[k] = (float)(-weight * 2 / bottom / (c - first));
+        s.all[k] = (float)(weight * (2 * sums->inter[k] + l->eps) / bottom / bottom / (c - first));
     }
     return s;
 }
 
-/* dlogits of `count` pixels from p0 on; zero beyond. */
-INLINE void gradient_run(const struct kr_loss *loss, const struct slope *s, size_t plane, size_t p0,
-                         size_t count, struct planes *t)
+/* The sums of the batch, sample by sample, and where `to` is given the slopes of each: `samples`
+ * are all that the mean is of. */
+static void each_sample(const struct kr_planes *d, const struct kr_loss *loss,
+                        struct kr_loss_sums *sums, struct slope *to, uint64_t samples,
+                        struct kr_loss_sums *part)
 {
-    const int c = loss->c;
+    const size_t plane = volume_of(d);
+    *sums = (struct kr_loss_sums){.samples = 0};
+    for (int n = 0; n < d->n; n++) {
+        struct kr_loss_sums own;
+        sums_of(d, loss, (size_t)n * plane, plane, &own, part);
+        if (to)
+            to[n] = slope(loss, d->c, &own, samples);
+        own.dice = kr_loss_dice(loss, d->c, &own);
+        own.samples = 1;
+        kr_loss_add(sums, &own);
+    }
+}
+
+void KR_NAME(kr_loss_sums)(const struct kr_planes *d, const struct kr_loss *loss,
+                           struct kr_loss_sums *sums, void *workspace)
+{
+    assert(d->c <= KR_CLASSES_MAX && d->c > loss->foreground);
+    if (loss->each)
+        each_sample(d, loss, sums, NULL, 0, workspace);
+    else
+        sums_of(d, loss, 0, (size_t)d->n * volume_of(d), sums, workspace);
+}
+
+/* dlogits of `count` pixels from p0 on; zero beyond. d ce / d logit is ce * (p - o). */
+INLINE void gradient_run(const struct kr_planes *d, const struct kr_loss *loss,
+                         const struct slope *s, float ce, size_t p0, size_t count, struct planes *t)
+{
+    const size_t plane = volume_of(d);
+    const int c = d->c;
     int32_t lab[RUN];
     planes_load(t, c, plane, loss->logits + planes_at(c, plane, p0), count);
     planes_softmax(t, c, NULL, NULL);
-    for (size_t p = 0; p < RUN; p++)
-        lab[p] = p < count ? loss->label[p0 + p] : KR_IGNORE;
+    labels_load(d, loss, p0, count, lab);
     for (size_t p = 0; p < RUN; p += VL) {
         vi l;
         vf mean = vset(0);
@@ -227,8 +482,32 @@ INLINE void gradient_run(const struct kr_loss *loss, const struct slope *s, size
             mean = vfma(vload(t->v[k] + p), s->all[k] + vwhere(l == k, vset(s->own[k])), mean);
         for (int k = 0; k < c; k++) {
             const vf v = vload(t->v[k] + p), g = s->all[k] + vwhere(l == k, vset(s->own[k]));
-            const vf dv = vfms(v, g - mean + s->ce, vwhere(l == k, vset(s->ce)));
+            const vf dv = vfms(v, g - mean + ce, vwhere(l == k, vset(ce)));
             vstore(t->v[k] + p, vwhere(l < c, dv));
+        }
+    }
+}
+
+static void gradient_any(const struct kr_planes *d, const struct kr_loss *loss,
+                         const struct slope *s, float ce, size_t p0, size_t count, struct planes *t)
+{
+    const int c = d->c, classes = loss->regions ? loss->classes : c;
+    struct run r;
+    run_load(&r, d, loss, p0, count);
+    for (size_t p = 0; p < RUN; p += VL) {
+        const vi valid = run_valid(&r, classes, p);
+        vf g[KR_CLASSES_MAX], mean = vset(0);
+        for (int k = 0; k < c; k++) {
+            const vf v = vload(r.p.v[k] + p);
+            g[k] = s->all[k] * (loss->squared ? 2 * v : vset(1)) +
+                   vwhere(run_is(&r, k, p), vset(s->own[k]));
+            mean = vfma(v, g[k], mean);
+        }
+        for (int k = 0; k < c; k++) {
+            const vf v = vload(r.p.v[k] + p), o = vwhere(run_is(&r, k, p), vset(1));
+            const vf steep = ce * vload(r.steep[loss->regions ? k : 0] + p);
+            const vf inner = loss->regions ? g[k] * (1 - v) : g[k] - mean;
+            vstore(t->v[k] + p, vwhere(valid, vfma(v, inner, steep * (v - o))));
         }
     }
 }
@@ -274,17 +553,18 @@ static void head_rows(int c, int classes, const float *weight, float *rows)
         memcpy(rows + (size_t)k * cp, weight + (size_t)(k * c), (size_t)c * sizeof *rows);
 }
 
-void KR_NAME(kr_head_forward)(const struct kr_dims *d, const struct kr_in *in, const float *weight,
-                              const float *bias, int classes, float *logits, void *workspace)
+void KR_NAME(kr_head_forward)(const struct kr_planes *d, const struct kr_in *in,
+                              const float *weight, const float *bias, float *logits,
+                              void *workspace)
 {
-    const size_t plane = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * plane;
+    const size_t plane = volume_of(d), slice = slice_of(d), total = (size_t)d->n * plane;
     const size_t cp = (size_t)kr_pad(in->c);
-    const int chunks = chunk_count(total, 1);
+    const int chunks = chunk_count(total, 1), classes = d->c;
     assert(classes <= KR_CLASSES_MAX);
     head_rows(in->c, classes, weight, workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (int chunk = 0; chunk < chunks; chunk++)
-        FOR_RUNS(chunks, chunk, total, plane)
+        FOR_RUNS(chunks, chunk, total, slice)
         {
             float *to = logits + planes_at(classes, plane, p0);
             for (size_t p = 0; p < count; p += VL)
@@ -295,9 +575,9 @@ void KR_NAME(kr_head_forward)(const struct kr_dims *d, const struct kr_in *in, c
                         sum[i] = vset(k + i < classes ? bias[k + i] : 0);
                     const float *row = (float *)workspace + (size_t)k * cp;
                     if (have == VL && in->dtype == KR_F32)
-                        head_logits(in, (int)(p0 / plane), (p0 + p) * cp, have, true, row, sum);
+                        head_logits(in, (int)(p0 / slice), (p0 + p) * cp, have, true, row, sum);
                     else
-                        head_logits(in, (int)(p0 / plane), (p0 + p) * cp, have, false, row, sum);
+                        head_logits(in, (int)(p0 / slice), (p0 + p) * cp, have, false, row, sum);
                     for (int i = 0; i < 4 && k + i < classes; i++) {
                         float t[VL];
                         vstore(t, sum[i]);
@@ -314,11 +594,11 @@ static size_t head_slot(int c, int classes)
     return (size_t)fours(classes) * (size_t)kr_pad(c) + KR_LANES + 2 * (size_t)kr_pad(c);
 }
 
-size_t KR_NAME(kr_head_workspace)(const struct kr_dims *d, int c, int classes)
+size_t KR_NAME(kr_head_workspace)(const struct kr_planes *d, int c)
 {
-    (void)d;
-    return CHUNKS * head_slot(c, classes) * sizeof(double) +
-           (size_t)fours(classes) * (size_t)kr_pad(c) * sizeof(float);
+    return CHUNKS * head_slot(c, d->c) * sizeof(double) +
+           (size_t)fours(d->c) * (size_t)kr_pad(c) * sizeof(float) +
+           (size_t)d->n * sizeof(struct slope) + KR_NAME(kr_loss_workspace)();
 }
 
 /* VL channels of a run, whose first is element `at` of the map: dx, and what the run adds to the
@@ -347,28 +627,43 @@ INLINE void head_run(const struct planes *t, int classes, size_t at, size_t cp, 
     }
 }
 
-void KR_NAME(kr_head_backward)(const struct kr_dims *d, const struct kr_loss *loss,
-                               const struct kr_in *in, const float *weight, const struct kr_dx *dx,
-                               float *dw, float *dbias, void *workspace)
+void KR_NAME(kr_head_backward)(const struct kr_planes *d, const struct kr_loss *loss,
+                               const struct kr_loss_sums *sums, const struct kr_in *in,
+                               const float *weight, const struct kr_dx *dx, float *dw, float *dbias,
+                               void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w, cp = (size_t)kr_pad(in->c);
-    const int classes = fours(loss->c), chunks = chunk_count(sample * (size_t)d->n, 1);
-    const size_t size = head_slot(in->c, loss->c), bias = (size_t)classes * cp;
-    const size_t sums = bias + KR_LANES;
-    const struct slope s = slope(loss);
+    const size_t slice = slice_of(d), pixels = (size_t)d->n * volume_of(d);
+    const size_t cp = (size_t)kr_pad(in->c), size = head_slot(in->c, d->c);
+    const int classes = fours(d->c), chunks = chunk_count(pixels, 1);
+    const size_t bias = (size_t)classes * cp, sums_at = bias + KR_LANES;
+    const bool plain = is_plain(loss);
+    const double share = kr_loss_share(loss, d->c, sums);
+    const float ce = share > 0 ? (float)(loss->wce / share) : 0;
     float *rows = (float *)((double *)workspace + CHUNKS * size);
-    head_rows(in->c, loss->c, weight, rows);
+    struct slope *slopes = (struct slope *)(rows + bias), all;
+    assert(d->c <= KR_CLASSES_MAX && d->c > loss->foreground);
+    if (loss->each) {
+        struct kr_loss_sums again;
+        each_sample(d, loss, &again, slopes, sums->samples, (struct kr_loss_sums *)(slopes + d->n));
+    } else {
+        all = slope(loss, d->c, sums, 1);
+    }
+    head_rows(in->c, d->c, weight, rows);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, size);
-        FOR_RUNS(chunks, chunk, sample * (size_t)d->n, sample)
+        FOR_RUNS(chunks, chunk, pixels, slice)
         {
-            const int n = (int)(p0 / sample);
+            const int n = (int)(p0 / slice);
+            const struct slope *s = loss->each ? &slopes[n / d->d] : &all;
             struct planes t;
-            gradient_run(loss, &s, sample, p0, count, &t);
-            for (int k = loss->c; k < classes; k++)
+            if (plain)
+                gradient_run(d, loss, s, ce, p0, count, &t);
+            else
+                gradient_any(d, loss, s, ce, p0, count, &t);
+            for (int k = d->c; k < classes; k++)
                 memset(t.v[k], 0, sizeof t.v[k]);
-            for (int k = 0; k < loss->c; k++) {
+            for (int k = 0; k < d->c; k++) {
                 vf sum = vset(0);
                 for (size_t p = 0; p < RUN; p += VL)
                     sum += vload(t.v[k] + p);
@@ -378,12 +673,12 @@ void KR_NAME(kr_head_backward)(const struct kr_dims *d, const struct kr_loss *lo
                 const struct view x = view_at(in, n, (int)j);
                 struct grad g = grad_at(dx, n, (int)j);
                 head_run(&t, classes, p0 * cp + j, cp, count, &x, &g, rows + j, slot + j);
-                sum_add(slot + sums + j, g.sum);
-                sum_add(slot + sums + cp + j, g.products);
+                sum_add(slot + sums_at + j, g.sum);
+                sum_add(slot + sums_at + cp + j, g.products);
             }
         }
     }
-    for (int k = 0; k < loss->c; k++) {
+    for (int k = 0; k < d->c; k++) {
         for (int i = 0; i < in->c; i++) {
             double sum = 0;
             for (int chunk = 0; chunk < chunks; chunk++)
@@ -395,5 +690,5 @@ void KR_NAME(kr_head_backward)(const struct kr_dims *d, const struct kr_loss *lo
             sum += ((double *)workspace)[(size_t)chunk * size + bias + (size_t)k];
         dbias[k] = (float)sum;
     }
-    slots_sum(workspace, chunks, size, sums, 2 * cp, dx->sums);
+    slots_sum(workspace, chunks, size, sums_at, 2 * cp, dx->sums);
 }
