@@ -44,7 +44,7 @@ ALL_CPPFLAGS := -I. $(NIFTI_INC) -D_GNU_SOURCE -DGLIOPIPE_VERSION='"$(VERSION)"'
 # No compiler fuses a product and a sum where the source does not say so (simd/vec.h): the same bytes from all of them.
 ALL_CFLAGS   := -std=c11 -ffp-contract=off $(WARN) $(OPT_$(CONFIG)) -fopenmp -MMD -MP $(CFLAGS)
 ALL_LDFLAGS  := $(OPT_$(CONFIG)) -fopenmp -Wl,--as-needed $(LDFLAGS)
-LIBS := $(if $(HAVE_ISAL),-lisal) -lniftiio -lznz -lz -lxxhash -lyaml -lutf8proc -lpng16 -ldl -lpthread -lm $(LDLIBS)
+LIBS := $(if $(HAVE_ISAL),-lisal) -lniftiio -lznz -lz -lxxhash -lyaml -ljansson -lutf8proc -lpng16 -ldl -lpthread -lm $(LDLIBS)
 
 # Kernels: each file of lib/kernels/simd is compiled once for each instruction-set level. KR_LEVEL
 # names the level inside the source; `plain` is what the compiler emits without any flag.
@@ -85,7 +85,7 @@ ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has a
 # --- what a machine needs ------------------------------------------------------------------------
 # Debian's names, bookworm's and trixie's; a| where the release has it. Versions of clang-format differ: one is heard.
 CLANG_FORMAT := clang-format-19
-PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-serial
+PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-serial
 PKG_demo  := $(PKG_build) gnuplot-nox
 PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy groff mandoc locales time jq chromium|
 # AArch64 is emulated.
@@ -168,7 +168,7 @@ bin/%: build/release/bin/%
 	@ln -f $< $@ 2>/dev/null || cp -f $< $@
 
 tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter build/release,$(O)),$(TOOLS:%=bin/%))
-units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(O)/warm)
+units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(O)/warm $(O)/shim.so)
 benches: $(BENCHC:%=$(O)/bench/%)
 
 -include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(FRAME:%.c=$(O)/%.d) $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d) $(wildcard $(O)/tests/fuzz/*.d)
@@ -240,7 +240,7 @@ $(O)/shim.so: tests/faults/shim.c
 
 # The engine under the sanitizers, every fault in every tool, call by call, and all of it on each release of Debian.
 check-long: packages-check
-	@$(MAKE) -s -j$(NPROC) CONFIG=release tools units $(O)/shim.so
+	@$(MAKE) -s -j$(NPROC) CONFIG=release tools units
 	@$(MAKE) -s -j$(NPROC) CONFIG=asan tools units
 	@$(MAKE) -s -j$(NPROC) CONFIG=tsan CC=clang tools units
 	@LONG=1 TEST_LIMIT=3600 tests/run train infer bytes nii2slices phantom races nn_ kernels_ baddays

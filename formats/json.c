@@ -1,267 +1,124 @@
+/* What jansson leaves to others stands here: how deep the text is nested, how much it would make of
+ * it, and what happens when memory is short. (It goes on with half a token then, or aborts.) */
 #include "formats/json.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
-bool json_wrong(struct json_scan *s, int code, const char *fmt, ...)
+int json_fail(int code, char *why, size_t size, const char *fmt, ...)
 {
-    if (s->code)
-        return false;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(s->why, s->size, fmt, ap);
+    vsnprintf(why, size, fmt, ap);
     va_end(ap);
-    for (char *c = s->why; s->size && *c; c++) /* names come from the file: no line breaks, no */
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) /* sequences that a terminal would obey */
+    for (char *c = why; size && *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
             *c = '?';
-    s->code = code;
-    return false;
+    return code;
 }
 
-bool json_unexpected(struct json_scan *s, const char *wanted)
+/* Whether the text asks for more than we give: the code, where, and what. Of what is no JSON it may
+ * say anything. */
+static int too_much(const char *text, size_t n, bool whole, size_t *at, const char **what)
 {
-    size_t at = s->before + (size_t)(s->p - s->start);
-    if (s->p == s->end)
-        return json_wrong(s, JSON_CORRUPT, "%s: ends at byte %zu (wanted %s)", s->name, at, wanted);
-    return json_wrong(s, JSON_CORRUPT, "%s: byte %zu is 0x%02x (wanted %s)", s->name, at, *s->p,
-                      wanted);
-}
-
-static void blanks(struct json_scan *s)
-{
-    while (s->p < s->end && (*s->p == ' ' || *s->p == '\t' || *s->p == '\n' || *s->p == '\r'))
-        s->p++;
-}
-
-bool json_peek(struct json_scan *s, char c)
-{
-    blanks(s);
-    return s->p < s->end && *s->p == (unsigned char)c;
-}
-
-bool json_accept(struct json_scan *s, char c)
-{
-    if (!json_peek(s, c))
-        return false;
-    s->p++;
-    return true;
-}
-
-bool json_expect(struct json_scan *s, char c)
-{
-    return json_accept(s, c) || json_unexpected(s, (char[]){'\'', c, '\'', 0});
-}
-
-bool json_another(struct json_scan *s, char close)
-{
-    if (json_accept(s, ','))
-        return true;
-    if (!json_accept(s, close))
-        json_unexpected(s, close == '}' ? "',' or '}'" : "',' or ']'");
-    return false;
-}
-
-static bool hex4(struct json_scan *s, uint32_t *u)
-{
-    *u = 0;
-    for (int i = 0; i < 4; i++, s->p++) {
-        int c = s->p < s->end ? *s->p : 0, lower = c | 32;
-        if (c >= '0' && c <= '9')
-            *u = *u << 4 | (uint32_t)(c - '0');
-        else if (lower >= 'a' && lower <= 'f')
-            *u = *u << 4 | (uint32_t)(lower - 'a' + 10);
-        else
-            return json_unexpected(s, "four hex digits");
-    }
-    return true;
-}
-
-/* Behind \u: a code point, out of two escapes where it is beyond 16 bits, as UTF-8. Never longer
- * than the escape. */
-static bool unicode(struct json_scan *s)
-{
-    uint32_t u, low;
-    if (!hex4(s, &u))
-        return false;
-    if (u >= 0xd800 && u < 0xdc00 && s->end - s->p >= 2 && s->p[0] == '\\' && s->p[1] == 'u') {
-        s->p += 2;
-        if (!hex4(s, &low))
-            return false;
-        if (low < 0xdc00 || low > 0xdfff)
-            return json_wrong(s, JSON_CORRUPT, "%s: a surrogate without its other half", s->name);
-        u = 0x10000 + ((u - 0xd800) << 10) + (low - 0xdc00);
-    } else if (u >= 0xd800 && u < 0xe000) {
-        return json_wrong(s, JSON_CORRUPT, "%s: a surrogate without its other half", s->name);
-    }
-    if (u == 0)
-        return json_wrong(s, JSON_UNSUPPORTED, "%s: a string holds a NUL", s->name);
-    if (u < 0x80) {
-        *s->text++ = (char)u;
-    } else if (u < 0x800) {
-        *s->text++ = (char)(0xc0 | u >> 6);
-        *s->text++ = (char)(0x80 | (u & 63));
-    } else if (u < 0x10000) {
-        *s->text++ = (char)(0xe0 | u >> 12);
-        *s->text++ = (char)(0x80 | (u >> 6 & 63));
-        *s->text++ = (char)(0x80 | (u & 63));
-    } else {
-        *s->text++ = (char)(0xf0 | u >> 18);
-        *s->text++ = (char)(0x80 | (u >> 12 & 63));
-        *s->text++ = (char)(0x80 | (u >> 6 & 63));
-        *s->text++ = (char)(0x80 | (u & 63));
-    }
-    return true;
-}
-
-/* Length of the UTF-8 sequence at p (Unicode 15, table 3-7), 0 when there is none. */
-static int utf8(const unsigned char *p, const unsigned char *end)
-{
-    int n = *p < 0x80 ? 1 : *p < 0xc2 ? 0 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : *p < 0xf5 ? 4 : 0;
-    if (n == 0 || end - p < n)
-        return 0;
-    for (int i = 1; i < n; i++)
-        if (p[i] >> 6 != 2)
-            return 0;
-    if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) ||
-        (*p == 0xf4 && p[1] > 0x8f))
-        return 0;
-    return n;
-}
-
-bool json_string(struct json_scan *s, const char **out)
-{
-    static const char escapes[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
-    if (!json_peek(s, '"'))
-        return json_unexpected(s, "a string");
-    s->p++;
-    *out = s->text;
-    while (s->p < s->end && *s->p != '"') {
-        const char *e;
-        int n;
-        if (*s->p < 0x20)
-            return json_unexpected(s, "no control character in a string");
-        if (*s->p != '\\') {
-            if (!(n = utf8(s->p, s->end)))
-                return json_unexpected(s, "UTF-8");
-            memcpy(s->text, s->p, (size_t)n);
-            s->text += n;
-            s->p += n;
-        } else if (++s->p < s->end && *s->p == 'u') {
-            s->p++;
-            if (!unicode(s))
-                return false;
-        } else if (s->p < s->end && *s->p && (e = strchr(escapes, *s->p))) {
-            *s->text++ = meanings[e - escapes];
-            s->p++;
-        } else {
-            return json_unexpected(s, "an escape");
+    unsigned depth = 0, values = 0;
+    bool inside = false; /* of a string */
+    for (size_t i = 0; i < n; i++) {
+        char c = text[i];
+        *at = i;
+        if (inside && c == '\\') {
+            i++;
+        } else if (c == '"') {
+            inside = !inside;
+        } else if (!inside) {
+            bool opens = c == '{' || c == '[';
+            if (c == '-' && whole)
+                return *what = "a sign (wanted whole numbers)", JSON_CORRUPT;
+            if (opens && ++depth > JSON_DEPTH)
+                return *what = "nested too deep", JSON_UNSUPPORTED;
+            if ((opens || c == ',') && ++values > JSON_VALUES)
+                return *what = "too many values", JSON_UNSUPPORTED;
+            depth -= depth && (c == '}' || c == ']');
         }
     }
-    if (s->p == s->end)
-        return json_unexpected(s, "'\"'");
-    s->p++;
-    *s->text++ = 0;
-    return true;
+    return 0;
 }
 
-bool json_number(struct json_scan *s, uint64_t *out)
+/* --- memory: none of the library's calls for it returns without ----------------------------------*/
+
+static struct block {
+    struct block *next, *before;
+} all = {&all, &all}; /* the newest is next */
+
+static jmp_buf memory_short;
+
+static void *allocate(size_t n)
 {
-    uint64_t v = 0;
-    blanks(s);
-    const unsigned char *first = s->p;
-    for (; s->p < s->end && *s->p >= '0' && *s->p <= '9'; s->p++)
-        if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, *s->p - '0', &v))
-            return json_wrong(s, JSON_CORRUPT, "%s: a number beyond 64 bits at byte %zu", s->name,
-                              s->before + (size_t)(first - s->start));
-    if (s->p == first || (*first == '0' && s->p - first > 1))
-        return json_unexpected(s, "a whole number");
-    *out = v;
-    return true;
+    struct block *b = malloc(sizeof *b + n);
+    if (!b)
+        longjmp(memory_short, 1);
+    *b = (struct block){all.next, &all};
+    b->next->before = all.next = b;
+    return b + 1;
 }
 
-static bool digits(struct json_scan *s)
+static void release(void *p)
 {
-    const unsigned char *first = s->p;
-    while (s->p < s->end && *s->p >= '0' && *s->p <= '9')
-        s->p++;
-    return s->p > first || json_unexpected(s, "a digit");
+    struct block *b = p ? (struct block *)p - 1 : NULL;
+    if (!b)
+        return;
+    b->next->before = b->before;
+    b->before->next = b->next;
+    free(b);
 }
 
-/* What may stand at this place without blanks before it. */
-static bool here(struct json_scan *s, const char *any)
+/* For its hashes' seed the library would open /dev/urandom, which a confined process may not. */
+static void set_up(void)
 {
-    if (s->p == s->end || !*s->p || !strchr(any, *s->p))
-        return false;
-    s->p++;
-    return true;
+    static bool done;
+    unsigned seed = 0;
+    if (done)
+        return;
+    json_set_alloc_funcs(allocate, release);
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == sizeof seed)
+        json_object_seed(seed | 1);
+    done = true;
 }
 
-static bool any_number(struct json_scan *s)
+/* JSON_MEMORY, and nothing is left of the attempt. */
+static int load(const char *text, size_t n, json_t **value, json_error_t *e)
 {
-    here(s, "-");
-    if (!here(s, "0") && !digits(s))
-        return false;
-    if (here(s, ".") && !digits(s))
-        return false;
-    if (here(s, "eE")) {
-        here(s, "+-");
-        return digits(s);
+    struct block *const old = all.next;
+    set_up();
+    if (setjmp(memory_short)) {
+        while (all.next != old)
+            release(all.next + 1);
+        return JSON_MEMORY;
     }
-    return true;
+    if ((*value = json_loadb(text, n, JSON_REJECT_DUPLICATES, e)))
+        return 0;
+    enum json_error_code c = json_error_code(e);
+    return c == json_error_null_character || c == json_error_null_byte_in_key ? JSON_UNSUPPORTED
+                                                                              : JSON_CORRUPT;
 }
 
-static bool word(struct json_scan *s, const char *w)
+json_t *json_read(const char *name, const char *text, size_t n, bool whole, int *code, char *why,
+                  size_t size)
 {
-    size_t n = strlen(w);
-    if ((size_t)(s->end - s->p) < n || memcmp(s->p, w, n))
-        return json_unexpected(s, "a value");
-    s->p += n;
-    return true;
-}
-
-static bool skip(struct json_scan *s, int depth)
-{
-    const char *ignored;
-    char close = json_peek(s, '{') ? '}' : json_peek(s, '[') ? ']' : 0;
-
-    if (close) {
-        if (!depth)
-            return json_wrong(s, JSON_UNSUPPORTED, "%s: nested too deep", s->name);
-        s->p++;
-        if (json_accept(s, close))
-            return true;
-        do {
-            if (close == '}' && (!json_string(s, &ignored) || !json_expect(s, ':')))
-                return false;
-            if (!skip(s, depth - 1))
-                return false;
-        } while (json_another(s, close));
-        return !s->code;
+    json_t *value = NULL;
+    json_error_t e;
+    const char *what;
+    size_t at;
+    if ((*code = too_much(text, n, whole, &at, &what))) {
+        json_fail(*code, why, size, "%s: byte %zu: %s", name, at, what);
+    } else if ((*code = load(text, n, &value, &e)) == JSON_MEMORY) {
+        json_fail(*code, why, size, "%s: out of memory", name);
+    } else if (*code) {
+        json_fail(*code, why, size, "%s: byte %d: %s", name, e.position, e.text);
     }
-    if (s->p == s->end)
-        return json_unexpected(s, "a value");
-    switch (*s->p) {
-    case '"':
-        return json_string(s, &ignored);
-    case 't':
-        return word(s, "true");
-    case 'f':
-        return word(s, "false");
-    case 'n':
-        return word(s, "null");
-    default:
-        return any_number(s);
-    }
-}
-
-bool json_skip(struct json_scan *s)
-{
-    return skip(s, 64);
-}
-
-bool json_end(struct json_scan *s)
-{
-    blanks(s);
-    return s->p == s->end || json_unexpected(s, "nothing more");
+    return value;
 }

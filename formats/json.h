@@ -1,52 +1,30 @@
-/* json.h - the words of JSON, as strictly as RFC 8259 says them: strings, whole numbers and
- * punctuation, for a reader that knows what they are to form (safetensors.c, layout.c).
+/* json.h - JSON that others wrote. jansson reads it, and is asked for more than RFC 8259 does:
  *
- * All functions return true when they found what they are named after and stepped over it, and
- * blanks before it; false after noting what is wrong (json_peek, which steps over blanks alone,
- * json_accept and json_another also when it is not there). */
+ * - no key twice in an object: of two readers one would take the first, the other the last;
+ * - no NUL in a text, which for us is a C string; valid UTF-8, surrogates in pairs;
+ * - nothing nested deeper than JSON_DEPTH, no more than JSON_VALUES values: the library takes some
+ *   200 bytes for each, whatever the file has. */
 #ifndef JSON_H
 #define JSON_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
-struct json_scan {
-    const unsigned char *start, *p, *end;
-    char *text; /* where the next decoded string goes; as many bytes in all as the JSON has */
-    char *why;  /* of the first thing wrong */
-    size_t size;
-    int code;         /* JSON_... or one of the caller's; 0 as long as nothing is wrong */
-    const char *name; /* of the text, for messages: */
-    size_t before;    /* its bytes are counted from here */
-};
+#define JSON_DEPTH 64
+#define JSON_VALUES (1u << 20)
 
-enum { JSON_CORRUPT = -3, JSON_UNSUPPORTED = -4 };
+enum { JSON_MEMORY = -1, JSON_CORRUPT = -3, JSON_UNSUPPORTED = -4 };
 
-/* Notes the first thing wrong; always false, so that a check can return it. */
-__attribute__((format(printf, 3, 4))) bool json_wrong(struct json_scan *, int code, const char *fmt,
-                                                      ...);
-bool json_unexpected(struct json_scan *, const char *wanted);
+/* The object or list that the text is, for json_decref. NULL, one of the codes and "NAME: byte 12:
+ * what" in why, if it is none. `whole`: without a number below 0, and so -0. Members keep their
+ * order. One thread at a time, json_decref too. */
+json_t *json_read(const char *name, const char *text, size_t n, bool whole, int *code, char *why,
+                  size_t size);
 
-bool json_peek(struct json_scan *, char);
-bool json_accept(struct json_scan *, char);
-bool json_expect(struct json_scan *, char);
-
-/* Behind an element: true to go on with the next one, false at the end or when something is
- * wrong. */
-bool json_another(struct json_scan *, char close);
-
-/* Decoded into s->text, with a final NUL: no more bytes than the string has with its quotes. Only
- * valid UTF-8 without NUL. */
-bool json_string(struct json_scan *, const char **);
-
-/* No sign, fraction, exponent or leading zero; below 2^64. */
-bool json_number(struct json_scan *, uint64_t *);
-
-/* A value of any kind, nested at most 64 deep. */
-bool json_skip(struct json_scan *);
-
-/* Nothing but blanks to the end. */
-bool json_end(struct json_scan *);
+/* Words for what is wrong, which may quote texts of the file: control characters, which a terminal
+ * would obey, become '?'. Returns the code. */
+int json_fail(int code, char *why, size_t size, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 
 #endif

@@ -1,3 +1,5 @@
+/* What dataset.json says of a data set. What is at the top is kept, of all that it may hold:
+ * "modality" or "channel_names", "labels", and "file_ending". */
 #include "formats/layout_impl.h"
 
 #include <errno.h>
@@ -30,25 +32,26 @@ static void keep(char *to, size_t size, const char *text)
     to[n] = 0;
 }
 
-/* {"0": NAME, ...} */
-static bool read_channels(struct json_scan *s, struct lay_dataset *d)
+/* {"0": NAME, ...}; false if a name is no text. */
+static bool read_channels(json_t *channels, struct lay_dataset *d)
 {
-    const char *key, *v;
-    long i;
+    const char *key;
+    json_t *name;
 
-    do {
-        if (!json_string(s, &key) || !json_expect(s, ':') || !json_string(s, &v))
+    json_object_foreach (channels, key, name) {
+        long i = number(key);
+        if (!json_is_string(name))
             return false;
-        if ((i = number(key)) < 0)
+        if (i < 0)
             continue;
         d->n = i + 1 > d->n ? (int)(i < 1000 ? i + 1 : 1000) : d->n;
         if (i < LAY_MODALITIES)
-            keep(d->channel[i], sizeof d->channel[i], v);
-    } while (json_another(s, '}'));
-    return !s->code;
+            keep(d->channel[i], sizeof d->channel[i], json_string_value(name));
+    }
+    return true;
 }
 
-static void add_label(struct lay_dataset *d, const char *name, uint64_t value)
+static void add_label(struct lay_dataset *d, const char *name, json_int_t value)
 {
     char text[sizeof d->label->name];
     int i = 0;
@@ -56,7 +59,7 @@ static void add_label(struct lay_dataset *d, const char *name, uint64_t value)
     keep(text, sizeof text, name);
     while (i < d->labels && strcmp(d->label[i].name, text))
         i++;
-    if (i == LAY_LABELS || value > 255)
+    if (i == LAY_LABELS || value < 0 || value > 255)
         return;
     strcpy(d->label[i].name, text);
     d->labels = i == d->labels ? i + 1 : d->labels;
@@ -64,102 +67,75 @@ static void add_label(struct lay_dataset *d, const char *name, uint64_t value)
     d->label[i].has[value] = true;
 }
 
-static bool read_label(struct json_scan *s, struct lay_dataset *d, const char *name)
-{
-    uint64_t v;
-
-    json_peek(s, '0'); /* passes over blanks */
-    if (s->p == s->end || *s->p < '0' || *s->p > '9')
-        return json_skip(s);
-    if (!json_number(s, &v))
-        return false;
-    add_label(d, name, v);
-    return true;
-}
-
 /* {"0": NAME, ...}, or {NAME: 0, ...}, or {NAME: [1, 2], ...} of regions; else it says nothing. */
-static bool read_labels(struct json_scan *s, struct lay_dataset *d)
+static void read_labels(json_t *labels, struct lay_dataset *d)
 {
-    const char *key, *name;
+    const char *key;
+    json_t *value, *one;
+    size_t i;
 
-    do {
-        if (!json_string(s, &key) || !json_expect(s, ':'))
-            return false;
-        if (json_peek(s, '"')) {
-            if (!json_string(s, &name))
-                return false;
-            if (number(key) >= 0)
-                add_label(d, name, (uint64_t)number(key));
-        } else if (!json_accept(s, '[')) {
-            if (!read_label(s, d, key))
-                return false;
-        } else if (!json_accept(s, ']')) {
-            do
-                if (!read_label(s, d, key))
-                    return false;
-            while (json_another(s, ']'));
-        }
-    } while (json_another(s, '}'));
-    return !s->code;
+    json_object_foreach (labels, key, value) {
+        if (json_is_string(value))
+            add_label(d, json_string_value(value), number(key));
+        else if (json_is_integer(value))
+            add_label(d, key, json_integer_value(value));
+        json_array_foreach (value, i, one)
+            if (json_is_integer(one))
+                add_label(d, key, json_integer_value(one));
+    }
 }
 
-/* Keeps what is at the top: "modality" or "channel_names", "labels", and "file_ending". */
-static bool read_top(struct json_scan *s, struct lay_dataset *d)
+/* What is wrong with it, or NULL. */
+static const char *read_top(json_t *all, struct lay_dataset *d)
 {
-    const char *key, *v;
+    json_t *ending = json_object_get(all, "file_ending");
 
-    if (!json_expect(s, '{'))
-        return false;
-    if (json_accept(s, '}'))
-        return json_end(s);
-    do {
-        char *start = s->text;
-        bool good;
-        if (!json_string(s, &key) || !json_expect(s, ':'))
-            return false;
-        if ((!strcmp(key, "modality") || !strcmp(key, "channel_names")) && json_accept(s, '{'))
-            good = json_accept(s, '}') || read_channels(s, d);
-        else if (!strcmp(key, "labels") && json_accept(s, '{'))
-            good = json_accept(s, '}') || read_labels(s, d);
-        else if (!strcmp(key, "file_ending") && (good = json_string(s, &v)))
-            keep(d->ending, sizeof d->ending, v);
-        else
-            good = json_skip(s);
-        if (!good)
-            return false;
-        s->text = start; /* what is kept was copied */
-    } while (json_another(s, '}'));
-    return !s->code && json_end(s);
+    if (!json_is_object(all))
+        return "a list (wanted an object)";
+    if (!read_channels(json_object_get(all, "modality"), d) ||
+        !read_channels(json_object_get(all, "channel_names"), d))
+        return "the name of a channel is no text";
+    if (ending && !json_is_string(ending))
+        return "file_ending is no text";
+    if (ending)
+        keep(d->ending, sizeof d->ending, json_string_value(ending));
+    read_labels(json_object_get(all, "labels"), d);
+    return NULL;
+}
+
+static int read_text(const char *path, const char *text, size_t n, struct lay_dataset *d, char *why)
+{
+    char wrong[300];
+    int code;
+    json_t *all = json_read("no valid JSON", text, n, false, &code, wrong, sizeof wrong);
+    const char *what = all ? read_top(all, d) : NULL;
+
+    json_decref(all);
+    if (!all)
+        return nii_fail(why, path, "%s", wrong);
+    if (what)
+        return nii_fail(why, path, "no valid JSON: %s", what);
+    return 0;
 }
 
 int lay_read_dataset(const char *path, struct lay_dataset *d, char *why)
 {
-    char wrong[300];
-    struct json_scan s = {.why = wrong, .size = sizeof wrong, .name = "no valid JSON"};
     struct inflate *in = inf_open(path);
-    uint8_t *bytes = malloc(MAX_JSON + 1);
-    char *text = malloc(MAX_JSON);
+    char *text = malloc(MAX_JSON + 1);
     ssize_t n = -1;
 
     memset(d, 0, sizeof *d);
     if (!in)
         nii_fail(why, path, "%s (it says which channel is which)", plain_error(errno));
-    else if (!bytes || !text)
+    else if (!text)
         nii_fail(why, path, "out of memory");
-    else if ((n = inf_read(in, bytes, MAX_JSON + 1)) < 0)
+    else if ((n = inf_read(in, text, MAX_JSON + 1)) < 0)
         nii_fail(why, path, "%s", inf_why(in));
-    else if (n > (ssize_t)MAX_JSON) {
-        nii_fail(why, path, "too large (wanted at most %u bytes)", MAX_JSON);
-        n = -1;
-    } else {
-        s.start = s.p = bytes;
-        s.end = bytes + n;
-        s.text = text;
-        if (!read_top(&s, d))
-            n = nii_fail(why, path, "%s", wrong);
-    }
+    else if (n > (ssize_t)MAX_JSON)
+        n = nii_fail(why, path, "too large (wanted at most %u bytes)", MAX_JSON);
+    else
+        n = read_text(path, text, (size_t)n, d, why);
     inf_close(in);
-    free(bytes);
     free(text);
     return n < 0 ? -1 : 0;
 }

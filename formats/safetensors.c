@@ -1,6 +1,7 @@
-/* The reader. Functions stand in the order of formats/safetensors.md; the JSON is read for exactly
- * the grammar of section 3, which nests three deep, so nothing here recurses. */
+/* The reader. Functions stand in the order of formats/safetensors.md; json.c reads the header, and
+ * what it may say is checked here. */
 #include "formats/safetensors.h"
+
 #include "formats/json.h"
 
 #include <errno.h>
@@ -13,7 +14,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-_Static_assert((int)JSON_CORRUPT == ST_CORRUPT && (int)JSON_UNSUPPORTED == ST_UNSUPPORTED,
+_Static_assert((int)JSON_MEMORY == ST_IO && (int)JSON_CORRUPT == ST_CORRUPT &&
+                   (int)JSON_UNSUPPORTED == ST_UNSUPPORTED,
                "json.c's errors are passed on");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "tensors are used as they lie in the file");
@@ -36,164 +38,141 @@ struct entry { /* one tensor of the header */
     uint64_t begin, end;
 };
 
+/* A file in hand. Every check returns false after noting what is wrong. */
+struct reading {
+    struct st_file *f;
+    struct entry *entry;
+    int n;
+    int code; /* an st_error */
+    char *why;
+    size_t size;
+};
+
+#define WRONG(r, what, ...) ((r)->code = json_fail(what, (r)->why, (r)->size, __VA_ARGS__), false)
+
 /* --- section 4: the tensors ------------------------------------------------------------------- */
 
-static bool shape(struct json_scan *s, struct entry *e)
+static bool shape(struct reading *r, struct entry *e, const json_t *list)
 {
-    uint64_t v;
-    if (!json_expect(s, '['))
-        return false;
-    if (json_accept(s, ']'))
-        return true;
-    do {
-        if (!json_number(s, &v))
-            return false;
-        if (e->rank == TENSOR_MAX_RANK)
-            return json_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': more than %d dimensions",
-                              e->name, TENSOR_MAX_RANK);
-        if (v > UINT32_MAX)
-            return json_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': a dimension of %llu", e->name,
-                              (unsigned long long)v);
-        e->dim[e->rank++] = (uint32_t)v;
-    } while (json_another(s, ']'));
-    return !s->code;
+    if (!json_is_array(list))
+        return WRONG(r, ST_CORRUPT, "tensor '%.100s': the shape is no list", e->name);
+    if (json_array_size(list) > TENSOR_MAX_RANK)
+        return WRONG(r, ST_UNSUPPORTED, "tensor '%.100s': more than %d dimensions", e->name,
+                     TENSOR_MAX_RANK);
+    for (; e->rank < (int)json_array_size(list); e->rank++) {
+        const json_t *d = json_array_get(list, (size_t)e->rank);
+        if (!json_is_integer(d))
+            return WRONG(r, ST_CORRUPT, "tensor '%.100s': a dimension is no whole number", e->name);
+        if (json_integer_value(d) > UINT32_MAX)
+            return WRONG(r, ST_UNSUPPORTED, "tensor '%.100s': a dimension of %lld", e->name,
+                         (long long)json_integer_value(d));
+        e->dim[e->rank] = (uint32_t)json_integer_value(d);
+    }
+    return true;
 }
 
-static bool dtype(struct json_scan *s, struct entry *e)
+static bool dtype(struct reading *r, struct entry *e, const json_t *name)
 {
-    const char *name;
-    if (!json_string(s, &name))
-        return false;
+    if (!json_is_string(name))
+        return WRONG(r, ST_CORRUPT, "tensor '%.100s': the dtype is no text", e->name);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (!strcmp(name, kinds[i].name)) {
+        if (!strcmp(json_string_value(name), kinds[i].name)) {
             e->kind = (int)i;
             return true;
         }
-    return json_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': dtype '%.100s'", e->name, name);
+    return WRONG(r, ST_UNSUPPORTED, "tensor '%.100s': dtype '%.100s'", e->name,
+                 json_string_value(name));
 }
 
-static bool offsets(struct json_scan *s, struct entry *e)
+static bool offsets(struct reading *r, struct entry *e, const json_t *pair)
 {
-    return json_expect(s, '[') && json_number(s, &e->begin) && json_expect(s, ',') &&
-           json_number(s, &e->end) && json_expect(s, ']');
+    const json_t *begin = json_array_get(pair, 0), *end = json_array_get(pair, 1);
+    if (json_array_size(pair) != 2 || !json_is_integer(begin) || !json_is_integer(end))
+        return WRONG(r, ST_CORRUPT, "tensor '%.100s': data_offsets are no two whole numbers",
+                     e->name);
+    e->begin = (uint64_t)json_integer_value(begin);
+    e->end = (uint64_t)json_integer_value(end);
+    return true;
 }
 
-/* {"dtype":...,"shape":[...],"data_offsets":[begin,end]}, in any order, each once; then what the
- * three say together. */
-static bool tensor(struct json_scan *s, struct entry *e)
+/* {"dtype":...,"shape":[...],"data_offsets":[begin,end]}, in any order; then what the three say
+ * together. */
+static bool tensor(struct reading *r, const char *name, json_t *value)
 {
     static const char *const keys[] = {"dtype", "shape", "data_offsets"};
-    static bool (*const values[])(struct json_scan *, struct entry *) = {dtype, shape, offsets};
+    static bool (*const read[])(struct reading *, struct entry *, const json_t *) = {dtype, shape,
+                                                                                     offsets};
+    struct entry *e = &r->entry[r->n++];
     const char *key;
-    unsigned seen = 0, i;
-    uint64_t bytes;
-    if (!json_expect(s, '{'))
-        return false;
-    do {
-        if (!json_string(s, &key) || !json_expect(s, ':'))
+    json_t *v;
+    e->name = name;
+    if (r->n > ST_MAX_TENSORS)
+        return WRONG(r, ST_UNSUPPORTED, "header: more than %d tensors", ST_MAX_TENSORS);
+    for (int i = 0; i < 3; i++) {
+        if (!(v = json_object_get(value, keys[i])))
+            return WRONG(r, ST_CORRUPT, "tensor '%.100s': no %s", name, keys[i]);
+        if (!read[i](r, e, v))
             return false;
-        for (i = 0; i < 3 && strcmp(key, keys[i]);)
-            i++;
-        if (i == 3)
-            return json_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': key '%.100s'", e->name, key);
-        if (seen & 1u << i)
-            return json_wrong(s, ST_CORRUPT, "tensor '%.100s': %s twice", e->name, key);
-        seen |= 1u << i;
-        if (!values[i](s, e))
-            return false;
-    } while (json_another(s, '}'));
-    if (s->code)
-        return false;
-    for (i = 0; i < 3; i++)
-        if (!(seen & 1u << i))
-            return json_wrong(s, ST_CORRUPT, "tensor '%.100s': no %s", e->name, keys[i]);
-    bytes = kinds[e->kind].size;
+    }
+    json_object_foreach (value, key, v)
+        if (strcmp(key, keys[0]) && strcmp(key, keys[1]) && strcmp(key, keys[2]))
+            return WRONG(r, ST_UNSUPPORTED, "tensor '%.100s': key '%.100s'", name, key);
+    uint64_t bytes = kinds[e->kind].size;
     for (int d = 0; d < e->rank; d++)
         if (__builtin_mul_overflow(bytes, e->dim[d], &bytes))
-            return json_wrong(s, ST_CORRUPT, "tensor '%.100s': shape beyond 64 bits", e->name);
+            return WRONG(r, ST_CORRUPT, "tensor '%.100s': shape beyond 64 bits", name);
     if (e->end < e->begin || e->end - e->begin != bytes)
-        return json_wrong(s, ST_CORRUPT,
-                          "tensor '%.100s': data_offsets %llu to %llu (wanted %llu bytes)", e->name,
-                          (unsigned long long)e->begin, (unsigned long long)e->end,
-                          (unsigned long long)bytes);
+        return WRONG(
+            r, ST_CORRUPT, "tensor '%.100s': data_offsets %llu to %llu (wanted %llu bytes)", name,
+            (unsigned long long)e->begin, (unsigned long long)e->end, (unsigned long long)bytes);
+    if (strlen(name) >= TENSOR_MAX_NAME)
+        return WRONG(r, ST_UNSUPPORTED, "tensor '%.100s': name over %d bytes", name,
+                     TENSOR_MAX_NAME - 1);
     return true;
 }
 
 /* --- section 3: the header -------------------------------------------------------------------- */
 
-/* Room for one more element in an array that doubles; NULL when there is none. */
-static void *grow(struct json_scan *s, void *array, int n, size_t element)
+/* Where the digits of the checksum stand, if they are written plainly, without escapes; else 0. */
+static size_t find_checksum(const struct st_file *f, size_t end)
 {
-    if (n & (n - 1))
-        return array; /* n is no power of two: there is room */
-    void *bigger = reallocarray(array, n ? 2 * (size_t)n : 1, element);
-    if (!bigger)
-        json_wrong(s, ST_IO, "out of memory");
-    return bigger;
+    char quoted[19];
+    const char *digits = st_meta(f, "xxh3");
+    if (!digits || strlen(digits) != 16)
+        return 0;
+    snprintf(quoted, sizeof quoted, "\"%s\"", digits);
+    const unsigned char *at = memmem(f->bytes, end, quoted, sizeof quoted - 1);
+    return at ? (size_t)(at + 1 - f->bytes) : 0;
 }
 
-static bool metadata(struct json_scan *s, struct st_file *f)
+static bool metadata(struct reading *r, json_t *pairs)
 {
-    if (!json_expect(s, '{'))
-        return false;
-    if (json_accept(s, '}'))
-        return true;
-    do {
-        struct st_pair *m = grow(s, f->meta, f->metas, sizeof *m);
-        if (!m)
-            return false;
-        f->meta = m;
-        m += f->metas;
-        if (!json_string(s, &m->key) || !json_expect(s, ':') || !json_string(s, &m->value))
-            return false;
-        if (!strcmp(m->key, "xxh3") && strlen(m->value) == 16 &&
-            !memcmp(s->p - 17, m->value, 16)) /* written plainly, without escapes */
-            f->checksum = 8 + (size_t)(s->p - 17 - s->start);
-        f->metas++;
-    } while (json_another(s, '}'));
-    return !s->code;
+    struct st_file *f = r->f;
+    const char *key;
+    json_t *value;
+    if (!json_is_object(pairs))
+        return WRONG(r, ST_CORRUPT, "header: __metadata__ is no object");
+    if (!(f->meta = calloc(json_object_size(pairs) + 1, sizeof *f->meta)))
+        return WRONG(r, ST_IO, "out of memory");
+    f->texts = json_incref(pairs);
+    json_object_foreach (pairs, key, value) {
+        if (!json_is_string(value))
+            return WRONG(r, ST_CORRUPT, "metadata '%.100s': no text", key);
+        f->meta[f->metas++] = (struct st_pair){key, json_string_value(value)};
+    }
+    return true;
 }
 
-static bool header(struct json_scan *s, struct st_file *f, struct entry **entries, int *n)
+static bool header(struct reading *r, json_t *all)
 {
     const char *name;
-    bool had_meta = false;
-    if (!json_expect(s, '{'))
-        return false;
-    if (!json_accept(s, '}')) {
-        do {
-            if (!json_string(s, &name) || !json_expect(s, ':'))
-                return false;
-            if (!strcmp(name, "__metadata__")) {
-                if (had_meta)
-                    return json_wrong(s, ST_CORRUPT, "header: __metadata__ twice");
-                had_meta = true;
-                if (!metadata(s, f))
-                    return false;
-                continue;
-            }
-            if (*n == ST_MAX_TENSORS)
-                return json_wrong(s, ST_UNSUPPORTED, "header: more than %d tensors",
-                                  ST_MAX_TENSORS);
-            struct entry *e = grow(s, *entries, *n, sizeof *e);
-            if (!e)
-                return false;
-            *entries = e;
-            e += *n;
-            *e = (struct entry){.name = name};
-            if (!tensor(s, e))
-                return false;
-            if (strlen(name) >= TENSOR_MAX_NAME)
-                return json_wrong(s, ST_UNSUPPORTED, "tensor '%.100s': name over %d bytes", name,
-                                  TENSOR_MAX_NAME - 1);
-            ++*n;
-        } while (json_another(s, '}'));
-        if (s->code)
+    json_t *value;
+    if (!(r->entry = calloc(json_object_size(all) + 1, sizeof *r->entry)))
+        return WRONG(r, ST_IO, "out of memory");
+    json_object_foreach (all, name, value)
+        if (strcmp(name, "__metadata__") ? !tensor(r, name, value) : !metadata(r, value))
             return false;
-    }
-    while (s->p < s->end && *s->p == ' ')
-        s->p++;
-    return s->p == s->end || json_unexpected(s, "only spaces behind the header's end");
+    return true;
 }
 
 /* --- section 5: the whole --------------------------------------------------------------------- */
@@ -213,118 +192,89 @@ static int by_place(const void *a, const void *b)
     return by_name(a, b);
 }
 
-static void sort(struct entry *e, int n, int (*order)(const void *, const void *))
-{
-    if (n > 1) /* e may be NULL */
-        qsort(e, (size_t)n, sizeof *e, order);
-}
-
-static int by_key(const void *a, const void *b)
-{
-    return strcmp(**(const char *const *const *)a, **(const char *const *const *)b);
-}
-
-/* Sorting is what keeps the search for duplicates from being quadratic in a hostile header. */
-static bool check_keys(struct json_scan *s, struct st_file *f, struct entry *e, int n)
-{
-    sort(e, n, by_name);
-    for (int i = 1; i < n; i++)
-        if (!by_name(&e[i - 1], &e[i]))
-            return json_wrong(s, ST_CORRUPT, "tensor '%.100s' twice", e[i].name);
-    const char ***key = calloc((size_t)f->metas + 1, sizeof *key);
-    if (!key)
-        return json_wrong(s, ST_IO, "out of memory");
-    for (int i = 0; i < f->metas; i++)
-        key[i] = &f->meta[i].key;
-    qsort(key, (size_t)f->metas, sizeof *key, by_key);
-    for (int i = 1; i < f->metas; i++)
-        if (!strcmp(*key[i - 1], *key[i]))
-            json_wrong(s, ST_CORRUPT, "metadata '%.100s' twice", *key[i]);
-    free(key);
-    return !s->code;
-}
-
 /* The tensors cover the data from end to end, each byte once. */
-static bool check_cover(struct json_scan *s, struct entry *e, int n, uint64_t data)
+static bool check_cover(struct reading *r, uint64_t data)
 {
+    struct entry *e = r->entry;
     uint64_t at = 0;
-    sort(e, n, by_place);
-    for (int i = 0; i < n; at = e[i++].end) {
+    qsort(e, (size_t)r->n, sizeof *e, by_place);
+    for (int i = 0; i < r->n; at = e[i++].end) {
         if (e[i].begin != at)
-            return json_wrong(s, ST_CORRUPT, "tensor '%.100s': data at %llu: %s (wanted %llu)",
-                              e[i].name, (unsigned long long)e[i].begin,
-                              e[i].begin < at ? "an overlap" : "a hole", (unsigned long long)at);
+            return WRONG(r, ST_CORRUPT, "tensor '%.100s': data at %llu: %s (wanted %llu)",
+                         e[i].name, (unsigned long long)e[i].begin,
+                         e[i].begin < at ? "an overlap" : "a hole", (unsigned long long)at);
         if (e[i].end > data)
-            return json_wrong(
-                s, ST_CORRUPT,
-                "tensor '%.100s': the file is cut (wanted %llu bytes of data, got %llu)", e[i].name,
-                (unsigned long long)e[n - 1].end, (unsigned long long)data);
+            return WRONG(r, ST_CORRUPT,
+                         "tensor '%.100s': the file is cut (wanted %llu bytes of data, got %llu)",
+                         e[i].name, (unsigned long long)e[r->n - 1].end, (unsigned long long)data);
     }
-    return at == data || json_wrong(s, ST_CORRUPT, "%llu bytes behind the last tensor",
-                                    (unsigned long long)(data - at));
+    return at == data || WRONG(r, ST_CORRUPT, "%llu bytes behind the last tensor",
+                               (unsigned long long)(data - at));
 }
 
-static bool fill(struct json_scan *s, struct st_file *f, const struct entry *e, int n,
-                 const unsigned char *data)
+static bool fill(struct reading *r, const unsigned char *data)
 {
-    if (!(f->tensor = calloc((size_t)n + 1, sizeof *f->tensor)))
-        return json_wrong(s, ST_IO, "out of memory");
-    for (int i = 0; i < n; i++) {
-        const unsigned char *p = data + e[i].begin;
-        if (kinds[e[i].kind].dtype < 0) {
+    struct st_file *f = r->f;
+    if (!(f->tensor = calloc((size_t)r->n + 1, sizeof *f->tensor)))
+        return WRONG(r, ST_IO, "out of memory");
+    for (const struct entry *e = r->entry; e < r->entry + r->n; e++) {
+        const unsigned char *p = data + e->begin;
+        if (kinds[e->kind].dtype < 0) {
             f->others++;
             continue;
         }
-        if (e[i].begin < e[i].end && (uintptr_t)p % kinds[e[i].kind].size)
-            return json_wrong(s, ST_UNSUPPORTED,
-                              "tensor '%.100s': data is not aligned to %zu bytes", e[i].name,
-                              kinds[e[i].kind].size);
+        if (e->begin < e->end && (uintptr_t)p % kinds[e->kind].size)
+            return WRONG(r, ST_UNSUPPORTED, "tensor '%.100s': data is not aligned to %zu bytes",
+                         e->name, kinds[e->kind].size);
         struct tensor *t = &f->tensor[f->tensors++];
-        strcpy(t->name, e[i].name);
-        t->dtype = (enum dtype)kinds[e[i].kind].dtype;
-        t->rank = e[i].rank;
-        memcpy(t->dim, e[i].dim, sizeof t->dim);
+        strcpy(t->name, e->name);
+        t->dtype = (enum dtype)kinds[e->kind].dtype;
+        t->rank = e->rank;
+        memcpy(t->dim, e->dim, sizeof t->dim);
         t->data = (void *)(uintptr_t)p;
     }
     return true;
 }
 
+/* Nothing but spaces behind the header, of which JSON would have more kinds. */
+static bool only_spaces(struct reading *r, const char *header, size_t length)
+{
+    while (header[length - 1] == ' ')
+        length--;
+    return header[length - 1] == '}' ||
+           WRONG(r, ST_CORRUPT, "header: byte %zu: (wanted spaces behind its end)", length - 1);
+}
+
 int st_parse(struct st_file *f, const void *bytes, size_t n, char *why, size_t size)
 {
     const unsigned char *b = bytes;
-    struct json_scan s = {.why = why, .size = size, .name = "header", .before = 8};
-    struct entry *e = NULL;
+    struct reading r = {.f = f, .why = why, .size = size};
     uint64_t length;
-    int entries = 0;
     *f = (struct st_file){.bytes = b, .size = n};
 
     /* section 2: the length */
-    if (n < 9 || b[8] != '{') {
-        json_wrong(&s, ST_FOREIGN, "not a safetensors file");
-        return s.code;
-    }
+    if (n < 9 || b[8] != '{')
+        return json_fail(ST_FOREIGN, why, size, "not a safetensors file");
     memcpy(&length, b, 8);
     if (length > n - 8)
-        json_wrong(&s, ST_CORRUPT,
-                   "header: the file is cut, or no safetensors file (wanted %llu bytes, got %zu)",
-                   (unsigned long long)length, n - 8);
-    else if (length > ST_MAX_HEADER)
-        json_wrong(&s, ST_UNSUPPORTED, "header: %llu bytes (wanted at most %u)",
-                   (unsigned long long)length, ST_MAX_HEADER);
-    else if (!(s.text = f->text = malloc((size_t)length)))
-        json_wrong(&s, ST_IO, "out of memory");
-    if (s.code)
-        return s.code;
+        return json_fail(
+            ST_CORRUPT, why, size,
+            "header: the file is cut, or no safetensors file (wanted %llu bytes, got %zu)",
+            (unsigned long long)length, n - 8);
+    if (length > ST_MAX_HEADER)
+        return json_fail(ST_UNSUPPORTED, why, size, "header: %llu bytes (wanted at most %u)",
+                         (unsigned long long)length, ST_MAX_HEADER);
 
-    s.start = s.p = b + 8;
-    s.end = s.start + length;
-    if (header(&s, f, &e, &entries) && check_keys(&s, f, e, entries) &&
-        check_cover(&s, e, entries, n - 8 - length))
-        fill(&s, f, e, entries, s.end);
-    free(e);
-    if (s.code)
+    const char *text = (const char *)b + 8;
+    json_t *all = json_read("header", text, length, true, &r.code, why, size);
+    if (all && only_spaces(&r, text, length) && header(&r, all) &&
+        check_cover(&r, n - 8 - length) && fill(&r, b + 8 + length))
+        f->checksum = find_checksum(f, 8 + length);
+    free(r.entry);
+    json_decref(all);
+    if (r.code)
         st_close(f);
-    return s.code;
+    return r.code;
 }
 
 int st_open(struct st_file *f, const char *path, char *why, size_t size)
@@ -364,7 +314,7 @@ void st_close(struct st_file *f)
     }
     free(f->tensor);
     free(f->meta);
-    free(f->text);
+    json_decref(f->texts);
     *f = (struct st_file){0};
 }
 

@@ -22,7 +22,8 @@ enum st_error {
     ST_UNSUPPORTED = -4, /* well formed, but beyond a limit below or newer than this reader */
 };
 
-/* Limits. The header's is the allocation that a hostile file can cause (times about three). */
+/* Limits. A header of a megabyte of metadata takes as much again while it is read, 200 bytes
+ * for each value of a hostile one (json.h). */
 #define ST_MAX_HEADER (16u << 20) /* bytes */
 #define ST_MAX_TENSORS 65536
 #define ST_ALIGN 64 /* the writer's; a reader asks only for that of the dtype */
@@ -41,7 +42,7 @@ struct st_file {
     /* private */
     const unsigned char *bytes;
     size_t size, checksum; /* checksum: where its digits stand, 0 for none */
-    char *text;
+    struct json_t *texts;  /* who owns those of meta */
     bool mapped;
     int fd; /* of the mapped file, and when it was last written */
     struct timespec written;

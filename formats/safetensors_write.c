@@ -164,14 +164,14 @@ int st_write(const char *path, const struct st_pair *meta, int metas, const stru
         qsort(order, (size_t)tensors, sizeof *order, by_rank);
         put_header(&header, meta, metas, order, tensors, &checksum);
     }
+    bool put = order && !header.bad && afile_open(&f, path, why, size) == 0 &&
+               put_file(&f, header.bytes, header.n, checksum, order, tensors, why, size);
     if (!order || header.bad)
         snprintf(why, size, "%s: out of memory", path);
-    else if (afile_open(&f, path, why, size) == 0 &&
-             put_file(&f, header.bytes, header.n, checksum, order, tensors, why, size) &&
-             (r = judge(&f, why, size)) == ST_OK)
+    free(header.bytes); /* the judge takes as much */
+    if (put && (r = judge(&f, why, size)) == ST_OK)
         r = afile_commit(&f, why, size) < 0 ? ST_IO : ST_OK;
     afile_abort(&f);
-    free(header.bytes);
     free(order);
     return r;
 }

@@ -83,3 +83,20 @@ EOF
     run -1 --separate-stderr ours dump text
     [ "$stderr" = "text: not a safetensors file" ]
 }
+
+@test "safetensors: whichever allocation fails, a file is read whole or memory is what was short" {
+    need_release "a preloaded library"
+    python_side
+    "$PYTHON" st.py save
+    local shim="$ROOT/build/release/shim.so" n
+    LD_PRELOAD=$shim FAULT_COUNT=count ours dump python.st >whole
+    n=$(sed -n 's/^alloc //p' count)
+    [ "$n" -gt 50 ]
+    for ((i = 1; i <= n; i++)); do
+        if LD_PRELOAD=$shim FAULT=alloc:$i ours dump python.st >got 2>err; then
+            cmp whole got
+        else
+            grep -q "out of memory\|Cannot allocate memory" err
+        fi
+    done
+}

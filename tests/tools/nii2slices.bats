@@ -311,6 +311,7 @@ for bad in ("", " ", "{", "[]", "x", "{" + channels, "{" + channels + ",}", "{" 
             '{"a": NaN, ' + channels + "}", "{'a': 1, " + channels + "}", '{"a": "\\ud83e", ' + channels + "}", '{"a": "\\udde0\\ud83e", ' + channels + "}",
             '{"a": "\\x41", ' + channels + "}", '{"a": "line\nfeed", ' + channels + "}", '{"a" 1, ' + channels + "}", '{"a": [1 2], ' + channels + "}", '{"a": [1,], ' + channels + "}",
             b'{"a": "\xff", ' + channels.encode() + b"}", b'{"a": "\xed\xa0\x80", ' + channels.encode() + b"}", '{"a": ' + "[" * 100 + "]" * 100 + ", " + channels + "}",
+            "{" + channels + ", " + channels + "}", '{"a": {"b": 1, "\\u0062": 2}, ' + channels + "}", '{"a": "\\u0000", ' + channels + "}",
             '{"modality": {"0": 1}}', '{"modality": {"0": "FLAIR"', '{"labels": {"a": "b"', '{"file_ending": 3, ' + channels + "}"):
     r = run(bad)
     assert r.returncode == 1 and "D/dataset.json: no valid JSON: " in r.stderr, (bad, r.stderr)

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 static char why[400], dir[] = "/tmp/safetensors.XXXXXX";
 
@@ -249,6 +250,46 @@ static void writer(void)
     ok(st_open(&f, path, why, sizeof why) == ST_FOREIGN, "an empty file: %s", why);
 }
 
+/* st_check of a file of this header, in which ################ stands for the checksum's digits. */
+static int checked(const char *text)
+{
+    static _Alignas(64) unsigned char bytes[1024];
+    char digits[17];
+    uint64_t length = strlen(text);
+    unsigned char *sum;
+    struct st_file f;
+    memcpy(bytes, &length, 8);
+    memcpy(bytes + 8, text, length);
+    if ((sum = memmem(bytes, 8 + length, "################", 16)))
+        memset(sum, '0', 16);
+    snprintf(digits, sizeof digits, "%016llx", (unsigned long long)XXH3_64bits(bytes, 8 + length));
+    if (sum)
+        memcpy(sum, digits, 16);
+    int r = st_parse(&f, bytes, 8 + length, why, sizeof why);
+    if (r == ST_OK) {
+        r = st_check(&f, why, sizeof why);
+        st_close(&f);
+    }
+    return r;
+}
+
+/* Where the checksum stands is found in the text, in which other words may look like it. */
+static void checksums(void)
+{
+    ok(checked("{\"__metadata__\":{\"xxh3\":\"################\"}}") == 1, "a checksum");
+    ok(checked("{ \"__metadata__\" : {\"a\":\"b\" ,\n\"xxh3\" :\t\"################\" } } ") == 1,
+       "a checksum among blanks");
+    ok(checked("{\"__metadata__\":{\"a\":\"0000000000000000\",\"b\":\"xxh3\",\"c\":\"\\\"xxh3\\\":"
+               "\",\"xxh3\":\"################\"}}") == 1,
+       "a checksum behind words that look like it");
+    ok(checked("{\"__metadata__\":{\"xxh3\":\"0000000000000000\"}}") == ST_CORRUPT, "a wrong one");
+    ok(checked("{\"__metadata__\":{\"xxh3\":\"\\u0030000000000000000\"}}") == 0,
+       "one with an escape is none");
+    ok(checked("{\"__metadata__\":{\"xxh3\":\"\"}}") == 0 &&
+           checked("{\"xxh3\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}") == 0,
+       "an empty one is none, and so is a tensor of that name");
+}
+
 /* A header as large as it may be, made to be slow: many names that differ late. */
 static void large(void)
 {
@@ -285,6 +326,15 @@ static void large(void)
     length++;
     memcpy(b, &length, 8);
     ok(st_parse(&f, b, room + 1, why, sizeof why) == ST_UNSUPPORTED, "a longer one: %s", why);
+
+    /* a library may take a hundred bytes for each of these two, in 16 MiB */
+    length--;
+    memcpy(b, &length, 8);
+    memcpy(b + 8, "{\"a\":[", 6);
+    for (n = 14; n + 3 < room; n += 3)
+        memcpy(b + n, "[],", 3);
+    memcpy(b + room - 5, "[] ]}", 5);
+    ok(st_parse(&f, b, room, why, sizeof why) == ST_UNSUPPORTED, "millions of lists: %s", why);
     free(b);
 }
 
@@ -324,6 +374,7 @@ int main(int argc, char **argv)
     ok(system(command) == 0, "annotated vectors are bytes");
     vectors();
     values();
+    checksums();
     writer();
     large();
     snprintf(command, sizeof command, "rm -r %s", dir);
