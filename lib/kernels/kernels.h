@@ -174,11 +174,43 @@ void kr_conv1x1_backward_data(const struct kr_conv1x1 *, const float *dy, const 
 void kr_conv1x1_backward_weight(const struct kr_conv1x1 *, const float *dy, float *dw, float *dbias,
                                 void *workspace);
 
-/* --- 2x2 transposed convolution, stride 2 -----------------------------------------------------
+/* --- convolution of any kernel, stride and dilation, of two or three axes -----------------------
  *
- *     y[n, 2h+a, 2w+b, o] = bias[o] + sum_i w[i,o,a,b] * v[n,h,w,i]
+ *   y[n, z, y, x, o] = bias[o] + sum over i, a, b, c of w[o, i, a, b, c] *
+ *                      v[n, z * stride[0] + a * dilation[0] - padding[0], ..., ..., i]
  *
- * weight (cin, cout, 2, 2); h and w are the input's. */
+ * Axes are z, y, x. The map is (n, d, h, w); a planar one has d = 1, and 1 in its kernel, stride
+ * and dilation. Kernels are odd, 1 to 7, with zero padding dilation * (kernel - 1) / 2, or even and
+ * their stride, without padding or dilation. Strides are 1 to 4 and divide d, h and w. Scales with
+ * a stride, gains and sums of each have a row for each of n * d slices. */
+struct kr_conv {
+    int n, d, h, w;
+    int cout;
+    int kernel[3], stride[3], dilation[3];
+    const float *weight; /* (cout, cin, kernel[0], kernel[1], kernel[2]) */
+    const float *bias;   /* (cout) or NULL; forward only */
+    int nin;
+    struct kr_in in[2]; /* planar: (N,C,D,H,W) floats */
+    int threads;
+};
+
+size_t kr_conv_forward_workspace(const struct kr_conv *);
+void kr_conv_forward(const struct kr_conv *, const struct kr_out *, void *workspace);
+size_t kr_conv_backward_data_workspace(const struct kr_conv *);
+void kr_conv_backward_data(const struct kr_conv *, const struct kr_dy *, const struct kr_dx dx[2],
+                           void *workspace);
+
+/* dbias (cout) receives the sum of dy, or is NULL; with it dy has no k. */
+size_t kr_conv_backward_weight_workspace(const struct kr_conv *);
+void kr_conv_backward_weight(const struct kr_conv *, const struct kr_dy *, float *dw, float *dbias,
+                             void *workspace);
+
+/* --- transposed convolution, its kernel its stride ----------------------------------------------
+ *
+ *   y[n, A*z+a, B*y+b, C*x+c, o] = bias[o] + sum over i of w[i,o,a,b,c] * v[n,z,y,x,i]
+ *
+ * weight (cin, cout, A, B, C); d, h and w are the input's. Factors are 1 to 4; all 0: 1, 2, 2, with
+ * n slices. */
 struct kr_upconv {
     int n, h, w;
     int cout;
@@ -186,6 +218,7 @@ struct kr_upconv {
     const float *bias;
     struct kr_in in;
     int threads;
+    int d, factor[3]; /* d: 0 is 1 */
 };
 
 size_t kr_upconv_workspace(const struct kr_upconv *);

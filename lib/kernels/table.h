@@ -43,6 +43,18 @@
     X(void, kr_conv1x1_backward_weight,                                                            \
       (const struct kr_conv1x1 *p, const float *dy, float *dw, float *dbias, void *workspace),     \
       (p, dy, dw, dbias, workspace))                                                               \
+    X(size_t, kr_conv_forward_workspace, (const struct kr_conv *p), (p))                           \
+    X(void, kr_conv_forward, (const struct kr_conv *p, const struct kr_out *out, void *workspace), \
+      (p, out, workspace))                                                                         \
+    X(size_t, kr_conv_backward_data_workspace, (const struct kr_conv *p), (p))                     \
+    X(void, kr_conv_backward_data,                                                                 \
+      (const struct kr_conv *p, const struct kr_dy *dy, const struct kr_dx dx[2],                  \
+       void *workspace),                                                                           \
+      (p, dy, dx, workspace))                                                                      \
+    X(size_t, kr_conv_backward_weight_workspace, (const struct kr_conv *p), (p))                   \
+    X(void, kr_conv_backward_weight,                                                               \
+      (const struct kr_conv *p, const struct kr_dy *dy, float *dw, float *dbias, void *workspace), \
+      (p, dy, dw, dbias, workspace))                                                               \
     X(size_t, kr_upconv_workspace, (const struct kr_upconv *p), (p))                               \
     X(void, kr_upconv_forward,                                                                     \
       (const struct kr_upconv *p, const struct kr_out *out, void *workspace), (p, out, workspace)) \

@@ -63,8 +63,8 @@ static struct kr_conv1x1 conv(const struct problem *p)
 static struct kr_upconv upconv(const struct problem *p)
 {
     const struct variant *v = p->v;
-    return (struct kr_upconv){v->s.n,    v->s.h,  v->s.w,   v->cout,
-                              p->weight, p->bias, p->in[0], p->threads};
+    return (struct kr_upconv){v->s.n,  v->s.h,   v->s.w,     v->cout, p->weight,
+                              p->bias, p->in[0], p->threads, 0,       {0}};
 }
 
 static void *workspace(const struct problem *p)

@@ -191,4 +191,131 @@ INLINE void mk_run(const struct mk *m, const bool along)
 #endif
 }
 
+/* --- rows that lie anywhere ---------------------------------------------------------------------
+ * The same product, a's rows or terms found by a table of offsets from m->a: a convolution of any
+ * stride or dilation over any map. */
+#if defined KR_LEVEL_avx512 || defined KR_LEVEL_avx2 || defined __ARM_NEON
+#define MK_ROWS 6
+#else
+#define MK_ROWS 4
+#endif
+#define MK_NONE UINT32_MAX
+
+INLINE void mk_gather_tile(const struct mk *m, const uint32_t *from, const int NV)
+{
+    vf acc[MK_ROWS][4];
+    UNROLL(6)
+    for (int t = 0; t < MK_ROWS; t++) {
+        UNROLL(4)
+        for (int j = 0; j < NV; j++)
+            acc[t][j] = mk_first(m, m->c + (size_t)t * m->ct + VL * j);
+    }
+    for (int r = 0; r < m->runs; r++, from += MK_ROWS) {
+        const float *b = m->b + (size_t)r * m->br, *p[MK_ROWS];
+        if (from[0] == MK_NONE)
+            continue;
+        UNROLL(6)
+        for (int t = 0; t < MK_ROWS; t++)
+            p[t] = m->a + from[t];
+        for (size_t k = 0; k < (size_t)m->k; k++, b += VL * NV) {
+            vf u[4];
+            UNROLL(4)
+            for (int j = 0; j < NV; j++)
+                u[j] = vload(b + VL * j);
+            UNROLL(6)
+            for (int t = 0; t < MK_ROWS; t++) {
+                const vf x = vset(p[t][k]);
+                UNROLL(4)
+                for (int j = 0; j < NV; j++)
+                    acc[t][j] = vfma(x, u[j], acc[t][j]);
+            }
+        }
+    }
+    UNROLL(6)
+    for (int t = 0; t < MK_ROWS; t++) {
+        UNROLL(4)
+        for (int j = 0; j < NV; j++)
+            mk_last(m, m->c + (size_t)t * m->ct + VL * j, acc[t][j]);
+    }
+}
+
+/* MK_ROWS rows by nr columns: row t of run r begins at m->a[from[r * MK_ROWS + t]]; a run whose
+ * first offset is MK_NONE is left out. bk is nr. */
+INLINE void mk_gather(const struct mk *m, const uint32_t *from)
+{
+#if defined KR_LEVEL_avx512
+    if (m->nr == 64)
+        mk_gather_tile(m, from, 4);
+    else if (m->nr == 32)
+        mk_gather_tile(m, from, 2);
+    else
+        mk_gather_tile(m, from, 1);
+#else
+    mk_gather_tile(m, from, MK_NR / VL);
+#endif
+}
+
+INLINE void mk_outer_tile(const struct mk *m, const uint32_t *from, int t0, const int MR,
+                          const int NV)
+{
+    float *c = m->c + (size_t)t0 * m->ct;
+    const float *a = m->a + t0, *b = m->b;
+    vf acc[16][4];
+    UNROLL(16)
+    for (int t = 0; t < MR; t++) {
+        UNROLL(4)
+        for (int j = 0; j < NV; j++)
+            acc[t][j] = mk_first(m, c + (size_t)t * m->ct + VL * j);
+    }
+    for (int k = 0; k < m->k; k++, b += m->bk) {
+        const float *p = a + from[k];
+        vf u[4];
+        UNROLL(4)
+        for (int j = 0; j < NV; j++)
+            u[j] = vload(b + VL * j);
+        UNROLL(16)
+        for (int t = 0; t < MR; t++) {
+            const vf x = vset(p[t]);
+            UNROLL(4)
+            for (int j = 0; j < NV; j++)
+                acc[t][j] = vfma(x, u[j], acc[t][j]);
+        }
+    }
+    UNROLL(16)
+    for (int t = 0; t < MR; t++) {
+        UNROLL(4)
+        for (int j = 0; j < NV; j++)
+            mk_last(m, c + (size_t)t * m->ct + VL * j, acc[t][j]);
+    }
+}
+
+#define MK_OUTER(MR, NV)                                                                           \
+    for (; m->rows - t >= (MR); t += (MR))                                                         \
+    mk_outer_tile(m, from, t, MR, NV)
+
+/* m->rows rows by nr columns: term k of row t is m->a[from[k] + t]. One run. */
+INLINE void mk_outer(const struct mk *m, const uint32_t *from)
+{
+    int t = 0;
+#if defined KR_LEVEL_avx512
+    if (m->nr == 64) {
+        MK_OUTER(6, 4);
+        MK_OUTER(2, 4);
+        MK_OUTER(1, 4);
+    } else if (m->nr == 32) {
+        MK_OUTER(12, 2);
+        MK_OUTER(4, 2);
+        MK_OUTER(1, 2);
+    } else {
+        MK_OUTER(16, 1);
+        MK_OUTER(4, 1);
+        MK_OUTER(1, 1);
+    }
+#else
+    MK_OUTER(MK_ROWS, MK_NR / VL);
+    MK_OUTER(2, MK_NR / VL);
+    MK_OUTER(1, MK_NR / VL);
+#endif
+}
+
 #endif

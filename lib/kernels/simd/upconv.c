@@ -1,13 +1,26 @@
+/* Transposed convolutions: of 2x2 as products over pixels, of other factors by the engine of
+ * gather.h. */
 #include "lib/kernels/simd/gemm.h"
+#include "lib/kernels/simd/upconv.h"
+
+static bool is_2x2(const struct kr_upconv *p)
+{
+    return !p->factor[0] || (p->factor[0] == 1 && p->factor[1] == 2 && p->factor[2] == 2);
+}
+
+static int slices(const struct kr_upconv *p)
+{
+    return p->n * (p->d ? p->d : 1);
+}
 
 static struct matrix values(const struct kr_upconv *p)
 {
-    return (struct matrix){p->n, p->h, p->w, 1, {p->in}, false};
+    return (struct matrix){slices(p), p->h, p->w, 1, {p->in}, false};
 }
 
 static struct matrix gradient(const struct kr_upconv *p, const float *dy)
 {
-    return (struct matrix){p->n, p->h, p->w, 1, {{.x = dy, .c = p->cout}}, true};
+    return (struct matrix){slices(p), p->h, p->w, 1, {{.x = dy, .c = p->cout}}, true};
 }
 
 static struct weights weights(const struct kr_upconv *p)
@@ -33,6 +46,8 @@ static struct outer outer(const struct kr_upconv *p, const float *dy, float *dw,
 
 size_t KR_NAME(kr_upconv_workspace)(const struct kr_upconv *p)
 {
+    if (!is_2x2(p))
+        return KR_NAME(kr_upconv_any_workspace)(p);
     struct kr_out out = {.c = p->cout};
     struct kr_dx dx[2] = {{.c = p->in.c}};
     const struct product f = forward(p, &out), b = backward(p, NULL, dx);
@@ -46,6 +61,10 @@ size_t KR_NAME(kr_upconv_workspace)(const struct kr_upconv *p)
 void KR_NAME(kr_upconv_forward)(const struct kr_upconv *p, const struct kr_out *out,
                                 void *workspace)
 {
+    if (!is_2x2(p)) {
+        KR_NAME(kr_upconv_any_forward)(p, out, workspace);
+        return;
+    }
     const struct product f = forward(p, out);
     KR_NAME(kr_product)(&f, workspace);
 }
@@ -53,6 +72,10 @@ void KR_NAME(kr_upconv_forward)(const struct kr_upconv *p, const struct kr_out *
 void KR_NAME(kr_upconv_backward_data)(const struct kr_upconv *p, const float *dy,
                                       const struct kr_dx *dx, void *workspace)
 {
+    if (!is_2x2(p)) {
+        KR_NAME(kr_upconv_any_backward_data)(p, dy, dx, workspace);
+        return;
+    }
     struct kr_dx part[2] = {*dx};
     part[0].c = p->in.c;
     const struct product b = backward(p, dy, part);
@@ -62,6 +85,10 @@ void KR_NAME(kr_upconv_backward_data)(const struct kr_upconv *p, const float *dy
 void KR_NAME(kr_upconv_backward_weight)(const struct kr_upconv *p, const float *dy, float *dw,
                                         float *dbias, void *workspace)
 {
+    if (!is_2x2(p)) {
+        KR_NAME(kr_upconv_any_backward_weight)(p, dy, dw, dbias, workspace);
+        return;
+    }
     const struct outer o = outer(p, dy, dw, dbias);
     KR_NAME(kr_outer)(&o, workspace);
 }

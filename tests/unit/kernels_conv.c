@@ -1,0 +1,603 @@
+/* Convolutions of any kernel, stride and dilation, over planes and volumes, and transposed ones of
+ * any factors, all passes, against sums written out in double. Both are a map with more pixels, a
+ * map with fewer, and weights between them: one oracle. */
+#include "tests/lib/maps.h"
+
+struct variant {
+    int n, d, h, w;   /* of the high map */
+    int c0, c1, cout; /* c1: a second part, or 0 */
+    int kernel[3], stride[3], dilation[3];
+    int how;
+    bool bias, sums, accumulate, act, gain, bf16_out, relu_out, behind;
+};
+
+/* `up`: transposed, from the low map to the high one. */
+struct problem {
+    const struct variant *v;
+    bool up;
+    int cin, taps, threads;
+    struct shape high, low, from, to;
+    struct kr_in in[2];
+    float *weight, *bias;
+};
+
+static struct problem make(struct rng *r, const struct variant *v, bool up)
+{
+    struct problem p = {.v = v, .up = up, .cin = v->c0 + v->c1};
+    p.high = (struct shape){v->n * v->d, v->h, v->w};
+    p.low = (struct shape){v->n * v->d / v->stride[0], v->h / v->stride[1], v->w / v->stride[2]};
+    p.from = up ? p.low : p.high;
+    p.to = up ? p.high : p.low;
+    p.taps = v->kernel[0] * v->kernel[1] * v->kernel[2];
+    p.in[0] = random_in(r, p.from, v->c0, v->how);
+    if (v->c1)
+        p.in[1] = random_in(r, p.from, v->c1, v->how ^ RELU);
+    p.weight = random_floats(r, (size_t)(p.cin * v->cout * p.taps), 0, 1 / sqrt(p.cin * p.taps));
+    p.bias = v->bias ? random_floats(r, (size_t)v->cout, 0, 1) : NULL;
+    return p;
+}
+
+static double input(const struct problem *p, size_t pixel, int i)
+{
+    return i < p->v->c0 ? value(&p->in[0], p->from, pixel, i)
+                        : value(&p->in[1], p->from, pixel, i - p->v->c0);
+}
+
+static size_t weight_at(const struct problem *p, int i, int o, int tap)
+{
+    const int l = p->up ? i : o, h = p->up ? o : i, highs = p->up ? p->v->cout : p->cin;
+    return ((size_t)l * (size_t)highs + (size_t)h) * (size_t)p->taps + (size_t)tap;
+}
+
+/* The high map's pixel that `pixel` of the low one meets at a tap; false outside. */
+static bool meets(const struct problem *p, size_t pixel, int tap, size_t *high)
+{
+    const struct variant *v = p->v;
+    const int extent[] = {v->d, v->h, v->w};
+    int at[3], k[3];
+    size_t n = pixel;
+    for (int i = 2; i >= 0; i--) {
+        const int low = extent[i] / v->stride[i];
+        at[i] = (int)(n % (size_t)low);
+        n /= (size_t)low;
+        k[i] = tap % v->kernel[i];
+        tap /= v->kernel[i];
+        const int padding =
+            p->up || v->kernel[i] % 2 == 0 ? 0 : v->dilation[i] * (v->kernel[i] - 1) / 2;
+        at[i] = at[i] * v->stride[i] + k[i] * v->dilation[i] - padding;
+        if (at[i] < 0 || at[i] >= extent[i])
+            return false;
+    }
+    *high = ((n * (size_t)v->d + (size_t)at[0]) * (size_t)v->h + (size_t)at[1]) * (size_t)v->w +
+            (size_t)at[2];
+    return true;
+}
+
+static struct kr_conv conv(const struct problem *p)
+{
+    const struct variant *v = p->v;
+    struct kr_conv k = {.n = v->n,
+                        .d = v->d,
+                        .h = v->h,
+                        .w = v->w,
+                        .cout = v->cout,
+                        .weight = p->weight,
+                        .bias = p->bias,
+                        .nin = v->c1 ? 2 : 1,
+                        .in = {p->in[0], p->in[1]},
+                        .threads = p->threads};
+    memcpy(k.kernel, v->kernel, sizeof k.kernel);
+    memcpy(k.stride, v->stride, sizeof k.stride);
+    memcpy(k.dilation, v->dilation, sizeof k.dilation);
+    return k;
+}
+
+static struct kr_upconv upconv(const struct problem *p)
+{
+    const struct variant *v = p->v;
+    struct kr_upconv k = {.n = v->n,
+                          .d = v->d / v->stride[0],
+                          .h = v->h / v->stride[1],
+                          .w = v->w / v->stride[2],
+                          .cout = v->cout,
+                          .weight = p->weight,
+                          .bias = p->bias,
+                          .in = p->in[0],
+                          .threads = p->threads};
+    memcpy(k.factor, v->stride, sizeof k.factor);
+    return k;
+}
+
+static void describe(const struct problem *p, char *text, size_t size)
+{
+    const struct variant *v = p->v;
+    snprintf(text, size,
+             "%s: %s %dx%dx%d stride %dx%dx%d dilation %d, %dx%dx%dx%d, %d+%d to %d, how %d",
+             kr_level(), p->up ? "transposed" : "kernel", v->kernel[0], v->kernel[1], v->kernel[2],
+             v->stride[0], v->stride[1], v->stride[2], v->dilation[2], v->n, v->d, v->h, v->w,
+             v->c0, v->c1, v->cout, v->how);
+}
+
+static void test_forward(struct rng *r, const struct variant *v, bool up)
+{
+    struct problem p = make(r, v, up);
+    const size_t n = pixels_of(p.to) * (size_t)v->cout;
+    const float *scale = random_rows(r, 1, v->cout, 1, 0.2);
+    const float *shift = random_rows(r, 1, v->cout, 0, 0.2);
+    double *want = doubles(n), error = 0;
+    struct kr_out out = {.c = v->cout, .dtype = v->bf16_out ? KR_BF16 : KR_F32};
+    const size_t bytes = elements(p.to, v->cout) * kr_dtype_size(out.dtype);
+    const void *first = NULL;
+    const double *first_sums = NULL;
+    bool same = true;
+    for (size_t i = 0; i < n; i++)
+        want[i] = p.bias ? (double)p.bias[i % (size_t)v->cout] : 0;
+    for (size_t low = 0, high; low < pixels_of(p.low); low++)
+        for (int t = 0; t < p.taps; t++)
+            for (int c = 0; c < p.cin && meets(&p, low, t, &high); c++) {
+                const double x = input(&p, up ? low : high, c);
+                for (int o = 0; o < v->cout; o++)
+                    want[(up ? high : low) * (size_t)v->cout + (size_t)o] +=
+                        x * (double)p.weight[weight_at(&p, c, o, t)];
+            }
+    for (p.threads = 1; p.threads <= 4; p.threads++) {
+        const struct kr_conv a = conv(&p);
+        const struct kr_upconv b = upconv(&p);
+        out.y = empty_map(p.to, v->cout, out.dtype);
+        out.sums = v->sums ? doubles(2 * (size_t)kr_pad(v->cout)) : NULL;
+        out.relu = v->relu_out;
+        if (v->relu_out) {
+            out.scale = scale;
+            out.shift = shift;
+        }
+        if (up)
+            kr_upconv_forward(&b, &out, guarded(kr_upconv_workspace(&b), 64));
+        else
+            kr_conv_forward(&a, &out, guarded(kr_conv_forward_workspace(&a), 64));
+        if (!first) {
+            first = out.y;
+            first_sums = out.sums;
+            error = out_error(&out, p.to, want);
+        }
+        same = same && !memcmp(first, out.y, bytes) &&
+               (!out.sums ||
+                !memcmp(first_sums, out.sums, 2 * (size_t)kr_pad(v->cout) * sizeof(double)));
+    }
+    char text[200];
+    describe(&p, text, sizeof text);
+    ok(error < (v->bf16_out ? 3e-2 : 1e-5), "%s: forward (error %.1e)", text, error);
+    ok(same, "%s: forward the same bytes for 1 to 4 threads", text);
+    guards_free();
+}
+
+/* A gradient behind a normalisation, where the variant asks: dz, x and k of *behind, and the
+ * gradient that they make. */
+static const float *gradient(struct rng *r, const struct problem *p, struct kr_dy *behind)
+{
+    const int cout = p->v->cout;
+    const size_t cp = (size_t)kr_pad(cout), size = elements(p->to, cout);
+    behind->dy = random_map(r, p->to, cout, KR_F32);
+    if (!p->v->behind || p->up)
+        return behind->dy;
+    behind->x = random_map(r, p->to, cout, KR_F32);
+    float *k = floats(3 * cp), *dy = floats(size);
+    for (size_t i = 0; i < 3; i++)
+        memcpy(k + i * cp, random_rows(r, 1, cout, i == 0, 0.3), cp * sizeof *k);
+    for (size_t i = 0; i < size; i++)
+        dy[i] = (float)((double)k[i % cp] * (double)behind->dy[i] +
+                        (double)k[cp + i % cp] * (double)behind->x[i] + (double)k[2 * cp + i % cp]);
+    behind->k = k;
+    return dy;
+}
+
+static void test_backward(struct rng *r, const struct variant *v, bool up)
+{
+    struct problem p = make(r, v, up);
+    const int parts = v->c1 ? 2 : 1;
+    const size_t weights = (size_t)(p.cin * v->cout * p.taps);
+    struct kr_dy read = {0};
+    const float *dy = gradient(r, &p, &read);
+    double *dv[2] = {NULL, NULL}, *dw = doubles(weights), *db = doubles((size_t)v->cout);
+    const float *old[2] = {NULL, NULL}, *gain[2] = {NULL, NULL};
+    memset(dw, 0, weights * sizeof *dw);
+    memset(db, 0, (size_t)v->cout * sizeof *db);
+    for (int k = 0; k < parts; k++) {
+        int c = p.in[k].c;
+        dv[k] = doubles(pixels_of(p.from) * (size_t)c);
+        memset(dv[k], 0, pixels_of(p.from) * (size_t)c * sizeof *dv[k]);
+        old[k] = random_map(r, p.from, c, KR_F32);
+        gain[k] = random_rows(r, p.from.n, c, 1, 0.3);
+    }
+    for (size_t i = 0; i < pixels_of(p.to); i++)
+        for (int o = 0; o < v->cout; o++)
+            db[o] += get(dy, KR_F32, v->cout, i, o);
+    for (size_t low = 0, high; low < pixels_of(p.low); low++)
+        for (int t = 0; t < p.taps; t++)
+            for (int c = 0; c < p.cin && meets(&p, low, t, &high); c++) {
+                const size_t from = up ? low : high;
+                const double x = input(&p, from, c);
+                double sum = 0;
+                for (int o = 0; o < v->cout; o++) {
+                    const double g = get(dy, KR_F32, v->cout, up ? high : low, o);
+                    sum += g * (double)p.weight[weight_at(&p, c, o, t)];
+                    dw[weight_at(&p, c, o, t)] += g * x;
+                }
+                const int k = c >= v->c0, part = k ? c - v->c0 : c;
+                dv[k][from * (size_t)p.in[k].c + (size_t)part] += sum;
+            }
+    struct kr_dx dx[2] = {{0}, {0}}, first[2] = {{0}, {0}};
+    float *w = NULL, *first_w = NULL, *b = NULL, *first_b = NULL;
+    bool same = true;
+    double error = 0;
+    for (p.threads = 1; p.threads <= 4; p.threads++) {
+        const struct kr_conv a = conv(&p);
+        const struct kr_upconv u = upconv(&p);
+        for (int k = 0; k < parts; k++) {
+            int c = p.in[k].c;
+            dx[k] = (struct kr_dx){.dx = empty_map(p.from, c, KR_F32),
+                                   .c = c,
+                                   .accumulate = v->accumulate,
+                                   .act = v->act ? &p.in[k] : NULL,
+                                   .gain = v->gain ? gain[k] : NULL,
+                                   .sums = v->sums ? doubles(2 * (size_t)kr_pad(c)) : NULL};
+            if (v->accumulate)
+                memcpy(dx[k].dx, old[k], elements(p.from, c) * sizeof(float));
+        }
+        w = floats(weights);
+        b = read.k ? NULL : floats((size_t)v->cout);
+        if (up) {
+            kr_upconv_backward_data(&u, dy, dx, guarded(kr_upconv_workspace(&u), 64));
+            kr_upconv_backward_weight(&u, dy, w, b, guarded(kr_upconv_workspace(&u), 64));
+        } else {
+            kr_conv_backward_data(&a, &read, dx, guarded(kr_conv_backward_data_workspace(&a), 64));
+            kr_conv_backward_weight(&a, &read, w, b,
+                                    guarded(kr_conv_backward_weight_workspace(&a), 64));
+        }
+        for (int k = 0; k < parts; k++) {
+            size_t cp = (size_t)kr_pad(p.in[k].c);
+            if (!first[k].dx) {
+                first[k] = dx[k];
+                error = fmax(error, dx_error(&dx[k], p.from, old[k], dv[k]));
+            }
+            same = same && !memcmp(first[k].dx, dx[k].dx, elements(p.from, dx[k].c) * 4) &&
+                   (!v->sums || !memcmp(first[k].sums, dx[k].sums, 2 * cp * sizeof(double)));
+        }
+        first_w = first_w ? first_w : w;
+        first_b = first_b ? first_b : b;
+        same = same && !memcmp(first_w, w, weights * 4) &&
+               (!b || !memcmp(first_b, b, (size_t)v->cout * 4));
+    }
+    char text[200];
+    struct error ew = {0}, eb = {0};
+    for (size_t i = 0; i < weights; i++)
+        compare(&ew, (double)w[i], dw[i]);
+    for (int o = 0; b && o < v->cout; o++)
+        compare(&eb, (double)b[o], db[o]);
+    describe(&p, text, sizeof text);
+    ok(error < 2e-5, "%s: backward to data (error %.1e)", text, error);
+    ok(relative(&ew) < 4e-5, "%s: backward to weights (error %.1e)", text, relative(&ew));
+    ok(relative(&eb) < 2e-5, "%s: backward to the bias (error %.1e)", text, relative(&eb));
+    ok(same, "%s: backward the same bytes for 1 to 4 threads", text);
+    guards_free();
+}
+
+/* A sample has the same result alone as among others. */
+static void test_alone(struct rng *r, const struct variant *v)
+{
+    struct problem p = make(r, v, false);
+    p.threads = 2;
+    struct kr_conv k = conv(&p);
+    struct kr_out y = {.y = empty_map(p.low, v->cout, KR_F32), .c = v->cout};
+    struct kr_dx dx[2] = {{.dx = empty_map(p.high, v->c0, KR_F32), .c = v->c0}};
+    const struct kr_dy dy = {.dy = random_map(r, p.low, v->cout, KR_F32)};
+    kr_conv_forward(&k, &y, guarded(kr_conv_forward_workspace(&k), 64));
+    kr_conv_backward_data(&k, &dy, dx, guarded(kr_conv_backward_data_workspace(&k), 64));
+    const size_t ly = elements(p.low, v->cout) / (size_t)v->n,
+                 lx = elements(p.high, v->c0) / (size_t)v->n;
+    bool same = true;
+    k.n = 1;
+    for (size_t i = 0; i < (size_t)v->n; i++) {
+        struct kr_out y1 = {.y = floats(ly), .c = v->cout};
+        struct kr_dx dx1[2] = {{.dx = floats(lx), .c = v->c0}};
+        const struct kr_dy dy1 = {.dy = dy.dy + i * ly};
+        k.in[0].x = (const float *)p.in[0].x + i * lx;
+        kr_conv_forward(&k, &y1, guarded(kr_conv_forward_workspace(&k), 64));
+        kr_conv_backward_data(&k, &dy1, dx1, guarded(kr_conv_backward_data_workspace(&k), 64));
+        same = same && !memcmp(y1.y, (float *)y.y + i * ly, ly * 4) &&
+               !memcmp(dx1[0].dx, dx[0].dx + i * lx, lx * 4);
+    }
+    char text[200];
+    describe(&p, text, sizeof text);
+    ok(same, "%s: a sample alone has the bytes that it has among others", text);
+    guards_free();
+}
+
+/* Volumes read as (N,C,D,H,W) give what their maps give. */
+static void test_planar(struct rng *r)
+{
+    static const struct variant v = {.n = 2,
+                                     .d = 4,
+                                     .h = 6,
+                                     .w = 10,
+                                     .c0 = 4,
+                                     .cout = 20,
+                                     .kernel = {3, 3, 3},
+                                     .stride = {1, 2, 1},
+                                     .dilation = {1, 1, 1}};
+    struct problem p = make(r, &v, false);
+    const float *dy = random_map(r, p.low, v.cout, KR_F32);
+    const size_t bytes = elements(p.low, v.cout) * 4, weights = (size_t)(v.c0 * v.cout * p.taps);
+    const struct shape volumes = {v.n, v.d * v.h, v.w};
+    const struct kr_in map = p.in[0], image = planar_in(&map, volumes);
+    void *y[2];
+    float *dw[2];
+    for (int i = 0; i < 2; i++) {
+        struct kr_out out = {.y = y[i] = empty_map(p.low, v.cout, KR_F32), .c = v.cout};
+        p.threads = 1 + i;
+        p.in[0] = i ? image : map;
+        const struct kr_conv k = conv(&p);
+        kr_conv_forward(&k, &out, guarded(kr_conv_forward_workspace(&k), 64));
+        dw[i] = floats(weights);
+        kr_conv_backward_weight(&k, &(struct kr_dy){.dy = dy}, dw[i], NULL,
+                                guarded(kr_conv_backward_weight_workspace(&k), 64));
+    }
+    ok(!memcmp(y[0], y[1], bytes) && !memcmp(dw[0], dw[1], weights * 4),
+       "%s: an image as planes, the same bytes", kr_level());
+    guards_free();
+}
+
+#define CUBE(a) {a, a, a}
+#define PLANE(a) {1, a, a}
+
+static void all(void)
+{
+    static const struct variant variants[] = {
+        {.n = 2,
+         .d = 1,
+         .h = 8,
+         .w = 10,
+         .c0 = 16,
+         .cout = 16,
+         .kernel = PLANE(3),
+         .stride = PLANE(2),
+         .dilation = CUBE(1)},
+        {.n = 3,
+         .d = 1,
+         .h = 12,
+         .w = 10,
+         .c0 = 70,
+         .cout = 130,
+         .kernel = PLANE(3),
+         .stride = PLANE(2),
+         .dilation = CUBE(1),
+         .how = STRIDED | RELU,
+         .sums = true,
+         .act = true,
+         .gain = true,
+         .bias = true},
+        {.n = 1,
+         .d = 1,
+         .h = 20,
+         .w = 24,
+         .c0 = 32,
+         .cout = 64,
+         .kernel = PLANE(3),
+         .stride = PLANE(2),
+         .dilation = CUBE(1),
+         .how = AFFINE | RELU,
+         .sums = true,
+         .accumulate = true,
+         .act = true,
+         .behind = true},
+        {.n = 1,
+         .d = 1,
+         .h = 9,
+         .w = 7,
+         .c0 = 4,
+         .cout = 20,
+         .kernel = PLANE(5),
+         .stride = CUBE(1),
+         .dilation = CUBE(1),
+         .bias = true,
+         .bf16_out = true},
+        {.n = 2,
+         .d = 1,
+         .h = 16,
+         .w = 12,
+         .c0 = 3,
+         .c1 = 5,
+         .cout = 7,
+         .kernel = PLANE(7),
+         .stride = {1, 4, 2},
+         .dilation = CUBE(1),
+         .how = AFFINE | RELU,
+         .sums = true,
+         .act = true},
+        {.n = 1,
+         .d = 1,
+         .h = 17,
+         .w = 19,
+         .c0 = 20,
+         .c1 = 40,
+         .cout = 33,
+         .kernel = PLANE(3),
+         .stride = CUBE(1),
+         .dilation = PLANE(4),
+         .how = AFFINE | BF16,
+         .relu_out = true,
+         .sums = true},
+        {.n = 1,
+         .d = 1,
+         .h = 6,
+         .w = 8,
+         .c0 = 80,
+         .c1 = 70,
+         .cout = 64,
+         .kernel = PLANE(3),
+         .stride = PLANE(2),
+         .dilation = PLANE(3),
+         .how = RELU,
+         .bias = true,
+         .act = true,
+         .accumulate = true},
+        {.n = 2,
+         .d = 4,
+         .h = 6,
+         .w = 8,
+         .c0 = 8,
+         .cout = 12,
+         .kernel = CUBE(3),
+         .stride = CUBE(1),
+         .dilation = CUBE(1),
+         .how = STRIDED | RELU,
+         .bias = true,
+         .sums = true,
+         .act = true},
+        {.n = 2,
+         .d = 6,
+         .h = 4,
+         .w = 6,
+         .c0 = 66,
+         .cout = 40,
+         .kernel = CUBE(3),
+         .stride = {1, 2, 2},
+         .dilation = CUBE(1),
+         .how = AFFINE,
+         .sums = true,
+         .behind = true},
+        {.n = 1,
+         .d = 3,
+         .h = 5,
+         .w = 7,
+         .c0 = 12,
+         .cout = 9,
+         .kernel = {3, 5, 1},
+         .stride = CUBE(1),
+         .dilation = {16, 2, 1},
+         .how = RELU,
+         .act = true},
+        {.n = 2,
+         .d = 4,
+         .h = 8,
+         .w = 12,
+         .c0 = 24,
+         .cout = 18,
+         .kernel = {1, 1, 1},
+         .stride = {2, 2, 3},
+         .dilation = CUBE(1),
+         .bias = true,
+         .sums = true},
+        {.n = 1,
+         .d = 1,
+         .h = 8,
+         .w = 6,
+         .c0 = 16,
+         .cout = 16,
+         .kernel = {1, 4, 2},
+         .stride = {1, 4, 2},
+         .dilation = CUBE(1),
+         .how = AFFINE,
+         .bias = true,
+         .sums = true},
+        {.n = 1,
+         .d = 1,
+         .h = 1,
+         .w = 1,
+         .c0 = 1,
+         .cout = 1,
+         .kernel = CUBE(3),
+         .stride = CUBE(1),
+         .dilation = CUBE(1),
+         .bias = true},
+        {.n = 1,
+         .d = 1,
+         .h = 6,
+         .w = 6,
+         .c0 = 300,
+         .cout = 200,
+         .kernel = PLANE(3),
+         .stride = PLANE(2),
+         .dilation = CUBE(1),
+         .how = AFFINE | RELU,
+         .sums = true},
+    };
+    static const struct variant ups[] = {
+        {.n = 2,
+         .d = 1,
+         .h = 6,
+         .w = 12,
+         .c0 = 16,
+         .cout = 16,
+         .kernel = PLANE(3),
+         .stride = PLANE(3),
+         .dilation = CUBE(1),
+         .bias = true},
+        {.n = 2,
+         .d = 4,
+         .h = 6,
+         .w = 8,
+         .c0 = 20,
+         .cout = 12,
+         .kernel = CUBE(2),
+         .stride = CUBE(2),
+         .dilation = CUBE(1),
+         .how = STRIDED | RELU,
+         .bias = true,
+         .sums = true,
+         .act = true,
+         .gain = true},
+        {.n = 1,
+         .d = 3,
+         .h = 8,
+         .w = 4,
+         .c0 = 70,
+         .cout = 66,
+         .kernel = {3, 4, 1},
+         .stride = {3, 4, 1},
+         .dilation = CUBE(1),
+         .how = BF16 | AFFINE,
+         .accumulate = true,
+         .sums = true,
+         .relu_out = true},
+        {.n = 2,
+         .d = 3,
+         .h = 4,
+         .w = 6,
+         .c0 = 8,
+         .cout = 8,
+         .kernel = {1, 2, 2},
+         .stride = {1, 2, 2},
+         .dilation = CUBE(1),
+         .how = RELU,
+         .act = true,
+         .bf16_out = true},
+    };
+    struct rng r = rng_seed(1);
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+        test_forward(&r, &variants[i], false);
+        test_backward(&r, &variants[i], false);
+        if (!variants[i].c1 && !variants[i].how)
+            test_alone(&r, &variants[i]);
+    }
+    for (size_t i = 0; i < sizeof ups / sizeof ups[0]; i++) {
+        test_forward(&r, &ups[i], true);
+        test_backward(&r, &ups[i], true);
+    }
+    static const struct variant many = {.n = 5,
+                                        .d = 1,
+                                        .h = 12,
+                                        .w = 10,
+                                        .c0 = 96,
+                                        .cout = 80,
+                                        .kernel = PLANE(3),
+                                        .stride = PLANE(2),
+                                        .dilation = CUBE(1)};
+    test_alone(&r, &many);
+    test_planar(&r);
+}
+
+int main(void)
+{
+    each_level(all);
+    return done_testing();
+}
