@@ -1,7 +1,8 @@
 /* Transposed convolutions: of 2x2 as products over pixels, of other factors by the engine of
  * gather.h. */
-#include "lib/kernels/simd/gemm.h"
 #include "lib/kernels/simd/upconv.h"
+
+#include "lib/kernels/simd/gemm.h"
 
 static bool is_2x2(const struct kr_upconv *p)
 {
