@@ -417,7 +417,7 @@ kept() {
     need_command time
     need_python numpy
     many() { "$PYTHON" "$ROOT/tests/lib/many.py" "$@"; }
-    printf 'arch: unet\nbase: 1\nbatch: 1\n' >c.yaml
+    printf 'arch: unet\nbase: 1\nbatch: 25\n' >c.yaml
     many 2000 200 0 >a
     many 20 12 9000 >s
     many 20 12 9000 900000 >h

@@ -372,10 +372,10 @@ P
     need_release "memory"
     need_command time
     py <<'P'
-v = [np.where(head((240, 240, 24), seed=i) > 60, np.float32(i + 0.5), np.float32(0)) for i in range(4)]
-case("P1", volumes=v, seg=mask((240, 240, 24)))
-case("P2", volumes=v, seg=mask((240, 240, 24)))
-case("P3", "RPI", volumes=v, seg=mask((240, 240, 24)))
+v = [np.where(head((240, 240, 12), seed=i) > 60, np.float32(i + 0.5), np.float32(0)) for i in range(4)]
+case("P1", volumes=v, seg=mask((240, 240, 12)))
+case("P2", volumes=v, seg=mask((240, 240, 12)))
+case("P3", "RPI", volumes=v, seg=mask((240, 240, 12)))
 P
     for c in "P1 P2" P3; do
         # shellcheck disable=SC2086
