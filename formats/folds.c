@@ -37,7 +37,7 @@ static int by_case(const void *a, const void *b)
     return (x->slice > y->slice) - (x->slice < y->slice);
 }
 
-void folds_sort_for_find(struct folds *f)
+static void sort_for_find(struct folds *f)
 {
     if (f->count)
         qsort(f->entry, f->count, sizeof *f->entry, by_case);
@@ -153,7 +153,7 @@ int folds_read(struct folds *f, struct lines *l)
         return e;
     if (!f->count)
         return lines_fail(l, "the manifest is empty");
-    folds_sort_for_find(f);
+    sort_for_find(f);
     return check(f, l);
 }
 

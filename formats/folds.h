@@ -42,8 +42,7 @@ bool folds_name_ok(const char *);
 /* Appends an entry; 0, or -1 if memory is short or there are too many. */
 int folds_add(struct folds *, uint32_t case_, uint32_t slice, uint32_t patient, uint32_t fold);
 
-/* Sorts the entries for folds_find (by case number and slice) or for folds_write. */
-void folds_sort_for_find(struct folds *);
+/* Sorts the entries for folds_write. */
 void folds_sort_for_write(struct folds *);
 
 /* Reads and checks a manifest into an empty struct, and sorts it for folds_find; 0, or -1 and

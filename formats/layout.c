@@ -32,7 +32,8 @@ static const struct {
 
 enum { LABEL = LAY_MODALITIES };
 
-int lay_find_modality(const char *name, size_t n)
+/* The index of a modality by any of its names, or -1. */
+static int find_modality(const char *name, size_t n)
 {
     for (size_t i = 0; i < sizeof synonyms / sizeof *synonyms; i++)
         if (strlen(synonyms[i].name) == n && !strncasecmp(synonyms[i].name, name, n))
@@ -91,7 +92,7 @@ static int usual_role(const char *name)
 
     while (at > 0 && name[at - 1] != '_' && name[at - 1] != '-')
         at--;
-    return is_label(name + at, n - at) ? LABEL : lay_find_modality(name + at, n - at);
+    return is_label(name + at, n - at) ? LABEL : find_modality(name + at, n - at);
 }
 
 /* What a file of a case folder is: a modality, LABEL, or -1; -2 if it is two things. */
@@ -120,7 +121,7 @@ int lay_set_names(char *text, const char *pattern[LAY_FILES], char *why)
     for (; text; text = next) {
         char *value = strchr(text, '=');
         size_t n = value ? (size_t)(value - text) : 0;
-        int r = !value ? -1 : is_label(text, n) ? LABEL : lay_find_modality(text, n);
+        int r = !value ? -1 : is_label(text, n) ? LABEL : find_modality(text, n);
         if ((next = strchr(text, ',')))
             *next++ = 0;
         if (r < 0 || !value[1]) {
@@ -167,7 +168,7 @@ static int order_channels(const struct lay_dataset *d, const char *path,
     for (int m = 0; m < LAY_MODALITIES; m++)
         channel[m] = -1;
     for (int i = 0; i < d->n; i++) {
-        int m = i < LAY_MODALITIES ? lay_find_modality(d->channel[i], strlen(d->channel[i])) : -1;
+        int m = i < LAY_MODALITIES ? find_modality(d->channel[i], strlen(d->channel[i])) : -1;
         if (m < 0)
             return nii_fail(why, path,
                             "channel %d: unknown modality '%.63s' (wanted flair, t1, t1gd, t2)", i,

@@ -23,9 +23,6 @@ enum layout {
 /* The names of the channels as they go into the stream: flair, t1, t1gd, t2. */
 extern const char *const lay_modality[LAY_MODALITIES];
 
-/* The index of a modality by any of its names (t1ce, T1Gd, t2f, ...), or -1. */
-int lay_find_modality(const char *name, size_t n);
-
 /* -1 and no layout for an unknown name (brats, msd, nnunet, file). */
 int lay_by_name(const char *name, enum layout *);
 

@@ -48,22 +48,6 @@ int model_setf(struct model_keys *k, const char *key, const char *fmt, ...)
     return n < 0 || (size_t)n >= sizeof text ? -1 : model_set(k, key, text);
 }
 
-const char *model_get(const struct model_keys *k, const char *key)
-{
-    for (int i = 0; i < k->n; i++)
-        if (!strcmp(k->pair[i].key, key))
-            return k->pair[i].value;
-    return NULL;
-}
-
-int model_copy(struct model_keys *k, const struct st_file *f)
-{
-    for (int i = 0; i < f->metas; i++)
-        if (strcmp(f->meta[i].key, "xxh3") && model_set(k, f->meta[i].key, f->meta[i].value))
-            return -1;
-    return 0;
-}
-
 void model_clear(struct model_keys *k)
 {
     for (int i = 0; i < k->n; i++) {

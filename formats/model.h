@@ -45,8 +45,6 @@ int model_setf(struct model_keys *, const char *key, const char *fmt, ...)
 /* As model_set, of a text from malloc that is no longer the caller's; NULL is short memory. */
 int model_give(struct model_keys *, const char *key, char *value)
     __attribute__((warn_unused_result));
-const char *model_get(const struct model_keys *, const char *key); /* or NULL */
-int model_copy(struct model_keys *, const struct st_file *) __attribute__((warn_unused_result));
 void model_clear(struct model_keys *);
 
 /* A model opened for use. Texts point into the file; those that a model need not have are NULL

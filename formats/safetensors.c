@@ -356,14 +356,6 @@ void st_forget(const struct st_file *f)
         madvise((void *)(uintptr_t)f->bytes, f->size, MADV_DONTNEED);
 }
 
-const struct tensor *st_tensor(const struct st_file *f, const char *name)
-{
-    for (int i = 0; i < f->tensors; i++)
-        if (!strcmp(f->tensor[i].name, name))
-            return &f->tensor[i];
-    return NULL;
-}
-
 const char *st_meta(const struct st_file *f, const char *key)
 {
     for (int i = 0; i < f->metas; i++)

@@ -72,7 +72,6 @@ __attribute__((warn_unused_result)) int st_check(const struct st_file *, char *w
 void st_forget(const struct st_file *);
 
 /* By name; NULL when there is none. */
-const struct tensor *st_tensor(const struct st_file *, const char *name);
 const char *st_meta(const struct st_file *, const char *key);
 
 /* Writes a file that appears under its name only when it is whole and on the disk

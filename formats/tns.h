@@ -126,10 +126,9 @@ void tns_reader_free(struct tns_reader *);
 
 /* The next data record: 1; the end of the stream, proven by its end record: 0; else an error. When
  * a header record is met (at the start, and at each later segment) tns_header changes and
- * tns_segment counts up. The first call may return TNS_EFORMAT. */
-int tns_read(struct tns_reader *, struct tns_record *) __attribute__((warn_unused_result));
-
-/* tns_read in two steps. tns_next reads a record's front: its tensors have shapes, and data ==
+ * tns_segment counts up. The first call may return TNS_EFORMAT.
+ *
+ * A record is read in two steps. tns_next reads its front: its tensors have shapes, and data ==
  * NULL. tns_take, once for a record, takes payloads into its memory, as far as the last tensor that
  * is named (names with blanks between; NULL: all) and is there. Those behind it have data == NULL
  * still: tns_write passes them on from the input in pieces, descriptors as they came, and checks
@@ -138,10 +137,10 @@ int tns_next(struct tns_reader *, struct tns_record *) __attribute__((warn_unuse
 int tns_take(struct tns_reader *, struct tns_record *, const char *names)
     __attribute__((warn_unused_result));
 
-/* Reads the first header without a record; 0 or an error. tns_read does it by itself otherwise. */
+/* Reads the first header without a record; 0 or an error. tns_next does it by itself otherwise. */
 int tns_begin(struct tns_reader *) __attribute__((warn_unused_result));
 
-/* Like tns_read, but leaves the payloads unread where the input can seek (and reads past them where
+/* Like tns_next, but leaves the payloads unread where the input can seek (and reads past them where
  * it cannot): tensors have shapes and data == NULL. *offset is where the record starts in the
  * input. */
 int tns_hop(struct tns_reader *, struct tns_record *, uint64_t *offset)
@@ -179,7 +178,6 @@ int tns_write_header(struct tns_writer *, const struct tns_meta *)
     __attribute__((warn_unused_result));
 int tns_write(struct tns_writer *, const struct tns_record *) __attribute__((warn_unused_result));
 int tns_finish(struct tns_writer *) __attribute__((warn_unused_result));
-uint64_t tns_written(const struct tns_writer *); /* data records so far, all segments */
 const char *tns_writer_why(const struct tns_writer *);
 
 #endif

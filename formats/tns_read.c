@@ -573,12 +573,6 @@ int tns_next(struct tns_reader *r, struct tns_record *rec)
     return e;
 }
 
-int tns_read(struct tns_reader *r, struct tns_record *rec)
-{
-    int e = tns_next(r, rec), taken = e == 1 ? tns_take(r, rec, NULL) : 0;
-    return taken ? taken : e;
-}
-
 int tns_hop(struct tns_reader *r, struct tns_record *rec, uint64_t *offset)
 {
     struct fixed f;

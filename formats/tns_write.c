@@ -11,7 +11,7 @@
 struct tns_writer {
     int fd;
     bool in_segment, promised;
-    uint64_t ordinal, count;
+    uint64_t ordinal; /* records of the segment */
     unsigned char *front;
     size_t front_room;
     char why[256];
@@ -31,11 +31,6 @@ void tns_writer_free(struct tns_writer *w)
         free(w->front);
         free(w);
     }
-}
-
-uint64_t tns_written(const struct tns_writer *w)
-{
-    return w->count;
 }
 
 const char *tns_writer_why(const struct tns_writer *w)
@@ -232,9 +227,6 @@ int tns_write(struct tns_writer *w, const struct tns_record *rec)
     if (!w->in_segment)
         return fail(w, TNS_EINVALID, "a record before the header");
     int e = write_record(w, 'R', &rec->meta, rec, w->ordinal);
-    if (!e) {
-        w->ordinal++;
-        w->count++;
-    }
+    w->ordinal += !e;
     return e;
 }

@@ -121,11 +121,10 @@ static void draw_overlap(struct img_picture *p, const struct img_slice *sl,
             int t = sl->label[r * a->w + q], g = sl->pred[r * a->w + q];
             if (t || g)
                 paint_voxel(p, a, r, q,
-                            verdicts[t == g ? IMG_FOUND
-                                     : !g   ? IMG_MISSED
-                                     : !t   ? IMG_INVENTED
-                                            : IMG_MIXED]
-                                .rgb,
+                            img_verdict_colour(t == g ? IMG_FOUND
+                                               : !g   ? IMG_MISSED
+                                               : !t   ? IMG_INVENTED
+                                                      : IMG_MIXED),
                             191);
         }
 }

@@ -1,4 +1,4 @@
-#include "lib/metric/edt.h"
+#include "lib/metric/metric.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -94,7 +94,7 @@ static void along_axis(float *sq, size_t n, size_t step, size_t count, double sp
     }
 }
 
-int met_edt_of(const uint8_t *values, const uint8_t in[256], const struct met_grid *g, float *sq)
+int met_edt(const uint8_t *values, const uint8_t in[256], const struct met_grid *g, float *sq)
 {
     size_t D = g->dim[0], H = g->dim[1], W = g->dim[2], n = D > H ? D : H;
     struct line l = {malloc((TILE + 1) * n * sizeof *l.f), malloc((n + 1) * sizeof *l.z),
@@ -112,12 +112,4 @@ int met_edt_of(const uint8_t *values, const uint8_t in[256], const struct met_gr
     free(l.z);
     free(l.v);
     return r;
-}
-
-int met_edt(const uint8_t *mask, const struct met_grid *g, float *sq)
-{
-    uint8_t in[256];
-    for (int i = 0; i < 256; i++)
-        in[i] = i != 0;
-    return met_edt_of(mask, in, g, sq);
 }

@@ -1,4 +1,4 @@
-#include "lib/metric/edt.h"
+#include "lib/metric/metric.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -141,10 +141,10 @@ static int measure(const struct met_pair *p, int surface, unsigned wanted, doubl
     nt = count_in(t, n, in);
     np = count_in(q, n, in);
     it = malloc((nt + np) * sizeof *it);
-    if (!it || met_edt_of(q, in, &g, sq) < 0)
+    if (!it || met_edt(q, in, &g, sq) < 0)
         goto out;
     collect(t, sq, n, in, surface, it);
-    if (met_edt_of(t, in, &g, sq) < 0)
+    if (met_edt(t, in, &g, sq) < 0)
         goto out;
     collect(q, sq, n, in, surface, it + nt);
     if (surface) {

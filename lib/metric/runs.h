@@ -18,7 +18,8 @@ struct met_runs {
     int32_t n, components;
 };
 
-/* neighbours: 6, 18, 26; or 0: each run is by itself. The product of dim is below 2^31. */
+/* Neighbours share a face (6), or an edge too (18), or a corner too (26); 0: each run is by itself.
+ * The product of dim is below 2^31. */
 int met_runs_make(struct met_runs *, const uint8_t *mask, const size_t dim[3], int neighbours);
 void met_runs_free(struct met_runs *);
 

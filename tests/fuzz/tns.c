@@ -56,6 +56,13 @@ static void same(struct tns_record *a, struct tns_record *b, bool payloads)
     }
 }
 
+/* A whole record, as tns_next says. */
+static int read_record(struct tns_reader *r, struct tns_record *rec)
+{
+    int e = tns_next(r, rec), taken = e == 1 ? tns_take(r, rec, NULL) : 0;
+    return taken ? taken : e;
+}
+
 /* Reads to the end or the first error; the number of records in *count. */
 static int outcome(int fd, uint64_t *count)
 {
@@ -64,7 +71,7 @@ static int outcome(int fd, uint64_t *count)
     int e;
     FUZZ_HOLDS(lseek(fd, 0, SEEK_SET) == 0);
     FUZZ_HOLDS((r = tns_reader_new(fd)) != NULL);
-    while ((e = tns_read(r, &rec)) == 1)
+    while ((e = read_record(r, &rec)) == 1)
         ;
     *count = tns_count(r);
     tns_reader_free(r);
@@ -80,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct tns_writer *w = tns_writer_new(copy);
     struct tns_record rec = {0}, seen = {0}, again = {0};
     FUZZ_HOLDS(r && h && w);
-    while ((e = tns_read(r, &rec)) == 1) {
+    while ((e = read_record(r, &rec)) == 1) {
         uint64_t offset;
         for (; segment < tns_segment(r); segment++)
             FUZZ_HOLDS(tns_write_header(w, tns_header(r)) == 0);
@@ -93,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_HOLDS(e <= 0 && (e == 0) == !*tns_why(r));
     if (e == 0) {
         uint64_t count = tns_count(r), n;
-        FUZZ_HOLDS(tns_finish(w) == 0 && tns_written(w) == count);
+        FUZZ_HOLDS(tns_finish(w) == 0);
         off_t end = lseek(copy, 0, SEEK_END),
               part = end / 64 ? data[size / 2] % (end / 64) * 64 : 0;
         FUZZ_HOLDS(!count || (outcome(copy, &n) == 0 && n == count));

@@ -2,6 +2,7 @@
  * trying all, components by flood fill, dilation by asking each neighbour. */
 #include "lib/base/rng.h"
 #include "lib/metric/metric.h"
+#include "tests/lib/components.h"
 #include "tests/lib/tap.h"
 
 #include <math.h>
@@ -33,7 +34,8 @@ static double edt_error(const uint8_t *m, const struct met_grid *g)
 {
     size_t n = size(g->dim);
     float *sq = malloc(n * sizeof *sq);
-    double worst = met_edt(m, g, sq) < 0 ? INFINITY : 0;
+    static const uint8_t in[256] = {0, 1}; /* of masks of 0 and 1 */
+    double worst = met_edt(m, in, g, sq) < 0 ? INFINITY : 0;
     for (size_t i = 0; i < n; i++) {
         double best = INFINITY;
         for (size_t j = 0; j < n; j++) {
@@ -112,7 +114,7 @@ static void test_components(void)
             for (size_t j = 0; j < size(d); j++)
                 if (m[j] && !want[j])
                     flood(m, d, kinds[k], j, ++n, want);
-            same &= met_components(m, d, kinds[k], got) == n;
+            same &= components(m, d, kinds[k], got) == n;
             same &= !memcmp(want, got, size(d) * sizeof *got);
             most = n > most ? n : most;
         }
@@ -121,9 +123,9 @@ static void test_components(void)
     }
     size_t d[3] = {2, 2, 2};
     uint8_t corner[8] = {1, 0, 0, 0, 0, 0, 0, 1}, edge[8] = {1, 0, 0, 1, 0, 0, 0, 0};
-    ok(met_components(corner, d, 18, got) == 2 && met_components(corner, d, 26, got) == 1,
+    ok(components(corner, d, 18, got) == 2 && components(corner, d, 26, got) == 1,
        "components: a shared corner joins 26-neighbours only");
-    ok(met_components(edge, d, 6, got) == 2 && met_components(edge, d, 18, got) == 1,
+    ok(components(edge, d, 6, got) == 2 && components(edge, d, 18, got) == 1,
        "components: a shared edge joins 18-neighbours");
 }
 

@@ -1,6 +1,7 @@
 /* Overlap, soft Dice, what each convention makes of empty masks, lesion-wise scores, means. */
 #include "lib/base/rng.h"
 #include "lib/metric/metric.h"
+#include "tests/lib/components.h"
 #include "tests/lib/tap.h"
 
 #include <math.h>
@@ -217,7 +218,7 @@ static struct met_lesions plainly(const uint8_t *t, const uint8_t *p, const stru
     double dice = 0, hd = 0;
     memcpy(a, t, n);
     met_dilate(a, work, g->dim, rule->dilate);
-    int32_t nl = met_components(a, g->dim, 26, gl), nc = met_components(p, g->dim, 26, pl);
+    int32_t nl = components(a, g->dim, 26, gl), nc = components(p, g->dim, 26, pl);
     for (int32_t l = 1; l <= nl; l++) {
         char hit[1000] = {0};
         struct met_pair pair = {.grid = *g, .truth = a, .pred = b};

@@ -15,6 +15,14 @@
 
 static char why[400], dir[] = "/tmp/safetensors.XXXXXX";
 
+static const struct tensor *find(const struct st_file *f, const char *name)
+{
+    for (int i = 0; i < f->tensors; i++)
+        if (!strcmp(f->tensor[i].name, name))
+            return &f->tensor[i];
+    return NULL;
+}
+
 /* A file that ends where readable memory ends, so that a read behind it crashes. */
 struct guarded {
     unsigned char *page, *bytes;
@@ -96,8 +104,7 @@ static void values(void)
     size_t n = vector("st-good-order", bytes, sizeof bytes);
     ok(st_parse(&f, bytes, n, why, sizeof why) == ST_OK && f.tensors == 3 && f.others == 1,
        "three tensors, and one of a foreign dtype");
-    const struct tensor *a = st_tensor(&f, "a"), *b = st_tensor(&f, "b"),
-                        *e = st_tensor(&f, "none");
+    const struct tensor *a = find(&f, "a"), *b = find(&f, "b"), *e = find(&f, "none");
     ok(a && a->dtype == DT_F32 && a->rank == 1 && a->dim[0] == 2 && tensor_get(a, 0) == 1 &&
            tensor_get(a, 1) == -2.5,
        "floats");
@@ -105,7 +112,7 @@ static void values(void)
            tensor_get(b, 2) == 3,
        "bytes");
     ok(e && e->rank == 2 && tensor_count(e) == 0, "a tensor without elements");
-    ok(!st_tensor(&f, "n") && !st_tensor(&f, "") && !st_meta(&f, "a"), "nothing else has a name");
+    ok(!find(&f, "n") && !find(&f, "") && !st_meta(&f, "a"), "nothing else has a name");
     st_close(&f);
 
     n = vector("st-good-meta", bytes, sizeof bytes);
@@ -168,7 +175,7 @@ static void writer(void)
         return;
     ok(f.tensors == 6 && f.others == 0 && f.metas == 3, "six tensors, three words of metadata");
     for (int i = 0; i < 6; i++) {
-        const struct tensor *r = st_tensor(&f, t[i].name);
+        const struct tensor *r = find(&f, t[i].name);
         ok(r && r->dtype == t[i].dtype && r->rank == t[i].rank &&
                !memcmp(r->dim, t[i].dim, sizeof *r->dim * (size_t)r->rank) &&
                (!tensor_bytes(r) || !memcmp(r->data, t[i].data, tensor_bytes(r))),

@@ -93,7 +93,7 @@ static int write_segments(uint64_t seed, int segments, int n, uint32_t most)
             e |= tns_write(w, &rec);
         }
     }
-    if (e | tns_finish(w) || tns_written(w) != all || lseek(fd, 0, SEEK_SET))
+    if (e | tns_finish(w) || lseek(fd, 0, SEEK_SET))
         abort();
     tns_release(&rec);
     tns_writer_free(w);
@@ -106,6 +106,13 @@ static int write_stream(uint64_t seed, int n, uint32_t most)
     return write_segments(seed, 1, n, most);
 }
 
+/* A whole record, as tns_next says. */
+static int read_record(struct tns_reader *r, struct tns_record *rec)
+{
+    int e = tns_next(r, rec), taken = e == 1 ? tns_take(r, rec, NULL) : 0;
+    return taken ? taken : e;
+}
+
 /* Reads (or hops) to the end or the first error: the number of records, or the error. */
 static int read_all(int fd, bool hop)
 {
@@ -113,7 +120,7 @@ static int read_all(int fd, bool hop)
     struct tns_record rec = {0};
     uint64_t offset;
     int e, n = 0;
-    while ((e = hop ? tns_hop(r, &rec, &offset) : tns_read(r, &rec)) == 1)
+    while ((e = hop ? tns_hop(r, &rec, &offset) : read_record(r, &rec)) == 1)
         n++;
     if (e < 0 && !*tns_why(r))
         e = -100; /* an error without a word */
@@ -206,14 +213,14 @@ static void round_trips(void)
     int fd = write_stream(1000, N, 300), good = 0, e;
     struct tns_reader *r = tns_reader_new(fd);
     struct tns_record want = {0}, got = {0};
-    while ((e = tns_read(r, &got)) == 1) {
+    while ((e = read_record(r, &got)) == 1) {
         random_record(&want, 1000 + (uint64_t)good, 300);
         if (!same(&want, &got))
             break;
         good++;
     }
     ok(e == 0 && good == N, "%d random records come back as they were (%d did)", N, good);
-    ok(tns_read(r, &got) == 0 && tns_read(r, &got) == 0, "the end stays the end");
+    ok(read_record(r, &got) == 0 && read_record(r, &got) == 0, "the end stays the end");
     ok(tns_count(r) == N && tns_segment(r) == 1, "records and segments are counted");
     size_t pos = 0;
     char key[TNS_MAX_KEY + 1], lines[64] = "";
@@ -303,7 +310,7 @@ static void segments(void)
     struct tns_reader *r = tns_reader_new(fd);
     struct tns_record rec = {0};
     int at[5], i = 0;
-    while ((e = tns_read(r, &rec)) == 1 && i < 5)
+    while ((e = read_record(r, &rec)) == 1 && i < 5)
         at[i++] = tns_segment(r);
     ok(e == 0 && i == 5 && at[0] == 1 && at[1] == 1 && at[2] == 2 && at[4] == 2,
        "two streams are two segments of one");
