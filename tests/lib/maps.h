@@ -121,11 +121,13 @@ MAPS_UNUSED static float *random_floats(struct rng *r, size_t n, double mean, do
 }
 
 /* --- operands ------------------------------------------------------------------------------- */
-enum { AFFINE = 1, RELU = 2, STRIDED = 4, BF16 = 8 };
+enum { AFFINE = 1, RELU = 2, STRIDED = 4, BF16 = 8, LEAKY = 16 };
 
 MAPS_UNUSED static struct kr_in random_in(struct rng *r, struct shape s, int c, int how)
 {
-    struct kr_in in = {.c = c, .dtype = how & BF16 ? KR_BF16 : KR_F32, .relu = how & RELU};
+    struct kr_in in = {.c = c, .dtype = how & BF16 ? KR_BF16 : KR_F32};
+    in.relu = how & (RELU | LEAKY);
+    in.slope = how & LEAKY ? 0.2f : 0;
     in.x = random_map(r, s, c, in.dtype);
     if (how & (AFFINE | STRIDED)) {
         in.stride = how & STRIDED ? (size_t)kr_pad(c) : 0;
@@ -158,7 +160,13 @@ MAPS_UNUSED static double before(const struct kr_in *in, struct shape s, size_t 
 MAPS_UNUSED static double value(const struct kr_in *in, struct shape s, size_t p, int c)
 {
     double v = before(in, s, p, c);
-    return in->relu && v < 0 ? 0 : v;
+    return in->relu && v < 0 ? v * (double)in->slope : v;
+}
+
+/* Doubles of the sums of a map: in one row, or one for each sample. */
+MAPS_UNUSED static size_t sums_count(struct shape s, int c, bool each)
+{
+    return 2 * (size_t)kr_pad(c) * (size_t)(each ? s.n : 1);
 }
 
 /* --- comparison ----------------------------------------------------------------------------- */
@@ -187,24 +195,26 @@ MAPS_UNUSED static double relative(const struct error *e)
 MAPS_UNUSED static double out_error(const struct kr_out *out, struct shape s, const double *v)
 {
     struct error e = {0}, sums = {0};
+    const size_t cp = (size_t)kr_pad(out->c), run = pixels_of(s) / (out->each ? (size_t)s.n : 1);
     for (int c = 0; c < kr_pad(out->c); c++) {
         double sum = 0, squares = 0;
         for (size_t p = 0; p < pixels_of(s); p++) {
             double have = get(out->y, out->dtype, out->c, p, c);
             double want = c < out->c ? v[p * (size_t)out->c + (size_t)c] : 0;
-            sum += want;
-            squares += want * want;
+            sum = p % run ? sum + want : want;
+            squares = p % run ? squares + want * want : want * want;
+            if (out->sums && p % run == run - 1) {
+                const double *row = out->sums + p / run * 2 * cp;
+                compare(&sums, row[c], sum);
+                compare(&sums, row[cp + (size_t)c], squares);
+            }
             if (c < out->c && out->scale)
                 want = want * (double)out->scale[c] + (double)out->shift[c];
             if (out->relu && want < 0)
-                want = 0;
+                want *= (double)out->slope;
             if (c >= out->c && have != 0)
                 return INFINITY;
             compare(&e, have, want);
-        }
-        if (out->sums) {
-            compare(&sums, out->sums[c], sum);
-            compare(&sums, out->sums[kr_pad(out->c) + c], squares);
         }
     }
     return fmax(relative(&e), relative(&sums));
@@ -216,9 +226,12 @@ MAPS_UNUSED static double dx_error(const struct kr_dx *dx, struct shape s, const
                                    const double *v)
 {
     struct error e = {0}, sums = {0};
+    const size_t cp = (size_t)kr_pad(dx->c), run = pixels_of(s) / (dx->each ? (size_t)s.n : 1);
     for (int c = 0; c < kr_pad(dx->c); c++) {
         double sum = 0, products = 0, scale = 1e-30;
         for (size_t p = 0; p < pixels_of(s); p++) {
+            if (p % run == 0)
+                sum = products = 0, scale = 1e-30;
             double have = dx->dx ? get(dx->dx, KR_F32, dx->c, p, c) : 0, want = 0;
             size_t n = p / ((size_t)s.h * (size_t)s.w);
             if (c < dx->c) {
@@ -227,7 +240,7 @@ MAPS_UNUSED static double dx_error(const struct kr_dx *dx, struct shape s, const
                     want += get(old, KR_F32, dx->c, p, c);
                 if (dx->act && dx->act->relu) {
                     double kink = before(dx->act, s, p, c);
-                    want = kink > 0 ? want : 0;
+                    want *= kink > 0 ? 1 : (double)dx->act->slope;
                     if (fabs(kink) < 1e-5 && dx->dx)
                         want = have;
                 }
@@ -242,11 +255,13 @@ MAPS_UNUSED static double dx_error(const struct kr_dx *dx, struct shape s, const
             }
             if (dx->dx)
                 compare(&e, have, want);
-        }
-        if (dx->sums) { /* against the sum of magnitudes: the sum itself may cancel */
-            compare(&sums, dx->sums[c] / scale, sum / scale);
-            if (dx->act)
-                compare(&sums, dx->sums[kr_pad(dx->c) + c] / scale, products / scale);
+            if (dx->sums && p % run == run - 1) {
+                /* against the sum of magnitudes: the sum itself may cancel */
+                const double *row = dx->sums + p / run * 2 * cp;
+                compare(&sums, row[c] / scale, sum / scale);
+                if (dx->act)
+                    compare(&sums, row[cp + (size_t)c] / scale, products / scale);
+            }
         }
     }
     return fmax(relative(&e), sums.worst);

@@ -31,7 +31,7 @@ static double padded_value(const struct kr_in *in, struct shape s, int n, int y,
     if (in->scale)
         v = v * (double)in->scale[(size_t)n * in->stride + (size_t)c] +
             (double)in->shift[(size_t)n * in->stride + (size_t)c];
-    return in->relu && v < 0 ? 0 : v;
+    return in->relu && v < 0 ? v * (double)in->slope : v;
 }
 
 /* --- the oracle ------------------------------------------------------------------------------- */
@@ -127,8 +127,8 @@ static double norm(const double *v, size_t n)
     return sqrt(s / (double)n);
 }
 
-/* Largest difference of the sums of a map from those of `want` over the tolerance of each. */
-static bool sums_agree(const double *sums, int c, const double *a, const double *b, size_t n,
+/* Whether sums of a map of n values are those of `a` and of `a * b`, within the tolerance. */
+static bool row_agrees(const double *sums, int c, const double *a, const double *b, size_t n,
                        double tol)
 {
     int cp = kr_pad(c);
@@ -145,13 +145,25 @@ static bool sums_agree(const double *sums, int c, const double *a, const double 
     return true;
 }
 
+/* The same for sums in `rows` rows. */
+static bool sums_agree(const double *sums, int c, const double *a, const double *b, size_t n,
+                       int rows, double tol)
+{
+    bool agree = true;
+    size_t part = n / (size_t)rows;
+    for (size_t i = 0; i < (size_t)rows; i++)
+        agree = agree && row_agrees(sums + i * 2 * (size_t)kr_pad(c), c, a + i * part, b + i * part,
+                                    part, tol);
+    return agree;
+}
+
 /* What a test case varies. */
 struct variant {
     struct shape s;
     int c0, c1, cout; /* c1 == 0: one operand */
     enum kr_algo algo;
     enum kr_dtype in, out;
-    bool affine, relu, strided, out_affine, sums, bias;
+    bool affine, relu, strided, out_affine, sums, bias, leaky, each;
 };
 
 /* Error bounds, relative to the root mean square of the exact result: rounding of a sum of 9 * cin
@@ -163,14 +175,15 @@ static double tolerance(const struct variant *v)
 
 static void describe(const struct variant *v, char *text, size_t size)
 {
-    snprintf(text, size, "%s %dx%dx%d %d+%d->%d %s%s%s%s%s%s%s%s", kr_level(), v->s.n, v->s.h,
+    snprintf(text, size, "%s %dx%dx%d %d+%d->%d %s%s%s%s%s%s%s%s%s%s", kr_level(), v->s.n, v->s.h,
              v->s.w, v->c0, v->c1, v->cout,
              v->algo == KR_DIRECT     ? "direct"
              : v->algo == KR_WINOGRAD ? "winograd"
                                       : "auto",
              v->in == KR_BF16 ? " bf16-in" : "", v->out == KR_BF16 ? " bf16-out" : "",
              v->affine ? " affine" : "", v->strided ? " strided" : "", v->relu ? " relu" : "",
-             v->out_affine ? " out-affine" : "", v->sums ? " sums" : "");
+             v->out_affine ? " out-affine" : "", v->sums ? " sums" : "", v->leaky ? " leaky" : "",
+             v->each ? " each" : "");
 }
 
 static struct kr_conv3x3 problem(struct rng *r, const struct variant *v)
@@ -197,6 +210,7 @@ static struct kr_conv3x3 problem(struct rng *r, const struct variant *v)
         int c = i ? v->c1 : v->c0;
         p.in[i] = (struct kr_in){
             .c = c, .dtype = v->in, .relu = v->relu, .x = random_map(r, v->s, c, v->in)};
+        p.in[i].slope = v->leaky ? 0.2f : 0;
         if (v->affine) {
             int samples = v->strided ? v->s.n : 1;
             p.in[i].scale = random_rows(r, samples, c, 1, 0.3f);
@@ -239,7 +253,9 @@ static void test_forward(const struct variant *given)
     int cp = kr_pad(v->cout);
     size_t size = count(v->s, cp), bytes = size * kr_dtype_size(v->out),
            real = count(v->s, v->cout);
-    struct kr_out out = {.c = v->cout, .dtype = v->out, .relu = v->out_affine};
+    struct kr_out out = {.c = v->cout, .dtype = v->out, .relu = v->out_affine, .each = v->each};
+    const size_t rows = sums_count(v->s, v->cout, v->each) * sizeof(double);
+    out.slope = v->leaky ? 0.1f : 0;
     if (v->out_affine) {
         out.scale = random_rows(&r, 1, v->cout, 1, 0.3f);
         out.shift = random_rows(&r, 1, v->cout, 0, 0.3f);
@@ -254,17 +270,18 @@ static void test_forward(const struct variant *given)
         for (int threads = 1; threads <= 4; threads *= 2) {
             p.threads = threads;
             out.y = guarded(bytes, 64);
-            out.sums = v->sums ? guarded(2 * (size_t)cp * sizeof(double), 64) : NULL;
+            out.sums = v->sums ? guarded(rows, 64) : NULL;
             kr_conv3x3_forward(&p, &out, guarded(kr_conv3x3_forward_workspace(&p), 64));
             if (first) {
                 same = same && !memcmp(first, out.y, bytes) &&
-                       (!v->sums || !memcmp(first_sums, out.sums, 2 * (size_t)cp * sizeof(double)));
+                       (!v->sums || !memcmp(first_sums, out.sums, rows));
                 continue;
             }
             first = out.y;
             first_sums = out.sums;
             if (v->sums)
-                sums_ok = sums_agree(out.sums, v->cout, want, want, real, tolerance(v));
+                sums_ok = sums_agree(out.sums, v->cout, want, want, real, v->each ? v->s.n : 1,
+                                     tolerance(v));
             for (size_t i = 0; i < size; i++) {
                 int c = (int)(i % (size_t)cp);
                 float y = element(out.y, v->out, i);
@@ -275,7 +292,7 @@ static void test_forward(const struct variant *given)
                 double e = want[i / (size_t)cp * (size_t)v->cout + (size_t)c];
                 if (v->out_affine) {
                     e = e * (double)out.scale[c] + (double)out.shift[c];
-                    e = e < 0 ? 0 : e;
+                    e = e < 0 ? e * (double)out.slope : e;
                 }
                 double d = fabs((double)y - e) - (v->out == KR_BF16 ? fabs(e) / 256 : 0);
                 worst = d > worst || d != d ? d : worst;
@@ -297,14 +314,18 @@ static struct kr_dy gradient(struct rng *r, const struct variant *v, bool behind
     *dy = dz;
     if (!behind)
         return (struct kr_dy){.dy = dz};
-    float *x = random_map(r, v->s, v->cout, KR_F32), *k = guarded(3 * cp * sizeof(float), 4);
+    size_t rows = v->each ? (size_t)v->s.n : 1, stride = v->each ? 3 * cp : 0;
+    float *x = random_map(r, v->s, v->cout, KR_F32);
+    float *k = guarded(rows * 3 * cp * sizeof(float), 4);
     *dy = guarded(size * sizeof(float), 64);
-    for (size_t i = 0; i < 3; i++)
-        memcpy(k + i * cp, random_rows(r, 1, v->cout, i == 0, 0.3f), cp * sizeof(float));
-    for (size_t i = 0; i < size; i++)
-        (*dy)[i] = (float)((double)k[i % cp] * (double)dz[i] +
-                           (double)k[cp + i % cp] * (double)x[i] + (double)k[2 * cp + i % cp]);
-    return (struct kr_dy){.dy = dz, .x = x, .k = k};
+    for (size_t i = 0; i < 3 * rows; i++)
+        memcpy(k + i * cp, random_rows(r, 1, v->cout, i % 3 == 0, 0.3f), cp * sizeof(float));
+    for (size_t i = 0; i < size; i++) {
+        const float *row = k + i / (size / (size_t)v->s.n) * stride + i % cp;
+        (*dy)[i] = (float)((double)row[0] * (double)dz[i] + (double)row[cp] * (double)x[i] +
+                           (double)row[2 * cp]);
+    }
+    return (struct kr_dy){dz, x, k, stride};
 }
 
 /* `both`: with the gradient of the weights, where the kernels do so. */
@@ -342,13 +363,14 @@ static void test_data(const struct variant *given, bool accumulate, bool act, bo
                 int c = p.in[i].c, cp = kr_pad(c);
                 if (i == skip_part)
                     continue;
-                dx[i] = (struct kr_dx){
-                    .dx = guarded(count(v->s, cp) * 4, 64),
-                    .c = c,
-                    .accumulate = accumulate,
-                    .act = act ? &p.in[i] : NULL,
-                    .gain = gain ? gains[i] : NULL,
-                    .sums = v->sums ? guarded(2 * (size_t)cp * sizeof(double), 64) : NULL};
+                dx[i] =
+                    (struct kr_dx){.dx = guarded(count(v->s, cp) * 4, 64),
+                                   .c = c,
+                                   .accumulate = accumulate,
+                                   .act = act ? &p.in[i] : NULL,
+                                   .gain = gain ? gains[i] : NULL,
+                                   .each = v->each,
+                                   .sums = v->sums ? doubles(sums_count(v->s, c, v->each)) : NULL};
                 if (accumulate)
                     memcpy(dx[i].dx, before[i], count(v->s, cp) * 4);
             }
@@ -373,8 +395,8 @@ static void test_data(const struct variant *given, bool accumulate, bool act, bo
                     continue;
                 if (first[i]) {
                     same = same && !memcmp(first[i], dx[i].dx, size * 4) &&
-                           (!v->sums ||
-                            !memcmp(first_sums[i], dx[i].sums, 2 * (size_t)cp * sizeof(double)));
+                           (!v->sums || !memcmp(first_sums[i], dx[i].sums,
+                                                sums_count(v->s, c, v->each) * sizeof(double)));
                     continue;
                 }
                 first[i] = dx[i].dx;
@@ -396,7 +418,7 @@ static void test_data(const struct variant *given, bool accumulate, bool act, bo
                                     e += (double)before[i][at(v->s, cp, n, y, x, k)];
                                 if (act && p.in[i].relu &&
                                     padded_value(&linear, v->s, n, y, x, k) <= 0)
-                                    e = 0;
+                                    e *= (double)p.in[i].slope;
                                 if (gain)
                                     e *= (double)gains[i][n * cp + k];
                                 want[at(v->s, c, n, y, x, k)] = e;
@@ -408,8 +430,8 @@ static void test_data(const struct variant *given, bool accumulate, bool act, bo
                                 worst = d > worst || d != d ? d : worst;
                             }
                 if (v->sums)
-                    sums_ok =
-                        sums_ok && sums_agree(dx[i].sums, c, want, raw, real, 4 * tolerance(v));
+                    sums_ok = sums_ok && sums_agree(dx[i].sums, c, want, raw, real,
+                                                    v->each ? v->s.n : 1, 4 * tolerance(v));
                 free(want);
                 free(raw);
             }
@@ -578,6 +600,65 @@ int main(int argc, char **argv)
          .in = KR_BF16,
          .out = KR_BF16,
          .bias = true},
+        /* A leaky activation, sums of each sample: cells of tiles that fill blocks and do not, one
+         * sample in a block and many, panels, few channels. */
+        {.s = {3, 21, 26},
+         .c0 = 32,
+         .cout = 32,
+         .affine = true,
+         .relu = true,
+         .leaky = true,
+         .strided = true,
+         .sums = true,
+         .each = true},
+        {.s = {2, 36, 37},
+         .c0 = 64,
+         .cout = 64,
+         .affine = true,
+         .relu = true,
+         .leaky = true,
+         .strided = true,
+         .sums = true,
+         .each = true},
+        {.s = {5, 6, 5},
+         .c0 = 48,
+         .c1 = 32,
+         .cout = 80,
+         .affine = true,
+         .relu = true,
+         .leaky = true,
+         .strided = true,
+         .sums = true,
+         .each = true,
+         .out_affine = true},
+        {.s = {3, 9, 7},
+         .c0 = 300,
+         .cout = 250,
+         .relu = true,
+         .leaky = true,
+         .sums = true,
+         .each = true},
+        {.s = {3, 10, 9},
+         .c0 = 16,
+         .c1 = 16,
+         .cout = 32,
+         .in = KR_BF16,
+         .out = KR_BF16,
+         .affine = true,
+         .relu = true,
+         .leaky = true,
+         .out_affine = true,
+         .sums = true,
+         .each = true},
+        {.s = {2, 13, 9},
+         .c0 = 4,
+         .cout = 20,
+         .affine = true,
+         .relu = true,
+         .leaky = true,
+         .sums = true,
+         .each = true,
+         .out_affine = true},
         /* More of them than are transformed before the products of the weights' gradient. */
         {.s = {1, 100, 98}, .c0 = 70, .cout = 20, .affine = true, .relu = true},
     };

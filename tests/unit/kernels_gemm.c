@@ -5,7 +5,7 @@ struct variant {
     struct shape s;
     int c0, c1, cout; /* c1: a second part, or 0 */
     int how;
-    bool bias, sums, accumulate, act, gain, bf16_out, relu_out;
+    bool bias, sums, each, accumulate, act, gain, bf16_out, relu_out;
 };
 
 static struct shape twice(struct shape s)
@@ -107,8 +107,10 @@ static void test_forward(struct rng *r, const struct variant *v, int phases)
         const struct kr_conv1x1 a = conv(&p);
         const struct kr_upconv b = upconv(&p);
         out.y = empty_map(so, v->cout, out.dtype);
-        out.sums = v->sums ? doubles(2 * (size_t)kr_pad(v->cout)) : NULL;
+        out.sums = v->sums ? doubles(sums_count(v->s, v->cout, v->each)) : NULL;
+        out.each = v->each;
         out.relu = v->relu_out;
+        out.slope = v->how & LEAKY ? 0.1f : 0;
         if (v->relu_out) {
             out.scale = scale;
             out.shift = shift;
@@ -124,7 +126,7 @@ static void test_forward(struct rng *r, const struct variant *v, int phases)
         }
         same = same && !memcmp(first, out.y, bytes) &&
                (!out.sums ||
-                !memcmp(first_sums, out.sums, 2 * (size_t)kr_pad(v->cout) * sizeof(double)));
+                !memcmp(first_sums, out.sums, sums_count(v->s, v->cout, v->each) * sizeof(double)));
     }
     char text[160];
     describe(&p, text, sizeof text);
@@ -177,7 +179,8 @@ static void test_backward(struct rng *r, const struct variant *v, int phases)
                                    .accumulate = v->accumulate,
                                    .act = v->act ? &p.in[k] : NULL,
                                    .gain = v->gain ? gain[k] : NULL,
-                                   .sums = v->sums ? doubles(2 * (size_t)kr_pad(c)) : NULL};
+                                   .each = v->each,
+                                   .sums = v->sums ? doubles(sums_count(v->s, c, v->each)) : NULL};
             if (v->accumulate)
                 memcpy(dx[k].dx, old[k], elements(v->s, c) * sizeof(float));
         }
@@ -191,13 +194,13 @@ static void test_backward(struct rng *r, const struct variant *v, int phases)
             kr_upconv_backward_weight(&u, dy, w, b, workspace(&p));
         }
         for (int k = 0; k < parts; k++) {
-            size_t cp = (size_t)kr_pad(p.in[k].c);
+            size_t sums = sums_count(v->s, p.in[k].c, v->each);
             if (!first[k].dx) {
                 first[k] = dx[k];
                 error = fmax(error, dx_error(&dx[k], v->s, old[k], dv[k]));
             }
             same = same && !memcmp(first[k].dx, dx[k].dx, elements(v->s, dx[k].c) * 4) &&
-                   (!v->sums || !memcmp(first[k].sums, dx[k].sums, 2 * cp * sizeof(double)));
+                   (!v->sums || !memcmp(first[k].sums, dx[k].sums, sums * sizeof(double)));
         }
         first_w = first_w ? first_w : w;
         first_b = first_b ? first_b : b;
@@ -301,6 +304,32 @@ static void all(void)
          .gain = true,
          .accumulate = true},
         {.s = {1, 3, 4}, .c0 = 600, .cout = 200, .sums = true},
+        {.s = {7, 5, 6},
+         .c0 = 40,
+         .cout = 24,
+         .how = STRIDED | LEAKY,
+         .sums = true,
+         .each = true,
+         .relu_out = true,
+         .act = true,
+         .bias = true},
+        {.s = {3, 11, 10},
+         .c0 = 130,
+         .cout = 70,
+         .how = STRIDED | LEAKY,
+         .sums = true,
+         .each = true,
+         .act = true,
+         .accumulate = true},
+        {.s = {3, 20, 19},
+         .c0 = 16,
+         .cout = 20,
+         .how = AFFINE | LEAKY | BF16,
+         .bf16_out = true,
+         .relu_out = true,
+         .sums = true,
+         .each = true,
+         .act = true},
     };
     static const struct variant pairs[] = {
         {.s = {2, 9, 7}, .c0 = 8, .c1 = 24, .cout = 12, .how = AFFINE | RELU, .sums = true},
@@ -313,6 +342,14 @@ static void all(void)
          .gain = true,
          .sums = true,
          .accumulate = true},
+        {.s = {4, 6, 7},
+         .c0 = 24,
+         .c1 = 40,
+         .cout = 36,
+         .how = STRIDED | LEAKY,
+         .act = true,
+         .sums = true,
+         .each = true},
         {.s = {1, 16, 8}, .c0 = 3, .c1 = 16, .cout = 33, .how = BF16 | AFFINE, .act = true},
     };
     struct rng r = rng_seed(1);

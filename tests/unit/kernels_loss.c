@@ -348,6 +348,7 @@ static void test_predict(struct kr_planes d, const uint8_t *paints)
 /* Forward, and the loss through the head, against sums in double. */
 static void test_head(int which, int c, int outputs, enum kr_dtype t, bool accumulate)
 {
+    const bool each = accumulate; /* and a leaky activation */
     struct rng r = rng_seed(14);
     struct what w = make(&r, which, outputs, 1);
     const struct shape s = {w.d.n * w.d.d, w.d.h, w.d.w};
@@ -360,7 +361,8 @@ static void test_head(int which, int c, int outputs, enum kr_dtype t, bool accum
                              .scale = random_rows(&r, s.n, c, 1, 0.3f),
                              .shift = random_rows(&r, s.n, c, 0.2f, 0.3f),
                              .stride = cp,
-                             .relu = true};
+                             .relu = true,
+                             .slope = each ? 0.2f : 0};
     const float *gain = random_rows(&r, s.n, c, 1, 0.3f), *before = random_map(&r, s, c, KR_F32);
     const float *weight = random_floats(&r, filters, 0, 1 / sqrt(c));
     const float *bias = random_floats(&r, (size_t)classes, 0, 1);
@@ -386,9 +388,9 @@ static void test_head(int which, int c, int outputs, enum kr_dtype t, bool accum
     const double *dlogits = gradient(&w);
 
     double *dw = doubles(filters), *db = doubles((size_t)classes), *dx = doubles(n * (size_t)c);
-    double *total = doubles(2 * cp);
+    double *total = doubles(sums_count(s, c, each));
     memset(dw, 0, filters * sizeof *dw), memset(db, 0, (size_t)classes * sizeof *db);
-    memset(total, 0, 2 * cp * sizeof *total);
+    memset(total, 0, sums_count(s, c, each) * sizeof *total);
     for (size_t i = 0; i < n; i++) {
         for (int k = 0; k < classes; k++)
             db[k] += dlogits[i * (size_t)classes + (size_t)k];
@@ -399,13 +401,14 @@ static void test_head(int which, int c, int outputs, enum kr_dtype t, bool accum
             double g = accumulate ? get(before, KR_F32, c, i, j) : 0;
             for (int k = 0; k < classes; k++) {
                 double d = dlogits[i * (size_t)classes + (size_t)k];
-                dw[k * c + j] += fmax(v, 0) * d;
+                dw[k * c + j] += fmax(v, v * (double)in.slope) * d;
                 g += (double)weight[k * c + j] * d;
             }
-            g = v > 0 ? g * (double)gain[row] : 0;
+            g *= (v > 0 ? 1 : (double)in.slope) * (double)gain[row];
             dx[i * (size_t)c + (size_t)j] = g;
-            total[j] += g;
-            total[cp + (size_t)j] += g * x;
+            double *sum = total + (each ? i / slice * 2 * cp : 0);
+            sum[j] += g;
+            sum[cp + (size_t)j] += g * x;
         }
     }
     struct error ew = {0}, eb = {0}, ex = {0}, es = {0};
@@ -422,7 +425,8 @@ static void test_head(int which, int c, int outputs, enum kr_dtype t, bool accum
                            .accumulate = accumulate,
                            .act = &in,
                            .gain = gain,
-                           .sums = doubles(2 * cp)};
+                           .each = each,
+                           .sums = doubles(sums_count(s, c, each))};
         if (accumulate)
             memcpy(to.dx, before, elements(s, c) * sizeof(float));
         kr_head_backward(&w.d, &w.l, &sums, &in, weight, &to, gw, b, guarded(room, 64));
@@ -437,10 +441,9 @@ static void test_head(int which, int c, int outputs, enum kr_dtype t, bool accum
                 zero = zero && to.dx[i] == 0;
             else
                 compare(&ex, (double)to.dx[i], dx[i / cp * (size_t)c + i % cp]);
-        for (int j = 0; j < c; j++) {
-            compare(&es, to.sums[j], total[j]);
-            compare(&es, to.sums[cp + (size_t)j], total[cp + (size_t)j]);
-        }
+        for (size_t j = 0; j < sums_count(s, c, each); j++)
+            if (j % cp < (size_t)c)
+                compare(&es, to.sums[j], total[j]);
     }
     ok(same && zero && relative(&ew) < 1e-5 && relative(&eb) < 1e-5 && relative(&ex) < 1e-5 &&
            relative(&es) < 1e-5,

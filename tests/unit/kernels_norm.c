@@ -175,12 +175,14 @@ static void test_add(struct rng *r, struct shape s, int c, int how0, int how1, i
                      enum kr_dtype type)
 {
     struct kr_in in[2] = {random_in(r, s, c, how0), random_in(r, s, c, how1)};
-    struct kr_out out = {.c = c, .dtype = type, .relu = affine};
-    const size_t cp = (size_t)kr_pad(c);
+    const bool each = how0 & STRIDED;
+    struct kr_out out = {.c = c, .dtype = type, .relu = affine, .each = each};
+    const size_t rows = sums_count(s, c, each);
     double *want = doubles(pixels_of(s) * (size_t)c), error = 0;
     const void *first = NULL, *sums = NULL;
     bool same = true;
     if (affine) {
+        out.slope = how0 & LEAKY ? 0.1f : 0;
         out.scale = random_rows(r, 1, c, 1, 0.2);
         out.shift = random_rows(r, 1, c, 0, 0.2);
     }
@@ -191,11 +193,11 @@ static void test_add(struct rng *r, struct shape s, int c, int how0, int how1, i
     for (int threads = 1; threads <= 4; threads *= 2) {
         const struct kr_dims d = dims(s, threads);
         out.y = empty_map(s, c, type);
-        out.sums = doubles(2 * cp);
+        out.sums = doubles(rows);
         kr_add(&d, nin, in, &out, workspace(&d, c));
         error = out_error(&out, s, want);
         same = same && (!first || (!memcmp(first, out.y, elements(s, c) * kr_dtype_size(type)) &&
-                                   !memcmp(sums, out.sums, 2 * cp * sizeof(double))));
+                                   !memcmp(sums, out.sums, rows * sizeof(double))));
         first = out.y;
         sums = out.sums;
     }
@@ -208,7 +210,8 @@ static void test_add(struct rng *r, struct shape s, int c, int how0, int how1, i
 static void test_add_backward(struct rng *r, struct shape s, int c, int ndx)
 {
     const size_t cp = (size_t)kr_pad(c), bytes = elements(s, c) * sizeof(float);
-    struct kr_in act[2] = {random_in(r, s, c, AFFINE | RELU), random_in(r, s, c, STRIDED | BF16)};
+    struct kr_in act[2] = {random_in(r, s, c, AFFINE | RELU),
+                           random_in(r, s, c, STRIDED | BF16 | LEAKY)};
     const float *dy = random_map(r, s, c, KR_F32), *old = random_map(r, s, c, KR_F32);
     const float *gain = random_rows(r, s.n, c, 1, 0.5);
     double *v = doubles(pixels_of(s) * (size_t)c), error = 0;
@@ -223,12 +226,14 @@ static void test_add_backward(struct rng *r, struct shape s, int c, int ndx)
                                .c = c,
                                .act = &act[0],
                                .gain = gain,
-                               .sums = doubles(2 * cp)},
+                               .each = ndx == 2,
+                               .sums = doubles(sums_count(s, c, ndx == 2))},
                               {.dx = empty_map(s, c, KR_F32),
                                .c = c,
                                .accumulate = true,
                                .act = &act[1],
-                               .sums = doubles(2 * cp)}};
+                               .each = true,
+                               .sums = doubles(sums_count(s, c, true))}};
         memcpy(dx[1].dx, old, bytes);
         kr_add_backward(&d, dy, ndx, dx, workspace(&d, c));
         for (int i = 0; i < ndx; i++)
@@ -238,7 +243,7 @@ static void test_add_backward(struct rng *r, struct shape s, int c, int ndx)
         if (threads == 1) { /* sums alone; in place */
             struct kr_dx only = dx[0], place = dx[0];
             only.dx = NULL;
-            only.sums = doubles(2 * cp);
+            only.sums = doubles(sums_count(s, c, ndx == 2));
             place.dx = empty_map(s, c, KR_F32);
             place.sums = NULL;
             memcpy(place.dx, dy, bytes);
@@ -277,7 +282,7 @@ static void test_planar(struct rng *r, struct shape s, int c)
 static void test_pool(struct rng *r, struct shape s, int c, int how, bool accumulate)
 {
     const struct shape so = {s.n, s.h / 2, s.w / 2};
-    const size_t cp = (size_t)kr_pad(c), w = (size_t)s.w, ow = (size_t)so.w;
+    const size_t w = (size_t)s.w, ow = (size_t)so.w;
     struct kr_in in = random_in(r, s, c, how);
     for (size_t p = 0; p < pixels_of(s); p += 3) /* ties: the same raw value in all of a window */
         for (int k = 0; k < c; k++)
@@ -305,12 +310,17 @@ static void test_pool(struct rng *r, struct shape s, int c, int how, bool accumu
         }
     for (int threads = 1; threads <= 4; threads *= 2) {
         const struct kr_dims d = dims(s, threads);
-        struct kr_out out = {.y = empty_map(so, c, KR_F32), .c = c, .sums = doubles(2 * cp)};
+        const bool each = how & STRIDED;
+        struct kr_out out = {.y = empty_map(so, c, KR_F32),
+                             .c = c,
+                             .each = each,
+                             .sums = doubles(sums_count(so, c, each))};
         struct kr_dx dx = {.dx = empty_map(s, c, KR_F32),
                            .c = c,
                            .accumulate = accumulate,
                            .act = &in,
-                           .sums = doubles(2 * cp)};
+                           .each = each,
+                           .sums = doubles(sums_count(s, c, each))};
         memcpy(dx.dx, old, elements(s, c) * sizeof(float));
         kr_maxpool_forward(&d, &in, &out, workspace(&d, c));
         kr_maxpool_backward(&d, &in, dy, &dx, workspace(&d, c));
@@ -389,12 +399,14 @@ static void all(void)
         test_add(&r, shapes[i], channels[i], AFFINE, AFFINE | RELU, 2, true, KR_F32);
         test_add(&r, shapes[i], channels[i], STRIDED | RELU, BF16, 2, false, KR_BF16);
         test_add(&r, shapes[i], channels[i], RELU | BF16, 0, 1, false, KR_F32);
+        test_add(&r, shapes[i], channels[i], STRIDED | LEAKY, LEAKY | BF16, 2, true, KR_F32);
         test_add_backward(&r, shapes[i], channels[i], 1);
         test_add_backward(&r, shapes[i], channels[i], 2);
         test_planar(&r, shapes[i], channels[i]);
         if (shapes[i].h > 1) {
             test_pool(&r, shapes[i], channels[i], AFFINE | RELU, true);
             test_pool(&r, shapes[i], channels[i], BF16 | STRIDED, false);
+            test_pool(&r, shapes[i], channels[i], LEAKY | STRIDED, true);
             test_pool(&r, shapes[i], channels[i], 0, true);
         }
     }

@@ -33,7 +33,12 @@ struct sink KR_NAME(kr_conv3x3_sink_y)(const struct kr_conv3x3 *p, const struct 
     s.part[0] = (struct sink_part){.kind = SINK_F32, .c = p->cout, .cp = s.cp, .bias = p->bias};
     if (out) {
         assert(out->c == p->cout);
-        s.part[0].kind = out->dtype == KR_F32 ? SINK_F32 : SINK_BF16;
+        s.part[0].kind = out->relu && out->slope != 0 ? SINK_LEAKY
+                         : out->dtype == KR_F32       ? SINK_F32
+                                                      : SINK_BF16;
+        s.part[0].dtype = out->dtype;
+        s.part[0].slope = out->slope;
+        s.part[0].each = out->each;
         s.part[0].y = out->y;
         s.part[0].scale = out->scale;
         s.part[0].shift = out->shift;
@@ -61,6 +66,7 @@ struct sink KR_NAME(kr_conv3x3_sink_dx)(const struct kr_conv3x3 *p, const struct
             t.act = dx[i].act;
             t.gain = dx[i].gain;
             t.sums = dx[i].sums;
+            t.each = dx[i].each;
         }
         s.cp += t.cp;
         s.part[s.parts++] = t;
@@ -68,18 +74,23 @@ struct sink KR_NAME(kr_conv3x3_sink_dx)(const struct kr_conv3x3 *p, const struct
     return s;
 }
 
-void KR_NAME(kr_conv3x3_sums)(const struct sink *s, const double *slots, int count)
+void KR_NAME(kr_conv3x3_sums)(const struct sink *s, const double *slots, int count, int samples)
 {
+    const int per = count / samples;
     for (int i = 0; i < s->parts; i++) {
         const struct sink_part *p = &s->part[i];
         if (!p->sums)
             continue;
-        memset(p->sums, 0, 2 * (size_t)p->cp * sizeof(double));
+        double *to = p->sums;
         for (int t = 0; t < count; t++) {
             const double *d = slots + (size_t)t * 2 * (size_t)s->cp + p->first;
+            if (t && p->each && t % per == 0)
+                to += 2 * p->cp;
+            if (p->each ? t % per == 0 : t == 0)
+                memset(to, 0, 2 * (size_t)p->cp * sizeof(double));
             for (int c = 0; c < p->cp; c++) {
-                p->sums[c] += d[c];
-                p->sums[p->cp + c] += d[s->cp + c];
+                to[c] += d[c];
+                to[p->cp + c] += d[s->cp + c];
             }
         }
     }

@@ -32,9 +32,10 @@ struct source {
     struct kr_dy behind;
 };
 
-/* How a value is made of what lies in memory: as it is, or a * x + b and then at least c (of float
- * or bf16), or a gradient by kr_dy, a * dy + (b * x + c). */
-enum reading { READ_PLAIN, READ_AFFINE, READ_BF16, READ_BEHIND };
+/* How a value is made of what lies in memory: as it is, or a * x + b and then at least c, or if
+ * leaky at least c times itself (of float or bf16), or a gradient by kr_dy, a * dy + (b * x + c).
+ */
+enum reading { READ_PLAIN, READ_AFFINE, READ_LEAKY, READ_BF16, READ_BF16_LEAKY, READ_BEHIND };
 
 struct reader {
     const void *from, *behind;
@@ -44,13 +45,14 @@ struct reader {
 INLINE struct reader reader_at(const struct source *s, const struct kr_in *in,
                                const enum reading how, int n, int c)
 {
-    struct reader r = {.from = in->x, .a = vset(1), .c = vset(in->relu ? 0 : -__builtin_inff())};
+    struct reader r = {.from = in->x, .a = vset(1), .c = low_of(in->relu, in->slope)};
     if (how == READ_BEHIND) {
         size_t cp = (size_t)s->cp;
         r.behind = s->behind.x;
-        r.a = vload(s->behind.k + c);
-        r.b = vload(s->behind.k + cp + c);
-        r.c = vload(s->behind.k + 2 * cp + c);
+        const float *k = s->behind.k + (size_t)n * s->behind.stride + c;
+        r.a = vload(k);
+        r.b = vload(k + cp);
+        r.c = vload(k + 2 * cp);
     } else if (in->scale) {
         r.a = vload(in->scale + (size_t)n * in->stride + c);
         r.b = vload(in->shift + (size_t)n * in->stride + c);
@@ -60,24 +62,27 @@ INLINE struct reader reader_at(const struct source *s, const struct kr_in *in,
 
 INLINE vf read_value(const struct reader *r, const enum reading how, size_t i)
 {
-    vf v = how == READ_BF16 ? vload_bf16((const uint16_t *)r->from + i)
-                            : vload((const float *)r->from + i);
+    vf v = how == READ_BF16 || how == READ_BF16_LEAKY ? vload_bf16((const uint16_t *)r->from + i)
+                                                      : vload((const float *)r->from + i);
     if (how == READ_PLAIN)
         return v;
     if (how == READ_BEHIND)
         return vfma(r->a, v, vfma(r->b, vload((const float *)r->behind + i), r->c));
-    return vmaximum(vfma(v, r->a, r->b), r->c);
+    return vactivate(vfma(v, r->a, r->b), how == READ_LEAKY || how == READ_BF16_LEAKY, r->c);
 }
 
 INLINE enum reading reading(const struct source *s, const struct kr_in *in)
 {
+    const bool leaky = in->relu && in->slope != 0;
     return s->behind.k             ? READ_BEHIND
-           : in->dtype == KR_BF16  ? READ_BF16
+           : in->dtype == KR_BF16  ? leaky ? READ_BF16_LEAKY : READ_BF16
+           : leaky                 ? READ_LEAKY
            : in->scale || in->relu ? READ_AFFINE
                                    : READ_PLAIN;
 }
 
-enum sink_kind { SINK_F32, SINK_BF16, SINK_DX };
+/* SINK_LEAKY: a map of either type, through a leaky activation. */
+enum sink_kind { SINK_F32, SINK_BF16, SINK_LEAKY, SINK_DX };
 
 /* A map to be written. `real` is the first real output channel, `first` the first padded one, both
  * counted over the parts that are written. */
@@ -85,17 +90,29 @@ struct sink_part {
     enum sink_kind kind;
     void *y;
     int c, cp, real, first;
+    enum kr_dtype dtype;
     const float *bias;
     bool relu, accumulate;
+    float slope;
     const float *scale, *shift, *gain;
     const struct kr_in *act;
     double *sums;
+    bool each;
 };
 
 struct sink {
     int parts, cp; /* cp: padded channels of all parts */
     struct sink_part part[2];
 };
+
+/* Whether sums of each sample are wanted. */
+INLINE bool sink_each(const struct sink *s)
+{
+    bool each = false;
+    for (int i = 0; i < s->parts; i++)
+        each = each || (s->part[i].sums && s->part[i].each);
+    return each;
+}
 
 /* The block of up to BLOCK output channels number b. */
 struct block {
@@ -132,7 +149,8 @@ INLINE struct block sink_block(const struct sink *s, int b)
 
 /* What a part does to VL channels from channel o on, for sample n. */
 struct lane {
-    vf bias, scale, shift, low, act_scale, act_shift, gain;
+    bool relu, leaky; /* of a gradient */
+    vf bias, scale, shift, low, act_scale, act_shift, slope, gain;
 };
 
 INLINE struct lane sink_lane(const struct sink_part *p, const enum sink_kind kind, int o, int n)
@@ -145,6 +163,11 @@ INLINE struct lane sink_lane(const struct sink_part *p, const enum sink_kind kin
         } else {
             l.act_scale = vset(1);
         }
+        if (p->act) {
+            l.relu = p->act->relu && p->act->slope == 0;
+            l.leaky = p->act->relu && !l.relu;
+            l.slope = vset(p->act->slope);
+        }
         l.gain = p->gain ? vload(p->gain + (size_t)n * p->cp + o) : vset(1);
         return l;
     }
@@ -156,7 +179,7 @@ INLINE struct lane sink_lane(const struct sink_part *p, const enum sink_kind kin
     }
     l.scale = p->scale ? vload(p->scale + o) : vset(1);
     l.shift = p->scale ? vload(p->shift + o) : vset(0);
-    l.low = vset(p->relu ? 0 : -__builtin_inff());
+    l.low = low_of(p->relu, p->slope);
     return l;
 }
 
@@ -171,8 +194,10 @@ INLINE void sink_put(const struct sink_part *p, const enum sink_kind kind, const
         vf x = {0};
         if (p->act) {
             x = vload_as(p->act->x, p->act->dtype, i);
-            if (p->act->relu)
+            if (l->relu)
                 v = vwhere(vfma(x, l->act_scale, l->act_shift) > 0, v);
+            else if (l->leaky)
+                v = vselect(vfma(x, l->act_scale, l->act_shift) > 0, v, l->slope * v);
         }
         v *= l->gain;
         vstore(dx, v);
@@ -183,8 +208,8 @@ INLINE void sink_put(const struct sink_part *p, const enum sink_kind kind, const
     v += l->bias;
     sum[0] += v;
     sum[1] = vfma(v, v, sum[1]);
-    v = vmaximum(vfma(v, l->scale, l->shift), l->low);
-    if (kind == SINK_F32)
+    v = vactivate(vfma(v, l->scale, l->shift), kind == SINK_LEAKY, l->low);
+    if (kind == SINK_F32 || (kind == SINK_LEAKY && p->dtype == KR_F32))
         vstore((float *)p->y + i, v);
     else
         vstore_bf16((uint16_t *)p->y + i, v);
@@ -222,8 +247,9 @@ struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *);
 struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *, const struct kr_dy *);
 struct sink KR_NAME(kr_conv3x3_sink_y)(const struct kr_conv3x3 *, const struct kr_out *);
 struct sink KR_NAME(kr_conv3x3_sink_dx)(const struct kr_conv3x3 *, const struct kr_dx dx[2]);
-/* Adds the slots in order; to be called by one thread. */
-void KR_NAME(kr_conv3x3_sums)(const struct sink *, const double *slots, int count);
+/* Adds `count` slots in order, or where sums of each sample are wanted those of each, a
+ * `samples`-th of them; to be called by one thread. */
+void KR_NAME(kr_conv3x3_sums)(const struct sink *, const double *slots, int count, int samples);
 
 /* In conv3x3_winograd.c */
 size_t KR_NAME(kr_conv3x3_winograd_workspace)(const struct source *, const struct sink *,

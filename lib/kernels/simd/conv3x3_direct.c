@@ -18,14 +18,15 @@ static void stage_pixels(const struct source *s, int n, size_t pixel, float *dst
         for (int i = 0; i < s->parts; i++) {
             const struct kr_in *in = &s->in[i];
             size_t cp = (size_t)kr_pad(in->c);
-            vf low = vset(in->relu ? 0 : -__builtin_inff());
+            const bool leaky = in->relu && in->slope != 0;
+            const vf low = low_of(in->relu, in->slope);
             for (size_t c = 0; c < (size_t)in->c; c += VL) {
                 vf v = vload_as(in->x, in->dtype, pixel * cp + c);
                 if (in->scale)
                     v = vfma(v, vload(in->scale + (size_t)n * in->stride + c),
                              vload(in->shift + (size_t)n * in->stride + c));
                 /* Lanes past the real channels are overwritten by what follows. */
-                vstore(d + c, vmaximum(v, low));
+                vstore(d + c, vactivate(v, leaky, low));
             }
             d += in->c;
         }
@@ -137,6 +138,8 @@ static void rows(const struct source *s, const struct sink *out, const struct pl
                         write_pixels(out, &b, SINK_F32, o, nr, n, pixel, m, tile, slot);
                     else if (b.part->kind == SINK_BF16)
                         write_pixels(out, &b, SINK_BF16, o, nr, n, pixel, m, tile, slot);
+                    else if (b.part->kind == SINK_LEAKY)
+                        write_pixels(out, &b, SINK_LEAKY, o, nr, n, pixel, m, tile, slot);
                     else
                         write_pixels(out, &b, SINK_DX, o, nr, n, pixel, m, tile, slot);
                 }
@@ -168,7 +171,7 @@ void KR_NAME(kr_conv3x3_direct)(const struct source *s, const struct filters *f,
         for (int t = 0; t < p.tasks; t++)
             rows(s, out, &p, t, weights, slots + (size_t)t * 2 * (size_t)out->cp, mine);
     }
-    KR_NAME(kr_conv3x3_sums)(out, slots, p.tasks);
+    KR_NAME(kr_conv3x3_sums)(out, slots, p.tasks, s->n);
 }
 
 /* --- gradient of the weights: tasks are spans of rows x blocks of output channels; each adds up
@@ -210,7 +213,7 @@ static void gradient_row(const struct source *dy, int q, int o0, int width, floa
 {
     size_t cp = (size_t)dy->cp, from = (size_t)q * (size_t)dy->w * cp;
     for (int o = o0; o < o0 + width; o += VL) {
-        const struct reader r = reader_at(dy, dy->in, READ_BEHIND, 0, o);
+        const struct reader r = reader_at(dy, dy->in, READ_BEHIND, q / dy->h, o);
         for (size_t i = (size_t)o; i < (size_t)dy->w * cp; i += cp)
             vstore(dst + i, read_value(&r, READ_BEHIND, from + i));
     }

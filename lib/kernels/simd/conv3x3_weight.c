@@ -23,8 +23,9 @@
 #define STAGED_RUN 8                    /* tiles of a task that transforms */
 
 struct plan {
+    struct tiling g;
     int side, iblock, iblocks, oblocks, spans, run;
-    bool staged;
+    bool staged, each;     /* each: sums of dx of each sample */
     size_t vp, wp, up, fp; /* strides of planes, in floats */
     size_t v, w, u, f, slots, partial, size, private, bytes;
 };
@@ -32,7 +33,7 @@ struct plan {
 static struct plan plan(const struct source *s, int cout, const struct sink *dx)
 {
     int m = !dx && large_tiles_pay(s) ? 6 : 4;
-    struct tiling g = tiling(s, m);
+    struct tiling g = tiling(s, m, 1);
     size_t used = 0, mine = 0, points = (size_t)POINTS(m);
     size_t transforms = points * (size_t)g.count * (size_t)(s->cp + kr_pad(cout)) * sizeof(float);
     struct plan p = {.side = m, .run = RUN};
@@ -46,6 +47,9 @@ static struct plan plan(const struct source *s, int cout, const struct sink *dx)
         size_t tile = points * (size_t)(width_i + width_o) * sizeof(float);
         p.run = min_int(RUN, max_int(12, (int)(RUN_BYTES / tile) / 6 * 6));
     }
+    p.each = dx && sink_each(dx);
+    const struct tiling alone = tiling(s, m, cell_tiles(p.run));
+    p.g = p.each ? alone : g;
     p.spans = p.staged ? 1 : max_int(1, min_int((TASKS + blocks - 1) / blocks, g.count / p.run));
     p.size = 9 * (size_t)width_i * (size_t)width_o;
     int tiles = p.staged ? g.count : p.run;
@@ -57,7 +61,8 @@ static struct plan plan(const struct source *s, int cout, const struct sink *dx)
     if (dx) {
         p.fp = (size_t)kr_pad(cout) * (size_t)dx->cp + PAD;
         p.f = take(&used, points * p.fp, sizeof(float));
-        p.slots = take(&used, (size_t)p.spans * 2 * (size_t)dx->cp, sizeof(double));
+        p.slots =
+            take(&used, (size_t)max_int(p.spans, alone.cells) * 2 * (size_t)dx->cp, sizeof(double));
     }
     size_t *v = p.staged ? &used : &mine;
     p.v = take(v, points * p.vp * (size_t)(p.staged ? p.iblocks : 1), sizeof(float));
@@ -246,12 +251,13 @@ static void weight_run(const struct work *k, const struct task *t, int t0, int c
     }
 }
 
-/* The gradient of the data of the same tiles, through v and w, whose contents are used up. */
-static void data_run(const struct work *k, const struct task *t, int t0, int count)
+/* The gradient of the data of the same tiles, through v and w, whose contents are used up; `cell`
+ * is their first. */
+static void data_run(const struct work *k, const struct task *t, int t0, int count, int cell)
 {
     const struct plan *p = &k->p;
     int cp = k->dy->cp;
-    double *slot = k->slots + (size_t)t->number * 2 * (size_t)k->dx->cp;
+    double *slot = k->slots + (size_t)(p->each ? cell : t->number) * 2 * (size_t)k->dx->cp;
     input_transform(k->dy, &k->g, t0, count, 0, cp, t->w, (size_t)cp, p->wp);
     for (int i = 0, blocks = sink_blocks(k->dx); i < blocks; i++) {
         struct block b = sink_block(k->dx, i);
@@ -261,7 +267,7 @@ static void data_run(const struct work *k, const struct task *t, int t0, int cou
         KR_NAME(kr_winograd_products)
         (&k->g, &b, count, cp, t->w, (size_t)cp, p->wp, f, p->fp, t->v, p->vp, MK_SET, &ahead);
         KR_NAME(kr_winograd_output)
-        (k->dx, &b, &k->g, t0, count, t->v, (size_t)b.width, p->vp, slot);
+        (k->dx, &b, &k->g, t0, count, p->each ? cell : -1, t->v, (size_t)b.width, p->vp, slot);
     }
 }
 
@@ -364,7 +370,7 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
                            .dy = dy,
                            .dx = dx,
                            .p = p,
-                           .g = tiling(s, p.side),
+                           .g = p.g,
                            .dw = dw,
                            .partial = (float *)(ws + p.partial),
                            .turned = (float *)(ws + p.f),
@@ -376,7 +382,8 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
         return;
     }
     if (dx)
-        memset(k.slots, 0, (size_t)p.spans * 2 * (size_t)dx->cp * sizeof(double));
+        memset(k.slots, 0,
+               (size_t)(p.each ? k.g.cells : p.spans) * 2 * (size_t)dx->cp * sizeof(double));
 #pragma omp parallel num_threads(threads)
     {
         char *mine = ws + p.private + (size_t)omp_get_thread_num() * p.bytes;
@@ -392,15 +399,16 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
         for (int n = 0; n < p.spans * blocks; n++) {
             struct task t =
                 task_at(&k, n, (float *)(mine + p.v), (float *)(mine + p.w), (float *)(mine + p.u));
-            int from = share(k.g.count, n / blocks, p.spans);
-            int tiles = share(k.g.count, n / blocks + 1, p.spans) - from;
-            int runs = (tiles + p.run - 1) / p.run;
+            int from = share(k.g.cells, n / blocks, p.spans), most = max_int(1, p.run / k.g.cell);
+            int cells = share(k.g.cells, n / blocks + 1, p.spans) - from;
+            int runs = (cells + most - 1) / most;
             for (int r = 0; r < runs; r++) {
-                int a = share(tiles, r, runs), b = share(tiles, r + 1, runs);
-                int c = r + 1 < runs ? share(tiles, r + 2, runs) : b;
-                weight_run(&k, &t, from + a, b - a, c - b, r == 0);
+                int cell = from + share(cells, r, runs), next = from + share(cells, r + 1, runs);
+                int then = r + 1 < runs ? from + share(cells, r + 2, runs) : next;
+                int a = cell_start(&k.g, cell), b = cell_start(&k.g, next);
+                weight_run(&k, &t, a, b - a, cell_start(&k.g, then) - b, r == 0);
                 if (dx)
-                    data_run(&k, &t, from + a, b - a);
+                    data_run(&k, &t, a, b - a, cell);
             }
             filters_write(&k, &t);
         }
@@ -411,5 +419,5 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
         }
     }
     if (dx)
-        KR_NAME(kr_conv3x3_sums)(dx, k.slots, p.spans);
+        KR_NAME(kr_conv3x3_sums)(dx, k.slots, p.each ? k.g.cells : p.spans, s->n);
 }

@@ -27,10 +27,12 @@
 #define RUN 512 /* results whose sums are gathered in float, about */
 
 struct plan {
-    bool fused;
-    enum mk_into more;     /* how a panel's products join those before */
-    int side;              /* of a tile */
-    int tiles, tasks;      /* of a block or chunk; number of blocks or chunks */
+    bool fused, each;
+    enum mk_into more; /* how a panel's products join those before */
+    int side;          /* of a tile */
+    struct tiling g;
+    int tiles;             /* of a block or chunk, at most */
+    int cells, tasks;      /* of a block or chunk; number of blocks or chunks */
     size_t vs, vp, up, mp; /* strides in floats: tile of V, planes of V, U, M */
     size_t u, v, m, slots, private, bytes;
 };
@@ -38,12 +40,13 @@ struct plan {
 static struct plan plan(const struct source *s, const struct sink *out)
 {
     struct plan p = {.side = min_int(s->cp, out->cp) >= LARGE && large_tiles_pay(s) ? 6 : 4};
-    struct tiling g = tiling(s, p.side);
+    struct tiling g = tiling(s, p.side, 1);
     size_t k = (size_t)s->cp, o = (size_t)out->cp, used = 0, mine = 0;
     size_t points = (size_t)POINTS(p.side), tile = points * sizeof(float);
     int fit = (int)((size_t)BLOCK_BYTES(p.side) / (tile * (k + (o < BLOCK ? o : BLOCK))));
     p.vs = k % 256 ? k : k + PAD;
-    p.tiles = min_int(g.count, max_int(12, min_int(48, fit / 6 * 6)));
+    const int most = max_int(12, min_int(48, fit / 6 * 6));
+    p.tiles = min_int(g.count, most);
     p.tasks = (g.count + p.tiles - 1) / p.tiles;
     bool light = tile * k * o <= FUSED_WEIGHTS;
     p.more = light ? MK_GO_ON : MK_ADD;
@@ -53,10 +56,16 @@ static struct plan plan(const struct source *s, const struct sink *out)
         p.tasks = (g.count + fit - 1) / fit;
         p.tiles = (g.count + p.tasks - 1) / p.tasks;
     }
+    p.each = sink_each(out);
+    const struct tiling alone = tiling(s, p.side, cell_tiles(most));
+    p.g = p.each ? alone : g;
+    p.cells = max_int(1, p.tiles / p.g.cell);
+    p.tasks = (p.g.cells + p.cells - 1) / p.cells;
+    p.tiles = max_int(p.tiles, alone.cell);
     p.vp = (size_t)p.tiles * p.vs + PAD;
     p.mp = (size_t)p.tiles * (o < BLOCK ? o : BLOCK) + PAD;
     p.up = (p.fused ? k * o : (size_t)DEPTH * BLOCK) + PAD;
-    p.slots = take(&used, (size_t)p.tasks * 2 * o, sizeof(double));
+    p.slots = take(&used, (size_t)max_int(p.tasks, alone.cells) * 2 * o, sizeof(double));
     size_t *u = p.fused ? &used : &mine, *v = p.fused ? &mine : &used;
     p.u = take(u, points * p.up, sizeof(float));
     p.v = take(v, points * p.vp, sizeof(float));
@@ -206,16 +215,18 @@ static __attribute__((noinline)) void output_border(int M, const struct sink_par
 
 INLINE void output_block(const int M, const struct sink *out, const struct block *b,
                          const enum sink_kind kind, const struct tiling *g, int t0, int count,
-                         const float *m, size_t ms, size_t mp, double *slot)
+                         int cell, const float *m, size_t ms, size_t mp, double *slot)
 {
-    const int run = RUN / (M * M);
     const size_t cp = (size_t)b->part->cp, row = (size_t)g->w * cp;
-    for (int r = 0; r < count; r += run)
+    for (int r = 0, end; r < count; r = end) {
+        end = min_int(count, r + RUN / (M * M));
+        if (cell >= 0)
+            end = cell_start(g, ++cell) - t0;
         for (int j = 0; j < b->width; j += VL) {
             struct tile t = tile_at(g, t0 + r);
             struct lane l;
             vf sum[2] = {{0}};
-            for (int i = r, n = -1; i < min_int(count, r + run); i++, tile_next(g, &t)) {
+            for (int i = r, n = -1; i < end; i++, tile_next(g, &t)) {
                 if (t.n != n)
                     l = sink_lane(b->part, kind, b->o + j, n = t.n);
                 const float *from = m + (size_t)i * ms + j;
@@ -228,28 +239,33 @@ INLINE void output_block(const int M, const struct sink *out, const struct block
             }
             sink_sum(out, b->part, slot, b->o + j, sum);
         }
+        if (cell >= 0)
+            slot += 2 * (size_t)out->cp;
+    }
 }
 
 INLINE void output_tiles(const int M, const struct sink *out, const struct block *b,
-                         const struct tiling *g, int t0, int count, const float *m, size_t ms,
-                         size_t mp, double *slot)
+                         const struct tiling *g, int t0, int count, int cell, const float *m,
+                         size_t ms, size_t mp, double *slot)
 {
     if (b->part->kind == SINK_F32)
-        output_block(M, out, b, SINK_F32, g, t0, count, m, ms, mp, slot);
+        output_block(M, out, b, SINK_F32, g, t0, count, cell, m, ms, mp, slot);
     else if (b->part->kind == SINK_BF16)
-        output_block(M, out, b, SINK_BF16, g, t0, count, m, ms, mp, slot);
+        output_block(M, out, b, SINK_BF16, g, t0, count, cell, m, ms, mp, slot);
+    else if (b->part->kind == SINK_LEAKY)
+        output_block(M, out, b, SINK_LEAKY, g, t0, count, cell, m, ms, mp, slot);
     else
-        output_block(M, out, b, SINK_DX, g, t0, count, m, ms, mp, slot);
+        output_block(M, out, b, SINK_DX, g, t0, count, cell, m, ms, mp, slot);
 }
 
 void KR_NAME(kr_winograd_output)(const struct sink *out, const struct block *b,
-                                 const struct tiling *g, int t0, int count, const float *m,
-                                 size_t ms, size_t mp, double *slot)
+                                 const struct tiling *g, int t0, int count, int cell,
+                                 const float *m, size_t ms, size_t mp, double *slot)
 {
     if (g->m == 6)
-        output_tiles(6, out, b, g, t0, count, m, ms, mp, slot);
+        output_tiles(6, out, b, g, t0, count, cell, m, ms, mp, slot);
     else
-        output_tiles(4, out, b, g, t0, count, m, ms, mp, slot);
+        output_tiles(4, out, b, g, t0, count, cell, m, ms, mp, slot);
 }
 
 void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b, int count, int k,
@@ -293,10 +309,31 @@ INLINE bool queue_early(const struct queue *q, int t)
     return q->tasks - t > 2 * q->threads;
 }
 
+/* The tiles of block or chunk t, and where its sums go: to its slot or those of its cells. */
+struct portion {
+    int t0, count, cell;
+    double *slot;
+};
+
+INLINE struct portion portion_at(const struct plan *p, const struct sink *out, int t, double *slots)
+{
+    const int first = t * p->cells, end = min_int(p->g.cells, first + p->cells);
+    struct portion s = {.t0 = cell_start(&p->g, first), .cell = p->each ? first : -1};
+    s.count = cell_start(&p->g, end) - s.t0;
+    s.slot = slots + (size_t)(p->each ? first : t) * 2 * (size_t)out->cp;
+    return s;
+}
+
+/* Slots that tasks write. */
+INLINE int slots_used(const struct plan *p)
+{
+    return p->each ? p->g.cells : p->tasks;
+}
+
 static void fused(const struct source *s, const struct filters *f, const struct sink *out,
                   const struct plan *p, int threads, char *ws)
 {
-    struct tiling g = tiling(s, p->side);
+    const struct tiling g = p->g;
     int blocks = sink_blocks(out);
     float *u = (float *)(ws + p->u);
     double *slots = (double *)(ws + p->slots);
@@ -314,48 +351,50 @@ static void fused(const struct source *s, const struct filters *f, const struct 
         for (int t = queue_take(&queue), next; t < p->tasks; t = next) {
             bool early = queue_early(&queue, t);
             next = early ? queue_take(&queue) : p->tasks;
-            int t0 = t * p->tiles, count = min_int(p->tiles, g.count - t0);
-            double *slot = slots + (size_t)t * 2 * (size_t)out->cp;
-            memset(slot, 0, 2 * (size_t)out->cp * sizeof(double));
-            input_transform(s, &g, t0, count, 0, s->cp, v, p->vs, p->vp);
+            const struct portion a = portion_at(p, out, t, slots);
+            const size_t cells = p->each ? (size_t)(min_int(p->cells, g.cells - a.cell)) : 1;
+            memset(a.slot, 0, cells * 2 * (size_t)out->cp * sizeof(double));
+            input_transform(s, &g, a.t0, a.count, 0, s->cp, v, p->vs, p->vp);
             for (int i = 0; i < blocks; i++) {
                 struct block b = sink_block(out, i);
                 struct ahead ahead = {.walks = 0};
-                if (i == 0 && next < p->tasks)
-                    ahead_source(&ahead, s, &g, next * p->tiles, p->tiles, 0, s->cp);
-                ahead_sink(&ahead, b.part, &g, t0, count, b.o, b.width);
+                if (i == 0 && next < p->tasks) {
+                    const struct portion then = portion_at(p, out, next, slots);
+                    ahead_source(&ahead, s, &g, then.t0, then.count, 0, s->cp);
+                }
+                ahead_sink(&ahead, b.part, &g, a.t0, a.count, b.o, b.width);
                 KR_NAME(kr_winograd_products)
-                (&g, &b, count, s->cp, v, p->vs, p->vp,
+                (&g, &b, a.count, s->cp, v, p->vs, p->vp,
                  u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, MK_SET,
                  &ahead);
                 KR_NAME(kr_winograd_output)
-                (out, &b, &g, t0, count, m, (size_t)b.width, p->mp, slot);
+                (out, &b, &g, a.t0, a.count, a.cell, m, (size_t)b.width, p->mp, a.slot);
             }
             if (!early)
                 next = queue_take(&queue);
         }
     }
-    KR_NAME(kr_conv3x3_sums)(out, slots, p->tasks);
+    KR_NAME(kr_conv3x3_sums)(out, slots, slots_used(p), s->n);
 }
 
 static void panel(const struct source *s, const struct filters *f, const struct sink *out,
                   const struct plan *p, int threads, char *ws)
 {
-    struct tiling g = tiling(s, p->side);
+    const struct tiling g = p->g;
     int blocks = sink_blocks(out);
     float *v = (float *)(ws + p->v);
     double *slots = (double *)(ws + p->slots);
     struct ahead none = {.walks = 0};
-    memset(slots, 0, (size_t)p->tasks * 2 * (size_t)out->cp * sizeof(double));
+    memset(slots, 0, (size_t)slots_used(p) * 2 * (size_t)out->cp * sizeof(double));
 #pragma omp parallel num_threads(threads)
     {
         char *mine = ws + p->private + (size_t)omp_get_thread_num() * p->bytes;
         float *u = (float *)(mine + p->u), *m = (float *)(mine + p->m);
         for (int t = 0; t < p->tasks; t++) {
-            int t0 = t * p->tiles, count = min_int(p->tiles, g.count - t0);
+            const struct portion a = portion_at(p, out, t, slots);
 #pragma omp for schedule(dynamic)
-            for (int i = 0; i < count; i++)
-                input_transform(s, &g, t0 + i, 1, 0, s->cp, v + (size_t)i * p->vs, p->vs, p->vp);
+            for (int i = 0; i < a.count; i++)
+                input_transform(s, &g, a.t0 + i, 1, 0, s->cp, v + (size_t)i * p->vs, p->vs, p->vp);
 #pragma omp for schedule(dynamic)
             for (int i = 0; i < blocks; i++) {
                 struct block b = sink_block(out, i);
@@ -363,16 +402,15 @@ static void panel(const struct source *s, const struct filters *f, const struct 
                     int depth = min_int(DEPTH, s->cp - k);
                     KR_NAME(kr_winograd_weights)(p->side, s, f, &b, k, k + depth, u, p->up);
                     KR_NAME(kr_winograd_products)
-                    (&g, &b, count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp,
+                    (&g, &b, a.count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp,
                      k ? p->more : MK_SET, &none);
                 }
                 KR_NAME(kr_winograd_output)
-                (out, &b, &g, t0, count, m, (size_t)b.width, p->mp,
-                 slots + (size_t)t * 2 * (size_t)out->cp);
+                (out, &b, &g, a.t0, a.count, a.cell, m, (size_t)b.width, p->mp, a.slot);
             }
         }
     }
-    KR_NAME(kr_conv3x3_sums)(out, slots, p->tasks);
+    KR_NAME(kr_conv3x3_sums)(out, slots, slots_used(p), s->n);
 }
 
 void KR_NAME(kr_conv3x3_winograd)(const struct source *s, const struct filters *f,

@@ -78,9 +78,10 @@ void KR_NAME(kr_matrix_pack)(const struct matrix *m, size_t p0, size_t count, in
 
 /* --- writing -------------------------------------------------------------------------------- */
 
-/* A panel's product c (count x width) for pixels p0.. and columns from j0 on. */
+/* A panel's product c (count x width) for pixels p0.. and columns from j0 on. The slots of samples
+ * after the first, where each has its own, follow. */
 static void result_set(const struct product *p, const struct columns *cols, size_t p0, size_t count,
-                       int j0, int width, const float *c, double *slot, size_t slot_size)
+                       int j0, int width, const float *c, double *slot, size_t slot_size, bool each)
 {
     const struct matrix *m = &p->a;
     const struct result *r = &p->result;
@@ -88,43 +89,46 @@ static void result_set(const struct product *p, const struct columns *cols, size
     for (int j = 0; j < width; j += VL) {
         const struct column k = column_at(cols, j0 + j);
         vf sum = vset(0), products = vset(0);
-        if (r->out) {
-            const size_t cp = (size_t)kr_pad(r->out->c);
-            struct put y = put_at(r->out, k.c);
-            float bias[VL] = {0};
-            for (int l = 0; r->bias && l < VL && k.c + l < r->out->c; l++)
-                bias[l] = r->bias[k.c + l];
-            const vf b = vload(bias);
-            if (r->phases) {
-                const size_t shift =
-                    (size_t)(k.phase >> 1) * 2 * (size_t)m->w + (size_t)(k.phase & 1);
-                for (size_t t = 0; t < count; t++)
-                    put_set(&y, (corner(m->w, p0 + t) + shift) * cp + (size_t)k.c,
-                            vload(c + t * ld + j) + b);
+        double *to = slot ? slot + j0 + j : NULL;
+        float bias[VL] = {0};
+        for (int l = 0; r->bias && l < VL && k.c + l < r->out->c; l++)
+            bias[l] = r->bias[k.c + l];
+        const vf b = vload(bias);
+        if (!r->out && !r->dx[k.part].dx)
+            continue;
+        for (size_t t = 0, stop; t < count; t = stop) {
+            const size_t n = (p0 + t) / sample;
+            stop = r->out && !each ? count : min_size(count, (n + 1) * sample - p0);
+            if (r->out) {
+                const size_t cp = (size_t)kr_pad(r->out->c);
+                struct put y = put_at(r->out, k.c);
+                if (r->phases) {
+                    const size_t shift =
+                        (size_t)(k.phase >> 1) * 2 * (size_t)m->w + (size_t)(k.phase & 1);
+                    for (; t < stop; t++)
+                        put_set(&y, (corner(m->w, p0 + t) + shift) * cp + (size_t)k.c,
+                                vload(c + t * ld + j) + b);
+                } else {
+                    for (; t < stop; t++)
+                        put_set(&y, (p0 + t) * cp + (size_t)k.c, vload(c + t * ld + j) + b);
+                }
+                sum += y.sum;
+                products += y.squares;
             } else {
-                for (size_t t = 0; t < count; t++)
-                    put_set(&y, (p0 + t) * cp + (size_t)k.c, vload(c + t * ld + j) + b);
-            }
-            sum = y.sum;
-            products = y.squares;
-        } else {
-            const struct kr_dx *dx = &r->dx[k.part];
-            const size_t cp = (size_t)kr_pad(dx->c);
-            if (!dx->dx)
-                continue;
-            for (size_t t = 0, stop; t < count; t = stop) {
-                const size_t n = (p0 + t) / sample;
+                const struct kr_dx *dx = &r->dx[k.part];
+                const size_t cp = (size_t)kr_pad(dx->c);
                 struct grad g = grad_at(dx, (int)n, k.c);
-                stop = min_size(count, (n + 1) * sample - p0);
                 for (; t < stop; t++)
                     grad_set(&g, (p0 + t) * cp + (size_t)k.c, vload(c + t * ld + j));
                 sum += g.sum;
                 products += g.products;
             }
-        }
-        if (slot) {
-            sum_add(slot + j0 + j, sum);
-            sum_add(slot + slot_size / 2 + j0 + j, products);
+            if (to && (each || stop == count)) {
+                sum_add(to, sum);
+                sum_add(to + slot_size / 2, products);
+                sum = products = vset(0);
+                to += slot_size;
+            }
         }
     }
 }
@@ -134,10 +138,12 @@ static void result_set(const struct product *p, const struct columns *cols, size
 struct plan {
     struct columns ka, kr; /* of a and of the result */
     int k, cols;
-    size_t pixels;
-    int chunks, groups; /* tasks: pieces of the pixels, pieces of the columns */
-    int block;          /* pixels */
-    bool sums;
+    size_t sample, pixels;
+    struct cut cut;   /* slots */
+    int tasks, whole; /* pieces of the pixels; of `whole` samples, or 0: a slot's */
+    int groups;       /* pieces of the columns */
+    int block;        /* pixels */
+    bool sums, each;
     size_t panels, slots, a, c, size; /* places in the workspace; a and c: one of each a thread */
 };
 
@@ -147,18 +153,28 @@ static struct plan product_plan(const struct product *p)
     q.kr = result_columns(&p->result, p->result.dx && p->result.dx[1].c ? 2 : 1);
     q.k = columns_count(&q.ka);
     q.cols = columns_count(&q.kr);
-    q.chunks = chunk_count(q.pixels, 1);
-    q.groups = 16 / q.chunks;
+    if (p->result.out)
+        q.sums = p->result.out->sums, q.each = q.sums && p->result.out->each;
+    for (int i = 0; !p->result.out && i < q.kr.parts; i++) {
+        q.sums = q.sums || p->result.dx[i].sums;
+        q.each = q.each || (p->result.dx[i].sums && p->result.dx[i].each);
+    }
+    q.sample = (size_t)p->a.h * (size_t)p->a.w;
+    q.cut = cut_of(p->a.n, q.sample, 1, q.each);
+    q.tasks = q.cut.chunks;
+    if (q.cut.per == 1) { /* samples are small: as many tasks as for all together */
+        const int all = chunk_count(q.pixels, 1);
+        q.tasks = p->a.n < all ? p->a.n : all;
+        q.whole = (p->a.n + q.tasks - 1) / q.tasks;
+        q.tasks = (p->a.n + q.whole - 1) / q.whole;
+    }
+    q.groups = 16 / q.tasks;
     q.groups = q.groups > q.cols / 128 ? q.cols / 128 : q.groups;
     q.groups = q.groups < 1 ? 1 : q.groups;
     q.block = BLOCK_BYTES / 4 / q.k / 6 * 6;
     q.block = q.block < 24 ? 24 : q.block > BLOCK_MOST ? BLOCK_MOST : q.block;
-    if (p->result.out)
-        q.sums = p->result.out->sums;
-    for (int i = 0; !p->result.out && i < q.kr.parts; i++)
-        q.sums = q.sums || p->result.dx[i].sums;
     q.panels = take(&q.size, (size_t)q.k * (size_t)q.cols * sizeof(float));
-    q.slots = take(&q.size, (size_t)q.chunks * 2 * (size_t)q.cols * sizeof(double));
+    q.slots = take(&q.size, cut_most(p->a.n, q.sample, 1) * 2 * (size_t)q.cols * sizeof(double));
     q.a = take(&q.size, (size_t)p->threads * (size_t)q.block * (size_t)q.k * sizeof(float));
     q.c = take(&q.size, (size_t)p->threads * (size_t)q.block * MK_NR * sizeof(float));
     return q;
@@ -249,14 +265,26 @@ size_t KR_NAME(kr_product_workspace)(const struct product *p)
     return product_plan(p).size;
 }
 
-static void product_task(const struct product *p, const struct plan *q, int chunk, int group,
-                         const float *panels, float *a, float *c, double *slot)
+/* Where task i of the pixels begins. */
+INLINE size_t task_start(const struct plan *q, int i)
 {
-    const size_t last = chunk_start(q->pixels, q->chunks, chunk + 1), k = (size_t)q->k;
+    return q->whole ? min_size((size_t)(i * q->whole) * q->sample, q->pixels)
+                    : cut_start(&q->cut, i);
+}
+
+static void product_task(const struct product *p, const struct plan *q, int task, int group,
+                         const float *panels, float *a, float *c, double *slots)
+{
+    const size_t last = task_start(q, task + 1), k = (size_t)q->k, size = 2 * (size_t)q->cols;
     const int first = group_start(q, group), end = group_start(q, group + 1);
     const float *plain = matrix_plain(&p->a);
-    for (size_t p0 = chunk_start(q->pixels, q->chunks, chunk), count; p0 < last; p0 += count) {
+    for (size_t p0 = task_start(q, task), count; p0 < last; p0 += count) {
+        double *slot = q->sums ? slots + size * (q->whole ? p0 / q->sample : (size_t)task) : NULL;
         count = min_size((size_t)q->block, last - p0);
+        if (q->whole && count > q->sample) /* whole samples, or a part of one */
+            count = count / q->sample * q->sample;
+        else if (q->whole)
+            count = min_size(count, q->sample - p0 % q->sample);
         if (!plain)
             KR_NAME(kr_matrix_pack)(&p->a, p0, count, 0, q->k, a, k);
         for (int o = first, nr; o < end; o += nr) {
@@ -273,7 +301,7 @@ static void product_task(const struct product *p, const struct plan *q, int chun
                                  .c = c,
                                  .ct = (size_t)nr};
             mk_run(&m, true);
-            result_set(p, &q->kr, p0, count, o, nr, c, slot, 2 * (size_t)q->cols);
+            result_set(p, &q->kr, p0, count, o, nr, c, slot, size, q->each);
         }
     }
 }
@@ -285,7 +313,7 @@ void KR_NAME(kr_product)(const struct product *p, void *workspace)
     float *panels = (float *)(base + q.panels);
     double *slots = (double *)(base + q.slots);
     if (q.sums)
-        memset(slots, 0, (size_t)q.chunks * 2 * (size_t)q.cols * sizeof *slots);
+        memset(slots, 0, (size_t)q.cut.chunks * 2 * (size_t)q.cols * sizeof *slots);
 #pragma omp parallel num_threads(p->threads)
     {
         const size_t me = (size_t)omp_get_thread_num();
@@ -296,29 +324,30 @@ void KR_NAME(kr_product)(const struct product *p, void *workspace)
             for (int j = 0; j < q.cols; j += q.kr.phases ? 64 : KR_LANES)
                 weights_block(p, &q, k, j, panels);
 #pragma omp for schedule(dynamic)
-        for (int task = 0; task < q.chunks * q.groups; task++) {
-            const int chunk = task / q.groups;
-            product_task(p, &q, chunk, task % q.groups, panels, a, c,
-                         q.sums ? slots + (size_t)chunk * 2 * (size_t)q.cols : NULL);
-        }
+        for (int task = 0; task < q.tasks * q.groups; task++)
+            product_task(p, &q, task / q.groups, task % q.groups, panels, a, c, slots);
     }
     if (!q.sums)
         return;
     const size_t cols = (size_t)q.cols, first = (size_t)kr_pad(q.kr.c[0]);
     if (p->result.out) {
         double *sums = p->result.out->sums;
-        memset(sums, 0, 2 * first * sizeof *sums);
-        for (int chunk = 0; chunk < q.chunks; chunk++) /* phases add up */
-            for (size_t half = 0; half < 2; half++)
+        memset(sums, 0, (q.each ? q.cut.n : 1) * 2 * first * sizeof *sums);
+        for (int chunk = 0; chunk < q.cut.chunks; chunk++) /* phases add up */
+            for (size_t half = 0; half < 2; half++) {
+                double *to = sums + half * first;
+                if (q.each)
+                    to += (size_t)(chunk / q.cut.per) * 2 * first;
                 for (size_t j = 0; j < cols; j++)
-                    sums[half * first + (size_t)column_at(&q.kr, (int)j).c] +=
-                        slots[((size_t)chunk * 2 + half) * cols + j];
+                    to[column_at(&q.kr, (int)j).c] += slots[((size_t)chunk * 2 + half) * cols + j];
+            }
         return;
     }
     for (int i = 0; i < q.kr.parts; i++) {
-        double *sums = p->result.dx[i].sums;
+        const struct kr_dx *dx = &p->result.dx[i];
         const size_t from = i ? first : 0, cp = (size_t)kr_pad(q.kr.c[i]);
-        slots_sum(slots, q.chunks, 2 * cols, from, cp, sums);
-        slots_sum(slots, q.chunks, 2 * cols, cols + from, cp, sums ? sums + cp : NULL);
+        cut_sum(&q.cut, slots, 2 * cols, from, cp, dx->sums, dx->each, 2 * cp);
+        cut_sum(&q.cut, slots, 2 * cols, cols + from, cp, dx->sums ? dx->sums + cp : NULL, dx->each,
+                2 * cp);
     }
 }

@@ -88,12 +88,15 @@ INLINE size_t run_length(size_t p, size_t end, size_t plane)
     return min_size(min_size(RUN, end - p), plane - p % plane);
 }
 
-/* A chunk of `total` pixels from `first` on, run by run; no run is of two planes. */
+/* From pixel `from` up to `to`, run by run; no run is of two planes. */
+#define FOR_RUNS_BETWEEN(from, to, plane)                                                          \
+    for (size_t end = (to), p0 = (from), count = run_length(p0, end, plane); p0 < end;             \
+         p0 += count, count = run_length(p0, end, plane))
+
+/* A chunk of `total` pixels from `first` on. */
 #define FOR_RUNS_OF(first, chunks, chunk, total, plane)                                            \
-    for (size_t end = (first) + chunk_start(total, chunks, (chunk) + 1),                           \
-                p0 = (first) + chunk_start(total, chunks, chunk),                                  \
-                count = run_length(p0, end, plane);                                                \
-         p0 < end; p0 += count, count = run_length(p0, end, plane))
+    FOR_RUNS_BETWEEN((first) + chunk_start(total, chunks, chunk),                                  \
+                     (first) + chunk_start(total, chunks, (chunk) + 1), plane)
 
 #define FOR_RUNS(chunks, chunk, total, plane) FOR_RUNS_OF(0, chunks, chunk, total, plane)
 
@@ -531,9 +534,11 @@ INLINE void head_logits(const struct kr_in *in, int n, size_t at, size_t count, 
         vf v[VL];
         UNROLL(16)
         for (size_t p = 0; p < VL; p++)
-            v[p] = plain       ? vmaximum(vfma(vload(from + p * cp), x.scale, x.shift), x.low)
+            v[p] = plain       ? vfma(vload(from + p * cp), x.scale, x.shift)
                    : p < count ? view_get(&x, at + p * cp + j)
                                : vset(0);
+        for (size_t p = 0; plain && p < VL; p++)
+            v[p] = vactivate(v[p], x.leaky, x.low);
         vtranspose(v);
         UNROLL(16)
         for (size_t i = 0; i < VL; i++) {
@@ -594,9 +599,14 @@ static size_t head_slot(int c, int classes)
     return (size_t)fours(classes) * (size_t)kr_pad(c) + KR_LANES + 2 * (size_t)kr_pad(c);
 }
 
+static size_t head_slots(const struct kr_planes *d)
+{
+    return cut_most(d->n * d->d, slice_of(d), 1);
+}
+
 size_t KR_NAME(kr_head_workspace)(const struct kr_planes *d, int c)
 {
-    return CHUNKS * head_slot(c, d->c) * sizeof(double) +
+    return head_slots(d) * head_slot(c, d->c) * sizeof(double) +
            (size_t)fours(d->c) * (size_t)kr_pad(c) * sizeof(float) +
            (size_t)d->n * sizeof(struct slope) + KR_NAME(kr_loss_workspace)();
 }
@@ -632,14 +642,15 @@ void KR_NAME(kr_head_backward)(const struct kr_planes *d, const struct kr_loss *
                                const float *weight, const struct kr_dx *dx, float *dw, float *dbias,
                                void *workspace)
 {
-    const size_t slice = slice_of(d), pixels = (size_t)d->n * volume_of(d);
+    const size_t slice = slice_of(d);
     const size_t cp = (size_t)kr_pad(in->c), size = head_slot(in->c, d->c);
-    const int classes = fours(d->c), chunks = chunk_count(pixels, 1);
+    const struct cut cut = cut_of(d->n * d->d, slice, 1, dx->each);
+    const int classes = fours(d->c);
     const size_t bias = (size_t)classes * cp, sums_at = bias + KR_LANES;
     const bool plain = is_plain(loss);
     const double share = kr_loss_share(loss, d->c, sums);
     const float ce = share > 0 ? (float)(loss->wce / share) : 0;
-    float *rows = (float *)((double *)workspace + CHUNKS * size);
+    float *rows = (float *)((double *)workspace + head_slots(d) * size);
     struct slope *slopes = (struct slope *)(rows + bias), all;
     assert(d->c <= KR_CLASSES_MAX && d->c > loss->foreground);
     if (loss->each) {
@@ -650,9 +661,9 @@ void KR_NAME(kr_head_backward)(const struct kr_planes *d, const struct kr_loss *
     }
     head_rows(in->c, d->c, weight, rows);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++) {
+    for (int chunk = 0; chunk < cut.chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, size);
-        FOR_RUNS(chunks, chunk, pixels, slice)
+        FOR_RUNS_BETWEEN(cut_start(&cut, chunk), cut_start(&cut, chunk + 1), slice)
         {
             const int n = (int)(p0 / slice);
             const struct slope *s = loss->each ? &slopes[n / d->d] : &all;
@@ -681,14 +692,14 @@ void KR_NAME(kr_head_backward)(const struct kr_planes *d, const struct kr_loss *
     for (int k = 0; k < d->c; k++) {
         for (int i = 0; i < in->c; i++) {
             double sum = 0;
-            for (int chunk = 0; chunk < chunks; chunk++)
+            for (int chunk = 0; chunk < cut.chunks; chunk++)
                 sum += ((double *)workspace)[(size_t)chunk * size + (size_t)k * cp + (size_t)i];
             dw[k * in->c + i] = (float)sum;
         }
         double sum = 0;
-        for (int chunk = 0; chunk < chunks; chunk++)
+        for (int chunk = 0; chunk < cut.chunks; chunk++)
             sum += ((double *)workspace)[(size_t)chunk * size + bias + (size_t)k];
         dbias[k] = (float)sum;
     }
-    slots_sum(workspace, chunks, size, sums_at, 2 * cp, dx->sums);
+    cut_sum(&cut, workspace, size, sums_at, 2 * cp, dx->sums, dx->each, 2 * cp);
 }

@@ -1,8 +1,9 @@
 /* map.h - what kernels that go over maps pixel by pixel share: operands read, results and gradients
  * written, VL channels at a time, and sums whose order depends on the shapes alone.
  *
- * Pixels are cut into at most CHUNKS chunks, one task each; every task sums into a slot of its own,
- * and the slots are added in order. Inside a chunk, blocks of pixels small enough for the first
+ * Pixels are cut into at most CHUNKS chunks, or where sums of each sample are wanted every sample
+ * into at most CHUNKS, one task each; every task sums into a slot of its own, and the slots are
+ * added in order. Inside a chunk, blocks of pixels small enough for the first
  * cache are swept once for each vector of channels, so that scale, shift and sums stay in
  * registers. */
 #ifndef MAP_H
@@ -17,16 +18,24 @@
 #define CHUNK_LEAST 64 /* pixels */
 #define SUM_VECTORS 4  /* vectors of kr_pad(c) doubles that a slot may hold */
 
+/* What `low` of an activation is: its slope if leaky, else the least that is left of a value. */
+INLINE vf low_of(bool relu, float slope)
+{
+    return vset(relu ? slope : -__builtin_inff());
+}
+
 /* One operand at VL channels. Without scale, v = 1 * x + 0. */
 struct view {
     const char *x;
     enum kr_dtype dtype;
+    bool leaky;
     vf scale, shift, low;
 };
 
 INLINE struct view view_at(const struct kr_in *in, int n, int c)
 {
-    struct view v = {in->x, in->dtype, vset(1), vset(0), vset(in->relu ? 0 : -__builtin_inff())};
+    struct view v = {in->x,   in->dtype, in->relu && in->slope != 0,
+                     vset(1), vset(0),   low_of(in->relu, in->slope)};
     if (in->scale) {
         v.scale = vload(in->scale + (size_t)n * in->stride + c);
         v.shift = vload(in->shift + (size_t)n * in->stride + c);
@@ -37,7 +46,7 @@ INLINE struct view view_at(const struct kr_in *in, int n, int c)
 /* i: the element's number in the map. */
 INLINE vf view_get(const struct view *v, size_t i)
 {
-    return vmaximum(vfma(vload_as(v->x, v->dtype, i), v->scale, v->shift), v->low);
+    return vactivate(vfma(vload_as(v->x, v->dtype, i), v->scale, v->shift), v->leaky, v->low);
 }
 
 /* Where pixel p of all samples begins in planes of `plane` pixels, c of them for each sample. */
@@ -68,13 +77,15 @@ static __attribute__((unused)) void planes_read(const struct kr_in *in, size_t p
 struct put {
     char *y;
     enum kr_dtype dtype;
+    bool leaky;
     vf scale, shift, low, sum, squares;
 };
 
 INLINE struct put put_at(const struct kr_out *out, int c)
 {
     struct put p = {.y = out->y, .dtype = out->dtype, .scale = vset(1)};
-    p.low = vset(out->relu ? 0 : -__builtin_inff());
+    p.leaky = out->relu && out->slope != 0;
+    p.low = low_of(out->relu, out->slope);
     if (out->scale) {
         p.scale = vload(out->scale + c);
         p.shift = vload(out->shift + c);
@@ -86,7 +97,7 @@ INLINE void put_set(struct put *p, size_t i, vf v)
 {
     p->sum += v;
     p->squares = vfma(v, v, p->squares);
-    v = vmaximum(vfma(v, p->scale, p->shift), p->low);
+    v = vactivate(vfma(v, p->scale, p->shift), p->leaky, p->low);
     if (p->dtype == KR_F32)
         vstore((float *)p->y + i, v);
     else
@@ -98,8 +109,8 @@ struct grad {
     float *dx;
     const char *x; /* the raw map before the activation, or NULL */
     enum kr_dtype dtype;
-    bool accumulate, relu;
-    vf scale, shift, gain, sum, products;
+    bool accumulate, relu, leaky;
+    vf scale, shift, slope, gain, sum, products;
 };
 
 INLINE struct grad grad_at(const struct kr_dx *d, int n, int c)
@@ -108,7 +119,9 @@ INLINE struct grad grad_at(const struct kr_dx *d, int n, int c)
     if (d->act) {
         g.x = d->act->x;
         g.dtype = d->act->dtype;
-        g.relu = d->act->relu;
+        g.relu = d->act->relu && d->act->slope == 0;
+        g.leaky = d->act->relu && !g.relu;
+        g.slope = vset(d->act->slope);
         if (d->act->scale) {
             g.scale = vload(d->act->scale + (size_t)n * d->act->stride + c);
             g.shift = vload(d->act->shift + (size_t)n * d->act->stride + c);
@@ -127,6 +140,8 @@ INLINE void grad_set(struct grad *g, size_t i, vf v)
         vf x = vload_as(g->x, g->dtype, i);
         if (g->relu)
             v = vwhere(vfma(x, g->scale, g->shift) > 0, v);
+        else if (g->leaky)
+            v = vselect(vfma(x, g->scale, g->shift) > 0, v, g->slope * v);
         v *= g->gain;
         g->products = vfma(v, x, g->products);
     } else {
@@ -179,6 +194,35 @@ INLINE size_t chunk_start(size_t units, int n, int i)
     return (units * (size_t)i) / (size_t)n;
 }
 
+/* The chunks of n samples of `units` units each: of all together, or, `per` of every sample. */
+struct cut {
+    size_t n, units;
+    int per, chunks;
+};
+
+INLINE struct cut cut_of(int n, size_t units, size_t size, bool each)
+{
+    struct cut c = {.n = (size_t)n, .units = units};
+    if (each)
+        c.per = chunk_count(units, size);
+    c.chunks = each ? n * c.per : chunk_count(c.n * units, size);
+    return c;
+}
+
+/* Where chunk i begins, and the one before it ends. */
+INLINE size_t cut_start(const struct cut *c, int i)
+{
+    return c->per ? (size_t)(i / c->per) * c->units + chunk_start(c->units, c->per, i % c->per)
+                  : chunk_start(c->n * c->units, c->chunks, i);
+}
+
+/* Slots, at most, whether of each sample or not. */
+INLINE size_t cut_most(int n, size_t units, size_t size)
+{
+    const size_t each = (size_t)n * (size_t)chunk_count(units, size);
+    return each > CHUNKS ? each : CHUNKS;
+}
+
 /* Pixels worked on together where a pixel has cp channels. */
 INLINE size_t block_pixels(int cp)
 {
@@ -209,6 +253,17 @@ INLINE void slots_sum(const void *workspace, int chunks, size_t count, size_t fr
         for (size_t i = 0; i < n; i++)
             to[i] += s[i];
     }
+}
+
+/* The same, or with `each` of every sample's slots, in rows that begin `row` doubles apart. */
+INLINE void cut_sum(const struct cut *cut, const void *workspace, size_t count, size_t from,
+                    size_t n, double *to, bool each, size_t row)
+{
+    const double *slot = workspace;
+    if (!each)
+        slots_sum(slot, cut->chunks, count, from, n, to);
+    for (size_t i = 0; each && to && i < cut->n; i++)
+        slots_sum(slot + i * (size_t)cut->per * count, cut->per, count, from, n, to + i * row);
 }
 
 #endif

@@ -12,14 +12,13 @@ static size_t pixels(const struct kr_dims *d)
 
 size_t KR_NAME(kr_pointwise_workspace)(const struct kr_dims *d, int c)
 {
-    (void)d;
-    return (size_t)CHUNKS * SUM_VECTORS * (size_t)kr_pad(c) * sizeof(double);
+    const size_t slots = cut_most(d->n, (size_t)d->h * (size_t)d->w, 1);
+    return slots * SUM_VECTORS * (size_t)kr_pad(c) * sizeof(double);
 }
 
 /* Walks the pixels of a chunk in blocks that do not cross a sample: for each, sets p0, p1 and n. */
-#define FOR_BLOCKS(chunks, chunk, total, sample, block)                                            \
-    for (size_t end = chunk_start(total, chunks, (chunk) + 1),                                     \
-                p0 = chunk_start(total, chunks, chunk), n = p0 / (sample),                         \
+#define FOR_BLOCKS(cut, chunk, sample, block)                                                      \
+    for (size_t end = cut_start(cut, (chunk) + 1), p0 = cut_start(cut, chunk), n = p0 / (sample),  \
                 p1 = min_size(min_size(p0 + (block), end), (n + 1) * (sample));                    \
          p0 < end; p0 = p1, n = p0 / (sample),                                                     \
                 p1 = min_size(min_size(p0 + (block), end), (n + 1) * (sample)))
@@ -29,10 +28,10 @@ void KR_NAME(kr_bn_apply)(const struct kr_dims *d, int c, const float *dz, const
 {
     const size_t total = pixels(d), sample = stride ? (size_t)d->h * (size_t)d->w : total;
     const size_t cp = (size_t)kr_pad(c), block = block_pixels((int)cp);
-    const int chunks = chunk_count(total, 1);
+    const struct cut cut = cut_of(1, total, 1, false);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++)
-        FOR_BLOCKS(chunks, chunk, total, sample, block)
+    for (int chunk = 0; chunk < cut.chunks; chunk++)
+        FOR_BLOCKS(&cut, chunk, sample, block)
     for (size_t j = 0; j < cp; j += VL) {
         const float *row = k + n * stride + j;
         const vf k0 = vload(row), k1 = vload(row + cp), k2 = vload(row + 2 * cp);
@@ -44,16 +43,16 @@ void KR_NAME(kr_bn_apply)(const struct kr_dims *d, int c, const float *dz, const
 void KR_NAME(kr_add)(const struct kr_dims *d, int nin, const struct kr_in in[],
                      const struct kr_out *out, void *workspace)
 {
-    const size_t total = pixels(d), sample = (size_t)d->h * (size_t)d->w;
+    const size_t sample = (size_t)d->h * (size_t)d->w;
     const size_t cp = (size_t)kr_pad(out->c), block = block_pixels((int)cp);
-    const int chunks = chunk_count(total, 1);
+    const struct cut cut = cut_of(d->n, sample, 1, out->each);
     assert(!out->sums || workspace);
     if (!out->sums)
         workspace = NULL;
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++) {
+    for (int chunk = 0; chunk < cut.chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_BLOCKS(chunks, chunk, total, sample, block)
+        FOR_BLOCKS(&cut, chunk, sample, block)
         for (size_t j = 0; j < cp; j += VL) {
             const struct view a = view_at(&in[0], (int)n, (int)j);
             const struct view b = view_at(&in[nin - 1], (int)n, (int)j);
@@ -70,23 +69,23 @@ void KR_NAME(kr_add)(const struct kr_dims *d, int nin, const struct kr_in in[],
             }
         }
     }
-    slots_sum(workspace, chunks, 2 * cp, 0, 2 * cp, out->sums);
+    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, out->sums, out->each, 2 * cp);
 }
 
 void KR_NAME(kr_add_backward)(const struct kr_dims *d, const float *dy, int ndx,
                               const struct kr_dx dx[], void *workspace)
 {
-    const size_t total = pixels(d), sample = (size_t)d->h * (size_t)d->w;
+    const size_t sample = (size_t)d->h * (size_t)d->w;
     const size_t cp = (size_t)kr_pad(dx[0].c), block = block_pixels((int)cp);
-    const int chunks = chunk_count(total, 1);
-    bool sums = dx[0].sums || dx[ndx - 1].sums;
+    const bool sums = dx[0].sums || dx[ndx - 1].sums;
+    const struct cut cut = cut_of(d->n, sample, 1, dx[0].each || dx[ndx - 1].each);
     assert(!sums || workspace);
     if (!sums)
         workspace = NULL;
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++) {
+    for (int chunk = 0; chunk < cut.chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, 4 * cp);
-        FOR_BLOCKS(chunks, chunk, total, sample, block)
+        FOR_BLOCKS(&cut, chunk, sample, block)
         for (size_t j = 0; j < cp; j += VL) {
             struct grad a = grad_at(&dx[0], (int)n, (int)j);
             struct grad b = grad_at(&dx[ndx - 1], (int)n, (int)j);
@@ -104,9 +103,9 @@ void KR_NAME(kr_add_backward)(const struct kr_dims *d, const float *dy, int ndx,
             }
         }
     }
-    slots_sum(workspace, chunks, 4 * cp, 0, 2 * cp, dx[0].sums);
-    if (ndx == 2)
-        slots_sum(workspace, chunks, 4 * cp, 2 * cp, 2 * cp, dx[1].sums);
+    for (int i = 0; i < ndx; i++)
+        cut_sum(&cut, workspace, 4 * cp, (size_t)i * 2 * cp, 2 * cp, dx[i].sums, dx[i].each,
+                2 * cp);
 }
 
 void KR_NAME(kr_from_planar)(const struct kr_dims *d, int c, const float *planar, void *map,

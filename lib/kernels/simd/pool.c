@@ -6,10 +6,8 @@
 #include <assert.h>
 
 /* Walks rows first..end of the output in blocks of at most `block` columns. */
-#define FOR_ROWS(chunks, chunk, rows)                                                              \
-    for (size_t r = chunk_start(rows, chunks, chunk),                                              \
-                end = chunk_start(rows, chunks, (chunk) + 1);                                      \
-         r < end; r++)
+#define FOR_ROWS(cut, chunk)                                                                       \
+    for (size_t r = cut_start(cut, chunk), end = cut_start(cut, (chunk) + 1); r < end; r++)
 
 /* The larger; NaN where either is. */
 INLINE vf larger(vf a, vf b)
@@ -21,17 +19,17 @@ INLINE vf larger(vf a, vf b)
 void KR_NAME(kr_maxpool_forward)(const struct kr_dims *d, const struct kr_in *in,
                                  const struct kr_out *out, void *workspace)
 {
-    const size_t h = (size_t)d->h / 2, w = (size_t)d->w / 2, rows = (size_t)d->n * h;
+    const size_t h = (size_t)d->h / 2, w = (size_t)d->w / 2;
     const size_t cp = (size_t)kr_pad(out->c), stride = (size_t)d->w * cp;
     const size_t block = block_pixels((int)cp);
-    const int chunks = chunk_count(rows, w);
+    const struct cut cut = cut_of(d->n, h, w, out->each);
     assert(!out->sums || workspace);
     if (!out->sums)
         workspace = NULL;
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++) {
+    for (int chunk = 0; chunk < cut.chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_ROWS(chunks, chunk, rows)
+        FOR_ROWS(&cut, chunk)
         {
             const size_t n = r / h, top = (n * (size_t)d->h + r % h * 2) * stride;
             for (size_t x0 = 0; x0 < w; x0 += block)
@@ -51,23 +49,23 @@ void KR_NAME(kr_maxpool_forward)(const struct kr_dims *d, const struct kr_in *in
                 }
         }
     }
-    slots_sum(workspace, chunks, 2 * cp, 0, 2 * cp, out->sums);
+    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, out->sums, out->each, 2 * cp);
 }
 
 void KR_NAME(kr_maxpool_backward)(const struct kr_dims *d, const struct kr_in *in, const float *dy,
                                   const struct kr_dx *dx, void *workspace)
 {
     const size_t h = (size_t)d->h, w = (size_t)d->w, oh = h / 2, ow = w / 2;
-    const size_t up = (h + 1) / 2, rows = (size_t)d->n * up; /* windows, cut ones counted */
+    const size_t up = (h + 1) / 2; /* rows of windows, cut ones counted */
     const size_t cp = (size_t)kr_pad(dx->c), stride = w * cp, block = block_pixels((int)cp);
-    const int chunks = chunk_count(rows, ow + 1);
+    const struct cut cut = cut_of(d->n, up, ow + 1, dx->each);
     assert(!dx->sums || workspace);
     if (!dx->sums)
         workspace = NULL;
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++) {
+    for (int chunk = 0; chunk < cut.chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_ROWS(chunks, chunk, rows)
+        FOR_ROWS(&cut, chunk)
         {
             const size_t n = r / up, y = r % up, top = (n * h + 2 * y) * stride;
             const size_t full = 2 * y + 1 < h ? ow : 0; /* whole windows in this row */
@@ -101,5 +99,5 @@ void KR_NAME(kr_maxpool_backward)(const struct kr_dims *d, const struct kr_in *i
                 }
         }
     }
-    slots_sum(workspace, chunks, 2 * cp, 0, 2 * cp, dx->sums);
+    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, dx->sums, dx->each, 2 * cp);
 }

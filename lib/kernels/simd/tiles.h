@@ -13,22 +13,43 @@ struct tile {
     int n, y, x;
 };
 
+/* A task takes whole cells of tiles: where sums of each sample are wanted, up to `cell` tiles of
+ * one sample, that have a slot of their own, so that a sample's sums are its alone; else single
+ * ones. */
 struct tiling {
     int m, h, w, down, across, count; /* m: side of a tile; count: of all samples */
+    int cell, per, cells;             /* of a sample, of all */
 };
 
-INLINE struct tiling tiling(const struct source *s, int m)
+INLINE struct tiling tiling(const struct source *s, int m, int cell)
 {
-    struct tiling t = {m, s->h, s->w, (s->h + m - 1) / m, (s->w + m - 1) / m, 0};
+    struct tiling t = {m, s->h, s->w, (s->h + m - 1) / m, (s->w + m - 1) / m, 0, 0, 0, 0};
     t.count = s->n * t.down * t.across;
+    t.cell = min_int(cell, t.down * t.across);
+    t.per = (t.down * t.across + t.cell - 1) / t.cell;
+    t.cells = s->n * t.per;
     return t;
+}
+
+/* The first tile of cell c, after the last of the one before. */
+INLINE int cell_start(const struct tiling *g, int c)
+{
+    const int tiles = g->down * g->across;
+    return c / g->per * tiles + min_int(tiles, c % g->per * g->cell);
+}
+
+/* Tiles of a cell, at most, where sums of each sample are wanted: tasks of `most` are full of them.
+ */
+INLINE int cell_tiles(int most)
+{
+    return most % 16 ? 6 : 16;
 }
 
 /* Whether tiles of 6x6 need at least a tenth less products than tiles of 4x4: at full tiles it is
  * 64/36 against 36/16, a fifth. */
 INLINE bool large_tiles_pay(const struct source *s)
 {
-    struct tiling small = tiling(s, 4), large = tiling(s, 6);
+    struct tiling small = tiling(s, 4, 1), large = tiling(s, 6, 1);
     return 10L * POINTS(6) * large.down * large.across <=
            9L * POINTS(4) * small.down * small.across;
 }
@@ -172,7 +193,7 @@ INLINE void ahead_source(struct ahead *a, const struct source *s, const struct t
 INLINE void ahead_sink(struct ahead *a, const struct sink_part *part, const struct tiling *g,
                        int t0, int count, int o, int width)
 {
-    size_t one = part->kind == SINK_BF16 ? 2 : 4;
+    size_t one = kr_dtype_size(part->dtype);
     if (part->kind == SINK_DX && part->act) {
         size_t x = kr_dtype_size(part->act->dtype);
         ahead_map(a, g, t0, count, 0, part->act->x, (size_t)part->cp * x, (size_t)o * x,

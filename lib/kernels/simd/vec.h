@@ -122,6 +122,18 @@ INLINE vf vwhere(vi m, vf v)
     return (vf)((vi)v & m);
 }
 
+/* a where m, else b. */
+INLINE vf vselect(vi m, vf a, vf b)
+{
+    return (vf)(((vi)a & m) | ((vi)b & ~m));
+}
+
+/* max(v, low * v) if leaky, else max(v, low); and NaN where v is NaN. */
+INLINE vf vactivate(vf v, const bool leaky, vf low)
+{
+    return vmaximum(v, leaky ? low * v : low);
+}
+
 INLINE vf vload_bf16(const uint16_t *p)
 {
     return (vf)(__builtin_convertvector(*(const vh_mem *)p, vu) << 16);

@@ -341,6 +341,7 @@ INLINE void input_part(const int M, const struct source *s, const struct kr_in *
     size_t cp = (size_t)kr_pad(in->c), row = (size_t)g->w * cp;
     for (int i = 0; i < count; i++, tile_next(g, &t), v += vs) {
         bool whole = t.y > 0 && t.x > 0 && t.y + M + 1 <= g->h && t.x + M + 1 <= g->w;
+        whole = whole && how != READ_BF16_LEAKY; /* rare: not worth code of its own */
         for (int c = c0; c < c1 && !whole; c += VL)
             input_border(s, in, how, g, &t, c, v + (c - c0), ps);
         for (int c = c0; c < c1 && whole; c += VL) {
@@ -364,8 +365,13 @@ INLINE void input_tiles(const int M, const struct source *s, const struct tiling
                 input_part(M, s, in, READ_PLAIN, g, t0, count, a - first, b - first, d, vs, ps);
             else if (how == READ_AFFINE)
                 input_part(M, s, in, READ_AFFINE, g, t0, count, a - first, b - first, d, vs, ps);
+            else if (how == READ_LEAKY)
+                input_part(M, s, in, READ_LEAKY, g, t0, count, a - first, b - first, d, vs, ps);
             else if (how == READ_BF16)
                 input_part(M, s, in, READ_BF16, g, t0, count, a - first, b - first, d, vs, ps);
+            else if (how == READ_BF16_LEAKY)
+                input_part(M, s, in, READ_BF16_LEAKY, g, t0, count, a - first, b - first, d, vs,
+                           ps);
             else
                 input_part(M, s, in, READ_BEHIND, g, t0, count, a - first, b - first, d, vs, ps);
         }
@@ -396,9 +402,10 @@ void KR_NAME(kr_winograd_products)(const struct tiling *, const struct block *, 
                                    const float *v, size_t vs, size_t vp, const float *u, size_t up,
                                    float *m, size_t mp, enum mk_into into, struct ahead *);
 
-/* Adds to slot, 2 * sink->cp doubles. */
+/* Adds to slot, 2 * sink->cp doubles; or to those of the cells from `cell` on, whole ones, if that
+ * is not -1. */
 void KR_NAME(kr_winograd_output)(const struct sink *, const struct block *, const struct tiling *,
-                                 int t0, int count, const float *m, size_t ms, size_t mp,
+                                 int t0, int count, int cell, const float *m, size_t ms, size_t mp,
                                  double *slot);
 
 #endif
