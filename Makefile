@@ -69,6 +69,7 @@ KERNEL_CFLAGS += $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),,
 # time: `make check-long` does that.
 LIGHT     ?= $(filter fuzz,$(CONFIG))
 BOXES     := lib/base lib/image lib/metric $(if $(LIGHT),,lib/nn lib/kernels) formats
+NETWORKS  := unet attention residual nnunet2d# descriptions that the program knows, of pipelines/networks
 READERS   := $(wildcard lib/nn/text*.c)# of the engine, what reads bytes
 SRC       := $(sort $(foreach d,$(BOXES),$(wildcard $(d)/*.c)) $(READERS))
 SIMD_SRC  := $(if $(LIGHT),,$(wildcard lib/kernels/simd/*.c))
@@ -79,7 +80,7 @@ UNIT      := $(patsubst tests/unit/%.c,%,$(if $(LIGHT),$(filter-out tests/unit/n
 BENCHC    := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
 
 SIMD_OBJ  := $(foreach l,$(LEVELS),$(patsubst lib/kernels/simd/%.c,$(O)/lib/kernels/simd/%_$(l).o,$(SIMD_SRC)))
-OBJ       := $(SRC:%.c=$(O)/%.o)
+OBJ       := $(SRC:%.c=$(O)/%.o) $(if $(LIGHT),,$(O)/lib/nn/texts.o)
 ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has another name
 
 # --- what a machine needs ------------------------------------------------------------------------
@@ -133,6 +134,19 @@ $(shell mkdir -p $(O); printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $
 $(O)/%.o: %.c $(STAMP)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(WERROR) -c -o $@ $<
+
+$(O)/%.o: $(O)/%.c $(STAMP)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(WERROR) -c -o $@ $<
+
+# lib/nn/known.h: each description as a string.
+$(O)/lib/nn/texts.c: $(NETWORKS:%=pipelines/networks/%.yaml) Makefile
+	@mkdir -p $(@D)
+	@{ echo '#include "lib/nn/known.h"'; \
+	   echo 'const char *const nn_names[] = {$(NETWORKS:%="%",) 0};'; \
+	   echo 'const char *const nn_texts[] = {'; \
+	   for n in $(NETWORKS); do \
+	     sed 's/[\\"]/\\&/g; s/.*/    "&\\n"/; $$s/$$/,/' pipelines/networks/$$n.yaml || exit; done; \
+	   echo '0};'; } >$@
 
 define simd_rule
 $(O)/lib/kernels/simd/%_$(1).o: lib/kernels/simd/%.c $(STAMP)

@@ -177,11 +177,13 @@ static void make_plan(const struct tns_record *rec, int h, int w)
     plan.w = w = w > plan.w ? w : plan.w;
     double work = (double)h * w * model.base * model.base;
     size_t plane = (size_t)h * (size_t)w, classes = (size_t)model.classes;
-    int n = 1, arch = nn_arch_find(model.arch);
-    if (arch < 0)
+    int n = 1;
+    size_t length;
+    if (!nn_known(model.arch, &length))
         tool_die("%s: unknown architecture '%.40s'", opt.model, model.arch);
-    struct nn_spec spec = {(enum nn_arch)arch, model.base, model.channels, model.classes,
-                           model.dropout};
+    struct nn_spec spec = nn_network(model.arch, model.base, model.channels, model.classes);
+    if (model.dropout > 0)
+        nn_set(&spec, "dropout", model.dropout);
     while (n < MOST / 2 && 2 * n * work <= 2.5 * 240 * 240 * 64 * 64 / 2)
         n *= 2;
     empty_ring();
@@ -480,7 +482,7 @@ static void compute(struct batch *b)
     size_t c = (size_t)model.channels, k = (size_t)model.classes;
     for (size_t i = 0; i < n; i++)
         load_slice(&b->rec[i], plan.image + i * c * plane, b->h, b->w);
-    struct nn_batch batch = {b->n, b->h, b->w, plan.image, NULL};
+    struct nn_batch batch = {.n = b->n, .h = b->h, .w = b->w, .image = plan.image, .label = NULL};
     struct nn_output out = {.pred = plan.pred, .prob = plan.prob};
     int e = nn_infer(plan.nn, &batch, &out);
     for (size_t i = 0; e == NN_ENAN && i < n; i++)

@@ -194,8 +194,9 @@ static size_t texts_memory(void)
 static void make_network(void)
 {
     char why[512];
-    struct nn_spec spec = {(enum nn_arch)set.arch, set.base, set.channels, set.classes,
-                           set.dropout};
+    struct nn_spec spec = nn_network(nn_names[set.arch], set.base, set.channels, set.classes);
+    if (set.dropout > 0)
+        nn_set(&spec, "dropout", set.dropout);
     struct nn_options o = {.train = true,
                            .n = set.batch,
                            .h = source.h,
@@ -319,7 +320,7 @@ static void check_room(void)
 
 static void learn(const struct batch *b)
 {
-    struct nn_batch batch = {b->n, b->h, b->w, b->image, b->label};
+    struct nn_batch batch = {.n = b->n, .h = b->h, .w = b->w, .image = b->image, .label = b->label};
     struct nn_result result;
     int e = nn_train(nn, &batch, rate_at(nn_steps(nn)), &result);
     if (e == NN_ENAN)
@@ -505,7 +506,7 @@ static void prepare(bool resumed)
     make_network();
     fprintf(stderr,
             "%s: %s of base %d, %llu steps of %d slices up to %dx%d, %d threads, %.0f MiB\n",
-            tool_name(), nn_arch_name((enum nn_arch)set.arch), set.base,
+            tool_name(), nn_names[set.arch], set.base,
             (unsigned long long)(steps_of_pass() * (uint64_t)source.epochs), set.batch, source.h,
             source.w, opt.threads, ceil((double)nn_memory(nn).peak / 1048576));
     if (resumed)

@@ -76,7 +76,7 @@ void save_describe(struct model_keys *k, const struct settings *s, const struct 
     SETF(k, "model", "%d", MODEL_VERSION);
     set(k, "generator", "gliopipe " GLIOPIPE_VERSION);
     set(k, "isa", nn_isa());
-    set(k, "arch", nn_arch_name((enum nn_arch)s->arch));
+    set(k, "arch", nn_names[s->arch]);
     SETF(k, "base", "%d", s->base);
     SETF(k, "channels", "%d", s->channels);
     SETF(k, "classes", "%d", s->classes);

@@ -15,7 +15,7 @@ static void settings_table(struct settings *s, struct config_field f[SETTINGS])
 {
     const struct config_field table[SETTINGS] = {
         {"arch", CONFIG_CHOICE, &s->arch, 0, 0, archs, true},
-        {"base", CONFIG_INT, &s->base, 1, NN_MAX_BASE, NULL, true},
+        {"base", CONFIG_INT, &s->base, 1, 256, NULL, true},
         {"channels", CONFIG_INT, &s->channels, 1, NN_MAX_CIN, NULL, false},
         {"classes", CONFIG_INT, &s->classes, MET_CLASSES, NN_MAX_CLASSES, NULL, false},
         {"dropout", CONFIG_NUMBER, &s->dropout, 0, 0.99, NULL, false},
@@ -53,7 +53,7 @@ void settings_read(struct settings *s, const char *path, const uint64_t *seed)
     settings_table(s, f);
     if (config_read(path, f, SETTINGS, why, sizeof why))
         tool_die("%s", why);
-    if (s->dropout > 0 && s->arch != NN_RESIDUAL)
+    if (s->dropout > 0 && strcmp(archs[s->arch], "residual"))
         tool_die("%s: dropout is the residual network's alone (arch is %s)", path, archs[s->arch]);
     if (s->size[0] % 16 || s->size[1] % 16)
         tool_die("%s: size: (wanted multiples of 16, got %dx%d)", path, s->size[0], s->size[1]);

@@ -178,7 +178,7 @@ static int pool_of(const char *name)
 static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
 {
     struct nn_result result;
-    struct nn_batch b = {p->n, p->h, p->w, p->image, p->label};
+    struct nn_batch b = {.n = p->n, .h = p->h, .w = p->w, .image = p->image, .label = p->label};
     struct nn_output out = {.pred = p->pred, .prob = p->prob, .result = &result};
     size_t plane = (size_t)p->h * (size_t)p->w;
     if (!p->n)

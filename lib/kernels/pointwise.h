@@ -153,16 +153,13 @@ void kr_maxpool_backward(const struct kr_dims *, const struct kr_in *, const flo
  *   kr_gate_apply_backward   dx (kr_dx) from alpha * dout; dscore (N,H,W), the derivative by
  *                            bn's output; sums of dscore and of dscore * score
  *   kr_bn_backward           -> k of 3 * 16 floats
- *   kr_gate_score_sums       ds = k0 * dscore + k1 * score + k2, dz = ds * psi[c] where
- *                            a + b > 0: sums of dz and dz * a->x, of dz and dz * b->x; dpsi
- *   kr_bn_backward, twice    -> ka, kb
- *   kr_gate_score_backward   da = ka0 * dz + ka1 * a->x + ka2, db likewise, dz made again: plain
- *                            maps, the gradients of the two convolutions' raw outputs */
+ *   kr_gate_score_backward   ds = k0 * dscore + k1 * score + k2 (k NULL: ds = dscore), dz = ds *
+ *                            psi[c] where a + b > 0, to dx[0] for a and dx[1] for b; dpsi */
 struct kr_gate {
     struct kr_in a, b;
     const float *psi; /* (a.c) */
     struct kr_in x;
-    const float *scale, *shift; /* one of each, of psi's normalisation */
+    const float *scale, *shift; /* one of each, of psi's normalisation; or NULL: 1 and 0 */
 };
 
 void kr_gate_score(const struct kr_dims *, const struct kr_gate *, float *score, double *sums,
@@ -172,12 +169,9 @@ void kr_gate_apply(const struct kr_dims *, const struct kr_gate *, const float *
 void kr_gate_apply_backward(const struct kr_dims *, const struct kr_gate *, const float *score,
                             const float *dout, const struct kr_dx *, float *dscore, double *sums,
                             void *workspace); /* workspace is needed; dscore may not be score */
-void kr_gate_score_sums(const struct kr_dims *, const struct kr_gate *, const float *score,
-                        const float *dscore, const float *k, double *sums_a, double *sums_b,
-                        float *dpsi, void *workspace); /* workspace is needed */
 void kr_gate_score_backward(const struct kr_dims *, const struct kr_gate *, const float *score,
-                            const float *dscore, const float *k, const float *ka, const float *kb,
-                            float *da, float *db); /* da, db may be the maps a.x, b.x if float */
+                            const float *dscore, const float *k, const struct kr_dx dx[2],
+                            float *dpsi, void *workspace); /* kr_pointwise_workspace(2 * a.c) */
 
 /* --- channel dropout --------------------------------------------------------------------------
  * gain[n * kr_pad(c) + c]: 0 with probability p, else 1/(1-p); zero in the padding. Depends on the

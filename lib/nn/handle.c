@@ -1,53 +1,41 @@
-/* handle.c - makes and frees a network: checks what was asked, lays out its memory, describes
- * it. */
-#include "lib/nn/net.h"
+/* handle.c - makes and frees a network: checks what was asked, lays out its memory. */
+#include "lib/nn/handle.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-static const char *check_spec(const struct nn_spec *s, char *why, size_t size)
+static const char *check_size(const struct graph *g, int n, int d, int h, int w, char *why,
+                              size_t size)
 {
-    if ((unsigned)s->arch >= NN_ARCH_COUNT)
-        snprintf(why, size, "unknown architecture %d", (int)s->arch);
-    else if (s->base < 1 || s->base > NN_MAX_BASE)
-        snprintf(why, size, "base channels out of range (wanted 1..%d, got %d)", NN_MAX_BASE,
-                 s->base);
-    else if (s->cin < 1 || s->cin > NN_MAX_CIN)
-        snprintf(why, size, "input channels out of range (wanted 1..%d, got %d)", NN_MAX_CIN,
-                 s->cin);
-    else if (s->classes < 2 || s->classes > NN_MAX_CLASSES)
-        snprintf(why, size, "classes out of range (wanted 2..%d, got %d)", NN_MAX_CLASSES,
-                 s->classes);
-    else if (!(s->dropout >= 0 && s->dropout < 1))
-        snprintf(why, size, "dropout out of range (wanted 0 <= p < 1, got %g)", s->dropout);
-    else if (s->dropout > 0 && s->arch != NN_RESIDUAL)
-        snprintf(why, size, "dropout is the residual network's alone");
-    else
-        return NULL;
-    return why;
-}
-
-static const char *check_shape(int n, int h, int w, char *why, size_t size)
-{
+    const int *m = g->multiple;
     if (n < 1 || n > NN_MAX_BATCH)
         snprintf(why, size, "batch out of range (wanted 1..%d, got %d)", NN_MAX_BATCH, n);
-    else if (h < 16 || w < 16 || h > NN_MAX_SIDE || w > NN_MAX_SIDE || h % 16 || w % 16)
-        snprintf(why, size, "height and width must be divisible by 16, 16..%d (got %dx%d)",
-                 NN_MAX_SIDE, h, w);
-    else if ((double)n * h * w > 1 << 30)
-        snprintf(why, size, "a batch of %dx%dx%d has more than %d pixels", n, h, w, 1 << 30);
+    else if (d < m[0] || d > NN_MAX_SIDE || d % m[0])
+        snprintf(why, size, "depth must be divisible by %d, %d..%d (got %d)", m[0], m[0],
+                 NN_MAX_SIDE, d);
+    else if (m[1] == m[2] &&
+             (h < m[1] || w < m[2] || h > NN_MAX_SIDE || w > NN_MAX_SIDE || h % m[1] || w % m[2]))
+        snprintf(why, size, "height and width must be divisible by %d, %d..%d (got %dx%d)", m[1],
+                 m[1], NN_MAX_SIDE, h, w);
+    else if (h < m[1] || w < m[2] || h > NN_MAX_SIDE || w > NN_MAX_SIDE || h % m[1] || w % m[2])
+        snprintf(why, size,
+                 "height must be divisible by %d and width by %d, at most %d (got %dx%d)", m[1],
+                 m[2], NN_MAX_SIDE, h, w);
+    else if ((double)n * d * h * w > 1 << 30)
+        snprintf(why, size, "a batch of %dx%dx%dx%d has more than %d pixels", n, d, h, w, 1 << 30);
     else
         return NULL;
     return why;
 }
 
-static const char *check_options(const struct nn_options *o, char *why, size_t size)
+static const char *check_options(const struct graph *g, const struct nn_options *o, char *why,
+                                 size_t size)
 {
     const struct nn_training *t = &o->training;
-    if (check_shape(o->n, o->h, o->w, why, size) ||
-        check_shape(o->eval_n, o->eval_h, o->eval_w, why, size))
+    if (check_size(g, o->n, o->d, o->h, o->w, why, size) ||
+        check_size(g, o->eval_n, o->d, o->eval_h, o->eval_w, why, size))
         return why;
     if (o->threads < 1 || o->threads > NN_MAX_THREADS)
         snprintf(why, size, "threads out of range (wanted 1..%d, got %d)", NN_MAX_THREADS,
@@ -64,6 +52,13 @@ static const char *check_options(const struct nn_options *o, char *why, size_t s
     return why;
 }
 
+/* Slices of the largest batch. */
+static int slices(const struct nn *nn)
+{
+    const struct nn_options *o = &nn->opt;
+    return (o->n > o->eval_n ? o->n : o->eval_n) * o->d;
+}
+
 /* Numbers for each channel: normalisations, dropouts, in use also the small parameters. Called
  * first without memory, to count. */
 static size_t lay_tables(struct nn *nn, char *base)
@@ -78,19 +73,20 @@ static size_t lay_tables(struct nn *nn, char *base)
     } while (0)
     for (int i = 0; i < g->ops; i++) {
         const struct op *op = &g->op[i];
-        if (op->gamma >= 0) {
-            struct norm *s = &nn->norm[i];
-            int c = kr_pad(op->norm_c);
+        if (op->kind->effect == NN_NORM) {
+            struct nn_norm *s = &nn->norm[i];
+            s->rows = op->kind->each ? slices(nn) : 1;
+            size_t c = (size_t)kr_pad(g->value[op->out].e.c) * (size_t)s->rows;
             TAKE(s->scale, c);
             TAKE(s->shift, c);
             TAKE(s->mean, c);
             TAKE(s->invstd, c);
-            TAKE(s->sums, 2 * c);
+            TAKE(s->sums, 2 * c + 1);
             TAKE(s->k, 3 * c);
         }
-        if (op->kind == &nn_kind_dropout && nn->opt.train) {
-            struct drop *d = &nn->dropout[i];
-            size_t n = (size_t)nn->opt.n * (size_t)kr_pad(g->value[op->out].c);
+        if (op->kind->effect == NN_DROPOUT && nn->opt.train) {
+            struct dropped *d = &nn->dropped[i];
+            size_t n = (size_t)slices(nn) * (size_t)kr_pad(g->value[op->out].e.c);
             TAKE(d->gain, n);
             TAKE(d->scale, n);
             TAKE(d->shift, n);
@@ -98,9 +94,9 @@ static size_t lay_tables(struct nn *nn, char *base)
     }
     for (int i = 0; i < g->params && !nn->opt.train; i++) {
         float *x = NULL;
-        if (g->param[i].owned) {
-            TAKE(x, tensor_count(&g->param[i].t));
-            g->param[i].t.data = x;
+        if (nn->param[i].owned) {
+            TAKE(x, tensor_count(&nn->param[i].t));
+            nn->param[i].t.data = x;
         }
     }
 #undef TAKE
@@ -116,7 +112,7 @@ static size_t lay_arena(struct nn *nn, char *base)
     int moments = nn->opt.training.optim == NN_SGD ? nn->opt.training.momentum > 0 : 2;
     m->parameters = m->gradients = m->moments = 0;
     for (int i = 0; i < g->params; i++) {
-        struct param *p = &g->param[i];
+        struct stored *p = &nn->param[i];
         size_t n = tensor_count(&p->t);
         p->first = elements;
         elements += n;
@@ -130,18 +126,18 @@ static size_t lay_arena(struct nn *nn, char *base)
         m->parameters += nn_up(n * 4);
     }
     for (int i = 0; i < g->params && nn->opt.train; i++) {
-        struct param *p = &g->param[i];
+        struct stored *p = &nn->param[i];
         size_t n = tensor_count(&p->t);
-        if (!p->trained)
+        if (!g->param[i].trained)
             continue;
-        if (!nn->stepwise) {
+        if (!nn->plans.train.stepwise) {
             if (base)
                 p->grad = (float *)(base + at);
             at += nn_up(n * 4);
             m->gradients += nn_up(n * 4);
         }
         for (int j = 0; j < moments; j++) {
-            size_t bytes = nn_up(n * (nn->moments_narrow ? 2 : 4));
+            size_t bytes = nn_up(n * (nn->plans.moments_narrow ? 2 : 4));
             if (base)
                 *(j ? &p->v : &p->m) = base + at;
             at += bytes;
@@ -150,63 +146,104 @@ static size_t lay_arena(struct nn *nn, char *base)
     }
     if (base)
         nn->maps = base + at;
-    size_t maps = nn->eval.extent;
-    if (nn->opt.train && nn->train.extent > maps)
-        maps = nn->train.extent;
+    size_t maps = nn->plans.eval.extent;
+    if (nn->opt.train && nn->plans.train.extent > maps)
+        maps = nn->plans.train.extent;
     m->maps = maps;
     return at + maps;
 }
 
-size_t nn_measure(struct nn *nn)
+static size_t measure(struct nn *nn)
 {
     struct nn_memory *m = &nn->memory;
     nn->arena_bytes = lay_arena(nn, NULL);
-    m->fixed = NN_FIXED_BYTES + sizeof *nn + nn->table_bytes + nn->opt.outside;
+    m->fixed = NN_FIXED_BYTES + nn->bytes + nn->table_bytes + nn->opt.outside;
     m->peak = m->parameters + m->gradients + m->moments + m->maps + m->fixed;
     return m->peak;
+}
+
+/* The lists that a handle has of its operations, values and parameters. */
+static int lists(struct nn *nn)
+{
+    const struct nn_options *o = &nn->opt;
+    const struct graph *g = &nn->g;
+    const struct nn_size train = {o->n, o->d, o->h, o->w};
+    const struct nn_size eval = {o->eval_n, o->d, o->eval_h, o->eval_w};
+    size_t ops = (size_t)g->ops, params = (size_t)g->params + 1;
+    if (nn_plan_new(&nn->plans.eval, g, &nn->opt, false, &eval) ||
+        (o->train && nn_plan_new(&nn->plans.train, g, &nn->opt, true, &train)))
+        return -1;
+    nn->param = calloc(params, sizeof *nn->param);
+    nn->norm = calloc(ops, sizeof *nn->norm);
+    nn->dropped = calloc(ops, sizeof *nn->dropped);
+    nn->loss = calloc(ops, sizeof *nn->loss);
+    nn->map_at = calloc((size_t)g->values + 1, sizeof *nn->map_at);
+    nn->params = calloc(params, sizeof *nn->params);
+    nn->grads = calloc(params, sizeof *nn->grads);
+    nn->moments = calloc(2 * params, sizeof *nn->moments);
+    nn->bytes = sizeof *nn + nn_graph_bytes(g) + nn->plans.eval.bytes + nn->plans.train.bytes +
+                ops * (sizeof *nn->norm + sizeof *nn->dropped + sizeof *nn->loss) +
+                params * (sizeof *nn->param + 4 * sizeof *nn->params) +
+                (size_t)g->values * sizeof *nn->map_at;
+    return nn->param && nn->norm && nn->dropped && nn->loss && nn->map_at && nn->params &&
+                   nn->grads && nn->moments
+               ? 0
+               : -1;
+}
+
+/* Lays out the tables and plans the maps. */
+static int lay_out(struct nn *nn)
+{
+    const struct graph *g = &nn->g;
+    struct plans *s = &nn->plans;
+    if (lists(nn))
+        return nn_fail(nn, NN_EMEM, "no memory");
+    for (int i = 0; i < g->params; i++) {
+        struct stored *p = &nn->param[i];
+        p->t = g->param[i].t;
+        p->owned = nn->opt.train || p->t.rank == 1;
+        p->widened = nn_widened(&nn->opt, &g->param[i]);
+    }
+    for (int i = 0; i < g->ops; i++)
+        nn->each |= g->op[i].kind->each;
+    nn->table_bytes = lay_tables(nn, NULL);
+    nn->tables = calloc(1, nn->table_bytes + 64);
+    if (!nn->tables)
+        return nn_fail(nn, NN_EMEM, "no memory: %zu bytes", nn->table_bytes);
+    lay_tables(nn, (char *)nn_up((size_t)(uintptr_t)nn->tables));
+    for (int i = 0; i < 2; i++) {
+        s->moments_narrow = i == 1;
+        s->rest[i] = measure(nn);
+    }
+    s->moments_narrow = false;
+    nn->failed = nn_plan(s, nn->why, sizeof nn->why);
+    measure(nn);
+    return nn->failed;
 }
 
 struct nn *nn_new(const struct nn_spec *spec, const struct nn_options *options, char *why,
                   size_t size)
 {
-    return nn_from(nn_build, spec, options, why, size);
-}
-
-struct nn *nn_from(void (*build)(struct graph *, const struct nn_spec *),
-                   const struct nn_spec *spec, const struct nn_options *options, char *why,
-                   size_t size)
-{
     struct nn_options o = *options;
     o.threads = o.threads ? o.threads : 1;
+    o.d = o.d ? o.d : 1;
     if (o.weights == DT_U8)
         o.weights = DT_F32;
     if (!o.train || !o.eval_n)
         o.eval_n = o.n, o.eval_h = o.h, o.eval_w = o.w;
-    if (check_spec(spec, why, size) || check_options(&o, why, size))
-        return NULL;
     struct nn *nn = calloc(1, sizeof *nn);
     if (!nn) {
         snprintf(why, size, "no memory");
         return NULL;
     }
-    nn->spec = *spec;
     nn->opt = o;
-    build(&nn->g, spec);
-    for (int i = 0; i < nn->g.params; i++) {
-        struct param *p = &nn->g.param[i];
-        p->owned = o.train || p->t.rank == 1;
-        p->widened = !p->owned && o.weights != DT_F32;
-    }
-    nn->table_bytes = lay_tables(nn, NULL);
-    nn->tables = calloc(1, nn->table_bytes + 64);
-    if (!nn->tables)
-        nn_fail(nn, NN_EMEM, "no memory: %zu bytes", nn->table_bytes);
-    else {
-        lay_tables(nn, (char *)nn_up((size_t)(uintptr_t)nn->tables));
-        nn_plan(nn);
-    }
-    if (nn->failed) {
+    snprintf(nn->name, sizeof nn->name, "%s", spec->name);
+    bool bad = nn_graph(&nn->g, spec, why, size) || check_options(&nn->g, &o, why, size);
+    if (!bad && lay_out(nn)) {
         snprintf(why, size, "%s", nn->why);
+        bad = true;
+    }
+    if (bad) {
         nn_free(nn);
         return NULL;
     }
@@ -235,8 +272,13 @@ void nn_free(struct nn *nn)
         return;
     if (nn->arena)
         munmap(nn->arena, nn->arena_bytes);
-    free(nn->tables);
-    free(nn->spare);
+    void *all[] = {nn->tables, nn->spare,  nn->param,  nn->norm,  nn->dropped,
+                   nn->loss,   nn->map_at, nn->params, nn->grads, nn->moments};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+    nn_plan_free(&nn->plans.train);
+    nn_plan_free(&nn->plans.eval);
+    nn_graph_free(&nn->g);
     free(nn);
 }
 
@@ -248,4 +290,41 @@ const char *nn_why(const struct nn *nn)
 struct nn_memory nn_memory(const struct nn *nn)
 {
     return nn->memory;
+}
+
+int nn_inputs(const struct nn *nn)
+{
+    return nn->g.value[nn->g.op[nn->g.input].out].e.c;
+}
+
+int nn_classes(const struct nn *nn)
+{
+    return nn->g.value[nn->g.op[nn->g.head].out].e.c;
+}
+
+void nn_multiple(const struct nn *nn, int multiple[3])
+{
+    memcpy(multiple, nn->g.multiple, sizeof nn->g.multiple);
+}
+
+struct nn_spec nn_network(const char *name, int base, int inputs, int classes)
+{
+    struct nn_spec s = {.name = name};
+    s.text = nn_known(name, &s.length);
+    nn_set(&s, "base", base);
+    nn_set(&s, "inputs", inputs);
+    nn_set(&s, "classes", classes);
+    return s;
+}
+
+void nn_set(struct nn_spec *s, const char *name, double value)
+{
+    int i = 0;
+    while (i < s->settings && strcmp(s->set[i].name, name))
+        i++;
+    if (i == NN_MAX_SETTINGS)
+        return;
+    s->settings = i < s->settings ? s->settings : i + 1;
+    snprintf(s->set[i].name, sizeof s->set[i].name, "%s", name);
+    s->set[i].value = value;
 }

@@ -1,4 +1,4 @@
-/* nn.h - the networks: what they are, the memory that they will take, their training and their use.
+/* nn.h - networks: what they are, the memory that they will take, their training and their use.
  *
  * One handle, in this order:
  *
@@ -8,18 +8,10 @@
  *     nn_train, nn_infer      as often as wanted, in any order (validation amid training)
  *     nn_free
  *
- * Images are planar float (N,Cin,H,W), labels are uint8 (N,H,W), H and W divisible by 16. The
- * networks, the names of their parameters, the loss and the optimisers are those of PyTorch's
- * definitions:
- *
- * - unet: Ronneberger et al. 2015 with batch normalisation; `base` channels at full size, doubled
- *   four times; blocks of conv3x3-norm-relu twice, 2x2 max pooling, 2x2 transposed convolutions,
- *   cat(skip, up).
- * - attention: the same with an additive gate on each skip (Oktay et al. 2018), the gating signal
- *   already upsampled: x * sigmoid(norm(psi(relu(norm(g(up)) + norm(x(x)))))).
- * - residual: blocks relu(norm(conv(dropout(relu(norm(conv x))))) + shortcut x), the shortcut a
- *   conv1x1-norm where the channels change.
- * - batch normalisation: eps 1e-5, running statistics with momentum 0.1 and unbiased variance.
+ * A network is a description (text.h, and the page network(7)); what operations there are, ops.h
+ * lists. Images are planar float (N,C,D,H,W), labels are uint8 (N,D,H,W); D is 1 for planar
+ * networks. What depth, height and width must be divisible by follows from the network. Names of
+ * parameters, losses and optimisers are those of PyTorch's definitions.
  *
  * The same calls on the same data give the same bytes for any number of threads. A handle is used
  * by one thread at a time. Nothing here reads files, the environment or a clock; kr_init() has been
@@ -33,7 +25,6 @@
 #include "lib/base/tensor.h"
 #include "lib/kernels/kernels.h"
 
-#define NN_MAX_BASE 256 /* 4096 channels at the bottom */
 #define NN_MAX_CIN 64
 #define NN_MAX_CLASSES 16
 #define NN_MAX_SIDE 8192
@@ -47,6 +38,7 @@ enum nn_error {
     NN_EMEM = -2,   /* does not fit the ceiling, or the system has no more */
     NN_ENAN = -3,   /* the loss or the output is not finite, or the trap went off */
     NN_ELABEL = -4, /* a label outside the classes */
+    NN_ESTOP = -5,  /* a hook said so */
 };
 
 enum nn_arch { NN_UNET, NN_ATTENTION, NN_RESIDUAL, NN_ARCH_COUNT };
@@ -57,14 +49,25 @@ struct nn_setting {
     double value;
 };
 
+#define NN_MAX_SETTINGS 16
+
+/* A description, what errors call it, and settings of its parameters. The text is not kept. */
 struct nn_spec {
-    enum nn_arch arch;
-    int base, cin, classes;
-    double dropout; /* residual only, 0 <= p < 1: channels of the block's middle; 0 elsewhere */
+    const char *text;
+    size_t length;
+    const char *name;
+    struct nn_setting set[NN_MAX_SETTINGS];
+    int settings;
 };
 
-const char *nn_arch_name(enum nn_arch); /* "unet", "attention", "residual" */
-int nn_arch_find(const char *name);     /* the enum, or -1 */
+/* The text of a network that comes with the program (unet, attention, residual, nnunet2d), or NULL;
+ * the names, ended by NULL. */
+const char *nn_known(const char *name, size_t *length);
+extern const char *const nn_names[];
+
+/* One of these with its usual settings; nn_set adds or changes one. */
+struct nn_spec nn_network(const char *name, int base, int inputs, int classes);
+void nn_set(struct nn_spec *, const char *name, double value);
 
 /* --- training ----------------------------------------------------------------------------------*/
 
@@ -110,10 +113,22 @@ double nn_rate_at(const struct nn_rate *, uint64_t step);
  * heap of small things, and the stacks of some threads. */
 #define NN_FIXED_BYTES ((size_t)4 << 20)
 
+/* Called from the thread that calls; NULL: none, and then nothing changes. Several processes that
+ * share a batch agree at three places: `sums` of a normalisation's statistics and of the loss, and
+ * each parameter's `gradient`, become those of all of them (a normalisation's own parameters have
+ * the whole batch's gradient already). Not 0 from a hook: the call fails with NN_ESTOP. */
+struct nn_hooks {
+    void *ctx;
+    int (*sums)(void *ctx, double *sums, size_t n);
+    int (*gradient)(void *ctx, float *gradient, size_t n);
+    void (*progress)(void *ctx, int step, int steps); /* steps of a call that are done */
+    bool (*cancel)(void *ctx);                        /* asked before each step */
+};
+
 struct nn_options {
     bool train;                 /* else only nn_infer */
-    int n, h, w;                /* the largest batch: later ones have n*h*w at most this, and, in
-                                   training, n too; their shapes may differ */
+    int n, d, h, w;             /* the largest batch: later ones have n*d*h*w at most this, and, in
+                                   training, n*d too; their shapes may differ. d 0: 1 */
     int eval_n, eval_h, eval_w; /* with train: the same for nn_infer; 0: as n, h, w */
     int threads;                /* 0: 1 */
     size_t ceiling;             /* bytes, for the whole process; 0: none */
@@ -125,6 +140,7 @@ struct nn_options {
     bool gradients;     /* keep the whole gradient: for nn_gradients and nn_update */
     bool trap;          /* name the first operation that makes a value that is not finite (slow) */
     struct nn_training training;
+    struct nn_hooks hooks;
 };
 
 /* What the process will have resident at its worst, in bytes. */
@@ -145,6 +161,13 @@ struct nn *nn_new(const struct nn_spec *, const struct nn_options *, char *why, 
 void nn_free(struct nn *);
 
 const char *nn_why(const struct nn *);
+
+/* What it is: channels of its image and of its output; what depth, height and width of a batch must
+ * be divisible by. */
+int nn_inputs(const struct nn *);
+int nn_classes(const struct nn *);
+void nn_multiple(const struct nn *, int multiple[3]);
+
 struct nn_memory nn_memory(const struct nn *);
 
 /* What the plan keeps as bfloat16, which results depend on, other choices not: the operations of
@@ -187,14 +210,15 @@ void nn_set_steps(struct nn *, uint64_t steps);
 /* --- running -----------------------------------------------------------------------------------*/
 
 struct nn_batch {
-    int n, h, w;
-    const float *image;   /* (N,Cin,H,W) */
-    const uint8_t *label; /* (N,H,W), 0..classes-1 or NN_IGNORE; NULL in nn_infer without result */
+    int n, d, h, w;     /* d 0: 1 */
+    const float *image; /* (N,C,D,H,W) */
+    const uint8_t
+        *label; /* (N,D,H,W), 0..classes-1 or NN_IGNORE; NULL in nn_infer without result */
 };
 
 /* Sums over the batch, so that those of several batches may be added. */
 struct nn_result {
-    double loss; /* of this batch: dice, or dice + ce */
+    double loss; /* of this batch: all losses by their weights; the rest is of the first */
     double dice, ce;
     double inter[NN_MAX_CLASSES], prob[NN_MAX_CLASSES]; /* sum p o, sum p */
     uint64_t truth[NN_MAX_CLASSES];                     /* sum o: pixels of that label */

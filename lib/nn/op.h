@@ -24,7 +24,7 @@
 
 /* --- attributes ------------------------------------------------------------------------------- */
 
-/* AXES: one number for every axis, or [y, x], or [z, y, x]; with fewer than three z is 1. */
+/* AXES: [z, y, x], or [y, x], or one number for y and x; z is 1 unless it is given. */
 enum nn_type { NN_INTEGER, NN_REAL, NN_BOOL, NN_AXES };
 
 /* An attribute that a description may give: bounds included; `preset` where it does not, NAN where
@@ -82,6 +82,13 @@ static inline struct kr_dims nn_slices(const struct nn_shape *s, int threads)
     return (struct kr_dims){.n = s->n * s->d, .h = s->h, .w = s->w, .threads = threads};
 }
 
+/* Planes of logits. */
+static inline struct kr_planes nn_planes(const struct nn_shape *s, int threads)
+{
+    return (struct kr_planes){
+        .n = s->n, .d = s->d, .h = s->h, .w = s->w, .c = s->c, .threads = threads};
+}
+
 static inline size_t nn_pixels(const struct nn_shape *s)
 {
     return (size_t)s->n * (size_t)s->d * (size_t)s->h * (size_t)s->w;
@@ -91,6 +98,7 @@ static inline size_t nn_pixels(const struct nn_shape *s)
  * each slice. cp = kr_pad(c). */
 struct nn_norm {
     int rows;
+    size_t count;          /* values of a channel that `sums` goes over, in all processes */
     float *scale, *shift;  /* rows * cp */
     double *mean, *invstd; /* rows * cp */
     double *sums; /* rows * 2 * cp: forward of y, then y * y; backward of dz, then dz * y */
@@ -109,6 +117,7 @@ struct nn_io {
     const struct nn_batch *batch;
     const struct nn_output *output; /* NULL while learning, and no logits asked for */
     struct nn_result *result;
+    const struct nn_hooks *hooks;
 };
 
 enum nn_pass {
@@ -137,12 +146,14 @@ struct nn_call {
     struct kr_dx dx[NN_IN][2]; /* data: to be written, or with `accumulate` added to; a part whose
                                   dx is NULL is not wanted */
     const float *param[NN_PARAMS]; /* NULL: there is none */
+    float *statistic[NN_PARAMS];   /* those that are not trained: for `commit` */
     float *grad[NN_PARAMS];        /* weight, backward: to be overwritten; NULL: not wanted */
     bool centred;                  /* a normalisation takes the output's mean away: what is added to
                                       a channel, as a bias is, has the gradient 0 */
     struct nn_norm *norm;          /* of a normalisation */
     float *gain;                   /* of a dropout: rows of kr_pad(c) */
     struct nn_loss_state *loss;    /* of a loss; of a head: that of the loss that reads it */
+    bool first;                    /* of a loss: the first, whose head is the network's output */
     const struct nn_io *io;
     const struct nn_training *training;
     uint64_t step;
@@ -181,10 +192,11 @@ struct nn_kind {
     const struct nn_rule *rule; /* NULL: no attributes */
     int least, most;            /* inputs */
     enum nn_reading reads;
-    bool finishes; /* can do all that kr_out asks (scale, shift, activation, sums, bf16) and, where
-                      `reads` is not NN_PLAIN, all that kr_dx asks; else it writes plain float */
-    bool planes;   /* its map is planes, (N,C,D,H,W) floats, not padded: no view but a
-                      normalisation's, which its reader sees as in.scale and in.shift */
+    bool finishes;  /* can do all that kr_out asks (scale, shift, activation, sums, bf16) and, where
+                       `reads` is not NN_PLAIN, all that kr_dx asks; else it writes plain float */
+    bool planes;    /* its map is planes, (N,C,D,H,W) floats, not padded: no view but a
+                       normalisation's, which its reader sees as in.scale and in.shift */
+    bool planes_in; /* its first input may be such planes, which then nobody else reads */
     bool data_reads; /* `data` reads its inputs' maps, activation or not */
     bool in_place; /* may write over its first input, and its first input's gradient over its own */
     bool each;     /* of a normalisation: statistics of each sample, in evaluation too */

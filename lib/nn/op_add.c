@@ -1,53 +1,53 @@
-/* op_add.c - the sum of two values. */
-#include "lib/nn/net.h"
+/* op_add.c - the sum of two values; and a copy, which makes a view a map. */
+#include "lib/nn/op.h"
 
-#include <assert.h>
-
-static void forward(struct nn *nn, const struct op *op)
+static int shape(struct nn_build *b)
 {
-    struct kr_dims d = nn_dims(nn, op->out);
-    struct kr_in in[2], x[2];
-    for (int i = 0; i < 2; i++) {
-        nn_operands(nn, op->in[i], x);
-        in[i] = x[0];
-    }
-    struct kr_out out = nn_target(nn, op);
-    kr_add(&d, 2, in, &out, nn_workspace(nn));
+    for (int i = 0; i < 3 && b->ins > 1; i++)
+        if (b->in[0]->down[i] != b->in[1]->down[i])
+            return nn_refuse(b, "its inputs differ in size");
+    if (b->ins > 1 && b->in[0]->c != b->in[1]->c)
+        return nn_refuse(b, "its inputs differ in channels (%d and %d)", b->in[0]->c, b->in[1]->c);
+    return 0;
 }
 
-static void data(struct nn *nn, const struct op *op)
+static void forward(const struct nn_call *c)
 {
-    struct kr_dims d = nn_dims(nn, op->out);
-    struct kr_in in[2][2];
-    struct kr_dx dx[2], one[2];
-    for (int i = 0; i < 2; i++) {
-        nn_operands(nn, op->in[i], in[i]);
-        nn_dx(nn, op, i, in[i], one);
-        dx[i] = one[0];
-    }
-    kr_add_backward(&d, nn_dy(nn, op->out), 2, dx, nn_workspace(nn));
+    struct kr_dims d = nn_slices(&c->y, c->threads);
+    const struct kr_in in[2] = {c->in[0][0], c->in[1][0]};
+    kr_add(&d, c->ins, in, &c->out, c->workspace);
 }
 
-static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
+static void data(const struct nn_call *c)
 {
-    (void)pass;
-    struct kr_dims d = nn_dims(nn, op->out);
-    return kr_pointwise_workspace(&d, nn->g.value[op->out].c);
+    struct kr_dims d = nn_slices(&c->y, c->threads);
+    const struct kr_dx dx[2] = {c->dx[0][0], c->dx[1][0]};
+    kr_add_backward(&d, c->dy.dy, c->ins, dx, c->workspace);
 }
 
-static const struct kind kind = {.name = "add",
-                                 .narrow = true,
-                                 .in_place = true,
-                                 .forward = forward,
-                                 .data = data,
-                                 .workspace = workspace};
-
-int nn_add(struct graph *g, int a, int b, const char *block)
+static size_t workspace(const struct nn_call *c)
 {
-    struct op *op = nn_append(g, &kind, block, "add");
-    assert(g->value[a].c == g->value[b].c && g->value[a].level == g->value[b].level);
-    assert(g->value[a].root >= 0 && g->value[b].root >= 0 && g->value[a].root != g->value[b].root);
-    nn_read(g, op, a);
-    nn_read(g, op, b);
-    return nn_map(g, op, g->value[a].c, g->value[a].level);
+    struct kr_dims d = nn_slices(&c->y, c->threads);
+    return kr_pointwise_workspace(&d, c->y.c);
 }
+
+const struct nn_kind nn_add = {.name = "add",
+                               .least = 2,
+                               .most = 2,
+                               .reads = NN_VIEWS,
+                               .finishes = true,
+                               .in_place = true,
+                               .shape = shape,
+                               .forward = forward,
+                               .data = data,
+                               .workspace = workspace};
+
+const struct nn_kind nn_copy = {.name = "copy",
+                                .least = 1,
+                                .most = 1,
+                                .reads = NN_VIEWS,
+                                .finishes = true,
+                                .shape = shape,
+                                .forward = forward,
+                                .data = data,
+                                .workspace = workspace};

@@ -1,23 +1,14 @@
 /* op_concat.c - channels of one value, then of another: a view of two parts, never copied. */
-#include "lib/nn/net.h"
+#include "lib/nn/op.h"
 
-#include <assert.h>
-
-static const struct kind kind = {.name = "concat", .view = true};
-
-int nn_concat(struct graph *g, int a, int b, const char *block)
+static int shape(struct nn_build *b)
 {
-    struct op *op = nn_append(g, &kind, block, "concat");
-    assert(g->value[a].root >= 0 && g->value[b].root >= 0 && g->values < MAX_VALUES);
-    assert(g->value[a].level == g->value[b].level && g->value[a].root != g->value[b].root);
-    int id = g->values++;
-    g->value[id] = (struct value){.c = g->value[a].c + g->value[b].c,
-                                  .level = g->value[a].level,
-                                  .root = -1,
-                                  .part = {a, b},
-                                  .writer = op->id,
-                                  .norm = -1,
-                                  .drop = -1};
-    op->in[0] = a, op->in[1] = b, op->nin = 2;
-    return op->out = id;
+    for (int i = 0; i < 3; i++)
+        if (b->in[0]->down[i] != b->in[1]->down[i])
+            return nn_refuse(b, "its inputs differ in size");
+    b->out.c = b->in[0]->c + b->in[1]->c;
+    return 0;
 }
+
+const struct nn_kind nn_concat = {
+    .name = "concat", .effect = NN_CONCAT, .least = 2, .most = 2, .shape = shape};

@@ -1,29 +1,26 @@
-/* op_dropout.c - drops whole channels of a sample: a view, folded into the scale and shift of the
- * normalisation under it (max(m * v, 0) = m * max(v, 0) for m >= 0). The mask depends on the seed,
- * the step and the layer alone. */
-#include "lib/nn/net.h"
+/* op_dropout.c - drops whole channels of a sample, as torch.nn.Dropout2d: a view. The mask depends
+ * on the seed, the step and the operation alone. */
+#include "lib/nn/op.h"
 
-#include <assert.h>
+#include <string.h>
 
-static void forward(struct nn *nn, const struct op *op)
+static const struct nn_rule rule[] = {{"p", NN_REAL, 0, 0.999, 0.5}, {0}};
+
+static void forward(const struct nn_call *c)
 {
-    const struct value *v = &nn->g.value[op->out];
-    const struct drop *d = &nn->dropout[op->id];
-    const struct norm *s = &nn->norm[v->norm];
-    kr_dropout_gain(nn->n, v->c, op->number, nn->opt.training.seed, nn->steps, (uint64_t)op->id, 0,
-                    d->gain);
-    kr_dropout_fold(nn->n, v->c, d->gain, s->scale, d->scale);
-    kr_dropout_fold(nn->n, v->c, d->gain, s->shift, d->shift);
+    const size_t row = (size_t)kr_pad(c->y.c), slices = (size_t)c->y.d;
+    for (int n = 0; n < c->y.n; n++) {
+        float *gain = c->gain + (size_t)n * slices * row;
+        kr_dropout_gain(1, c->y.c, c->attr[0].v[0], c->training->seed, c->step, (uint64_t)c->id,
+                        (uint64_t)n, gain);
+        for (size_t z = 1; z < slices; z++)
+            memcpy(gain + z * row, gain, row * sizeof *gain);
+    }
 }
 
-const struct kind nn_kind_dropout = {.name = "dropout", .view = true, .forward = forward};
-
-int nn_dropout(struct graph *g, int x, double p, const char *block)
-{
-    struct op *op = nn_append(g, &nn_kind_dropout, block, "dropout");
-    assert(g->value[x].norm >= 0);
-    op->number = p;
-    int v = nn_view(g, op, x);
-    g->value[v].drop = op->id;
-    return v;
-}
+const struct nn_kind nn_dropout = {.name = "dropout",
+                                   .effect = NN_DROPOUT,
+                                   .rule = rule,
+                                   .least = 1,
+                                   .most = 1,
+                                   .forward = forward};

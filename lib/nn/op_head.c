@@ -1,57 +1,51 @@
-/* op_head.c - the end of every network: a 1x1 convolution with a bias makes the logits, planes. Its
+/* op_head.c - the end of a network: a 1x1 convolution with a bias makes the logits, planes. Its
  * backward pass begins with the loss, whose gradient is never stored. */
-#include "lib/nn/net.h"
+#include "lib/nn/op.h"
 
-#include <assert.h>
+static const struct nn_rule rule[] = {{"channels", NN_INTEGER, 1, NN_MAX_CLASSES, NAN}, {0}};
 
-static void forward(struct nn *nn, const struct op *op)
+static int shape(struct nn_build *b)
 {
-    struct kr_planes d = nn_planes(nn, op->out);
-    struct kr_in in[2];
-    nn_operands(nn, op->in[0], in);
-    kr_head_forward(&d, in, nn_weight(nn, op, 0), nn_weight(nn, op, 1),
-                    (float *)nn->map_at[op->out], nn_workspace(nn));
+    uint32_t dim[] = {(uint32_t)nn_int(b->attr, 0), (uint32_t)b->in[0]->c, 1, 1};
+    size_t fan = (size_t)b->in[0]->c;
+    nn_declare(b, "weight", true, NN_UNIFORM, fan, 4, dim);
+    nn_declare(b, "bias", true, NN_UNIFORM, fan, 1, dim);
+    b->out.c = nn_int(b->attr, 0);
+    return 0;
 }
 
-static void backward(struct nn *nn, const struct op *op)
+static void forward(const struct nn_call *c)
 {
-    struct kr_planes d = nn_planes(nn, op->out);
-    struct kr_loss loss = nn_loss(nn, op->out);
-    struct kr_in in[2];
-    struct kr_dx dx[2];
-    nn_operands(nn, op->in[0], in);
-    nn_dx(nn, op, 0, in, dx);
-    kr_head_backward(&d, &loss, &nn->sums, in, nn_weight(nn, op, 0), dx, nn_dweight(nn, op, 0),
-                     nn_dweight(nn, op, 1), nn_workspace(nn));
+    struct kr_planes d = nn_planes(&c->y, c->threads);
+    kr_head_forward(&d, c->in[0], c->param[0], c->param[1], c->out.y, c->workspace);
 }
 
-static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
+static void backward(const struct nn_call *c)
 {
-    const struct kr_planes d = nn_planes(nn, op->out);
-    (void)pass;
-    return kr_head_workspace(&d, nn->g.value[op->in[0]].c);
+    struct kr_planes d = nn_planes(&c->y, c->threads);
+    kr_head_backward(&d, &c->loss->loss, &c->loss->sums, c->in[0], c->param[0], c->dx[0],
+                     c->grad[0], c->grad[1], c->workspace);
 }
 
-static double flops(const struct graph *g, const struct op *op)
+static size_t workspace(const struct nn_call *c)
 {
-    return 2.0 * g->value[op->in[0]].c * g->value[op->out].c;
+    struct kr_planes d = nn_planes(&c->y, c->threads);
+    return kr_head_workspace(&d, c->x[0].c);
 }
 
-static const struct kind kind = {.name = "head",
-                                 .forward = forward,
-                                 .backward = backward,
-                                 .workspace = workspace,
-                                 .flops = flops};
-
-int nn_head(struct graph *g, int x, int classes)
+static double flops(const struct nn_call *c)
 {
-    struct op *op = nn_append(g, &kind, "head", "");
-    uint32_t dim[] = {(uint32_t)classes, (uint32_t)g->value[x].c, 1, 1};
-    assert(g->value[x].part[1] < 0);
-    nn_param(g, op, "weight", true, 4, dim);
-    nn_param(g, op, "bias", true, 1, dim);
-    nn_read(g, op, x);
-    int logits = nn_map(g, op, classes, g->value[x].level);
-    g->value[logits].planes = true;
-    return logits;
+    return 2.0 * c->x[0].c * c->y.c * (double)nn_pixels(&c->y);
 }
+
+const struct nn_kind nn_head = {.name = "head",
+                                .effect = NN_HEAD,
+                                .rule = rule,
+                                .least = 1,
+                                .most = 1,
+                                .reads = NN_VIEWS,
+                                .shape = shape,
+                                .forward = forward,
+                                .backward = backward,
+                                .workspace = workspace,
+                                .flops = flops};

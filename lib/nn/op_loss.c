@@ -1,75 +1,100 @@
-/* op_loss.c - behind the head: softmax, prediction, soft Dice and cross-entropy. The backward pass
- * is the head's. */
-#include "lib/nn/net.h"
+/* op_loss.c - behind a head: softmax, prediction, soft Dice and cross-entropy. The backward pass is
+ * the head's. */
+#include "lib/nn/op.h"
 
-#include <math.h>
 #include <string.h>
 
 #define DICE_EPS 1e-5
 
-static void compare(struct nn *nn, const struct kr_planes *d, int logits)
+static const struct nn_rule rule[] = {{"weight", NN_REAL, 0, 1e6, 1}, {0}};
+
+/* Sums of all processes' batches. */
+static int agree(const struct nn_call *c, struct kr_loss_sums *s)
 {
-    const struct kr_loss loss = nn_loss(nn, logits);
-    struct kr_loss_sums *s = &nn->sums;
-    struct nn_result *r = &nn->result;
-    const int c = d->c;
-    kr_loss_sums(d, &loss, s, nn_workspace(nn));
+    enum { N = NN_MAX_CLASSES };
+    const struct nn_hooks *h = c->io->hooks;
+    double *part[] = {s->inter, s->prob, s->squares}, all[6 * N + 4], *to = all;
+    uint64_t *count[] = {s->truth, s->pred, s->hit};
+    if (!c->learn || !h->sums)
+        return 0;
+    for (int k = 0; k < 3; k++)
+        for (int i = 0; i < N; i++) {
+            to[2 * k * N + i] = part[k][i];
+            to[(2 * k + 1) * N + i] = (double)count[k][i];
+        }
+    to += 6 * N;
+    to[0] = s->ce, to[1] = (double)s->pixels, to[2] = s->dice, to[3] = (double)s->samples;
+    if (h->sums(h->ctx, all, sizeof all / sizeof *all))
+        return nn_fault(c, NN_ESTOP, "the processes could not agree");
+    s->ce = to[0], s->pixels = (uint64_t)to[1], s->dice = to[2], s->samples = (uint64_t)to[3];
+    for (int k = 0; k < 3; k++)
+        for (int i = 0; i < N; i++) {
+            part[k][i] = all[2 * k * N + i];
+            count[k][i] = (uint64_t)all[(2 * k + 1) * N + i];
+        }
+    return 0;
+}
+
+static void compare(const struct nn_call *c, const struct kr_planes *d, const float *logits)
+{
+    const double weight = c->attr[0].v[0];
+    bool ce = c->training->loss == NN_DICE_CE;
+    struct kr_loss_sums *s = &c->loss->sums;
+    struct kr_loss *loss = &c->loss->loss;
+    struct nn_result *r = c->io->result;
+    *loss = (struct kr_loss){.logits = logits,
+                             .classes = d->c,
+                             .label = c->io->batch->label,
+                             .eps = DICE_EPS,
+                             .wdice = weight,
+                             .wce = ce ? weight : 0};
+    kr_loss_sums(d, loss, s, c->workspace);
     if (s->bad) {
-        nn_fail(nn, NN_ELABEL, "labels outside the %d classes (%llu of them)", c,
-                (unsigned long long)s->bad);
+        nn_fault(c, NN_ELABEL, "labels outside the %d classes (%llu of them)", d->c,
+                 (unsigned long long)s->bad);
         return;
     }
-    *r = (struct nn_result){.dice = kr_loss_dice(&loss, c, s), .ce = kr_loss_ce(&loss, c, s)};
-    r->loss = nn->opt.training.loss == NN_DICE_CE ? r->dice + r->ce : r->dice;
-    r->pixels = s->pixels;
-    for (int i = 0; i < c; i++) {
+    if (agree(c, s))
+        return;
+    double dice = kr_loss_dice(loss, d->c, s), entropy = kr_loss_ce(loss, d->c, s);
+    r->loss += weight * (ce ? dice + entropy : dice);
+    if (!c->first)
+        return;
+    r->dice = dice, r->ce = entropy, r->pixels = s->pixels;
+    for (int i = 0; i < d->c; i++) {
         r->inter[i] = s->inter[i], r->prob[i] = s->prob[i];
         r->truth[i] = s->truth[i], r->pred[i] = s->pred[i], r->hit[i] = s->hit[i];
     }
-    if (nn->now->learn && !isfinite(r->loss))
-        nn_fail(nn, NN_ENAN, "the loss is not finite");
 }
 
-static void forward(struct nn *nn, const struct op *op)
+static void forward(const struct nn_call *c)
 {
-    struct kr_planes d = nn_planes(nn, op->in[0]);
-    struct kr_in in[2];
-    nn_operands(nn, op->in[0], in);
-    const float *logits = in[0].x;
-    const struct nn_output *out = nn->output;
-    if (nn->now->learn || out->result)
-        compare(nn, &d, op->in[0]);
-    if (out && (out->pred || out->prob))
+    struct kr_planes d = nn_planes(&c->x[0], c->threads);
+    const size_t pixels = nn_pixels(&c->x[0]);
+    const float *logits = c->in[0][0].x;
+    const struct nn_output *out = c->io->output;
+    if (c->learn || out->result)
+        compare(c, &d, logits);
+    if (!c->first || !out)
+        return;
+    if (out->pred || out->prob)
         kr_predict(&d, logits, NULL, out->pred, out->prob);
-    if (out && out->pred && memchr(out->pred, NN_IGNORE, (size_t)d.n * (size_t)d.h * (size_t)d.w))
-        nn_fail(nn, NN_ENAN, "the network's output is not finite");
-    if (out && out->logits)
-        memcpy(out->logits, logits,
-               (size_t)d.n * (size_t)in[0].c * (size_t)d.h * (size_t)d.w * sizeof *logits);
+    if (out->pred && memchr(out->pred, NN_IGNORE, pixels))
+        nn_fault(c, NN_ENAN, "the network's output is not finite");
+    if (out->logits)
+        memcpy(out->logits, logits, pixels * (size_t)d.c * sizeof *logits);
 }
 
-struct kr_loss nn_loss(const struct nn *nn, int logits)
+static size_t workspace(const struct nn_call *c)
 {
-    struct kr_in in[2];
-    nn_operands(nn, logits, in);
-    return (struct kr_loss){.logits = in[0].x,
-                            .classes = in[0].c,
-                            .label = nn->batch->label,
-                            .eps = DICE_EPS,
-                            .wdice = 1,
-                            .wce = nn->opt.training.loss == NN_DICE_CE};
+    (void)c;
+    return kr_loss_workspace();
 }
 
-static size_t workspace(const struct nn *nn, const struct op *op, enum pass pass)
-{
-    (void)nn, (void)op;
-    return pass == PASS_FORWARD ? kr_loss_workspace() : 0;
-}
-
-static const struct kind kind = {.name = "loss", .forward = forward, .workspace = workspace};
-
-void nn_loss_op(struct graph *g, int logits)
-{
-    struct op *op = nn_append(g, &kind, "loss", "");
-    nn_read(g, op, logits);
-}
+const struct nn_kind nn_loss = {.name = "loss",
+                                .effect = NN_LOSS,
+                                .rule = rule,
+                                .least = 1,
+                                .most = 1,
+                                .forward = forward,
+                                .workspace = workspace};

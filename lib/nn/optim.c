@@ -1,5 +1,5 @@
 /* optim.c - the optimiser's steps and the rate's course. */
-#include "lib/nn/net.h"
+#include "lib/nn/handle.h"
 
 #include <math.h>
 
@@ -16,15 +16,12 @@ double nn_rate_at(const struct nn_rate *r, uint64_t step)
 }
 
 /* One parameter's step. `first` numbers its elements among all: the key of stochastic rounding. */
-void nn_step(struct nn *nn, int param, double gain)
+void nn_step(struct nn *nn, int param, const float *g, double gain)
 {
     const struct nn_training *t = &nn->opt.training;
-    struct param *p = &nn->g.param[param];
-    const float *g =
-        nn->stepwise ? (const float *)(nn->maps + nn->now->buffer[nn->now->dweight[param]].offset)
-                     : p->grad;
+    struct stored *p = &nn->param[param];
     size_t n = tensor_count(&p->t);
-    enum kr_dtype moments = nn->moments_narrow ? KR_BF16 : KR_F32;
+    enum kr_dtype moments = nn->plans.moments_narrow ? KR_BF16 : KR_F32;
     if (t->optim == NN_SGD) {
         struct kr_sgd k = {.rate = nn->rate,
                            .momentum = t->momentum,
@@ -58,15 +55,19 @@ void nn_step(struct nn *nn, int param, double gain)
 int nn_update(struct nn *nn, double rate)
 {
     const struct graph *g = &nn->g;
+    const struct nn_hooks *h = &nn->opt.hooks;
     double gain = 1, clip = nn->opt.training.clip;
-    if (nn->stepwise || !nn->opt.train)
+    if (nn->plans.train.stepwise || !nn->opt.train)
         return nn_fail(nn, NN_EARG, "the network was not planned with its whole gradient");
+    for (int i = 0; i < g->params && h->gradient; i++)
+        if (nn_agreed(g, i) && h->gradient(h->ctx, nn->param[i].grad, tensor_count(&g->param[i].t)))
+            return nn_fail(nn, NN_ESTOP, "the processes could not agree");
     if (clip > 0) {
         double sum = 0;
         for (int i = 0; i < g->params; i++)
             if (g->param[i].trained)
-                sum +=
-                    kr_sum_squares(tensor_count(&g->param[i].t), g->param[i].grad, nn->opt.threads);
+                sum += kr_sum_squares(tensor_count(&g->param[i].t), nn->param[i].grad,
+                                      nn->opt.threads);
         if (!isfinite(sum))
             return nn_fail(nn, NN_ENAN, "the gradient is not finite");
         gain = fmin(1, clip / (sqrt(sum) + 1e-6));
@@ -74,7 +75,7 @@ int nn_update(struct nn *nn, double rate)
     nn->rate = rate;
     for (int i = 0; i < g->params; i++)
         if (g->param[i].trained)
-            nn_step(nn, i, gain);
+            nn_step(nn, i, nn->param[i].grad, gain);
     nn->steps++;
     return 0;
 }

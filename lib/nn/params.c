@@ -1,5 +1,5 @@
 /* params.c - parameters, gradients and moments: their names, their memory, their first values. */
-#include "lib/nn/net.h"
+#include "lib/nn/handle.h"
 #include "lib/base/rng.h"
 
 #include <assert.h>
@@ -79,11 +79,11 @@ static const struct tensor *wanted(struct nn *nn, const struct tensor *list, siz
     return t;
 }
 
-static void moment(struct nn *nn, const struct param *p, const char *prefix, void *data)
+static void moment(struct nn *nn, const struct stored *p, const char *prefix, void *data)
 {
     struct tensor *t = &nn->moments[nn->nmoments++];
     *t = p->t;
-    t->dtype = nn->moments_narrow ? DT_BF16 : DT_F32;
+    t->dtype = nn->plans.moments_narrow ? DT_BF16 : DT_F32;
     t->data = data;
     int n = snprintf(t->name, sizeof t->name, "%s.%s", prefix, p->t.name);
     assert(n < (int)sizeof t->name);
@@ -93,14 +93,14 @@ static void moment(struct nn *nn, const struct param *p, const char *prefix, voi
 /* Tables of names; data where the arena already has it. */
 void nn_list(struct nn *nn)
 {
-    struct graph *g = &nn->g;
+    const struct graph *g = &nn->g;
     nn->nparams = nn->ngrads = nn->nmoments = 0;
     for (int i = 0; i < g->params; i++) {
-        struct param *p = &g->param[i];
+        struct stored *p = &nn->param[i];
         nn->params[nn->nparams++] = p->widened ? p->raw : p->t;
-        if (!p->trained || !nn->opt.train)
+        if (!g->param[i].trained || !nn->opt.train)
             continue;
-        if (!nn->stepwise) {
+        if (!nn->plans.train.stepwise) {
             nn->grads[nn->ngrads] = p->t;
             nn->grads[nn->ngrads++].data = p->grad;
         }
@@ -117,7 +117,7 @@ int nn_load(struct nn *nn, const struct tensor *list, size_t count)
     if (nn_arena(nn))
         return nn->failed;
     for (int i = 0; i < g->params; i++) {
-        struct param *p = &g->param[i];
+        struct stored *p = &nn->param[i];
         const struct tensor *t = wanted(nn, list, count, &p->t);
         if (!t)
             return nn->failed;
@@ -147,25 +147,16 @@ int nn_init(struct nn *nn, uint64_t seed)
         return nn_fail(nn, NN_EARG, "only a network planned for training can be initialised");
     if (nn_arena(nn))
         return nn->failed;
-    size_t fan = 1;
     for (int i = 0; i < g->params; i++) {
-        struct param *p = &g->param[i];
-        float *x = p->t.data;
-        size_t n = tensor_count(&p->t), len = strlen(p->t.name);
-        if (strstr(p->t.name, "norm")) {
-            bool one =
-                !strcmp(p->t.name + len - 6, "weight") || !strcmp(p->t.name + len - 3, "var");
-            for (size_t j = 0; j < n; j++)
-                x[j] = one ? 1 : 0;
-            continue;
-        }
-        if (p->t.rank == 4)
-            fan = n / p->t.dim[0]; /* a bias comes after its weights and shares their range */
+        const struct param *p = &g->param[i];
+        float *x = nn->param[i].t.data;
+        size_t n = tensor_count(&p->t);
         struct rng r = rng_seed(seed);
         rng_mix_text(&r, p->t.name);
-        double bound = 1 / sqrt((double)fan);
+        double bound = p->first == NN_UNIFORM ? 1 / sqrt((double)p->fan) : 0;
         for (size_t j = 0; j < n; j++)
-            x[j] = (float)rng_range(&r, -bound, bound);
+            x[j] =
+                p->first == NN_UNIFORM ? (float)rng_range(&r, -bound, bound) : p->first == NN_ONES;
     }
     nn->ready = true;
     nn_list(nn);

@@ -1,7 +1,8 @@
-/* run.c - executes a plan: what operations ask of it, and the steps one by one. */
-#include "lib/nn/net.h"
+/* run.c - executes a plan: makes a call of each step, and keeps the views' numbers. */
+#include "lib/nn/handle.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,156 +17,237 @@ int nn_fail(struct nn *nn, int code, const char *fmt, ...)
     return nn->failed = code;
 }
 
-/* --- what operations ask -----------------------------------------------------------------------*/
+int nn_fault(const struct nn_call *c, int code, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(c->why, c->size, fmt, ap);
+    va_end(ap);
+    return *c->failed = code;
+}
+
+/* --- calls ------------------------------------------------------------------------------------ */
 
 static char *place(const struct nn *nn, int buffer)
 {
     return buffer < 0 || !nn->maps ? NULL : nn->maps + nn->now->buffer[buffer].offset;
 }
 
-struct kr_dims nn_dims(const struct nn *nn, int value)
+/* Whether readers apply the view, or the writer has: in evaluation a map lies in memory as its view
+ * has it, but where the numbers come of the data. */
+static bool deferred(const struct nn *nn, const struct value *v)
 {
-    int level = nn->g.value[value].level;
-    return (struct kr_dims){
-        .n = nn->n, .h = nn->h >> level, .w = nn->w >> level, .threads = nn->threads};
+    return nn->now->learn || v->planes || (v->norm >= 0 && nn->g.op[v->norm].kind->each);
 }
 
-struct kr_planes nn_planes(const struct nn *nn, int value)
+/* How the kernels read a value that is no concatenation. */
+static void operand(const struct nn *nn, int value, struct kr_in *k)
 {
-    const struct kr_dims d = nn_dims(nn, value);
-    return (struct kr_planes){d.n, 1, d.h, d.w, nn->g.value[value].c, d.threads};
-}
-
-/* When learning, a map lies in memory as its convolution made it, and the view is applied by
- * whoever reads; in use it lies there as the view has it. */
-int nn_operands(const struct nn *nn, int value, struct kr_in *in)
-{
-    int n = 0;
-    for (int i = 0; i < 2; i++) {
-        int part = nn->g.value[value].part[i];
-        if (part < 0)
-            continue;
-        const struct value *v = &nn->g.value[part];
-        struct kr_in *k = &in[n++];
-        *k = (struct kr_in){.x = nn->map_at[v->root],
-                            .c = v->c,
-                            .dtype = nn->now->narrow[v->root] ? KR_BF16 : KR_F32,
-                            .planar = part == nn->now->image};
-        if (!nn->now->learn)
-            continue;
-        k->relu = v->relu;
-        if (v->drop >= 0) {
-            k->scale = nn->dropout[v->drop].scale;
-            k->shift = nn->dropout[v->drop].shift;
-            k->stride = (size_t)kr_pad(v->c);
-        } else if (v->norm >= 0) {
-            k->scale = nn->norm[v->norm].scale;
-            k->shift = nn->norm[v->norm].shift;
-        }
+    const struct value *v = &nn->g.value[value];
+    k->x = nn->map_at[v->root];
+    if (!deferred(nn, v))
+        return;
+    k->relu = v->activation;
+    k->slope = v->slope;
+    if (v->dropout >= 0 && nn->now->learn) {
+        k->scale = nn->dropped[v->dropout].scale;
+        k->shift = nn->dropped[v->dropout].shift;
+        k->stride = (size_t)kr_pad(v->e.c);
+    } else if (v->norm >= 0) {
+        const struct nn_norm *s = &nn->norm[v->norm];
+        k->scale = s->scale;
+        k->shift = s->shift;
+        k->stride = s->rows > 1 ? (size_t)kr_pad(v->e.c) : 0;
     }
-    return n;
 }
 
-struct kr_out nn_target(const struct nn *nn, const struct op *op)
+/* How they write a map. */
+static void target(const struct nn *nn, const struct op *op, struct nn_call *c)
 {
     const struct value *v = &nn->g.value[nn->g.value[op->out].last];
-    struct kr_out out = {
-        .y = nn->map_at[op->out], .c = v->c, .dtype = nn->now->narrow[op->out] ? KR_BF16 : KR_F32};
-    if (!nn->now->learn) {
-        out.relu = v->relu;
+    struct kr_out *out = &c->out;
+    out->y = nn->map_at[op->out];
+    if (!deferred(nn, v)) {
+        out->relu = v->activation;
+        out->slope = v->slope;
         if (v->norm >= 0) {
-            out.scale = nn->norm[v->norm].scale;
-            out.shift = nn->norm[v->norm].shift;
+            out->scale = nn->norm[v->norm].scale;
+            out->shift = nn->norm[v->norm].shift;
         }
-    } else if (v->norm >= 0 && nn->at->pass == PASS_FORWARD) {
-        out.sums = nn->norm[v->norm].sums;
+    } else if (v->norm >= 0 && c->pass == PASS_FORWARD &&
+               (nn->now->learn || nn->g.op[v->norm].kind->each)) {
+        out->sums = nn->norm[v->norm].sums;
+        out->each = nn->g.op[v->norm].kind->each;
     }
-    return out;
 }
 
-float *nn_dy(const struct nn *nn, int value)
+static float *gradient_of(const struct nn *nn, int value)
 {
-    return (float *)place(nn, nn->now->grad[nn->g.value[value].root]);
+    return (float *)place(nn, nn->now->value[nn->g.value[value].root].grad);
 }
 
-void nn_dx(const struct nn *nn, const struct op *op, int input, const struct kr_in *in,
-           struct kr_dx *dx)
+/* How they write the gradient of part j of input i, the k-th map of it. */
+static void wanted(const struct nn *nn, const struct op *op, int i, int j, int k, struct nn_call *c)
 {
-    int n = 0;
-    for (int i = 0; i < 2; i++) {
-        int part = nn->g.value[op->in[input]].part[i];
-        if (part < 0)
-            continue;
-        const struct value *v = &nn->g.value[part];
-        dx[n] = (struct kr_dx){.c = v->c};
-        if (!v->fixed) {
-            dx[n].dx = nn_dy(nn, part);
-            dx[n].accumulate = !nn->now->first[op->id][input + i];
-            if (nn->now->final[op->id][input + i] && (v->relu || v->norm >= 0)) {
-                dx[n].act = &in[n];
-                dx[n].gain = v->drop >= 0 ? nn->dropout[v->drop].gain : NULL;
-                dx[n].sums = v->norm >= 0 ? nn->norm[v->norm].sums : NULL;
+    int part = nn->g.value[op->in[i]].part[j];
+    const struct value *v = &nn->g.value[part];
+    const struct plan_op *o = &nn->now->op[op->id];
+    struct kr_dx *dx = &c->dx[i][k];
+    *dx = (struct kr_dx){.c = v->e.c};
+    if (v->fixed)
+        return;
+    dx->dx = gradient_of(nn, part);
+    dx->accumulate = !o->first[i][j];
+    if (o->final[i][j] && (v->activation || v->norm >= 0)) {
+        dx->act = &c->in[i][k];
+        dx->gain = v->dropout >= 0 ? nn->dropped[v->dropout].gain : NULL;
+        if (v->norm >= 0) {
+            dx->sums = nn->norm[v->norm].sums;
+            dx->each = nn->g.op[v->norm].kind->each;
+        }
+    }
+}
+
+/* The loss that reads a head, or the operation's own. */
+static struct nn_loss_state *loss_of(const struct nn *nn, const struct op *op)
+{
+    if (op->kind->effect == NN_LOSS)
+        return &nn->loss[op->id];
+    for (int i = 0; i < nn->g.ops && op->kind->effect == NN_HEAD; i++)
+        if (nn->g.op[i].kind->effect == NN_LOSS && nn->g.op[i].in[0] == op->out)
+            return &nn->loss[i];
+    return NULL;
+}
+
+static void fill(struct nn *nn, const struct op *op, enum nn_pass pass, int threads,
+                 struct nn_call *c)
+{
+    const struct graph *g = &nn->g;
+    const struct plan *p = nn->now;
+    bool back = pass == PASS_DATA || pass == PASS_BACKWARD;
+    *c = nn_planned(p, op, pass, &nn->size, threads);
+    for (int i = 0; i < op->ins; i++)
+        for (int j = 0, k = 0; j < 2; j++)
+            if (g->value[op->in[i]].part[j] >= 0) {
+                operand(nn, g->value[op->in[i]].part[j], &c->in[i][k]);
+                if (back)
+                    wanted(nn, op, i, j, k, c);
+                k++;
             }
+    if (op->out >= 0 && g->value[op->out].root == op->out) {
+        target(nn, op, c);
+        c->dy.dy = p->learn ? gradient_of(nn, op->out) : NULL;
+        if (p->learn && p->op[op->id].behind) {
+            const struct nn_norm *s = &nn->norm[g->value[g->value[op->out].last].norm];
+            c->dy.x = (const float *)nn->map_at[op->out];
+            c->dy.k = s->k;
+            c->dy.stride = s->rows > 1 ? 3 * (size_t)kr_pad(c->y.c) : 0;
         }
-        n++;
     }
-}
-
-float *nn_aux(const struct nn *nn, const struct op *op)
-{
-    return (float *)place(nn, nn->now->aux[op->id]);
-}
-
-const float *nn_weight(const struct nn *nn, const struct op *op, int i)
-{
-    if (i >= op->nparams)
-        return NULL;
-    const struct param *p = &nn->g.param[op->param[i]];
-    return p->widened ? (const float *)place(nn, nn->now->wide[op->param[i]]) : p->t.data;
-}
-
-float *nn_dweight(const struct nn *nn, const struct op *op, int i)
-{
-    if (i >= op->nparams)
-        return NULL;
-    int p = op->param[i];
-    return nn->stepwise ? (float *)place(nn, nn->now->dweight[p]) : nn->g.param[p].grad;
+    for (int i = 0; i < op->params; i++) {
+        const struct stored *q = &nn->param[op->param[i]];
+        if (!g->param[op->param[i]].trained)
+            c->statistic[i] = q->t.data;
+        c->param[i] = q->widened ? (const float *)place(nn, p->wide[op->param[i]]) : q->t.data;
+        if (p->learn && g->param[op->param[i]].trained)
+            c->grad[i] = p->stepwise ? (float *)place(nn, p->dweight[op->param[i]]) : q->grad;
+    }
+    c->norm = &nn->norm[op->id];
+    c->gain = nn->dropped[op->id].gain;
+    c->loss = loss_of(nn, op);
+    c->first = op->id == g->loss;
+    c->io = &nn->io;
+    c->step = nn->steps;
+    c->failed = &nn->failed;
+    c->why = nn->why;
+    c->size = sizeof nn->why;
 }
 
 /* A batch of another shape than the plan's takes as many threads as the step's workspace has room
  * for. One that is higher or wider may ask for more than there is. */
-static int spare(struct nn *nn, const struct op *op)
+static int workspace(struct nn *nn, const struct step *s, struct nn_call *c)
 {
     const struct plan *p = nn->now;
-    size_t bytes = 0, have = nn->at->workspace < 0 ? 0 : p->buffer[nn->at->workspace].bytes;
-    nn->threads = nn->at->threads;
-    if (!op->kind->workspace || (nn->n == p->n && nn->h == p->h && nn->w == p->w))
+    const struct nn_kind *kind = nn->g.op[s->op].kind;
+    size_t bytes = 0, have = s->workspace < 0 ? 0 : p->buffer[s->workspace].bytes;
+    c->workspace = place(nn, s->workspace);
+    if (!kind->workspace || !memcmp(&nn->size, &p->size, sizeof p->size))
         return 0;
-    while ((bytes = op->kind->workspace(nn, op, nn->at->pass)) > have && nn->threads > 1)
-        nn->threads--;
-    if (bytes <= have || bytes <= nn->spare_bytes)
+    while ((bytes = kind->workspace(c)) > have && c->threads > 1)
+        c->threads--;
+    if (bytes <= have)
         return 0;
-    free(nn->spare);
-    nn->spare_bytes = 0;
-    if (!(nn->spare = aligned_alloc(64, nn_up(bytes))))
-        return nn_fail(nn, NN_EMEM, "no memory: %zu bytes", bytes);
-    nn->spare_bytes = bytes;
+    if (bytes > nn->spare_bytes) {
+        free(nn->spare);
+        nn->spare_bytes = 0;
+        if (!(nn->spare = aligned_alloc(64, nn_up(bytes))))
+            return nn_fail(nn, NN_EMEM, "no memory: %zu bytes", bytes);
+        nn->spare_bytes = bytes;
+    }
+    c->workspace = nn->spare;
     return 0;
 }
 
-void *nn_workspace(struct nn *nn)
+/* --- views ------------------------------------------------------------------------------------ */
+
+/* A dropout's numbers are those of the normalisation under it, multiplied: max(m * v, s * m * v) =
+ * m * max(v, s * v) for m >= 0. */
+static void fold(struct nn *nn, const struct op *op, const struct nn_call *c)
 {
-    const struct plan *p = nn->now;
-    const struct op *op = &nn->g.op[nn->at->op];
-    if (nn->spare && op->kind->workspace) {
-        size_t bytes = op->kind->workspace(nn, op, nn->at->pass);
-        if (bytes > (nn->at->workspace < 0 ? 0 : p->buffer[nn->at->workspace].bytes))
-            return nn->spare;
+    const struct value *v = &nn->g.value[op->out];
+    struct dropped *d = &nn->dropped[op->id];
+    int slices = c->y.n * c->y.d;
+    size_t cp = (size_t)kr_pad(c->y.c);
+    if (v->norm < 0) {
+        memcpy(d->scale, d->gain, (size_t)slices * cp * sizeof *d->scale);
+        memset(d->shift, 0, (size_t)slices * cp * sizeof *d->shift);
+        return;
     }
-    return place(nn, nn->at->workspace);
+    const struct nn_norm *s = &nn->norm[v->norm];
+    for (int i = 0; i<slices; i += s->rows> 1 ? 1 : slices) {
+        size_t at = s->rows > 1 ? (size_t)i * cp : 0;
+        int n = s->rows > 1 ? 1 : slices;
+        kr_dropout_fold(n, c->y.c, d->gain + at, s->scale + at, d->scale + at);
+        kr_dropout_fold(n, c->y.c, d->gain + at, s->shift + at, d->shift + at);
+    }
 }
 
-/* --- execution ---------------------------------------------------------------------------------*/
+/* The gradient of a view becomes that of the map under it, unless the map's writer does that as it
+ * reads. */
+static void apply(struct nn *nn, const struct op *op, int threads)
+{
+    const struct value *v = &nn->g.value[op->out];
+    const struct nn_norm *s = &nn->norm[op->id];
+    if (nn->now->op[nn->g.value[v->root].writer].behind)
+        return;
+    struct nn_shape y = nn_shape_of(v, &nn->size);
+    struct kr_dims d = nn_slices(&y, threads);
+    float *dy = gradient_of(nn, op->out);
+    kr_bn_apply(&d, y.c, dy, nn->map_at[v->root],
+                nn->now->choice[v->root].narrow ? KR_BF16 : KR_F32, s->k,
+                s->rows > 1 ? 3 * (size_t)kr_pad(y.c) : 0, dy);
+}
+
+/* --- several processes ------------------------------------------------------------------------ */
+
+/* Sums over the batch become sums over the batches of all processes; statistics of each sample are
+ * whole in their process. */
+static int agree(struct nn *nn, const struct op *op, const struct nn_call *c)
+{
+    const struct nn_hooks *h = &nn->opt.hooks;
+    struct nn_norm *s = &nn->norm[op->id];
+    size_t n = 2 * (size_t)kr_pad(c->y.c);
+    s->count = nn_pixels(&c->y);
+    if (op->kind->each || !nn->now->learn || !h->sums)
+        return 0;
+    s->sums[n] = (double)s->count;
+    if (h->sums(h->ctx, s->sums, n + 1))
+        return nn_fail(nn, NN_ESTOP, "the processes could not agree");
+    s->count = (size_t)s->sums[n];
+    return 0;
+}
+
+/* --- steps ------------------------------------------------------------------------------------ */
 
 static int trap(struct nn *nn, const struct op *op, const char *what, size_t n, const void *x,
                 enum kr_dtype dtype)
@@ -177,121 +259,164 @@ static int trap(struct nn *nn, const struct op *op, const char *what, size_t n, 
 }
 
 /* Looks at what the step wrote. */
-static int check(struct nn *nn, const struct step *s, const struct op *op)
+static void look(struct nn *nn, const struct op *op, const struct nn_call *c)
 {
     const struct graph *g = &nn->g;
-    if ((s->pass == PASS_FORWARD || s->pass == PASS_AGAIN) && op->out >= 0 && !op->kind->view) {
-        struct kr_dims d = nn_dims(nn, op->out);
-        size_t n = (size_t)d.n * (size_t)d.h * (size_t)d.w * (size_t)nn_lanes(&g->value[op->out]);
-        return trap(nn, op, "output", n, nn->map_at[op->out],
-                    nn->now->narrow[op->out] ? KR_BF16 : KR_F32);
-    }
-    if (s->pass == PASS_WEIGHT || s->pass == PASS_BACKWARD)
-        for (int i = 0; i < op->nparams && !nn->failed; i++)
-            if (g->param[op->param[i]].trained)
-                trap(nn, op, "weights' gradient", tensor_count(&g->param[op->param[i]].t),
-                     nn_dweight(nn, op, i), KR_F32);
-    bool data = s->pass == PASS_DATA || s->pass == PASS_BACKWARD;
-    for (int i = 0; data && i < op->nin; i++)
-        for (int j = 0; j < 2 && !nn->failed; j++) {
-            int part = g->value[op->in[i]].part[j];
-            if (part < 0 || g->value[part].fixed)
-                continue;
-            struct kr_dims d = nn_dims(nn, part);
-            trap(nn, op, "input's gradient",
-                 (size_t)d.n * (size_t)d.h * (size_t)d.w * (size_t)kr_pad(g->value[part].c),
-                 nn_dy(nn, part), KR_F32);
-        }
-    return nn->failed;
+    bool forward = c->pass == PASS_FORWARD || c->pass == PASS_RECOMPUTE;
+    bool data = c->pass == PASS_DATA || c->pass == PASS_BACKWARD;
+    if (forward && op->out >= 0 && g->value[op->out].root == op->out)
+        trap(nn, op, "output", nn_pixels(&c->y) * (size_t)nn_lanes(&g->value[op->out]), c->out.y,
+             c->out.dtype);
+    for (int i = 0; i < op->params && !forward && !nn->failed; i++)
+        if (c->grad[i] && c->pass != PASS_DATA)
+            trap(nn, op, "weights' gradient", tensor_count(&g->param[op->param[i]].t), c->grad[i],
+                 KR_F32);
+    for (int i = 0; data && i < op->ins; i++)
+        for (int j = 0; j < c->parts[i] && !nn->failed; j++)
+            trap(nn, op, "input's gradient", nn_pixels(&c->x[i]) * (size_t)kr_pad(c->dx[i][j].c),
+                 c->dx[i][j].dx, KR_F32);
 }
 
 static void widen(struct nn *nn, const struct op *op)
 {
     enum { PIECE = 1 << 16 };
-    for (int i = 0; i < op->nparams; i++) {
-        const struct param *p = &nn->g.param[op->param[i]];
-        if (!p->widened)
+    for (int i = 0; i < op->params; i++) {
+        const struct stored *q = &nn->param[op->param[i]];
+        if (!q->widened)
             continue;
         float *wide = (float *)place(nn, nn->now->wide[op->param[i]]);
-        size_t n = tensor_count(&p->raw);
+        size_t n = tensor_count(&q->raw);
 #pragma omp parallel for schedule(static) num_threads(nn->opt.threads)
         for (size_t at = 0; at < n; at += PIECE)
-            tensor_to_f32(&p->raw, at, n - at < PIECE ? n - at : PIECE, wide + at);
+            tensor_to_f32(&q->raw, at, n - at < PIECE ? n - at : PIECE, wide + at);
     }
 }
 
 static void update(struct nn *nn, const struct op *op)
 {
-    for (int i = 0; i < op->nparams; i++)
-        if (nn->g.param[op->param[i]].trained)
-            nn_step(nn, op->param[i], 1);
+    const struct nn_hooks *h = &nn->opt.hooks;
+    for (int i = 0; i < op->params; i++) {
+        int q = op->param[i];
+        if (!nn->g.param[q].trained)
+            continue;
+        float *grad = (float *)place(nn, nn->now->dweight[q]);
+        if (h->gradient && nn_agreed(&nn->g, q) &&
+            h->gradient(h->ctx, grad, tensor_count(&nn->param[q].t))) {
+            nn_fail(nn, NN_ESTOP, "the processes could not agree");
+            return;
+        }
+        nn_step(nn, q, grad, 1);
+    }
 }
 
-/* The loss is the last operation; once it is known to be finite the running statistics may move. */
-static void commit(struct nn *nn)
+/* Calls a normalisation's hook of all of them. */
+static void all_norms(struct nn *nn, bool commit)
 {
-    for (int i = 0; i < nn->g.ops; i++)
-        if (nn->g.op[i].gamma >= 0)
-            nn_norm_commit(nn, &nn->g.op[i]);
+    for (int i = 0; i < nn->g.ops; i++) {
+        const struct op *op = &nn->g.op[i];
+        void (*f)(const struct nn_call *) = commit ? op->kind->commit : op->kind->prepare;
+        struct nn_call c;
+        if (!f)
+            continue;
+        fill(nn, op, PASS_FORWARD, 1, &c);
+        f(&c);
+    }
+}
+
+static void step(struct nn *nn, const struct step *s)
+{
+    const struct op *op = &nn->g.op[s->op];
+    const struct nn_kind *kind = op->kind;
+    struct nn_call c;
+    if (s->pass == PASS_UPDATE) {
+        update(nn, op);
+        return;
+    }
+    if (s->pass == PASS_RECOMPUTE)
+        nn->map_at[op->out] = place(nn, nn->now->value[op->out].again);
+    fill(nn, op, s->pass, s->threads, &c);
+    if (workspace(nn, s, &c))
+        return;
+    if (kind->effect == NN_NORM && agree(nn, op, &c))
+        return;
+    switch (s->pass) {
+    case PASS_RECOMPUTE:
+    case PASS_FORWARD:
+        widen(nn, op);
+        kind->forward(&c);
+        if (kind->effect == NN_DROPOUT)
+            fold(nn, op, &c);
+        break;
+    case PASS_WEIGHT:
+        kind->weight(&c);
+        break;
+    case PASS_DATA:
+        kind->data(&c);
+        if (kind->effect == NN_NORM)
+            apply(nn, op, s->threads);
+        break;
+    case PASS_BACKWARD:
+        kind->backward(&c);
+        break;
+    case PASS_UPDATE:
+        break;
+    }
+    if (nn->opt.trap && !nn->failed)
+        look(nn, op, &c);
 }
 
 static int run(struct nn *nn, const struct plan *p, const struct nn_batch *b,
                const struct nn_output *out)
 {
+    const struct nn_hooks *h = &nn->opt.hooks;
+    int last = 0; /* of the losses */
     nn->now = p;
-    nn->n = b->n, nn->h = b->h, nn->w = b->w;
-    nn->batch = b;
-    nn->output = out;
+    nn->size = (struct nn_size){b->n, b->d ? b->d : 1, b->h, b->w};
+    nn->io =
+        (struct nn_io){.batch = b, .output = out, .result = &nn->result, .hooks = &nn->opt.hooks};
     nn->failed = 0;
+    nn->result = (struct nn_result){0};
     for (int i = 0; i < nn->g.values; i++)
-        nn->map_at[i] = i == p->image ? (char *)(uintptr_t)b->image : place(nn, p->map[i]);
+        nn->map_at[i] = i == p->image ? (char *)(uintptr_t)b->image : place(nn, p->value[i].map);
+    for (int i = 0; i < nn->g.ops; i++)
+        last = nn->g.op[i].kind->effect == NN_LOSS ? i : last;
+    if (!p->learn)
+        all_norms(nn, false);
     for (int i = 0; i < p->steps; i++) {
-        const struct step *s = nn->at = &p->step[i];
-        const struct op *op = &nn->g.op[s->op];
-        if (spare(nn, op))
-            return nn->failed;
-        switch (s->pass) {
-        case PASS_AGAIN:
-            nn->map_at[op->out] = place(nn, p->again[op->out]);
-            /* fallthrough */
-        case PASS_FORWARD:
-            widen(nn, op);
-            op->kind->forward(nn, op);
-            break;
-        case PASS_WEIGHT:
-            op->kind->weight(nn, op);
-            break;
-        case PASS_DATA:
-            op->kind->data(nn, op);
-            break;
-        case PASS_BACKWARD:
-            op->kind->backward(nn, op);
-            break;
-        case PASS_UPDATE:
-            update(nn, op);
-            break;
-        }
-        if (nn->opt.trap && !nn->failed)
-            check(nn, s, op);
+        if (h->cancel && h->cancel(h->ctx))
+            return nn_fail(nn, NN_ESTOP, "cancelled");
+        step(nn, &p->step[i]);
         if (nn->failed)
             return nn->failed;
-        if (p->learn && s->pass == PASS_FORWARD && op->out < 0)
-            commit(nn);
+        if (h->progress)
+            h->progress(h->ctx, i + 1, p->steps);
+        if (p->learn && p->step[i].op == last && p->step[i].pass == PASS_FORWARD) {
+            if (!isfinite(nn->result.loss))
+                return nn_fail(nn, NN_ENAN, "the loss is not finite");
+            all_norms(nn, true);
+        }
     }
     return 0;
 }
 
+/* --- the handle's calls ----------------------------------------------------------------------- */
+
 static int usable(struct nn *nn, const struct plan *p, const struct nn_batch *b)
 {
+    const int *m = nn->g.multiple, d = b->d ? b->d : 1;
     if (!nn->ready)
         return nn_fail(nn, NN_EARG, "the network has no parameters yet");
-    if (b->n < 1 || b->h < 16 || b->w < 16 || b->h % 16 || b->w % 16)
-        return nn_fail(nn, NN_EARG, "height and width must be divisible by 16 (got %dx%dx%d)", b->n,
-                       b->h, b->w);
-    double size = (double)b->n * b->h * b->w, most = (double)p->n * p->h * p->w;
-    if (size > most || (p->learn && b->n > p->n))
-        return nn_fail(nn, NN_EARG, "a batch of %dx%dx%d exceeds the planned %dx%dx%d", b->n, b->h,
-                       b->w, p->n, p->h, p->w);
+    if (b->n < 1 || d < 1 || b->h < 1 || b->w < 1 || d % m[0] || b->h % m[1] || b->w % m[2])
+        return nn_fail(
+            nn, NN_EARG,
+            "depth, height and width must be divisible by %d, %d and %d (got %dx%dx%dx%d)", m[0],
+            m[1], m[2], b->n, d, b->h, b->w);
+    double size = (double)b->n * d * b->h * b->w;
+    double most = (double)p->size.n * p->size.d * p->size.h * p->size.w;
+    bool rows = p->learn || nn->each; /* tables have so many */
+    if (size > most || (rows && b->n * d > p->size.n * p->size.d))
+        return nn_fail(nn, NN_EARG, "a batch of %dx%dx%dx%d exceeds the planned %dx%dx%dx%d", b->n,
+                       d, b->h, b->w, p->size.n, p->size.d, p->size.h, p->size.w);
     return 0;
 }
 
@@ -300,7 +425,7 @@ int nn_backward(struct nn *nn, const struct nn_batch *b, struct nn_result *resul
     struct nn_output out = {.logits = logits};
     if (!nn->opt.train || !nn->opt.gradients)
         return nn_fail(nn, NN_EARG, "the network was not planned with its whole gradient");
-    if (usable(nn, &nn->train, b) || run(nn, &nn->train, b, &out))
+    if (usable(nn, &nn->plans.train, b) || run(nn, &nn->plans.train, b, &out))
         return nn->failed;
     if (result)
         *result = nn->result;
@@ -309,14 +434,15 @@ int nn_backward(struct nn *nn, const struct nn_batch *b, struct nn_result *resul
 
 int nn_train(struct nn *nn, const struct nn_batch *b, double rate, struct nn_result *result)
 {
+    const struct plan *p = &nn->plans.train;
     if (!nn->opt.train)
         return nn_fail(nn, NN_EARG, "the network was not planned for training");
     nn->rate = rate;
-    if (usable(nn, &nn->train, b) || run(nn, &nn->train, b, NULL))
+    if (usable(nn, p, b) || run(nn, p, b, NULL))
         return nn->failed;
-    if (!nn->stepwise && nn_update(nn, rate))
+    if (!p->stepwise && nn_update(nn, rate))
         return nn->failed;
-    if (nn->stepwise)
+    if (p->stepwise)
         nn->steps++;
     if (result)
         *result = nn->result;
@@ -325,16 +451,11 @@ int nn_train(struct nn *nn, const struct nn_batch *b, double rate, struct nn_res
 
 int nn_infer(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
 {
-    if (usable(nn, &nn->eval, b))
+    if (usable(nn, &nn->plans.eval, b))
         return nn->failed;
     if (out->result && !b->label)
         return nn_fail(nn, NN_EARG, "a comparison needs labels");
-    for (int i = 0; i < nn->g.ops; i++)
-        if (nn->g.op[i].gamma >= 0) {
-            struct kr_bn bn = nn_bn(nn, &nn->g.op[i]);
-            kr_bn_eval(&bn);
-        }
-    if (run(nn, &nn->eval, b, out))
+    if (run(nn, &nn->plans.eval, b, out))
         return nn->failed;
     if (out->result)
         *out->result = nn->result;

@@ -3,27 +3,103 @@
  *
  * Forward, an operation reads its inputs' maps and writes its own. Backward, in reverse: a
  * normalisation turns the gradient of its map's view into that of the map, in place, and is the
- * last to read the map (or leaves both to the convolution in front of it); an operation makes its
- * weights' gradient, then its inputs' (in that order, so that an input that was made again for the
+ * last to read the map (or leaves both to the operation in front of it); an operation makes its
+ * weights' gradient, then its inputs' (in that order, so that an input that was recomputed for the
  * first is gone before the second needs room), then its parameters take their step. A map that the
- * plan drops is made again just before its first reader. */
-#include "lib/nn/net.h"
+ * plan recomputes is made again just before its first reader. */
+#include "lib/nn/plan.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct state {
-    struct nn *nn;
     struct plan *p;
-    int alive[MAX_VALUES]; /* the map's buffer now, or -1 */
-    int left[MAX_VALUES];  /* readers that have not yet written its gradient */
+    const struct graph *g;
+    int threads;
+    int *alive; /* the map's buffer now, or -1 */
+    int *left;  /* readers that have not yet written its gradient */
     bool backward;
 };
+
+/* --- the tables ------------------------------------------------------------------------------- */
+
+int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *o, bool learn,
+                const struct nn_size *size)
+{
+    *p = (struct plan){.g = g, .opt = o, .learn = learn, .size = *size};
+    p->stepwise = learn && !o->gradients && o->training.clip == 0;
+    size_t ops = (size_t)g->ops, values = (size_t)g->values + 1, params = (size_t)g->params + 1;
+    p->step_room = (learn ? 6 : 1) * g->ops;
+    p->buffer_room = (learn ? 7 : 3) * g->ops + 2 * g->params;
+    size_t steps = (size_t)p->step_room, buffers = (size_t)p->buffer_room;
+    p->bytes = steps * (sizeof *p->step + sizeof *p->live) +
+               buffers * (sizeof *p->buffer + 2 * sizeof *p->order) + ops * sizeof *p->op +
+               values * (sizeof *p->value + sizeof *p->choice + 2 * sizeof(int)) +
+               2 * params * sizeof(int);
+    p->step = calloc(steps, sizeof *p->step);
+    p->live = calloc(steps, sizeof *p->live);
+    p->buffer = calloc(buffers, sizeof *p->buffer);
+    p->order = calloc(2 * buffers, sizeof *p->order);
+    p->op = calloc(ops, sizeof *p->op);
+    p->value = calloc(values, sizeof *p->value);
+    p->choice = calloc(values, sizeof *p->choice);
+    p->dweight = calloc(params, sizeof *p->dweight);
+    p->wide = calloc(params, sizeof *p->wide);
+    return p->step && p->live && p->buffer && p->order && p->op && p->value && p->choice &&
+                   p->dweight && p->wide
+               ? 0
+               : -1;
+}
+
+void nn_plan_free(struct plan *p)
+{
+    void *all[] = {p->step,  p->live,   p->buffer,  p->order, p->op,
+                   p->value, p->choice, p->dweight, p->wide};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+    *p = (struct plan){0};
+}
+
+struct nn_call nn_planned(const struct plan *p, const struct op *op, enum nn_pass pass,
+                          const struct nn_size *size, int threads)
+{
+    const struct graph *g = p->g;
+    struct nn_call c = nn_shapes(g, op, size);
+    c.pass = pass;
+    c.learn = p->learn;
+    c.algo = p->opt->algo;
+    c.training = &p->opt->training;
+    c.threads = threads;
+    for (int i = 0; i < op->ins; i++)
+        for (int j = 0, n = 0; j < 2; j++) {
+            int part = g->value[op->in[i]].part[j];
+            if (part < 0)
+                continue;
+            struct kr_in *in = &c.in[i][n++];
+            in->dtype = p->choice[g->value[part].root].narrow ? KR_BF16 : KR_F32;
+            in->planar = part == p->image;
+        }
+    if (op->out >= 0 && g->value[op->out].root == op->out) {
+        const struct value *last = &g->value[g->value[op->out].last];
+        c.out.dtype = p->choice[op->out].narrow ? KR_BF16 : KR_F32;
+        c.centred = last->norm >= 0 && !g->value[op->out].fixed;
+    }
+    return c;
+}
+
+double nn_flops(const struct plan *p, const struct op *op)
+{
+    struct nn_call c = nn_planned(p, op, PASS_FORWARD, &p->size, 1);
+    return op->kind->flops ? op->kind->flops(&c) : 0;
+}
+
+/* --- buffers ---------------------------------------------------------------------------------- */
 
 static int add(struct state *s, size_t bytes, int step)
 {
     struct plan *p = s->p;
-    assert(p->buffers < MAX_BUFFERS);
+    assert(p->buffers < p->buffer_room);
     p->buffer[p->buffers] = (struct buffer){.bytes = nn_up(bytes), .first = step, .last = step};
     return p->buffers++;
 }
@@ -36,148 +112,162 @@ static void touch(struct state *s, int buffer, int step)
 
 static void read_map(struct state *s, int root, int step)
 {
+    struct plan_value *v = &s->p->value[root];
     if (root == s->p->image)
         return;
     touch(s, s->alive[root], step);
     if (!s->backward)
-        s->p->idle[root][0] = step;
-    else if (s->p->idle[root][1] < 0)
-        s->p->idle[root][1] = step;
-}
-
-static size_t pixels(const struct plan *p, int level)
-{
-    return (size_t)p->n * (size_t)(p->h >> level) * (size_t)(p->w >> level);
+        v->idle[0] = step;
+    else if (v->idle[1] < 0)
+        v->idle[1] = step;
 }
 
 static size_t map_bytes(const struct state *s, int root, bool gradient)
 {
-    const struct value *v = &s->nn->g.value[root];
-    size_t size = !gradient && s->p->narrow[root] ? 2 : 4;
-    return pixels(s->p, v->level) * (size_t)nn_lanes(v) * size;
+    const struct value *v = &s->g->value[root];
+    struct nn_shape shape = nn_shape_of(v, &s->p->size);
+    size_t size = !gradient && s->p->choice[root].narrow ? 2 : 4;
+    return nn_pixels(&shape) * (size_t)nn_lanes(v) * size;
 }
 
-static int push(struct state *s, const struct op *op, enum pass pass)
+static int push(struct state *s, const struct op *op, enum nn_pass pass)
 {
     struct plan *p = s->p;
-    assert(p->steps < MAX_STEPS);
+    assert(p->steps < p->step_room);
     int at = p->steps++;
-    p->step[at] = (struct step){.op = (short)op->id, .pass = pass, .workspace = -1};
+    p->step[at] = (struct step){.op = op->id, .pass = pass, .workspace = -1};
     return at;
 }
 
-/* The maps under the operation's inputs: at most three. */
-static int roots(const struct state *s, const struct op *op, int root[3])
+/* The map under part j of input i, or -1. */
+static int root_of(const struct graph *g, const struct op *op, int i, int j)
 {
-    int n = 0;
-    for (int i = 0; i < op->nin; i++)
-        for (int j = 0; j < 2; j++) {
-            int part = s->nn->g.value[op->in[i]].part[j];
-            if (part >= 0)
-                root[n++] = s->nn->g.value[part].root;
-        }
-    return n;
+    int part = g->value[op->in[i]].part[j];
+    return part < 0 ? -1 : g->value[part].root;
 }
 
-static size_t wants(struct nn *nn, const struct step *at, int n, int h, int w, int threads)
+#define FOR_ROOTS(g, op, i, j, root)                                                               \
+    for (int i = 0, j = 0, root; i < (op)->ins; i += j, j = !j)                                    \
+        if ((root = root_of(g, op, i, j)) >= 0)
+
+/* --- workspaces ------------------------------------------------------------------------------- */
+
+static size_t wants(const struct plan *p, const struct step *at, const struct nn_size *size,
+                    int threads)
 {
-    const struct op *op = &nn->g.op[at->op];
-    nn->at = at;
-    nn->n = n, nn->h = h, nn->w = w, nn->threads = threads;
-    return op->kind->workspace ? op->kind->workspace(nn, op, at->pass) : 0;
+    const struct op *op = &p->g->op[at->op];
+    if (!op->kind->workspace)
+        return 0;
+    struct nn_call c = nn_planned(p, op, at->pass, size, threads);
+    return op->kind->workspace(&c);
 }
 
 /* The most that any batch asks for with one thread: not always the largest, for convolutions may
  * go another way where tiles are few. */
-static size_t least(struct nn *nn, struct plan *p, const struct step *at)
+static size_t least(struct plan *p, const struct step *at)
 {
-    size_t *most = &p->least[at->op][at->pass];
+    size_t *most = &p->op[at->op].least[at->pass];
+    const int *m = p->g->multiple;
+    const struct nn_size *z = &p->size;
+    int dh = m[1] > 16 ? m[1] : 16 / m[1] * m[1], dw = m[2] > 16 ? m[2] : 16 / m[2] * m[2];
     if (*most)
         return *most - 1;
-    for (int n = 1; n <= p->n; n++)
-        for (int h = 16; h <= p->h; h += 16)
-            for (int w = 16; w <= p->w; w += 16) {
-                size_t bytes = wants(nn, at, n, h, w, 1);
-                *most = bytes + 1 > *most ? bytes + 1 : *most;
-            }
+    for (int n = 1; n <= z->n; n++)
+        for (int d = z->d % m[0] + m[0]; d <= z->d; d += m[0])
+            for (int h = z->h % dh ? z->h % dh : dh; h <= z->h; h += dh)
+                for (int w = z->w % dw ? z->w % dw : dw; w <= z->w; w += dw) {
+                    size_t bytes = wants(p, at, &(struct nn_size){n, d, h, w}, 1);
+                    *most = bytes + 1 > *most ? bytes + 1 : *most;
+                }
     return *most - 1;
 }
 
-size_t nn_wants(struct nn *nn, struct plan *p, const struct step *at, int threads)
+size_t nn_wants(struct plan *p, const struct step *at, int threads)
 {
-    int before = nn->threads;
-    size_t most = least(nn, p, at), bytes = wants(nn, at, p->n, p->h, p->w, threads);
-    nn->threads = before;
+    size_t most = least(p, at), bytes = wants(p, at, &p->size, threads);
     return nn_up(bytes > most ? bytes : most);
 }
 
 /* Workspace is asked for once the buffers that the step reads are known. */
 static void want_workspace(struct state *s, int at)
 {
-    size_t bytes = nn_wants(s->nn, s->p, &s->p->step[at], s->nn->threads);
+    size_t bytes = nn_wants(s->p, &s->p->step[at], s->threads);
     if (bytes)
         s->p->step[at].workspace = add(s, bytes, at);
 }
 
-static void forward(struct state *s, const struct op *op, enum pass pass)
+/* --- forward ---------------------------------------------------------------------------------- */
+
+static bool is_view(const struct op *op)
+{
+    enum nn_effect e = op->kind->effect;
+    return e == NN_NORM || e == NN_ACTIVATION || e == NN_DROPOUT || e == NN_CONCAT;
+}
+
+/* In evaluation a view costs a step only where its numbers come of the data. */
+static bool runs_forward(const struct plan *p, const struct op *op)
+{
+    return op->kind->forward && (!is_view(op) || p->learn || op->kind->each);
+}
+
+static void forward(struct state *s, const struct op *op, enum nn_pass pass)
 {
     struct plan *p = s->p;
+    const struct graph *g = s->g;
     if (op->out >= 0 && op->out == p->image)
         return;
-    int root[3], n = roots(s, op, root), at = push(s, op, pass);
-    if (op->kind->view) /* numbers for each channel only */
+    int at = push(s, op, pass);
+    if (is_view(op)) /* numbers for each channel only */
         return;
-    for (int i = 0; i < n; i++)
-        read_map(s, root[i], at);
+    FOR_ROOTS(g, op, i, j, root)
+    read_map(s, root, at);
     if (op->out >= 0) {
-        bool over = op->kind->in_place && !p->learn && s->nn->g.value[root[0]].readers == 1;
-        int b = over ? s->alive[root[0]] : add(s, map_bytes(s, op->out, false), at);
+        int under = op->ins ? root_of(g, op, 0, 0) : -1;
+        bool over = op->kind->in_place && !p->learn && g->value[under].readers == 1 &&
+                    nn_lanes(&g->value[under]) == nn_lanes(&g->value[op->out]);
+        int b = over ? s->alive[under] : add(s, map_bytes(s, op->out, false), at);
         s->alive[op->out] = b;
+        touch(s, b, at);
         if (!s->backward)
-            p->idle[op->out][0] = at;
-        if (pass == PASS_AGAIN)
-            p->again[op->out] = b;
+            p->value[op->out].idle[0] = at;
+        if (pass == PASS_RECOMPUTE)
+            p->value[op->out].again = b;
         else
-            p->map[op->out] = b;
+            p->value[op->out].map = b;
     }
-    if (op->kind->aux && pass == PASS_FORWARD)
-        p->aux[op->id] = add(s, pixels(p, s->nn->g.value[op->out].level) * sizeof(float), at);
-    else if (op->kind->aux)
-        touch(s, p->aux[op->id], at);
-    for (int i = 0; i < op->nparams; i++)
-        if (s->nn->g.param[op->param[i]].widened)
-            p->wide[op->param[i]] =
-                add(s, tensor_count(&s->nn->g.param[op->param[i]].t) * sizeof(float), at);
+    for (int i = 0; i < op->params; i++) {
+        const struct param *q = &g->param[op->param[i]];
+        if (nn_widened(p->opt, q))
+            p->wide[op->param[i]] = add(s, tensor_count(&q->t) * sizeof(float), at);
+    }
     want_workspace(s, at);
 }
+
+/* --- backward --------------------------------------------------------------------------------- */
 
 /* Makes sure that a map is there for the step that comes next. */
 static void need(struct state *s, int map)
 {
-    if (!s->p->drop[map] || s->p->again[map] >= 0)
+    if (map == s->p->image || !s->p->choice[map].recompute || s->p->value[map].again >= 0)
         return;
-    const struct op *op = &s->nn->g.op[s->nn->g.value[map].writer];
-    int root[3], n = roots(s, op, root);
-    for (int i = 0; i < n; i++)
-        need(s, root[i]);
-    forward(s, op, PASS_AGAIN);
+    const struct op *op = &s->g->op[s->g->value[map].writer];
+    FOR_ROOTS(s->g, op, i, j, root)
+    need(s, root);
+    forward(s, op, PASS_RECOMPUTE);
 }
 
 /* Whether an operation's inputs want a gradient, and its parameters. */
 static bool flows(const struct graph *g, const struct op *op)
 {
-    for (int i = 0; i < op->nin; i++)
-        for (int j = 0; j < 2; j++) {
-            int part = g->value[op->in[i]].part[j];
-            if (part >= 0 && !g->value[part].fixed)
-                return true;
-        }
+    FOR_ROOTS(g, op, i, j, root)
+    if (!g->value[root].fixed)
+        return true;
     return false;
 }
 
 static bool trains(const struct graph *g, const struct op *op)
 {
-    for (int i = 0; i < op->nparams; i++)
+    for (int i = 0; i < op->params; i++)
         if (g->param[op->param[i]].trained)
             return true;
     return false;
@@ -185,10 +275,10 @@ static bool trains(const struct graph *g, const struct op *op)
 
 static void update(struct state *s, const struct op *op)
 {
-    if (!trains(&s->nn->g, op) || !s->nn->stepwise)
+    if (!trains(s->g, op) || !s->p->stepwise)
         return;
     int at = push(s, op, PASS_UPDATE);
-    for (int i = 0; i < op->nparams; i++)
+    for (int i = 0; i < op->params; i++)
         if (s->p->dweight[op->param[i]] >= 0)
             touch(s, s->p->dweight[op->param[i]], at);
 }
@@ -196,30 +286,34 @@ static void update(struct state *s, const struct op *op)
 /* Gradients of parameters: in the plan's buffers if each is used up at once. */
 static void want_gradients(struct state *s, const struct op *op, int at)
 {
-    for (int i = 0; i < op->nparams && s->nn->stepwise; i++) {
-        const struct param *q = &s->nn->g.param[op->param[i]];
+    for (int i = 0; i < op->params && s->p->stepwise; i++) {
+        const struct param *q = &s->g->param[op->param[i]];
         if (q->trained && s->p->dweight[op->param[i]] < 0)
             s->p->dweight[op->param[i]] = add(s, tensor_count(&q->t) * sizeof(float), at);
     }
 }
 
-/* A normalisation is taken along by the convolution in front of it, which then reads the map, or
- * is a pass over the map of its own. */
+/* A normalisation is taken along by the operation in front of it, which then reads the map, or is a
+ * pass over the map of its own. */
 static void backward_view(struct state *s, const struct op *op)
 {
-    const struct graph *g = &s->nn->g;
-    int root = op->out >= 0 ? g->value[op->out].root : -1;
-    if (op->kind->data && !op->absorbed) {
+    const struct graph *g = s->g;
+    struct plan *p = s->p;
+    if (op->kind->effect == NN_NORM) {
+        int root = g->value[op->out].root;
         const struct op *from = &g->op[g->value[root].writer];
-        bool behind = from->kind->behind && trains(g, from) && !s->p->narrow[root] &&
-                      from->kind->behind(s->nn, from, flows(g, from));
-        s->p->behind[from->id] = behind;
+        bool behind = false;
+        if (from->kind->behind && trains(g, from) && !p->choice[root].narrow) {
+            struct nn_call c = nn_planned(p, from, PASS_BACKWARD, &p->size, 1);
+            behind = from->kind->behind(&c, flows(g, from));
+        }
+        p->op[from->id].behind = behind;
         if (!behind)
             need(s, root);
         int at = push(s, op, PASS_DATA);
         if (!behind)
             read_map(s, root, at);
-        touch(s, s->p->grad[root], at);
+        touch(s, p->value[root].grad, at);
         want_gradients(s, op, at);
     }
     update(s, op);
@@ -227,84 +321,85 @@ static void backward_view(struct state *s, const struct op *op)
 
 static void backward(struct state *s, const struct op *op)
 {
-    const struct graph *g = &s->nn->g;
+    const struct graph *g = s->g;
+    const struct nn_kind *kind = op->kind;
     struct plan *p = s->p;
-    int root[3], n = roots(s, op, root), at;
-    bool behind = p->behind[op->id], flow = flows(g, op);
-    bool both = flow && op->kind->backward && (behind || !op->kind->data);
-    bool data = both || (flow && op->kind->data);
-    bool weight = op->kind->weight && trains(g, op) && !both;
+    struct plan_op *o = &p->op[op->id];
+    int at;
+    bool behind = o->behind, flow = flows(g, op);
+    bool both = flow && kind->backward && (behind || !kind->data);
+    bool data = both || (flow && kind->data);
+    bool weight = kind->weight && trains(g, op) && !both;
     if (weight) {
-        for (int i = 0; i < n; i++)
-            need(s, root[i]);
+        FOR_ROOTS(g, op, i, j, root)
+        need(s, root);
         if (behind)
             need(s, op->out);
         at = push(s, op, PASS_WEIGHT);
-        for (int i = 0; i < n; i++)
-            read_map(s, root[i], at);
+        FOR_ROOTS(g, op, i, j, root)
+        read_map(s, root, at);
         if (behind)
             read_map(s, op->out, at);
-        touch(s, p->grad[op->out], at);
+        if (p->value[op->out].grad >= 0)
+            touch(s, p->value[op->out].grad, at);
         want_gradients(s, op, at);
         want_workspace(s, at);
     }
     if (data) {
-        bool reads[3];
-        for (int i = 0; i < n; i++) {
-            const struct value *v = &g->value[g->value[root[i]].last];
-            p->final[op->id][i] = --s->left[root[i]] == 0;
-            reads[i] = both || op->kind->data_reads ||
-                       (p->final[op->id][i] && (v->relu || (v->norm >= 0 && !v->fixed)));
-            if (reads[i])
-                need(s, root[i]);
+        bool reads[NN_IN][2] = {{false}};
+        FOR_ROOTS(g, op, i, j, root)
+        {
+            const struct value *v = &g->value[g->value[root].last];
+            bool final = o->final[i][j] = --s->left[root] == 0;
+            reads[i][j] = both || kind->data_reads ||
+                          (final && (v->activation || (v->norm >= 0 && !v->fixed)));
+            if (reads[i][j])
+                need(s, root);
         }
         if (both)
             need(s, op->out);
         at = push(s, op, both ? PASS_BACKWARD : PASS_DATA);
         if (both)
             read_map(s, op->out, at);
-        for (int i = 0; i < n; i++) {
-            if (reads[i])
-                read_map(s, root[i], at);
-            if (g->value[root[i]].fixed)
+        FOR_ROOTS(g, op, i, j, root)
+        {
+            if (reads[i][j])
+                read_map(s, root, at);
+            if (g->value[root].fixed)
                 continue;
-            p->first[op->id][i] = p->grad[root[i]] < 0;
-            if (p->first[op->id][i] && i == 0 && op->kind->in_place)
-                p->grad[root[i]] = p->grad[op->out];
-            else if (p->first[op->id][i])
-                p->grad[root[i]] = add(s, map_bytes(s, root[i], true), at);
-            touch(s, p->grad[root[i]], at);
+            int *grad = &p->value[root].grad;
+            bool first = o->first[i][j] = *grad < 0;
+            if (first && i == 0 && j == 0 && kind->in_place &&
+                nn_lanes(&g->value[root]) == nn_lanes(&g->value[op->out]))
+                *grad = p->value[op->out].grad;
+            else if (first)
+                *grad = add(s, map_bytes(s, root, true), at);
+            touch(s, *grad, at);
         }
-        if (op->out >= 0 && p->grad[op->out] >= 0)
-            touch(s, p->grad[op->out], at);
-        if (op->kind->aux)
-            touch(s, p->aux[op->id], at);
-        if (!op->kind->weight || both)
+        if (op->out >= 0 && p->value[op->out].grad >= 0)
+            touch(s, p->value[op->out].grad, at);
+        if (!kind->weight || both)
             want_gradients(s, op, at);
-        for (int i = 0; i < op->nin; i++) { /* absorbed normalisations */
-            int norm = g->value[op->in[i]].norm;
-            if (norm >= 0 && g->op[norm].absorbed && op->kind->data_reads)
-                want_gradients(s, &g->op[norm], at);
-        }
         want_workspace(s, at);
     }
     update(s, op);
 }
 
 /* The image, if all that read it take it as it is given, or -1. The trap looks at maps. */
-static int image(const struct nn *nn)
+static int image(const struct plan *p)
 {
-    const struct graph *g = &nn->g;
-    int v = 0;
-    while (!g->value[v].fixed)
-        v++;
+    const struct graph *g = p->g;
+    int v = g->op[g->input].out;
     for (int i = 0; i < g->ops; i++)
-        for (int j = 0; j < g->op[i].nin; j++) {
+        for (int j = 0; j < g->op[i].ins; j++) {
             const struct op *op = &g->op[i];
-            if (op->in[j] == v && !(op->kind->planar && op->kind->planar(nn, op)))
+            if (op->in[j] != v)
+                continue;
+            struct nn_call c = nn_planned(p, op, PASS_FORWARD, &p->size, 1);
+            if (!op->kind->planar || !op->kind->planar(&c))
                 return -1;
         }
-    return nn->opt.trap ? -1 : v;
+    return p->opt->trap ? -1 : v;
 }
 
 static void clear(int *v, int n)
@@ -313,41 +408,45 @@ static void clear(int *v, int n)
         v[i] = -1;
 }
 
-void nn_schedule(struct nn *nn, struct plan *p)
+void nn_schedule(struct plan *p, int threads)
 {
-    const struct graph *g = &nn->g;
-    struct state s = {.nn = nn, .p = p};
+    const struct graph *g = p->g;
+    int *alive = p->order, *left = p->order + g->values;
+    struct state s = {.p = p, .g = g, .threads = threads, .alive = alive, .left = left};
     p->steps = p->buffers = 0;
-    clear(p->map, MAX_VALUES), clear(p->again, MAX_VALUES), clear(p->grad, MAX_VALUES);
-    clear(p->dweight, MAX_PARAMS), clear(p->wide, MAX_PARAMS), clear(p->aux, MAX_OPS);
-    clear(s.alive, MAX_VALUES);
-    memset(p->idle, -1, sizeof p->idle);
-    memset(p->first, 0, sizeof p->first), memset(p->final, 0, sizeof p->final);
-    memset(p->behind, 0, sizeof p->behind);
-    nn->now = p;
-    nn->n = p->n, nn->h = p->h, nn->w = p->w;
-    p->image = image(nn);
-    for (int i = 0; i < g->values; i++)
-        s.left[i] = g->value[i].readers;
+    p->image = -1;
+    clear(p->dweight, g->params), clear(p->wide, g->params);
+    clear(alive, g->values);
+    for (int i = 0; i < g->values; i++) {
+        p->value[i] = (struct plan_value){-1, -1, -1, {-1, -1}};
+        left[i] = g->value[i].readers;
+    }
+    for (int i = 0; i < g->ops; i++) {
+        memset(p->op[i].first, 0, sizeof p->op[i].first);
+        memset(p->op[i].final, 0, sizeof p->op[i].final);
+        p->op[i].behind = false;
+    }
+    p->image = image(p);
     for (int i = 0; i < g->ops; i++)
-        if (g->op[i].kind->forward && !(g->op[i].kind->view && !p->learn))
+        if (runs_forward(p, &g->op[i]))
             forward(&s, &g->op[i], PASS_FORWARD);
     s.backward = true;
     for (int i = g->ops - 1; i >= 0 && p->learn; i--)
-        if (g->op[i].kind->view)
+        if (is_view(&g->op[i]))
             backward_view(&s, &g->op[i]);
         else
             backward(&s, &g->op[i]);
-    nn->at = NULL;
 }
+
+/* --- places ----------------------------------------------------------------------------------- */
 
 /* What decides the order of placing: the size, or the size times the steps it is in use, or the
  * first step. What lives for one step, as workspaces do, comes last. */
-static double weight(const struct buffer *b, int rule)
+static double weight(const struct plan *p, const struct buffer *b, int rule)
 {
     double w = rule == 0   ? (double)b->bytes
                : rule == 1 ? (double)b->bytes * (b->last - b->first + 1)
-                           : (double)(MAX_STEPS - b->first);
+                           : (double)(p->steps - b->first + 1);
     return b->last > b->first ? w : w * 1e-12;
 }
 
@@ -355,11 +454,11 @@ static double weight(const struct buffer *b, int rule)
  * workspaces of most steps are the same memory, which is in cache from the step before. */
 static void place_by(struct plan *p, int rule)
 {
-    int order[MAX_BUFFERS], placed[MAX_BUFFERS], n = 0;
+    int *order = p->order, *placed = p->order + p->buffer_room, n = 0;
     for (int i = 0; i < p->buffers; i++) {
-        double w = weight(&p->buffer[i], rule);
+        double w = weight(p, &p->buffer[i], rule);
         int j = i;
-        for (; j > 0 && weight(&p->buffer[order[j - 1]], rule) < w; j--)
+        for (; j > 0 && weight(p, &p->buffer[order[j - 1]], rule) < w; j--)
             order[j] = order[j - 1];
         order[j] = i;
     }

@@ -151,6 +151,12 @@ static double named(struct expression *x, const char *name, size_t n)
         expect(x, ")");
         return (a < b) == !strncmp(name, least, n) ? a : b;
     }
+    if (n == 5 && !strncmp(name, "floor", n)) {
+        expect(x, "(");
+        double v = floor(comparison(x));
+        expect(x, ")");
+        return v;
+    }
     if (n == 8 && !strncmp(name, "channels", n))
         return channels(x);
     if (n == 4 && !strncmp(name, "true", n))

@@ -173,7 +173,7 @@ static int take(struct text *t, struct node *n, const char *what, const struct k
 
 bool nn_tree_reserved(const char *name)
 {
-    static const char *const word[] = {"true", "false", "min", "max", "channels"};
+    static const char *const word[] = {"true", "false", "min", "max", "floor", "channels"};
     for (size_t i = 0; i < sizeof word / sizeof *word; i++)
         if (!strcmp(name, word[i]))
             return true;

@@ -55,7 +55,7 @@ static void write_weights(const struct nn_spec *spec, const char *path, enum dty
     if (child == 0) {
         char why[256];
         size_t n;
-        struct nn_options o = {.train = true, .n = 1, .h = 16, .w = 16};
+        struct nn_options o = {.train = true, .n = 1, .h = 32, .w = 32};
         struct nn *nn = nn_new(spec, &o, why, sizeof why);
         if (!nn || nn_init(nn, 1))
             die(nn ? nn_why(nn) : why);
@@ -86,9 +86,10 @@ static int by_value(const void *a, const void *b)
 
 int main(int argc, char **argv)
 {
-    struct nn_spec spec = {.cin = 4, .classes = 4};
+    enum { CIN = 4, CLASSES = 4 };
+    size_t length;
     struct nn_options o = {.threads = 2, .weights = DT_F32};
-    int repeats = 5, c, arch;
+    int repeats = 5, c;
     bool verbose = false, only = false;
     char why[256], path[] = "/tmp/nn-bench-XXXXXX", *end;
     while ((c = getopt(argc, argv, "j:M:r:vnDd:")) >= 0)
@@ -118,14 +119,13 @@ int main(int argc, char **argv)
             return 2;
         }
     argv += optind;
-    if (argc - optind != 6 || (arch = nn_arch_find(argv[1])) < 0 || repeats < 1 || repeats > 1000) {
+    if (argc - optind != 6 || !nn_known(argv[1], &length) || repeats < 1 || repeats > 1000) {
         fprintf(stderr, "usage: nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] "
                         "[-n] [-v] [-D] [-d f16|bf16]\n");
         return 2;
     }
     o.train = !strcmp(argv[0], "train");
-    spec.arch = (enum nn_arch)arch;
-    spec.base = atoi(argv[2]);
+    struct nn_spec spec = nn_network(argv[1], atoi(argv[2]), CIN, CLASSES);
     o.n = atoi(argv[3]), o.h = atoi(argv[4]), o.w = atoi(argv[5]);
 
     const char *bad = kr_init();
@@ -143,7 +143,7 @@ int main(int argc, char **argv)
         unlink(path);
     }
     size_t pixels = (size_t)o.n * (size_t)o.h * (size_t)o.w;
-    o.outside = pixels * ((size_t)spec.cin * sizeof(float) + 2);
+    o.outside = pixels * ((size_t)CIN * sizeof(float) + 2);
     struct nn *nn = nn_new(&spec, &o, why, sizeof why);
     if (!nn)
         die(why);
@@ -154,10 +154,10 @@ int main(int argc, char **argv)
     if (o.train ? nn_init(nn, 1) : nn_load(nn, file.tensor, (size_t)file.tensors))
         die(nn_why(nn));
 
-    float *image = malloc(pixels * (size_t)spec.cin * sizeof *image);
+    float *image = malloc(pixels * (size_t)CIN * sizeof *image);
     uint8_t *label = calloc(pixels, 1), *pred = malloc(pixels);
     struct rng r = rng_seed(1);
-    for (size_t i = 0; i < pixels * (size_t)spec.cin; i++)
+    for (size_t i = 0; i < pixels * (size_t)CIN; i++)
         image[i] = (float)rng_range(&r, -1.7, 1.7);
     for (size_t i = 0; i < pixels; i++)
         label[i] = (uint8_t)(i / 97 % 7 > 3 ? 0 : i / 97 % 4);

@@ -119,7 +119,7 @@ static struct outcome run(struct model *m, const struct kr_in raw[MAPS], int thr
     struct kr_in in[MAPS] = {raw[0], raw[1], raw[2]};
     const struct kr_dims d = {m->s.n, m->s.h, m->s.w, threads};
     const size_t n = pixels_of(m->s), cip = (size_t)kr_pad(m->ci), cp = (size_t)kr_pad(m->c);
-    void *ws = guarded(kr_pointwise_workspace(&d, m->c > m->ci ? m->c : m->ci), 64);
+    void *ws = guarded(kr_pointwise_workspace(&d, m->c > 2 * m->ci ? m->c : 2 * m->ci), 64);
     double *sums = doubles(2 * cip), *sums_b = doubles(2 * cip), two[32];
     struct kr_bn bn[3] = {norm(m->ci, m->gamma[0], m->beta[0]),
                           norm(m->ci, m->gamma[1], m->beta[1]), norm(1, m->gamma[2], m->beta[2])};
@@ -151,10 +151,13 @@ static struct outcome run(struct model *m, const struct kr_in raw[MAPS], int thr
     struct kr_dx dx = {.dx = o.dx, .c = m->c, .act = &in[2], .sums = o.x_sums};
     kr_gate_apply_backward(&d, &g, score, m->dout, &dx, dscore, two, ws);
     kr_bn_backward(&bn[2], n, two, o.dgamma[2], o.dbeta[2], k);
-    kr_gate_score_sums(&d, &g, score, dscore, k, sums, sums_b, o.dpsi, ws);
+    const struct kr_dx dz[2] = {{.dx = o.da, .c = m->ci, .act = &in[0], .sums = sums},
+                                {.dx = o.db, .c = m->ci, .act = &in[1], .sums = sums_b}};
+    kr_gate_score_backward(&d, &g, score, dscore, k, dz, o.dpsi, ws);
     kr_bn_backward(&bn[0], n, sums, o.dgamma[0], o.dbeta[0], ka);
     kr_bn_backward(&bn[1], n, sums_b, o.dgamma[1], o.dbeta[1], kb);
-    kr_gate_score_backward(&d, &g, score, dscore, k, ka, kb, o.da, o.db);
+    kr_bn_apply(&d, m->ci, o.da, in[0].x, in[0].dtype, ka, 0, o.da);
+    kr_bn_apply(&d, m->ci, o.db, in[1].x, in[1].dtype, kb, 0, o.db);
     return o;
 }
 

@@ -35,14 +35,14 @@ static struct nn *network(const struct nn_spec *s, const struct nn_options *o,
     return nn;
 }
 
-static void test(enum nn_arch arch, int base, int h, int w)
+static void test(const char *arch, int base, int h, int w)
 {
     size_t slice = (size_t)CIN * (size_t)h * (size_t)w, bytes = MOST * slice * sizeof(float);
     struct rng r = rng_seed(3);
     image = malloc(bytes), alone = malloc(bytes), among = malloc(bytes);
     for (size_t i = 0; i < MOST * slice; i++)
         image[i] = (float)rng_normal(&r);
-    struct nn_spec spec = {.arch = arch, .base = base, .cin = CIN, .classes = CLASSES};
+    struct nn_spec spec = nn_network(arch, base, CIN, CLASSES);
     struct nn_options o = {.train = true, .n = 1, .h = 16, .w = 16, .threads = 1};
     struct nn *first = network(&spec, &o, NULL);
     o = (struct nn_options){.n = 1, .h = h, .w = w, .threads = 1};
@@ -64,8 +64,8 @@ static void test(enum nn_arch arch, int base, int h, int w)
     }
     nn_free(nn);
     nn_free(first);
-    ok(ran && same, "%s of base %d, %dx%d: the same logits alone and among up to %d",
-       nn_arch_name(arch), base, h, w, MOST);
+    ok(ran && same, "%s of base %d, %dx%d: the same logits alone and among up to %d", arch, base, h,
+       w, MOST);
     free(image), free(alone), free(among);
 }
 
@@ -73,13 +73,13 @@ int main(void)
 {
     bool full = getenv("LONG");
     kr_init();
-    for (int arch = 0; arch < NN_ARCH_COUNT; arch++) {
-        test((enum nn_arch)arch, 12, 80, 96);
-        test((enum nn_arch)arch, 16, 64, 96);
+    for (int arch = 0; arch < 3; arch++) {
+        test(nn_names[arch], 12, 80, 96);
+        test(nn_names[arch], 16, 64, 96);
         if (full) {
-            test((enum nn_arch)arch, 64, 48, 48);
-            test((enum nn_arch)arch, 32, 160, 192);
-            test((enum nn_arch)arch, 64, 96, 112);
+            test(nn_names[arch], 64, 48, 48);
+            test(nn_names[arch], 32, 160, 192);
+            test(nn_names[arch], 64, 96, 112);
         }
     }
     return done_testing();

@@ -25,10 +25,11 @@ INLINE vf psi_vector(const struct kr_gate *g, size_t c)
 /* alpha of up to RUN pixels. */
 INLINE void alphas(const struct kr_gate *g, const float *score, size_t count, float *alpha)
 {
+    const vf scale = vset(g->scale ? *g->scale : 1), shift = vset(g->shift ? *g->shift : 0);
     float t[RUN] = {0};
     memcpy(t, score, count * sizeof *t);
     for (size_t i = 0; i < RUN; i += VL)
-        vstore(alpha + i, 1 / (1 + vexp(-vfma(vload(t + i), vset(*g->scale), vset(*g->shift)))));
+        vstore(alpha + i, 1 / (1 + vexp(-vfma(vload(t + i), scale, shift))));
 }
 
 /* Two numbers of each slot as the sums of a map of one channel. */
@@ -161,14 +162,14 @@ void KR_NAME(kr_gate_apply_backward)(const struct kr_dims *d, const struct kr_ga
 INLINE void score_gradient(const float *score, const float *dscore, const float *k, size_t count,
                            float *ds)
 {
-    const float k0 = k[0], k1 = k[KR_LANES], k2 = k[2 * KR_LANES];
+    const float k0 = k ? k[0] : 1, k1 = k ? k[KR_LANES] : 0, k2 = k ? k[2 * KR_LANES] : 0;
     for (size_t p = 0; p < count; p++)
         ds[p] = k0 * dscore[p] + (k1 * score[p] + k2);
 }
 
-void KR_NAME(kr_gate_score_sums)(const struct kr_dims *d, const struct kr_gate *g,
-                                 const float *score, const float *dscore, const float *k,
-                                 double *sums_a, double *sums_b, float *dpsi, void *workspace)
+void KR_NAME(kr_gate_score_backward)(const struct kr_dims *d, const struct kr_gate *g,
+                                     const float *score, const float *dscore, const float *k,
+                                     const struct kr_dx dx[2], float *dpsi, void *workspace)
 {
     const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
     const size_t cp = (size_t)kr_pad(g->a.c);
@@ -176,7 +177,7 @@ void KR_NAME(kr_gate_score_sums)(const struct kr_dims *d, const struct kr_gate *
     assert(workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, 4 * cp);
+        double *slot = slot_at(workspace, chunk, 5 * cp);
         FOR_RUNS(chunks, chunk, total, sample)
         {
             float ds[RUN];
@@ -184,60 +185,31 @@ void KR_NAME(kr_gate_score_sums)(const struct kr_dims *d, const struct kr_gate *
             for (size_t j = 0; j < cp; j += VL) {
                 const struct view a = view_at(&g->a, (int)n, (int)j);
                 const struct view b = view_at(&g->b, (int)n, (int)j);
+                struct grad da = grad_at(&dx[0], (int)n, (int)j);
+                struct grad db = grad_at(&dx[1], (int)n, (int)j);
                 const vf psi = psi_vector(g, j);
-                vf sz = vset(0), sa = sz, sb = sz, sp = sz;
+                vf sp = vset(0);
                 for (size_t p = 0, i = p0 * cp + j; p < count; p++, i += cp) {
-                    const vf xa = vload_as(a.x, a.dtype, i), xb = vload_as(b.x, b.dtype, i);
                     const vf v = view_get(&a, i) + view_get(&b, i);
-                    const vf dv = vwhere(v > 0, vset(ds[p])), dz = dv * psi;
+                    const vf dv = vwhere(v > 0, vset(ds[p]));
                     sp = vfma(dv, v, sp);
-                    sz += dz;
-                    sa = vfma(dz, xa, sa);
-                    sb = vfma(dz, xb, sb);
+                    grad_set(&da, i, dv * psi);
+                    grad_set(&db, i, dv * psi);
                 }
-                sum_add(slot + j, sz);
-                sum_add(slot + cp + j, sa);
-                sum_add(slot + 2 * cp + j, sb);
-                sum_add(slot + 3 * cp + j, sp);
+                sum_add(slot + j, da.sum);
+                sum_add(slot + cp + j, da.products);
+                sum_add(slot + 2 * cp + j, db.sum);
+                sum_add(slot + 3 * cp + j, db.products);
+                sum_add(slot + 4 * cp + j, sp);
             }
         }
     }
-    slots_sum(workspace, chunks, 4 * cp, 0, 2 * cp, sums_a);
-    slots_sum(workspace, chunks, 4 * cp, 0, cp, sums_b);
-    slots_sum(workspace, chunks, 4 * cp, 2 * cp, cp, sums_b + cp);
+    slots_sum(workspace, chunks, 5 * cp, 0, 2 * cp, dx[0].sums);
+    slots_sum(workspace, chunks, 5 * cp, 2 * cp, 2 * cp, dx[1].sums);
     for (size_t c = 0; c < (size_t)g->a.c; c++) {
         double s = 0;
         for (int chunk = 0; chunk < chunks; chunk++)
-            s += ((double *)workspace)[(size_t)chunk * 4 * cp + 3 * cp + c];
+            s += ((double *)workspace)[(size_t)chunk * 5 * cp + 4 * cp + c];
         dpsi[c] = (float)s;
     }
-}
-
-void KR_NAME(kr_gate_score_backward)(const struct kr_dims *d, const struct kr_gate *g,
-                                     const float *score, const float *dscore, const float *k,
-                                     const float *ka, const float *kb, float *da, float *db)
-{
-    const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
-    const size_t cp = (size_t)kr_pad(g->a.c);
-    const int chunks = chunk_count(total, 1);
-#pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++)
-        FOR_RUNS(chunks, chunk, total, sample)
-        {
-            float ds[RUN];
-            score_gradient(score + p0, dscore + p0, k, count, ds);
-            for (size_t j = 0; j < cp; j += VL) {
-                const struct view a = view_at(&g->a, (int)n, (int)j);
-                const struct view b = view_at(&g->b, (int)n, (int)j);
-                const vf psi = psi_vector(g, j);
-                const vf a0 = vload(ka + j), a1 = vload(ka + cp + j), a2 = vload(ka + 2 * cp + j);
-                const vf b0 = vload(kb + j), b1 = vload(kb + cp + j), b2 = vload(kb + 2 * cp + j);
-                for (size_t p = 0, i = p0 * cp + j; p < count; p++, i += cp) {
-                    const vf xa = vload_as(a.x, a.dtype, i), xb = vload_as(b.x, b.dtype, i);
-                    const vf dz = vwhere(view_get(&a, i) + view_get(&b, i) > 0, psi * ds[p]);
-                    vstore(da + i, vfma(a0, dz, vfma(a1, xa, a2)));
-                    vstore(db + i, vfma(b0, dz, vfma(b1, xb, b2)));
-                }
-            }
-        }
 }

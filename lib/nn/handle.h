@@ -1,0 +1,74 @@
+/* handle.h - inside lib/nn: the handle, what it owns and where its parts meet. */
+#ifndef NN_HANDLE_H
+#define NN_HANDLE_H
+
+#include "lib/nn/plan.h"
+
+/* A parameter as it lies in memory. */
+struct stored {
+    struct tensor t;   /* float, in the arena or the caller's */
+    float *grad;       /* trained; NULL where it lives in the plan's maps */
+    void *m, *v;       /* moments, or NULL */
+    bool owned;        /* lies in our memory */
+    bool widened;      /* 16-bit weights, made float for each use */
+    struct tensor raw; /* those, as they were given */
+    size_t first;      /* elements in all parameters before it */
+};
+
+/* What a dropout keeps: for each slice. */
+struct dropped {
+    float *gain, *scale, *shift;
+};
+
+struct nn {
+    struct nn_options opt;
+    struct graph g;
+    struct plans plans;
+    struct nn_memory memory;
+    char name[64]; /* of the description */
+    char why[256];
+    int failed;
+
+    char *arena, *maps; /* maps: where the plan's buffers start */
+    size_t arena_bytes;
+    void *tables;
+    size_t table_bytes, bytes; /* bytes: of the handle and its lists */
+    struct stored *param;
+    struct nn_norm *norm; /* of each operation */
+    struct dropped *dropped;
+    struct nn_loss_state *loss;
+    bool each;  /* some statistics are of each sample */
+    bool ready; /* has parameters */
+    struct tensor *params, *grads, *moments;
+    size_t nparams, ngrads, nmoments;
+    uint64_t steps;
+
+    /* while running */
+    const struct plan *now;
+    struct nn_size size;
+    struct nn_io io;
+    struct nn_result result;
+    double rate;
+    void *spare; /* workspace for a shape that needs more than was planned */
+    size_t spare_bytes;
+    char **map_at; /* of each value */
+};
+
+int nn_fail(struct nn *, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* handle.c */
+int nn_arena(struct nn *); /* allocates once, at the first nn_load or nn_init */
+
+/* params.c */
+void nn_list(struct nn *);
+
+/* Whether processes that share a batch must still agree on a parameter's gradient. */
+static inline bool nn_agreed(const struct graph *g, int param)
+{
+    return g->param[param].trained && !g->param[param].shared;
+}
+
+/* optim.c: one parameter's step. */
+void nn_step(struct nn *, int param, const float *grad, double gain);
+
+#endif

@@ -1,0 +1,94 @@
+/* plan.h - what is done when, and where everything lies: passes over operations in an order, and
+ * pieces of memory with a lifetime and a place. */
+#ifndef NN_PLAN_H
+#define NN_PLAN_H
+
+#include "lib/nn/graph.h"
+
+/* One step: a pass over an operation. */
+struct step {
+    int op;
+    enum nn_pass pass;
+    int workspace; /* buffer, or -1 */
+    int threads;   /* that it has room for, and that there are */
+};
+
+/* A piece of the arena, in use from step `first` to step `last`. */
+struct buffer {
+    size_t bytes, offset;
+    int first, last;
+};
+
+/* Of an operation. */
+struct plan_op {
+    bool first[NN_IN][2], final[NN_IN][2]; /* the part's gradient: first and last writer */
+    bool behind;             /* its backward pass takes the normalisation behind it along (kr_dy) */
+    size_t least[NN_PASSES]; /* of a step's workspace, plus 1; 0: not yet known */
+};
+
+/* Of a value: buffers, or -1. */
+struct plan_value {
+    int map, again, grad;
+    int idle[2]; /* of a map: its last step forward and first step backward, or -1 */
+};
+
+/* Of a value: what was chosen. */
+struct plan_choice {
+    bool recompute; /* the map is made again for the backward pass */
+    bool narrow;    /* the map is kept as bfloat16 */
+};
+
+struct plan {
+    const struct graph *g;
+    const struct nn_options *opt;
+    bool learn, stepwise; /* stepwise: each parameter's step when its gradient is whole */
+    struct nn_size size;
+    int image; /* the value that is the batch's image as it was given, planes, or -1 */
+    struct step *step;
+    struct buffer *buffer;
+    int steps, buffers, step_room, buffer_room;
+    struct plan_op *op;
+    struct plan_value *value;
+    struct plan_choice *choice;
+    int *dweight, *wide; /* of a parameter: a gradient's or widened weight's buffer, or -1 */
+    size_t extent;       /* of all buffers */
+    size_t bytes;        /* of these tables */
+    size_t *live;        /* of each step: bytes in use; scratch */
+    int *order;          /* 2 of each buffer; scratch */
+};
+
+/* Both plans of a network, and what the process needs besides their maps: rest[1] with moments as
+ * bfloat16. */
+struct plans {
+    struct plan train, eval;
+    bool moments_narrow;
+    size_t rest[2];
+};
+
+/* A plan without choices; 0 or -1 if memory is short. */
+int nn_plan_new(struct plan *, const struct graph *, const struct nn_options *, bool learn,
+                const struct nn_size *);
+void nn_plan_free(struct plan *);
+
+/* The choices: 0, or NN_EMEM and a line in why. */
+int nn_plan(struct plans *, char *why, size_t size);
+
+/* Steps and buffers from the choices, with workspaces for `threads`. A workspace also does, with
+ * one thread, for every batch of at most the plan's number, depth, height and width. */
+void nn_schedule(struct plan *, int threads);
+size_t nn_wants(struct plan *, const struct step *, int threads);
+void nn_place(struct plan *); /* offsets */
+
+/* A call for one pass as the plan has it, for a batch of that size; no pointers. */
+struct nn_call nn_planned(const struct plan *, const struct op *, enum nn_pass,
+                          const struct nn_size *, int threads);
+
+double nn_flops(const struct plan *, const struct op *); /* forward */
+
+/* Whether weights are 16 bits wide in the caller's memory and made float for each use. */
+static inline bool nn_widened(const struct nn_options *o, const struct param *p)
+{
+    return !o->train && p->t.rank > 1 && o->weights != DT_F32;
+}
+
+#endif
