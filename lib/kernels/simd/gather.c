@@ -14,9 +14,11 @@
 #define ROWS 4                           /* of a band, likewise */
 #define BAND_BYTES ((size_t)512 << 10)   /* of a staged band, as a rule */
 #define MERGED 64                        /* channels from which a tap is a run of its own */
+#define AHEAD 8                          /* pixels that are fetched before they are staged */
 #define WEIGHT_BYTES ((size_t)256 << 10) /* of packed weights that a sweep over a band takes */
 #define TASKS 16                         /* at least, where shapes allow */
-#define CHANNELS 64                      /* of a task of the weights' gradient */
+#define HIGH 64                          /* high channels of a task of the weights' gradient */
+#define LOW 256                          /* low ones */
 #define PARTIAL_BYTES ((size_t)64 << 20) /* of its sums, about */
 
 /* --- geometry ------------------------------------------------------------------------------- */
@@ -142,7 +144,7 @@ struct channels {
 
 /* How results are cut into bands, and how the source of one is staged: pixels of c floats, rows of
  * `width` pixels of which the first `left` are zeros, `zeros` floats before them. */
-struct cut {
+struct bands {
     int limit[3], bands[3], most[3]; /* samples, slices, rows (units of a phase) */
     int count, pixels;               /* bands; pixels of a band's phase, at most */
     bool merged;
@@ -156,25 +158,25 @@ static int axis_span(const struct axis *a, int units)
     return min_int(a->from, (units - 1) * a->mul + a->hi - a->lo + 1);
 }
 
-static size_t band_floats(const struct gather *g, const struct cut *k, const int u[3])
+static size_t band_floats(const struct gather *g, const struct bands *k, const int u[3])
 {
     return (size_t)u[0] * (size_t)axis_span(&g->axis[0], u[1]) *
            (size_t)axis_span(&g->axis[1], u[2]) * (size_t)k->width * (size_t)k->c;
 }
 
-static struct cut cut(const struct gather *g, int c, bool merged)
+static struct bands bands_of(const struct gather *g, int c, int pixels, bool merged)
 {
     const struct axis *x = &g->axis[2];
     const int wide = axis_units(x);
-    struct cut k = {.limit = {g->n, axis_units(&g->axis[0]), axis_units(&g->axis[1])},
-                    .merged = merged,
-                    .c = c};
+    struct bands k = {.limit = {g->n, axis_units(&g->axis[0]), axis_units(&g->axis[1])},
+                      .merged = merged,
+                      .c = c};
     int u[3] = {1, 1, 1};
     k.left = merged ? max_int(0, -x->lo) : 0;
     k.width = merged ? k.left + max_int(x->from, (wide - 1) * x->mul + x->hi + 1) : x->from;
     for (int i = 2; i >= 0; i--) {
         while (u[i] < k.limit[i] &&
-               (u[0] * u[1] * u[2] * wide < PIXELS || (i == 2 && u[2] < ROWS))) {
+               (u[0] * u[1] * u[2] * wide < pixels || (i == 2 && u[2] < ROWS))) {
             u[i]++;
             if (band_floats(g, &k, u) * sizeof(float) > BAND_BYTES) {
                 u[i]--;
@@ -203,7 +205,7 @@ struct band {
     int z, y, deep, high; /* the source's: first slice and row, how many */
 };
 
-static struct band band_at(const struct gather *g, const struct cut *k, int number)
+static struct band band_at(const struct gather *g, const struct bands *k, int number)
 {
     struct band b;
     for (int i = 2; i >= 0; i--) {
@@ -231,8 +233,11 @@ INLINE int band_pixels(const struct gather *g, const struct band *b)
 INLINE void slab_read(const struct source *s, const struct kr_in *in, const enum reading how,
                       int slice, int first, int count, size_t i, float *to)
 {
+    const size_t ahead = AHEAD * (size_t)kr_pad(in->c);
     for (int k = 0; k < count; k += VL) {
         const struct reader r = reader_at(s, in, how, slice, first + k);
+        __builtin_prefetch((const char *)in->x +
+                           (i + (size_t)k + ahead) * kr_dtype_size(in->dtype));
         vstore(to + k, read_value(&r, how, i + (size_t)k));
     }
 }
@@ -260,7 +265,7 @@ static void pixels_read(const struct source *s, const struct channels *ch, int s
         }
 }
 
-static void stage(const struct gather *g, const struct source *s, const struct cut *k,
+static void stage(const struct gather *g, const struct source *s, const struct bands *k,
                   const struct channels *ch, const struct band *b, float *to)
 {
     const struct axis *az = &g->axis[0], *ay = &g->axis[1];
@@ -286,14 +291,14 @@ static void stage(const struct gather *g, const struct source *s, const struct c
             }
 }
 
-INLINE int phase_runs(const struct cut *k, const struct phase *f)
+INLINE int phase_runs(const struct bands *k, const struct phase *f)
 {
     return k->merged ? f->taps[0]->count * f->taps[1]->count : f->count;
 }
 
 /* Where pixel p of a band finds the first value of run r in what was staged, 0 (zeros) where that
  * is outside: in tiles of `tile` pixels, run by run. */
-static void offsets(const struct gather *g, const struct cut *k, int c, const struct band *b,
+static void offsets(const struct gather *g, const struct bands *k, int c, const struct band *b,
                     const struct phase *f, int tile, uint32_t *table)
 {
     const struct axis *az = &g->axis[0], *ay = &g->axis[1], *ax = &g->axis[2];
@@ -416,20 +421,24 @@ static void pack(const struct gather *g, const struct source *s, const struct ga
 /* --- results ---------------------------------------------------------------------------------- */
 
 struct plan {
-    struct cut cut;
+    struct bands bands;
     int blocks, groups; /* of columns */
-    int locals;         /* slices of the result that a band touches, at most */
     bool sums;
     size_t weights, slots, private, staged, table, tile, bytes;
 };
 
+/* Sums: for each slice of the result, one slot for each of its bands. */
+INLINE size_t slots_count(const struct gather *g, const struct bands *k)
+{
+    return (size_t)g->n * (size_t)g->axis[0].to * (size_t)k->bands[2];
+}
+
 static struct plan plan(const struct gather *g, const struct source *s, const struct sink *out)
 {
-    struct plan p = {.cut = cut(g, s->c, s->c < MERGED && g->axis[2].step == 1)};
+    struct plan p = {.bands = bands_of(g, s->c, PIXELS, s->c < MERGED && g->axis[2].step == 1)};
     size_t used = 0, mine = 0, most = 1;
     p.blocks = sink_blocks(out);
-    p.groups = min_int(p.blocks, (TASKS + p.cut.count - 1) / p.cut.count);
-    p.locals = p.cut.most[0] * p.cut.most[1] * g->axis[0].phases;
+    p.groups = min_int(p.blocks, (TASKS + p.bands.count - 1) / p.bands.count);
     for (int i = 0; i < out->parts; i++)
         p.sums = p.sums || out->part[i].sums;
     for (int i = 0; i < 3; i++) {
@@ -438,11 +447,10 @@ static struct plan plan(const struct gather *g, const struct source *s, const st
             taps = max_int(taps, g->axis[i].taps[f].count);
         most *= (size_t)taps;
     }
-    const size_t pixels = (size_t)(p.cut.pixels + MK_ROWS - 1) / MK_ROWS * MK_ROWS;
+    const size_t pixels = (size_t)(p.bands.pixels + MK_ROWS - 1) / MK_ROWS * MK_ROWS;
     p.weights = take(&used, (size_t)kernel_taps(g) * (size_t)s->c * (size_t)out->cp, sizeof(float));
-    p.slots =
-        take(&used, (size_t)p.cut.count * (size_t)p.locals * 2 * (size_t)out->cp, sizeof(double));
-    p.staged = take(&mine, p.cut.floats, sizeof(float));
+    p.slots = take(&used, slots_count(g, &p.bands) * 2 * (size_t)out->cp, sizeof(double));
+    p.staged = take(&mine, p.bands.floats, sizeof(float));
     p.table = take(&mine, pixels * most, sizeof(uint32_t));
     p.tile = take(&mine, pixels * MK_NR, sizeof(float));
     p.private = used;
@@ -460,14 +468,13 @@ size_t KR_NAME(kr_gather_workspace)(const struct gather *g, const struct source 
 /* A panel's results of one phase: columns o..o+nr of a block, pixel by pixel in `tile`. */
 INLINE void results_put(const struct gather *g, const struct band *b, const struct phase *f,
                         const struct sink *out, const struct block *k, const enum sink_kind kind,
-                        int o, int nr, const float *tile, double *slots)
+                        int o, int nr, const float *tile, double *slots, int bands)
 {
     const struct axis *az = &g->axis[0], *ay = &g->axis[1], *ax = &g->axis[2];
     const int wide = axis_units(ax), high = b->to[2] - b->from[2];
     const size_t cp = (size_t)k->part->cp, row = (size_t)ax->to * cp;
-    int local = f->at[0];
     for (int n = b->from[0]; n < b->to[0]; n++)
-        for (int z = b->from[1]; z < b->to[1]; z++, local += az->phases) {
+        for (int z = b->from[1]; z < b->to[1]; z++) {
             const int slice = n * az->to + z * az->phases + f->at[0];
             const size_t first =
                 ((size_t)slice * (size_t)ay->to + (size_t)(b->from[2] * ay->phases + f->at[1])) *
@@ -481,7 +488,7 @@ INLINE void results_put(const struct gather *g, const struct band *b, const stru
                     vf sum[2] = {{0}};
                     for (int x = 0; x < wide; x++, i += (size_t)ax->phases * cp, from += nr)
                         sink_put(k->part, kind, &l, i, vload(from), sum);
-                    sink_sum(out, k->part, slots + (size_t)local * 2 * (size_t)out->cp,
+                    sink_sum(out, k->part, slots + (size_t)(slice * bands) * 2 * (size_t)out->cp,
                              k->o + o + j, sum);
                 }
             }
@@ -490,7 +497,7 @@ INLINE void results_put(const struct gather *g, const struct band *b, const stru
 }
 
 /* All results of one phase, blocks b0..b1. */
-static void phase_run(const struct gather *g, const struct cut *k, const struct band *b,
+static void phase_run(const struct gather *g, const struct bands *k, const struct band *b,
                       const struct phase *f, int before, const struct sink *out, int b0, int b1,
                       const float *panels, const float *staged, uint32_t *table, float *tile,
                       double *slots)
@@ -530,11 +537,11 @@ static void phase_run(const struct gather *g, const struct cut *k, const struct 
                     mk_gather(&m, table + ((size_t)t * (size_t)runs + (size_t)r) * MK_ROWS);
                 }
             if (block.part->kind == SINK_F32)
-                results_put(g, b, f, out, &block, SINK_F32, o, nr, tile, slots);
+                results_put(g, b, f, out, &block, SINK_F32, o, nr, tile, slots, k->bands[2]);
             else if (block.part->kind == SINK_BF16)
-                results_put(g, b, f, out, &block, SINK_BF16, o, nr, tile, slots);
+                results_put(g, b, f, out, &block, SINK_BF16, o, nr, tile, slots, k->bands[2]);
             else
-                results_put(g, b, f, out, &block, SINK_DX, o, nr, tile, slots);
+                results_put(g, b, f, out, &block, SINK_DX, o, nr, tile, slots, k->bands[2]);
         }
     }
 }
@@ -559,11 +566,11 @@ void KR_NAME(kr_gather)(const struct gather *g, const struct source *s,
     char *ws = workspace;
     float *panels = (float *)(ws + p.weights);
     double *slots = (double *)(ws + p.slots);
-    const size_t slot = (size_t)p.locals * 2 * (size_t)out->cp;
+    const size_t slot = 2 * (size_t)out->cp;
     const int pieces = (s->c + KR_LANES - 1) / KR_LANES;
     places(g, place);
     if (p.sums)
-        memset(slots, 0, (size_t)p.cut.count * slot * sizeof *slots);
+        memset(slots, 0, slots_count(g, &p.bands) * slot * sizeof *slots);
 #pragma omp parallel num_threads(threads)
     {
         char *mine = ws + p.private + (size_t)omp_get_thread_num() * p.bytes;
@@ -576,21 +583,21 @@ void KR_NAME(kr_gather)(const struct gather *g, const struct source *s,
             pack(g, s, w, out, &b, place, k, min_int(s->c, k + KR_LANES), panels);
         }
 #pragma omp for schedule(dynamic)
-        for (int i = 0; i < p.cut.count * p.groups; i++) {
-            const struct band b = band_at(g, &p.cut, i / p.groups);
+        for (int i = 0; i < p.bands.count * p.groups; i++) {
+            const struct band b = band_at(g, &p.bands, i / p.groups);
             const int b0 = share(p.blocks, i % p.groups, p.groups),
                       b1 = share(p.blocks, i % p.groups + 1, p.groups);
-            stage(g, s, &p.cut, &ch, &b, staged);
+            stage(g, s, &p.bands, &ch, &b, staged);
             for (int q = 0, before = 0; q < phases(g); q++) {
                 const struct phase f = phase_at(g, q);
-                phase_run(g, &p.cut, &b, &f, before, out, b0, b1, panels, staged, table, tile,
-                          slots + (size_t)(i / p.groups) * slot);
+                phase_run(g, &p.bands, &b, &f, before, out, b0, b1, panels, staged, table, tile,
+                          slots + (size_t)(i / p.groups % p.bands.bands[2]) * slot);
                 before += f.count;
             }
         }
     }
     if (p.sums)
-        KR_NAME(kr_conv3x3_sums)(out, slots, p.cut.count * p.locals);
+        KR_NAME(kr_conv3x3_sums)(out, slots, (int)slots_count(g, &p.bands));
 }
 
 /* --- gradient of the weights: tasks are spans of bands x blocks of high channels x blocks of low
@@ -598,7 +605,7 @@ void KR_NAME(kr_gather)(const struct gather *g, const struct source *s,
  */
 
 struct outer_plan {
-    struct cut cut;
+    struct bands bands;
     int highs, lows, spans;
     int wide; /* low channels of a block, at most */
     size_t size, partial, private, staged, table, low, bytes;
@@ -607,26 +614,26 @@ struct outer_plan {
 static struct outer_plan outer_plan(const struct gather *g, const struct source *high,
                                     const struct source *low)
 {
-    struct outer_plan p = {.wide = min_int(BLOCK, low->cp)};
+    struct outer_plan p = {.wide = min_int(LOW, low->cp)};
     const int taps = kernel_taps(g);
     size_t used = 0, mine = 0;
-    p.cut = cut(g, min_int(high->c, CHANNELS), high->c < MERGED && g->axis[2].step == 1);
+    p.bands = bands_of(g, min_int(high->c, HIGH), PIXELS, high->c < MERGED && g->axis[2].step == 1);
     p.highs = 1;
-    if (high->c > CHANNELS) {
+    if (high->c > HIGH) {
         p.highs = 0;
         for (int i = 0; i < high->parts; i++)
-            p.highs += (high->in[i].c + CHANNELS - 1) / CHANNELS;
+            p.highs += (high->in[i].c + HIGH - 1) / HIGH;
     }
-    p.lows = (low->cp + BLOCK - 1) / BLOCK;
-    p.size = (size_t)taps * (size_t)p.cut.c * (size_t)p.wide;
+    p.lows = (low->cp + LOW - 1) / LOW;
+    p.size = (size_t)taps * (size_t)p.bands.c * (size_t)p.wide;
     const int blocks = p.highs * p.lows;
     const size_t fit = PARTIAL_BYTES / (p.size * (size_t)blocks * sizeof(float));
-    p.spans = min_int(min_int((TASKS + blocks - 1) / blocks, p.cut.count),
+    p.spans = min_int(min_int((TASKS + blocks - 1) / blocks, p.bands.count),
                       fit < 1 ? 1 : (int)min_size(fit, TASKS));
     p.partial = take(&used, (size_t)(p.spans * blocks) * p.size, sizeof(float));
-    p.staged = take(&mine, p.cut.floats, sizeof(float));
-    p.table = take(&mine, (size_t)p.cut.pixels * (size_t)taps, sizeof(uint32_t));
-    p.low = take(&mine, (size_t)p.cut.pixels * (size_t)p.wide + KR_LANES, sizeof(float));
+    p.staged = take(&mine, p.bands.floats, sizeof(float));
+    p.table = take(&mine, (size_t)p.bands.pixels * (size_t)taps, sizeof(uint32_t));
+    p.low = take(&mine, (size_t)p.bands.pixels * (size_t)p.wide + KR_LANES, sizeof(float));
     p.private = used;
     p.bytes = mine;
     return p;
@@ -643,14 +650,14 @@ size_t KR_NAME(kr_gather_outer_workspace)(const struct gather *g, const struct s
 static struct channels high_block(const struct source *s, int i, int *real)
 {
     *real = 0;
-    if (s->c <= CHANNELS)
+    if (s->c <= HIGH)
         return all_channels(s);
     int part = 0;
-    for (; i >= (s->in[part].c + CHANNELS - 1) / CHANNELS; part++) {
-        i -= (s->in[part].c + CHANNELS - 1) / CHANNELS;
+    for (; i >= (s->in[part].c + HIGH - 1) / HIGH; part++) {
+        i -= (s->in[part].c + HIGH - 1) / HIGH;
         *real += s->in[part].c;
     }
-    const int first = i * CHANNELS, count = min_int(CHANNELS, s->in[part].c - first);
+    const int first = i * HIGH, count = min_int(HIGH, s->in[part].c - first);
     *real += first;
     return (struct channels){1, count, {{part, first, count}}};
 }
@@ -658,8 +665,8 @@ static struct channels high_block(const struct source *s, int i, int *real)
 /* The low channels of a block. */
 static struct channels low_block(const struct source *s, int i)
 {
-    const int wide = min_int(BLOCK, s->cp - i * BLOCK);
-    return (struct channels){1, wide, {{0, i * BLOCK, wide}}};
+    const int wide = min_int(LOW, s->cp - i * LOW);
+    return (struct channels){1, wide, {{0, i * LOW, wide}}};
 }
 
 static void outer_task(const struct gather *g, const struct source *high, const struct source *low,
@@ -668,15 +675,15 @@ static void outer_task(const struct gather *g, const struct source *high, const 
                        float *made)
 {
     const struct phase f = phase_at(g, 0);
-    const int runs = phase_runs(&p->cut, &f), wide = cl->c, w = axis_units(&g->axis[2]);
-    const int terms = p->cut.merged ? f.taps[2]->count * ch->c : ch->c;
-    const int from = share(p->cut.count, span, p->spans),
-              to = share(p->cut.count, span + 1, p->spans);
+    const int runs = phase_runs(&p->bands, &f), wide = cl->c, w = axis_units(&g->axis[2]);
+    const int terms = p->bands.merged ? f.taps[2]->count * ch->c : ch->c;
+    const int from = share(p->bands.count, span, p->spans),
+              to = share(p->bands.count, span + 1, p->spans);
     for (int i = from; i < to; i++) {
-        const struct band b = band_at(g, &p->cut, i);
+        const struct band b = band_at(g, &p->bands, i);
         const int pixels = band_pixels(g, &b);
         float *row = made;
-        stage(g, high, &p->cut, ch, &b, staged);
+        stage(g, high, &p->bands, ch, &b, staged);
         for (int n = b.from[0]; n < b.to[0]; n++)
             for (int z = b.from[1]; z < b.to[1]; z++)
                 for (int y = b.from[2]; y < b.to[2]; y++, row += w * wide) {
@@ -685,7 +692,7 @@ static void outer_task(const struct gather *g, const struct source *high, const 
                                 ((size_t)slice * (size_t)g->axis[1].to + (size_t)y) * (size_t)w, w,
                                 row);
                 }
-        offsets(g, &p->cut, ch->c, &b, &f, pixels, table);
+        offsets(g, &p->bands, ch->c, &b, &f, pixels, table);
         for (int r = 0; r < runs; r++)
             for (int o = 0, nr; o < wide; o += nr) {
                 nr = mk_panel(o, wide);
@@ -752,9 +759,9 @@ void KR_NAME(kr_gather_outer)(const struct gather *g, const struct source *high,
         for (int i = 0; i < p.highs * low->cp / VL; i++) {
             const int h = i / (low->cp / VL), l = i % (low->cp / VL) * VL;
             int first;
-            const struct channels ch = high_block(high, h, &first), cl = low_block(low, l / BLOCK);
-            outer_write(g, &p, partial + (size_t)(h * p.lows + l / BLOCK) * p.size,
-                        (size_t)blocks * p.size, &ch, cl.c, l % BLOCK, low->c - l,
+            const struct channels ch = high_block(high, h, &first), cl = low_block(low, l / LOW);
+            outer_write(g, &p, partial + (size_t)(h * p.lows + l / LOW) * p.size,
+                        (size_t)blocks * p.size, &ch, cl.c, l % LOW, low->c - l,
                         dw + (size_t)l * column + (size_t)first * (size_t)kernel_taps(g), column);
         }
     }

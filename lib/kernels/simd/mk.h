@@ -300,6 +300,7 @@ INLINE void mk_outer(const struct mk *m, const uint32_t *from)
 #if defined KR_LEVEL_avx512
     if (m->nr == 64) {
         MK_OUTER(6, 4);
+        MK_OUTER(4, 4);
         MK_OUTER(2, 4);
         MK_OUTER(1, 4);
     } else if (m->nr == 32) {
