@@ -8,7 +8,7 @@ struct variant {
     int c0, c1, cout; /* c1: a second part, or 0 */
     int kernel[3], stride[3], dilation[3];
     int how;
-    bool bias, sums, accumulate, act, gain, bf16_out, relu_out, behind;
+    bool bias, sums, each, accumulate, act, gain, bf16_out, relu_out, behind;
 };
 
 /* `up`: transposed, from the low map to the high one. */
@@ -144,8 +144,10 @@ static void test_forward(struct rng *r, const struct variant *v, bool up)
         const struct kr_conv a = conv(&p);
         const struct kr_upconv b = upconv(&p);
         out.y = empty_map(p.to, v->cout, out.dtype);
-        out.sums = v->sums ? doubles(2 * (size_t)kr_pad(v->cout)) : NULL;
+        out.sums = v->sums ? doubles(sums_count(p.to, v->cout, v->each)) : NULL;
+        out.each = v->each;
         out.relu = v->relu_out;
+        out.slope = v->how & LEAKY ? 0.1f : 0;
         if (v->relu_out) {
             out.scale = scale;
             out.shift = shift;
@@ -161,7 +163,7 @@ static void test_forward(struct rng *r, const struct variant *v, bool up)
         }
         same = same && !memcmp(first, out.y, bytes) &&
                (!out.sums ||
-                !memcmp(first_sums, out.sums, 2 * (size_t)kr_pad(v->cout) * sizeof(double)));
+                !memcmp(first_sums, out.sums, sums_count(p.to, v->cout, v->each) * sizeof(double)));
     }
     char text[200];
     describe(&p, text, sizeof text);
@@ -180,13 +182,17 @@ static const float *gradient(struct rng *r, const struct problem *p, struct kr_d
     if (!p->v->behind || p->up)
         return behind->dy;
     behind->x = random_map(r, p->to, cout, KR_F32);
-    float *k = floats(3 * cp), *dy = floats(size);
-    for (size_t i = 0; i < 3; i++)
-        memcpy(k + i * cp, random_rows(r, 1, cout, i == 0, 0.3), cp * sizeof *k);
-    for (size_t i = 0; i < size; i++)
-        dy[i] = (float)((double)k[i % cp] * (double)behind->dy[i] +
-                        (double)k[cp + i % cp] * (double)behind->x[i] + (double)k[2 * cp + i % cp]);
+    const int rows = p->v->each ? p->to.n : 1;
+    float *k = floats((size_t)rows * 3 * cp), *dy = floats(size);
+    for (size_t i = 0; i < (size_t)rows * 3; i++)
+        memcpy(k + i * cp, random_rows(r, 1, cout, i % 3 == 0, 0.3), cp * sizeof *k);
     behind->k = k;
+    behind->stride = rows > 1 ? 3 * cp : 0;
+    for (size_t i = 0; i < size; i++) {
+        const float *row = k + i / (size / (size_t)p->to.n) * behind->stride + i % cp;
+        dy[i] = (float)((double)row[0] * (double)behind->dy[i] +
+                        (double)row[cp] * (double)behind->x[i] + (double)row[2 * cp]);
+    }
     return dy;
 }
 
@@ -234,12 +240,14 @@ static void test_backward(struct rng *r, const struct variant *v, bool up)
         const struct kr_upconv u = upconv(&p);
         for (int k = 0; k < parts; k++) {
             int c = p.in[k].c;
-            dx[k] = (struct kr_dx){.dx = empty_map(p.from, c, KR_F32),
-                                   .c = c,
-                                   .accumulate = v->accumulate,
-                                   .act = v->act ? &p.in[k] : NULL,
-                                   .gain = v->gain ? gain[k] : NULL,
-                                   .sums = v->sums ? doubles(2 * (size_t)kr_pad(c)) : NULL};
+            dx[k] =
+                (struct kr_dx){.dx = empty_map(p.from, c, KR_F32),
+                               .c = c,
+                               .accumulate = v->accumulate,
+                               .act = v->act ? &p.in[k] : NULL,
+                               .gain = v->gain ? gain[k] : NULL,
+                               .each = v->each,
+                               .sums = v->sums ? doubles(sums_count(p.from, c, v->each)) : NULL};
             if (v->accumulate)
                 memcpy(dx[k].dx, old[k], elements(p.from, c) * sizeof(float));
         }
@@ -254,13 +262,13 @@ static void test_backward(struct rng *r, const struct variant *v, bool up)
                                     guarded(kr_conv_backward_weight_workspace(&a), 64));
         }
         for (int k = 0; k < parts; k++) {
-            size_t cp = (size_t)kr_pad(p.in[k].c);
+            const size_t sums = sums_count(p.from, p.in[k].c, v->each);
             if (!first[k].dx) {
                 first[k] = dx[k];
                 error = fmax(error, dx_error(&dx[k], p.from, old[k], dv[k]));
             }
             same = same && !memcmp(first[k].dx, dx[k].dx, elements(p.from, dx[k].c) * 4) &&
-                   (!v->sums || !memcmp(first[k].sums, dx[k].sums, 2 * cp * sizeof(double)));
+                   (!v->sums || !memcmp(first[k].sums, dx[k].sums, sums * sizeof(double)));
         }
         first_w = first_w ? first_w : w;
         first_b = first_b ? first_b : b;
@@ -287,9 +295,13 @@ static void test_alone(struct rng *r, const struct variant *v)
     struct problem p = make(r, v, false);
     p.threads = 2;
     struct kr_conv k = conv(&p);
-    struct kr_out y = {.y = empty_map(p.low, v->cout, KR_F32), .c = v->cout};
-    struct kr_dx dx[2] = {{.dx = empty_map(p.high, v->c0, KR_F32), .c = v->c0}};
+    const int slices = p.low.n / v->n, from = p.high.n / v->n;
+    const size_t sy = 2 * (size_t)kr_pad(v->cout), sx = 2 * (size_t)kr_pad(v->c0);
+    struct kr_out y = {.y = empty_map(p.low, v->cout, KR_F32), .c = v->cout, .each = true};
+    struct kr_dx dx[2] = {{.dx = empty_map(p.high, v->c0, KR_F32), .c = v->c0, .each = true}};
     const struct kr_dy dy = {.dy = random_map(r, p.low, v->cout, KR_F32)};
+    y.sums = doubles((size_t)p.low.n * sy);
+    dx[0].sums = doubles((size_t)p.high.n * sx);
     kr_conv_forward(&k, &y, guarded(kr_conv_forward_workspace(&k), 64));
     kr_conv_backward_data(&k, &dy, dx, guarded(kr_conv_backward_data_workspace(&k), 64));
     const size_t ly = elements(p.low, v->cout) / (size_t)v->n,
@@ -297,18 +309,23 @@ static void test_alone(struct rng *r, const struct variant *v)
     bool same = true;
     k.n = 1;
     for (size_t i = 0; i < (size_t)v->n; i++) {
-        struct kr_out y1 = {.y = floats(ly), .c = v->cout};
-        struct kr_dx dx1[2] = {{.dx = floats(lx), .c = v->c0}};
+        struct kr_out y1 = {.y = floats(ly), .c = v->cout, .each = true};
+        struct kr_dx dx1[2] = {{.dx = floats(lx), .c = v->c0, .each = true}};
         const struct kr_dy dy1 = {.dy = dy.dy + i * ly};
+        const size_t ny = (size_t)slices * sy, nx = (size_t)from * sx;
+        y1.sums = doubles(ny);
+        dx1[0].sums = doubles(nx);
         k.in[0].x = (const float *)p.in[0].x + i * lx;
         kr_conv_forward(&k, &y1, guarded(kr_conv_forward_workspace(&k), 64));
         kr_conv_backward_data(&k, &dy1, dx1, guarded(kr_conv_backward_data_workspace(&k), 64));
         same = same && !memcmp(y1.y, (float *)y.y + i * ly, ly * 4) &&
-               !memcmp(dx1[0].dx, dx[0].dx + i * lx, lx * 4);
+               !memcmp(dx1[0].dx, dx[0].dx + i * lx, lx * 4) &&
+               !memcmp(y1.sums, y.sums + i * ny, ny * sizeof(double)) &&
+               !memcmp(dx1[0].sums, dx[0].sums + i * nx, nx * sizeof(double));
     }
     char text[200];
     describe(&p, text, sizeof text);
-    ok(same, "%s: a sample alone has the bytes that it has among others", text);
+    ok(same, "%s: a sample alone has the bytes and sums that it has among others", text);
     guards_free();
 }
 
@@ -370,8 +387,9 @@ static void all(void)
          .kernel = PLANE(3),
          .stride = PLANE(2),
          .dilation = CUBE(1),
-         .how = STRIDED | RELU,
+         .how = STRIDED | LEAKY,
          .sums = true,
+         .each = true,
          .act = true,
          .gain = true,
          .bias = true},
@@ -423,7 +441,7 @@ static void all(void)
          .kernel = PLANE(3),
          .stride = CUBE(1),
          .dilation = PLANE(4),
-         .how = AFFINE | BF16,
+         .how = AFFINE | BF16 | LEAKY,
          .relu_out = true,
          .sums = true},
         {.n = 1,
@@ -464,6 +482,7 @@ static void all(void)
          .dilation = CUBE(1),
          .how = AFFINE,
          .sums = true,
+         .each = true,
          .behind = true},
         {.n = 1,
          .d = 3,
@@ -541,9 +560,10 @@ static void all(void)
          .kernel = CUBE(2),
          .stride = CUBE(2),
          .dilation = CUBE(1),
-         .how = STRIDED | RELU,
+         .how = STRIDED | LEAKY,
          .bias = true,
          .sums = true,
+         .each = true,
          .act = true,
          .gain = true},
         {.n = 1,

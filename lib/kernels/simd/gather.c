@@ -257,8 +257,12 @@ static void pixels_read(const struct source *s, const struct channels *ch, int s
                 slab_read(s, in, READ_PLAIN, slice, first, wide, at, to);
             else if (how == READ_AFFINE)
                 slab_read(s, in, READ_AFFINE, slice, first, wide, at, to);
+            else if (how == READ_LEAKY)
+                slab_read(s, in, READ_LEAKY, slice, first, wide, at, to);
             else if (how == READ_BF16)
                 slab_read(s, in, READ_BF16, slice, first, wide, at, to);
+            else if (how == READ_BF16_LEAKY)
+                slab_read(s, in, READ_BF16_LEAKY, slice, first, wide, at, to);
             else
                 slab_read(s, in, READ_BEHIND, slice, first, wide, at, to);
             to += wide;
@@ -540,6 +544,8 @@ static void phase_run(const struct gather *g, const struct bands *k, const struc
                 results_put(g, b, f, out, &block, SINK_F32, o, nr, tile, slots, k->bands[2]);
             else if (block.part->kind == SINK_BF16)
                 results_put(g, b, f, out, &block, SINK_BF16, o, nr, tile, slots, k->bands[2]);
+            else if (block.part->kind == SINK_LEAKY)
+                results_put(g, b, f, out, &block, SINK_LEAKY, o, nr, tile, slots, k->bands[2]);
             else
                 results_put(g, b, f, out, &block, SINK_DX, o, nr, tile, slots, k->bands[2]);
         }
@@ -597,7 +603,7 @@ void KR_NAME(kr_gather)(const struct gather *g, const struct source *s,
         }
     }
     if (p.sums)
-        KR_NAME(kr_conv3x3_sums)(out, slots, (int)slots_count(g, &p.bands));
+        KR_NAME(kr_conv3x3_sums)(out, slots, (int)slots_count(g, &p.bands), g->n * g->axis[0].to);
 }
 
 /* --- gradient of the weights: tasks are spans of bands x blocks of high channels x blocks of low
