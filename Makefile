@@ -46,7 +46,7 @@ ALL_CFLAGS   := -std=c11 -ffp-contract=off $(WARN) $(OPT_$(CONFIG)) -fopenmp -MM
 ALL_LDFLAGS  := $(OPT_$(CONFIG)) -fopenmp -Wl,--as-needed $(LDFLAGS)
 LIBS := $(if $(HAVE_ISAL),-lisal) -lniftiio -lznz -lz -lxxhash -lyaml -ljansson -lutf8proc -lpng16 -ldl -lpthread -lm $(LDLIBS)
 
-# Kernels: each file of lib/kernels/simd is compiled once for each instruction-set level. KR_LEVEL
+# Kernels: each file of lib/kernels/simd is compiled once for each ISA level. KR_LEVEL
 # names the level inside the source; `plain` is what the compiler emits without any flag.
 MACHINE := $(or $(shell $(CC) -dumpmachine 2>/dev/null),$(shell uname -m))# before a compiler is installed
 ifneq ($(filter x86_64%,$(MACHINE)),)
@@ -196,7 +196,7 @@ pipelines: packages-demo
 	@$(MAKE) -s tools
 	@$(MAKE) --no-print-directory -f pipelines/Makefile $(filter $(STUDY),$(MAKECMDGOALS))
 
-# Synthetic patients, a narrow network, few passes: what the study does, in minutes. A real study is
+# Synthetic patients, a small network, few epochs: what the study does, in minutes. A real study is
 # the same command with DATA=, and hours.
 DEMO := demo
 demo: packages-demo

@@ -4,7 +4,7 @@
  * Keys of the file's metadata, all texts:
  *
  * - model: version of this table, 1. A reader refuses a greater one, and a file without it.
- * - generator: name and version of the program that trained it; isa: its kernels' level.
+ * - generator: name and version of the program that trained it; isa: the ISA level of its kernels.
  * - arch, base, channels, classes, dropout: the network, as nn.h has it; weights: f32, f16, bf16.
  * - config: the settings of the run, as a file that gives them again.
  * - modalities, scheme: of the stream that it learned from.
@@ -15,7 +15,7 @@
  * - patients: whom it was trained on, one a line, sorted; validated: whom it was validated on.
  * - scans: what it was trained on, as a ledger has it (ledger.h).
  * - leaky: yes if validation patients were among the training patients, else no.
- * - seed, epochs, epoch (the pass after which these weights were kept, from 0), score (mean Dice of
+ * - seed, epochs, epoch (after which these weights were kept, from 0), score (mean Dice of
  *   WT, TC and ET then, if validated), steps_taken.
  *
  * Checkpoints hold more, as "run.NAME", and the optimiser's moments beside the weights. */

@@ -204,7 +204,7 @@ static bool scaled(const struct nii_header *h)
 }
 
 /* Whether values are whole and within int16 by their type alone. */
-static bool narrow(const struct nii_header *h)
+static bool fits_i16(const struct nii_header *h)
 {
     return !scaled(h) &&
            (h->datatype == DT_INT16 || h->datatype == DT_UINT8 || h->datatype == DT_INT8);
@@ -405,12 +405,12 @@ static void conclude(const struct nii_header *h, const struct tally *c, struct n
 
     memset(out, 0, sizeof *out);
     out->whole =
-        narrow(h) || (!scaled(h) && h->datatype != DT_FLOAT32 && h->datatype != DT_FLOAT64 &&
-                      c->lo >= INT16_MIN && c->hi <= INT16_MAX);
+        fits_i16(h) || (!scaled(h) && h->datatype != DT_FLOAT32 && h->datatype != DT_FLOAT64 &&
+                        c->lo >= INT16_MIN && c->hi <= INT16_MAX);
     out->count = c->n;
     if (!c->n)
         return;
-    if (narrow(h)) {
+    if (fits_i16(h)) {
         unsigned __int128 spread =
             c->square * c->n - (unsigned __int128)c->sum * (unsigned __int128)c->sum;
         out->mean = (double)c->sum / n;
@@ -471,7 +471,7 @@ static int scan_plane(struct nii_file *f, bool label, uint8_t *plane, void *room
                       struct tally *t, uint8_t *used, char *why)
 {
     const struct nii_header *h = &f->head;
-    enum dtype type = narrow(h) ? DT_I16 : DT_F32;
+    enum dtype type = fits_i16(h) ? DT_I16 : DT_F32;
     size_t row = (size_t)h->dim[0] * h->size;
 
     if (!scaled(h) && !plane[0] && !memcmp(plane, plane + 1, row * h->dim[1] - 1))

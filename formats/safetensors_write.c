@@ -136,7 +136,7 @@ static bool put_file(struct afile *f, char *header, size_t n, size_t checksum,
 }
 
 /* The reader is the judge of what the writer may write: one list of rules, not two. */
-static int judge(const struct afile *a, char *why, size_t size)
+static int check(const struct afile *a, char *why, size_t size)
 {
     struct st_file f;
     char text[512];
@@ -168,8 +168,8 @@ int st_write(const char *path, const struct st_pair *meta, int metas, const stru
                put_file(&f, header.bytes, header.n, checksum, order, tensors, why, size);
     if (!order || header.bad)
         snprintf(why, size, "%s: out of memory", path);
-    free(header.bytes); /* the judge takes as much */
-    if (put && (r = judge(&f, why, size)) == ST_OK)
+    free(header.bytes); /* the check takes as much */
+    if (put && (r = check(&f, why, size)) == ST_OK)
         r = afile_commit(&f, why, size) < 0 ? ST_IO : ST_OK;
     afile_abort(&f);
     free(order);

@@ -99,7 +99,7 @@ int tns_set_numbers(struct tns_meta *, const char *key, int n, const double *)
 
 struct tensor *tns_tensor(struct tns_record *, const char *name); /* or NULL */
 
-/* Does it end a pass (section 4.6), instead of showing a slice? */
+/* Does it end an epoch (section 4.6), instead of showing a slice? */
 bool tns_is_mark(const struct tns_record *);
 
 /* Adds a tensor, or gives the one of that name this dtype and shape; its data is new memory of the

@@ -3,7 +3,7 @@
  * reads   image's shape; patient, norm, crop, cropped; label with -b
  * changes nothing
  * adds    patients, scans and digest in the header; epoch, index, epochs, length, largest; repeat
- * with -b; a mark after each pass */
+ * with -b; a mark after each epoch */
 #include "formats/contract.h"
 #include "formats/ledger.h"
 #include "lib/base/rng.h"
@@ -21,10 +21,10 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "[-FHv] [-k RECORDS] [-s SEED] [-b SHARE [-B BATCH] [-T LABELS]] -n PASSES FILE > STREAM";
+    "[-FHv] [-k RECORDS] [-s SEED] [-b SHARE [-B BATCH] [-T LABELS]] -n EPOCHS FILE > STREAM";
 
 static struct {
-    long passes, batch, skip;
+    long epochs, batch, skip;
     unsigned long long seed;
     double share;
     bool force;
@@ -161,7 +161,7 @@ static void list_patients(void)
     ledger_free(&met);
 }
 
-/* The order of one pass. */
+/* The order of one epoch. */
 static void shuffle(const char *what, uint64_t epoch, uint64_t round, uint32_t *v, uint32_t n)
 {
     struct rng r = rng_seed(opt.seed);
@@ -210,7 +210,7 @@ static void set_place(struct tns_record *rec, long epoch, uint32_t index)
 {
     set_number(rec, "epoch", (uint64_t)epoch);
     set_number(rec, "index", index);
-    set_number(rec, "epochs", (uint64_t)opt.passes);
+    set_number(rec, "epochs", (uint64_t)opt.epochs);
     set_number(rec, "length", count);
     if (largest[0])
         tool_set(rec, "largest", "%u %u", largest[0], largest[1]);
@@ -263,7 +263,7 @@ static int open_file(const char *name)
     if (S_ISDIR(st.st_mode))
         tool_die("%s: is a directory", name);
     if (!S_ISREG(st.st_mode))
-        tool_misuse("%s: is no regular file, and can be read once only; many shuffled passes want "
+        tool_misuse("%s: is no regular file, and can be read once only; many shuffled epochs want "
                     "the stream in a file: write it to one first",
                     name);
     return fd;
@@ -289,7 +289,7 @@ int main(int argc, char **argv)
             opt.skip = tool_int('k', optarg, 0, LONG_MAX);
             break;
         case 'n':
-            opt.passes = tool_int('n', optarg, 1, 1000000);
+            opt.epochs = tool_int('n', optarg, 1, 1000000);
             break;
         case 's':
             opt.seed = (unsigned long long)tool_int('s', optarg, 0, LONG_MAX);
@@ -299,10 +299,10 @@ int main(int argc, char **argv)
             break;
         }
     set_labels(opt.labels);
-    if (!opt.passes)
+    if (!opt.epochs)
         tool_usage();
     if (optind == argc)
-        tool_misuse("no FILE: a pipe can be read once only; many shuffled passes want the stream "
+        tool_misuse("no FILE: a pipe can be read once only; many shuffled epochs want the stream "
                     "in a file");
     if (optind + 1 < argc)
         tool_misuse("operand '%s': one FILE only (cat joins streams)", argv[optind + 1]);
@@ -316,19 +316,19 @@ int main(int argc, char **argv)
     char batch[300] = "";
     if (opt.share > 0)
         snprintf(batch, sizeof batch, " -b %g -B %ld -T %.200s", opt.share, opt.batch, opt.labels);
-    tool_open_out("-n %ld -s %llu%s%s", opt.passes, opt.seed, batch, opt.force ? " -F" : "");
+    tool_open_out("-n %ld -s %llu%s%s", opt.epochs, opt.seed, batch, opt.force ? " -F" : "");
     make_index(in, name);
     list_patients();
     if (tns_setf(tool_header(), "digest", "%016" PRIx64, tns_digest(in)))
         tool_die("out of memory");
-    if ((uint64_t)opt.skip > (uint64_t)opt.passes * count)
-        tool_die("%s: -k %ld is past the end (%ld passes of %u records)", name, opt.skip,
-                 opt.passes, count);
+    if ((uint64_t)opt.skip > (uint64_t)opt.epochs * count)
+        tool_die("%s: -k %ld is past the end (%ld epochs of %u records)", name, opt.skip,
+                 opt.epochs, count);
 
     uint32_t *order = tool_alloc(count * sizeof *order);
     uint32_t *repeat = opt.share > 0 ? tool_alloc(count * sizeof *repeat) : NULL;
     uint32_t from = (uint32_t)(opt.skip % count);
-    for (long e = opt.skip / count; e < opt.passes; e++, from = 0)
+    for (long e = opt.skip / count; e < opt.epochs; e++, from = 0)
         write_pass(in, e, from, order, repeat, name);
     free(order);
     free(repeat);

@@ -277,7 +277,7 @@ static _Noreturn void not_finite(const struct batch *b)
     size_t n = 0;
     for (int i = 0; i < b->n && n < sizeof names - 140; i++)
         n += (size_t)snprintf(names + n, sizeof names - n, i ? ", %s" : "%s", b->name[i]);
-    tool_die("step %llu (pass %ld): %s; records: %s%s; %s.last is as it was",
+    tool_die("step %llu (epoch %ld): %s; records: %s%s; %s.last is as it was",
              (unsigned long long)nn_steps(nn), b->epoch, nn_why(nn), names,
              n >= sizeof names - 140 ? ", ..." : "", opt.model);
 }
@@ -342,15 +342,15 @@ static void learn(const struct batch *b)
     show(b, result.loss);
 }
 
-/* A pass is over. */
-static void judge(const struct batch *b)
+/* An epoch is over. */
+static void evaluate(const struct batch *b)
 {
     struct scores s;
     double loss = run.loss_count ? run.loss_sum / (double)run.loss_count : NAN;
     if (opt.validation) {
         validation_run(&val, nn, &set, &s);
         if (!isfinite(s.loss))
-            tool_die("validation after pass %ld: the loss is not finite; %s.last is as it was",
+            tool_die("validation after epoch %ld: the loss is not finite; %s.last is as it was",
                      b->epoch, opt.model);
         bool better = s.score > run.best_score;
         if (better || set.keep == KEEP_LAST) {
@@ -385,7 +385,7 @@ static void train(void)
         if (b->kind == BATCH_END)
             break;
         if (b->kind == BATCH_MARK)
-            judge(b);
+            evaluate(b);
         else
             learn(b);
         if (run.stopped)
@@ -404,7 +404,7 @@ static void train(void)
         }
     }
     if (run.position != total())
-        tool_die("stdin: ended after record %llu (wanted %llu: %ld passes of %llu)",
+        tool_die("stdin: ended after record %llu (wanted %llu: %ld epochs of %llu)",
                  (unsigned long long)run.position, (unsigned long long)total(), source.epochs,
                  (unsigned long long)source.length);
 }

@@ -23,7 +23,7 @@ struct settings {
     double rate;
     int schedule, warmup;
     double momentum, decay, clip;
-    int keep; /* the weights of which pass become MODEL */
+    int keep; /* the weights of which epoch become MODEL */
     int patience;
     double checkpoint; /* minutes */
     int weights;       /* index into f32, f16, bf16 */
@@ -49,7 +49,7 @@ struct source {
     char steps[CONTRACT_MAX];
     bool steps_known;
     long epochs;
-    uint64_t length; /* records of a pass */
+    uint64_t length; /* records of an epoch */
     int h, w;        /* that every slice fits into, divisible by 16 */
 };
 
@@ -114,9 +114,9 @@ void validation_run(struct validation *, struct nn *, const struct settings *, s
 
 struct run {
     const char *model;
-    uint64_t position; /* of the next record wanted; a pass's mark has been seen with its last */
+    uint64_t position; /* of the next record wanted; an epoch's mark has been seen with its last */
     uint64_t steps;    /* taken until MODEL.last was written */
-    double loss_sum;   /* of the records of this pass so far */
+    double loss_sum;   /* of the records of this epoch so far */
     uint64_t loss_count;
     long best_epoch; /* whose weights are kept so far; -1: none yet */
     double best_score;
@@ -138,7 +138,7 @@ void save_last(const struct run *, struct model_keys *, const struct source *,
                const struct validation *, const struct nn *);
 /* What the files' texts take while one is written. */
 size_t save_memory(const struct source *, const struct validation *, const struct ledger_size *run);
-/* MODEL itself, from MODEL.best (or MODEL.last, when no pass was chosen); the network's memory
+/* MODEL itself, from MODEL.best (or MODEL.last, when no epoch was chosen); the network's memory
  * has been given back. */
 void save_final(const struct run *, struct model_keys *, const struct settings *, bool from_best);
 
@@ -151,7 +151,7 @@ bool save_resume(struct run *, const struct settings *, struct source *, bool ha
                  const struct validation *);
 void save_restore(const struct run *, struct nn *);
 bool save_unfinished(const char *model);
-/* The log: a line for each pass that is over; those from `epoch` on are dropped first. */
+/* The log: a line for each epoch that is over; those from `epoch` on are dropped first. */
 void save_log_keep(long epoch);
 void save_log(long epoch, uint64_t steps, double rate, double loss, const struct scores *);
 

@@ -211,9 +211,9 @@ static void check_pass(struct tns_record *rec)
                     tns_get(&rec->meta, "epochs"));
 }
 
-/* Whether a batch ends before record `at` > 0 of a pass. There are as few batches as will do, of
+/* Whether a batch ends before record `at` > 0 of an epoch. There are as few batches as will do, of
  * sizes that differ by one at most: a last one of a few slices would be a wild step, and spoil the
- * running statistics with which the pass ends. */
+ * running statistics with which the epoch ends. */
 static bool batch_ends(uint64_t at)
 {
     uint64_t length = feed.o.source->length, most = (uint64_t)feed.o.set->batch;
@@ -234,7 +234,7 @@ static void take(struct tns_record *rec)
     if (position != feed.next || epoch != feed.marks)
         tool_die_at(
             rec,
-            "records are missing (wanted record %llu of pass %ld, got %ld of %ld); a run is "
+            "records are missing (wanted record %llu of epoch %ld, got %ld of %ld); a run is "
             "continued from its beginning or from epochs -k %llu",
             (unsigned long long)(feed.next % length), feed.marks, index, epoch,
             (unsigned long long)feed.next);

@@ -2,8 +2,8 @@
  *
  * - MODEL.last: the whole state at a moment between two batches, replaced as the run goes on;
  * - MODEL.previous: what MODEL.last was before, should that be damaged;
- * - MODEL.best: the weights of the best pass so far, until they become MODEL;
- * - MODEL.tsv: a line for each pass; locked while a process writes to any of these.
+ * - MODEL.best: the weights of the best epoch so far, until they become MODEL;
+ * - MODEL.tsv: a line for each epoch; locked while a process writes to any of these.
  *
  * It is one thing: what is written here is read here again, key by key. */
 #include "tools/train.h"
@@ -206,7 +206,7 @@ void save_last(const struct run *run, struct model_keys *k, const struct source 
 }
 
 /* Weights of convolutions in the type asked for; the small tensors stay as they are. */
-static void narrow(struct tensor *t, enum dtype to)
+static void convert(struct tensor *t, enum dtype to)
 {
     if (t->rank < 2 || t->dtype != DT_F32 || to == DT_F32)
         return;
@@ -236,7 +236,7 @@ void save_final(const struct run *run, struct model_keys *k, const struct settin
     for (int i = 0; i < f.tensors; i++)
         if (strncmp(f.tensor[i].name, "m.", 2) && strncmp(f.tensor[i].name, "v.", 2)) {
             t[n] = f.tensor[i];
-            narrow(&t[n++], type[s->weights]);
+            convert(&t[n++], type[s->weights]);
         }
     write_file(run->model, k, t, (size_t)n);
     for (int i = 0; i < n; i++)
@@ -416,7 +416,7 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
         tool_die("out of memory");
     uint64_t length = number("run.length");
     if (have_stream && length != source->length)
-        tool_die("-r: another stream than that of the run so far (wanted passes of %llu records, "
+        tool_die("-r: another stream than that of the run so far (wanted epochs of %llu records, "
                  "got %llu)",
                  (unsigned long long)length, (unsigned long long)source->length);
     if (!length || run->position > length * number("epochs"))

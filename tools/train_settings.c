@@ -58,7 +58,7 @@ void settings_read(struct settings *s, const char *path, const uint64_t *seed)
     if (s->size[0] % 16 || s->size[1] % 16)
         tool_die("%s: size: (wanted multiples of 16, got %dx%d)", path, s->size[0], s->size[1]);
     if (s->patience && s->keep == KEEP_LAST)
-        tool_die("%s: patience waits for a best pass (keep is last)", path);
+        tool_die("%s: patience waits for a best epoch (keep is last)", path);
     if (seed)
         s->seed = *seed;
 }

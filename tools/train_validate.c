@@ -87,7 +87,7 @@ void validation_open(struct validation *v, const char *path, int channels)
     if (v->fd < 0 || fstat(v->fd, &st))
         tool_die("%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode))
-        tool_misuse("-e %s: is no regular file, and validation reads it after each pass", path);
+        tool_misuse("-e %s: is no regular file, and validation reads it after each epoch", path);
     struct tns_reader *in = reader(v);
     while ((e = tns_hop(in, &rec, &at)) == 1) {
         if (tns_is_mark(&rec))

@@ -330,7 +330,7 @@ static void blur(float *p, int h, int w, double sigma, float *scratch)
     }
 }
 
-static int thinned(int side, double factor)
+static int downsampled(int side, double factor)
 {
     int n = (int)(side * factor + 0.5);
     return n < 1 ? 1 : n;
@@ -339,7 +339,7 @@ static int thinned(int side, double factor)
 /* Pixel centres of the coarse grid at (i + 0.5) side / n of the fine one. */
 static void lowres(float *p, int h, int w, double factor, float *coarse)
 {
-    int ch = thinned(h, factor), cw = thinned(w, factor);
+    int ch = downsampled(h, factor), cw = downsampled(w, factor);
     for (int y = 0; y < ch; y++)
         for (int x = 0; x < cw; x++)
             coarse[(size_t)y * (size_t)cw + (size_t)x] =

@@ -1,7 +1,7 @@
 /* augment.h - random changes of a slice that a network should not mind.
  *
  * Operations, in the order in which they are done, with the ranges and probabilities that nnU-Net
- * uses by default for planar networks; lo..hi is what is drawn:
+ * uses by default for 2-D networks; lo..hi is what is drawn:
  *
  * - rotate: degrees about the centre, counter-clockwise as seen; scale: factor of size; elastic:
  *   greatest displacement in pixels, of control points 32 pixels apart, between which a cubic
@@ -12,7 +12,7 @@
  * - blur: deviation in pixels of a Gaussian, each channel with an even chance and its own draw.
  * - brightness: factor, each channel its own.
  * - contrast: factor about the channel's mean, clamped to the channel's range, each its own.
- * - lowres: factor of size by which a channel is thinned out (nearest) and brought back (bilinear),
+ * - lowres: factor by which a channel is downsampled (nearest) and upsampled again (bilinear),
  *   each with an even chance and its own draw.
  * - gammainv, gamma: exponent on the channel scaled to 0..1 (gammainv: on the negative), after
  *   which mean and deviation are what they were; each channel its own.

@@ -132,7 +132,7 @@ V["good-one"] = "One slice with a label, and a header with its history.", [head(
 V["good-crc32"] = "A payload may be checked by CRC-32, as a filter in a script does.", whole(one(tensors=[label(check=2)]))
 DT = [(1, b"\x07"), (2, b"\xff\xff"), (3, b"\xfe\xff\xff\xff"), (4, b"\x00\x3c"), (5, b"\x80\x3f"), (6, struct.pack("<f", 1.5)), (7, struct.pack("<d", -0.25))]
 V["good-dtypes"] = "Every dtype, and ranks from 0 to 8.", whole(one(tensors=[Tensor(f"t{c}", c, (1,) * (c if c < 7 else 8), p) for c, p in DT] + [Tensor("scalar", 6, (), struct.pack("<f", 3))]))
-V["good-mark"] = "A record without tensors ends a pass.", whole(one(), one(meta=[("mark", "epoch"), ("epoch", "0"), ("index", "1"), ("epochs", "2")], tensors=[], count=1))
+V["good-mark"] = "A record without tensors ends an epoch.", whole(one(), one(meta=[("mark", "epoch"), ("epoch", "0"), ("index", "1"), ("epochs", "2")], tensors=[], count=1))
 MARK = [("mark", "epoch"), ("epoch", "0"), ("index", "0"), ("epochs", "1")]
 V["good-segments"] = "Two streams after one another are a stream; ordinals start anew.", whole(one()) + whole(one(meta=[("case", "other")]), one(count=1))
 V["good-more"] = "Two segments that one program wrote: the first says that more follows.", [head(), one(), more(1)] + whole(one())
@@ -172,8 +172,8 @@ V["bad-end-count-small"] = "A record is too much: the end record counts none.", 
 V["bad-more-count"] = "A record is missing before the next segment.", [head(), one(), more(2)] + whole(one())
 V["bad-record-after-more"] = "No header begins the segment that was to follow.", [head(), one(), more(1), one(), end(1)]
 V["bad-meta-in-more"] = "A record that ends a segment has no metadata.", [head(), more(0, meta=[("a", "1")])] + whole()
-V["bad-mark-tensors"] = "A record that ends a pass has no tensors.", whole(one(meta=MARK))
-V["bad-mark-keys"] = "A record that ends a pass says which.", whole(one(meta=MARK[:1] + MARK[2:], tensors=[]))
+V["bad-mark-tensors"] = "A record that ends an epoch has no tensors.", whole(one(meta=MARK))
+V["bad-mark-keys"] = "A record that ends an epoch says which.", whole(one(meta=MARK[:1] + MARK[2:], tensors=[]))
 V["bad-header-count"] = "The count of a header is 0.", [head(count=1), end(0)]
 V["bad-padding-metadata"] = "Padding of the metadata is not zero.", whole(one(pad=bytes(-len(mkstream.lines(META)) % 64 - 1) + b"\1"))
 V["bad-padding-payload"] = "Padding of a payload is not zero.", whole(one(tensors=[label(pad=bytes(57) + b"\1")]))

@@ -153,13 +153,13 @@ study() {
     cmp plain.html comma.html
 }
 
-@test "study-page: says what it was made with, which pass was taken, and what is not there" {
+@test "study-page: says what it was made with, which epoch was taken, and what is not there" {
     need_command gnuplot
     study
     "$P/study-page" o >page.html
     made=$(sed -n '/class="made"/,/<\/p>/p' page.html | tr '\n' ' ')
     [[ $made =~ gliopipe\ 9.8.7,\ 20[0-9]{2}-[01][0-9]-[0-3][0-9]\. ]]
-    for words in '3 cases of some/where' 'brats2012' 'base 24' '3 passes' 'seed 77' 'crop -m 16' 'folds 0, 1 of 5'; do
+    for words in '3 cases of some/where' 'brats2012' 'base 24' '3 epochs' 'seed 77' 'crop -m 16' 'folds 0, 1 of 5'; do
         [[ $made == *"$words"* ]] || { echo "$words: $made"; false; }
     done
     # No ET in truth, so no Dice of it, though the convention gives 1.
@@ -178,7 +178,7 @@ study() {
     grep -q '<b>0.150</b><span>what the best constant prediction earns' page.html
     grep -q '<b>0.000</b><span>what an empty prediction earns' page.html
     [ -z "$(grep "$(printf '/tmp/')" page.html)" ]
-    # A pass that was chosen by these patients' score is told to be; the circle moves.
+    # An epoch that was chosen by these patients' score is told to be; the circle moves.
     sed -i '/keep/d' o/fold*/*/train.yaml
     "$P/study-page" o >best.html
     grep -q 'flatters it' best.html

@@ -31,7 +31,7 @@ setup() {
     # Every attempt but the leak has volumes.
     [ "$(awk -F '\t' 'NR > 1 && $3 == "mean" && $11 == "nan"' "$OUT/study.tsv" | cut -f 1 | tr '\n' ' ')" = "attempt1 control-slices control-patients " ]
     ! find "$OUT" -name '*.part' | grep . || false
-    # The model of each attempt is that of the last of two passes, whatever the validation patients scored.
+    # The model of each attempt is that of the last of two epochs, whatever the validation patients scored.
     for m in "$OUT"/fold0/*/model.safetensors; do
         grep -aqo '"epoch":"1"' "$m"
     done

@@ -296,7 +296,7 @@ LIST
     judge
 }
 
-@test "contract: the mark that ends a pass goes through untouched" {
+@test "contract: the mark that ends an epoch goes through untouched" {
     for t in $(tools filter); do
         row "$t"
         make "${input[@]}" marks=1 >marked

@@ -20,21 +20,21 @@ setup() {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 3 -n 4 -e -l nii2slices -l znorm >a.tns
 }
 
-@test "epochs: every pass holds every record once, in another order, and ends in a mark" {
+@test "epochs: every epoch holds every record once, in another order, and ends in a mark" {
     epochs -n 3 -s 1 a.tns >e.tns
     keys e.tns epoch mark patient slice >list
     [ "$(wc -l <list)" = 39 ]
     for e in 0 1 2; do
         [ "$(awk -v e=$e '$1 == e && $2 == "-" { print $3, $4 }' list | sort -u | wc -l)" = 12 ]
         [ "$(awk -v e=$e '$1 == e { last = $2 } END { print last }' list)" = epoch ]
-        awk -v e=$e '$1 == e { print $3, $4 }' list >pass$e
+        awk -v e=$e '$1 == e { print $3, $4 }' list >epoch$e
     done
-    run ! cmp pass0 pass1
-    run ! cmp pass1 pass2
-    run ! cmp pass0 pass2
+    run ! cmp epoch0 epoch1
+    run ! cmp epoch1 epoch2
+    run ! cmp epoch0 epoch2
 }
 
-@test "epochs: records say where they stand, how long the pass is and how large the slices are" {
+@test "epochs: records say where they stand, how long the epoch is and how large the slices are" {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 2 -n 3 -d 48x32 >b.tns
     epochs -n 2 b.tns >e.tns
     keys e.tns epoch index epochs length largest >list
@@ -42,7 +42,7 @@ setup() {
     diff want list
 }
 
-@test "epochs: the order hangs on the seed and the pass alone" {
+@test "epochs: the order hangs on the seed and the epoch alone" {
     epochs -n 2 -s 5 a.tns >one.tns
     epochs -n 2 -s 5 a.tns >two.tns
     cmp one.tns two.tns
@@ -52,17 +52,17 @@ setup() {
     diff <(keys one.tns epoch index case slice) <(keys more.tns epoch index case slice | head -n 26)
 }
 
-@test "epochs: -k gives what is left, from the middle of a pass and at its end" {
+@test "epochs: -k gives what is left, from the middle of an epoch and at its end" {
     epochs -n 3 -s 2 a.tns >all.tns
     keys all.tns epoch index case slice mark >all
     for k in 0 1 11 12 13 35 36; do
         epochs -n 3 -s 2 -k $k a.tns >rest.tns
         keys rest.tns epoch index case slice mark >rest
-        # A pass's mark goes with its last record.
+        # An epoch's mark goes with its last record.
         diff <(tail -n +$((k + k / 12 + 1)) all) rest
     done
     run -1 pipe 'epochs -n 3 -s 2 -k 37 a.tns >x.tns'
-    [[ $output == *"-k 37 is past the end (3 passes of 12 records)"* ]]
+    [[ $output == *"-k 37 is past the end (3 epochs of 12 records)"* ]]
 }
 
 @test "epochs: tensors and unknown keys come through bit for bit" {
@@ -113,7 +113,7 @@ PY
     epochs -n 3 -s 1 -b 0.5 -B 5 c.tns >f.tns
     keys f.tns epoch index has mark | awk '$4 == "-" { n[$1 " " int($2 / 5)] += $3 == "-" }
         END { for (i in n) { bad = bad || n[i] < (i ~ / 4$/ ? 2 : 3); k++ }; exit bad || k != 15 }'
-    # Nobody stands twice in a pass with the same number of draws.
+    # Nobody stands twice in an epoch with the same number of draws.
     [ "$(awk '{ print $1, $5, $6 }' list | sort | uniq -d | wc -l)" = 0 ]
     # Where the share is there by itself, nothing is changed.
     epochs -n 1 -s 1 with.tns >plain.tns

@@ -466,7 +466,7 @@ half() {
 @test "train -r: other records, other patients are refused, and the difference is named" {
     need_release "it is the engine's"
     half
-    # As long a pass as before, whatever the phantoms' tumours.
+    # As long an epoch as before, whatever the phantoms' tumours.
     py <<'PY'
 n = len(records("AB.tns"))
 for new in "CD", "AC", "ABC":

@@ -124,7 +124,7 @@ PY
     printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 0.01\n' >c.yaml
     epochs -n 4 -s 1 train.tns | train -c c.yaml -o whole
     mkfifo pipe
-    # Eight records of the second pass and no more: train waits for the ninth when the signal comes.
+    # Eight records of the second epoch and no more: train waits for the ninth when the signal comes.
     epochs -n 4 -s 1 train.tns >all.tns
     (cat all.tns; exec sleep 60) >pipe &
     feeder=$!
@@ -167,7 +167,7 @@ PY
     run -1 pipe 'epochs -n 2 -s 3 train.tns | train -r -c c.yaml -o m'
     [[ $output == *"another history of the stream"*"(wanted 'epochs -n 2 -s 1', got 'epochs -n 2 -s 3')"* ]]
     run -1 pipe 'epochs -n 2 -s 1 -k 5 train.tns | train -c c.yaml -o n'
-    [[ $output == *"records are missing (wanted record 0 of pass 0, got 5 of 0)"* ]]
+    [[ $output == *"records are missing (wanted record 0 of epoch 0, got 5 of 0)"* ]]
     run -1 pipe 'train -c c.yaml -o o <train.tns'
     [[ $output == *"no key 'epoch' (wanted a stream of epochs(1))"* ]]
 }
@@ -180,7 +180,7 @@ PY
     train -c c.yaml -o whole <e.tns
     run -1 train -n -M 1M -c c.yaml -o m <e.tns
     least=$(sed -n 's/.*(at least \([0-9]*\) MiB.*/\1/p' <<<"$output")
-    begun() { # the stream stops in its second pass, once the first has left its checkpoint
+    begun() { # the stream stops in its second epoch, once the first has left its checkpoint
         head -c $cut e.tns
         timeout 60 bash -c 'until [ -e m.last ]; do :; done'
     }
@@ -269,7 +269,7 @@ PY
     try 'arch: unet\nbase: "4\n' "3: not YAML: "
     try 'arch: unet\nbase: 4\nsize: 32\n' "3: size: (wanted HEIGHTxWIDTH"
     try 'arch: unet\nbase: 4\nsize: 40x32\n' " size: (wanted multiples of 16, got 40x32)"
-    try 'arch: unet\nbase: 4\nkeep: last\npatience: 3\n' " patience waits for a best pass (keep is last)"
+    try 'arch: unet\nbase: 4\nkeep: last\npatience: 3\n' " patience waits for a best epoch (keep is last)"
     try 'arch: unet\nbase: 4\ndropout: 0.1\n' " dropout is the residual network's alone"
     try 'arch: unet\nbase: 4\n---\na: b\n' "3: a second document"
     run -1 pipe 'epochs -n 1 train.tns | train -c none.yaml -o m'
@@ -321,7 +321,7 @@ PY
 }
 
 @test "train: a loss that is not finite stops the run and names the records" {
-    # A rate and a decay that multiply every weight by -99 at each step, of which a pass has eight.
+    # A rate and a decay that multiply every weight by -99 at each step, of which an epoch has eight.
     blobs -p 3 -n 26 -d 16x16 >many.tns
     printf 'arch: unet\nbase: 4\nbatch: 11\noptimiser: sgd\nrate: 100\ndecay: 1\nschedule: constant\n' >c.yaml
     run -1 pipe 'epochs -n 1 many.tns | train -c c.yaml -o m'
@@ -329,7 +329,7 @@ PY
     [ ! -e m ]
     # No batch of a single slice is left over: 78 are eight batches of nine or ten.
     [[ $(grep -o 'P00. slice' <<<"${lines[-1]#*records: }" | wc -l) == @(9|10) ]]
-    # A pass that ends before the loss does is not saved either.
+    # An epoch that ends before the loss does is not saved either.
     rm -f m.*
     run -1 pipe 'epochs -n 40 train.tns | train -c c.yaml -o m'
     [[ ${lines[-1]} == *"parameter '"*"' is not finite after step; nothing was saved"* ]]
@@ -448,7 +448,7 @@ PY
 b = open(sys.argv[1], "rb").read()
 sys.stdout.buffer.write(b[8 + struct.unpack("<Q", b[:8])[0]:])' "$1"
     }
-    # Noise without rest: the last of eight passes is not the best one.
+    # Noise without rest: the last of eight epochs is not the best one.
     printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.3\nschedule: constant\n' >best.yaml
     (cat best.yaml; echo 'keep: last') >last.yaml
     epochs -n 8 -s 1 train.tns >e.tns
@@ -462,7 +462,7 @@ sys.stdout.buffer.write(b[8 + struct.unpack("<Q", b[:8])[0]:])' "$1"
     [ "$(meta best epoch)" != 7 ]
     [ "$(awk 'END { printf "%.4f", $6 }' last.tsv)" = "$(printf %.4f "$(meta last score)")" ]
     [ ! -e last.best ]
-    # Cut in the fifth pass, then continued.
+    # Cut in the fifth epoch, then continued.
     head -c $(($(wc -c <e.tns) * 5 / 8)) e.tns >cut.tns
     run -1 train -c last.yaml -e val.tns -o again <cut.tns
     train -r -c last.yaml -e val.tns -o again <e.tns
@@ -499,15 +499,15 @@ kept() {
     done
 }
 
-@test "train: takes no more than it planned, nor than its ceiling, whatever the passes" {
+@test "train: takes no more than it planned, nor than its ceiling, whatever the epochs" {
     need_release "it needs more memory"
     need_command time
-    bases=4 batches=3 threads=2 passes="1 4" sizes=80x64
-    [ -z "${LONG-}" ] || { bases="4 16" batches="1 6" threads="1 5" passes="1 3" sizes="192x160 240x240"; }
+    bases=4 batches=3 threads=2 epochs="1 4" sizes=80x64
+    [ -z "${LONG-}" ] || { bases="4 16" batches="1 6" threads="1 5" epochs="1 3" sizes="192x160 240x240"; }
     for size in $sizes; do
         blobs -p 2 -n 3 -d "$size" >b.tns
         blobs -p 1 -n 20 -d 112x64 >v.tns
-        for n in $passes; do
+        for n in $epochs; do
             epochs -n "$n" b.tns >e.tns
             for arch in unet attention residual; do
                 for base in $bases; do
@@ -699,8 +699,8 @@ int flock(int fd, int how) { return fd + how < 0 ? 0 : (errno = EWOULDBLOCK, -1)
     cmp kept m
 }
 
-@test "train: of passes that are equally good the first is kept" {
-    # Nothing is learnt, and where there is no tumour no tumour is right: every pass scores the same.
+@test "train: of epochs that are equally good the first is kept" {
+    # Nothing is learnt, and where there is no tumour no tumour is right: every epoch scores the same.
     printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0\n' >c.yaml
     PYTHONPATH="$ROOT/tests/lib" "$PYTHON" - <<'PY'
 import mkstream

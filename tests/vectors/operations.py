@@ -16,7 +16,7 @@ Neither parameters, images nor labels are stored: both sides make them from thei
 where u = uniform(NAME). IMAGE is the first of x0, x1, ... of which no activation comes near a jump of the gradient.
 
 To add an operation: a function below, named as it is, and cases at the end. A function gets the network (for parameters, by
-net.weight and net.statistic), its inputs as (N,C,D,H,W), and its attributes; a planar network's D is 1.
+net.weight and net.statistic), its inputs as (N,C,D,H,W), and its attributes; a 2-D network's D is 1.
 """
 import json
 import sys
@@ -60,7 +60,7 @@ class Net:
         return tuple([1] * (3 - len(v)) + v)
 
     def kernel(self, *shape):
-        """A filter's shape: planar networks have no third axis."""
+        """A filter's shape: 2-D networks have no third axis."""
         return shape if self.volume else (*shape[:2], *shape[3:])
 
     def near(self, x):
