@@ -129,10 +129,24 @@ void kr_resize_forward(const struct kr_resize *, const struct kr_in *, const str
 void kr_resize_backward(const struct kr_resize *, const float *dy, const struct kr_dx *,
                         void *workspace);
 
-/* --- 2x2 max pooling, stride 2 ----------------------------------------------------------------
- * dims are those of the input; the output is (N, h/2, w/2), an odd last row or column is left out.
- * NaN wins, as in PyTorch. Backward finds the winner again: the first of equals in row-major
- * order. */
+/* --- pooling ------------------------------------------------------------------------------------
+ * Windows of size[0] x size[1] x size[2] (z, y, x: 1 to 4 each), next to each other, of a map
+ * (n, d, h, w); what is left over at an end is left out. The largest value, of equals the first in
+ * row-major order, NaN where there is one, as in PyTorch; backward finds it again. Or the average,
+ * whose backward pass reads no map. Workspace as for the input's n * d slices. */
+struct kr_pool {
+    int n, d, h, w;
+    int size[3];
+    bool average;
+    int threads;
+};
+
+void kr_pool_forward(const struct kr_pool *, const struct kr_in *, const struct kr_out *,
+                     void *workspace);
+void kr_pool_backward(const struct kr_pool *, const struct kr_in *, const float *dy,
+                      const struct kr_dx *, void *workspace);
+
+/* The largest of 2x2. */
 void kr_maxpool_forward(const struct kr_dims *, const struct kr_in *, const struct kr_out *,
                         void *workspace);
 void kr_maxpool_backward(const struct kr_dims *, const struct kr_in *, const float *dy,

@@ -82,6 +82,14 @@
     X(void, kr_from_planar,                                                                        \
       (const struct kr_dims *d, int c, const float *planar, void *map, enum kr_dtype dtype),       \
       (d, c, planar, map, dtype))                                                                  \
+    X(void, kr_pool_forward,                                                                       \
+      (const struct kr_pool *p, const struct kr_in *in, const struct kr_out *out,                  \
+       void *workspace),                                                                           \
+      (p, in, out, workspace))                                                                     \
+    X(void, kr_pool_backward,                                                                      \
+      (const struct kr_pool *p, const struct kr_in *in, const float *dy, const struct kr_dx *dx,   \
+       void *workspace),                                                                           \
+      (p, in, dy, dx, workspace))                                                                  \
     X(void, kr_maxpool_forward,                                                                    \
       (const struct kr_dims *d, const struct kr_in *in, const struct kr_out *out,                  \
        void *workspace),                                                                           \

@@ -149,7 +149,7 @@ static void products(struct kr_dims d, int cin, int cout, bool up)
     struct kr_out out = {.y = y, .c = cout, .sums = sums};
     struct kr_dx g[2] = {{.dx = dx, .c = cin, .act = &in, .sums = sums}};
     struct kr_conv1x1 a = {d.n, d.h, d.w, cout, w, b, 1, {in}, threads};
-    struct kr_upconv u = {d.n, d.h, d.w, cout, w, b, in, threads};
+    struct kr_upconv u = {d.n, d.h, d.w, cout, w, b, in, threads, 0, {0}};
     void *ws = memory(up ? kr_upconv_workspace(&u) : kr_conv1x1_workspace(&a));
     double flops = 2.0 * d.n * d.h * d.w * cin * cout * phases;
     double bytes = 4 * (count(d, cin) + count(o, cout)), back = bytes + 4 * count(d, cin);

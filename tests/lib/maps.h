@@ -233,6 +233,7 @@ MAPS_UNUSED static double dx_error(const struct kr_dx *dx, struct shape s, const
             if (p % run == 0)
                 sum = products = 0, scale = 1e-30;
             double have = dx->dx ? get(dx->dx, KR_F32, dx->c, p, c) : 0, want = 0;
+            bool close = false;
             size_t n = p / ((size_t)s.h * (size_t)s.w);
             if (c < dx->c) {
                 want = v[p * (size_t)dx->c + (size_t)c];
@@ -241,11 +242,12 @@ MAPS_UNUSED static double dx_error(const struct kr_dx *dx, struct shape s, const
                 if (dx->act && dx->act->relu) {
                     double kink = before(dx->act, s, p, c);
                     want *= kink > 0 ? 1 : (double)dx->act->slope;
-                    if (fabs(kink) < 1e-5 && dx->dx)
-                        want = have;
+                    close = fabs(kink) < 1e-5 && dx->dx;
                 }
                 if (dx->gain)
                     want *= (double)dx->gain[n * (size_t)kr_pad(dx->c) + (size_t)c];
+                if (close)
+                    want = have;
                 sum += want;
                 if (dx->act)
                     products += want * get(dx->act->x, dx->act->dtype, dx->c, p, c);

@@ -1,4 +1,4 @@
-/* Batch normalisation, sums and copies, pooling, dropout: against double, the gradients against
+/* Batch normalisation, sums and copies, dropout: against double, the gradients against
  * finite differences of the forward pass in double. */
 #include "lib/kernels/pointwise.h"
 #include "tests/lib/maps.h"
@@ -277,84 +277,6 @@ static void test_planar(struct rng *r, struct shape s, int c)
     guards_free();
 }
 
-/* --- pooling -------------------------------------------------------------------------------- */
-
-static void test_pool(struct rng *r, struct shape s, int c, int how, bool accumulate)
-{
-    const struct shape so = {s.n, s.h / 2, s.w / 2};
-    const size_t w = (size_t)s.w, ow = (size_t)so.w;
-    struct kr_in in = random_in(r, s, c, how);
-    for (size_t p = 0; p < pixels_of(s); p += 3) /* ties: the same raw value in all of a window */
-        for (int k = 0; k < c; k++)
-            set((void *)in.x, in.dtype, c, p, k, (float)(int)(p / 8 % 2));
-    double *want = doubles(pixels_of(so) * (size_t)c + 1), error = 0, back = 0;
-    double *dv = doubles(pixels_of(s) * (size_t)c);
-    const float *dy = random_map(r, so, c, KR_F32), *old = random_map(r, s, c, KR_F32);
-    const void *first = NULL, *first_dx = NULL;
-    bool same = true;
-    memset(dv, 0, pixels_of(s) * (size_t)c * sizeof *dv);
-    for (size_t q = 0; q < pixels_of(so); q++)
-        for (int k = 0; k < c; k++) {
-            size_t n = q / ((size_t)so.h * ow), y = q / ow % (size_t)so.h, x = q % ow;
-            size_t best = 0;
-            double top = -INFINITY;
-            for (size_t i = 0; i < 4; i++) {
-                size_t p = (n * (size_t)s.h + 2 * y + i / 2) * w + 2 * x + i % 2;
-                if (value(&in, s, p, k) > top) {
-                    top = value(&in, s, p, k);
-                    best = p;
-                }
-            }
-            want[q * (size_t)c + (size_t)k] = top;
-            dv[best * (size_t)c + (size_t)k] += get(dy, KR_F32, c, q, k);
-        }
-    for (int threads = 1; threads <= 4; threads *= 2) {
-        const struct kr_dims d = dims(s, threads);
-        const bool each = how & STRIDED;
-        struct kr_out out = {.y = empty_map(so, c, KR_F32),
-                             .c = c,
-                             .each = each,
-                             .sums = doubles(sums_count(so, c, each))};
-        struct kr_dx dx = {.dx = empty_map(s, c, KR_F32),
-                           .c = c,
-                           .accumulate = accumulate,
-                           .act = &in,
-                           .each = each,
-                           .sums = doubles(sums_count(s, c, each))};
-        memcpy(dx.dx, old, elements(s, c) * sizeof(float));
-        kr_maxpool_forward(&d, &in, &out, workspace(&d, c));
-        kr_maxpool_backward(&d, &in, dy, &dx, workspace(&d, c));
-        error = out_error(&out, so, want);
-        back = dx_error(&dx, s, old, dv);
-        same = same && (!first || (!memcmp(first, out.y, elements(so, c) * 4) &&
-                                   !memcmp(first_dx, dx.dx, elements(s, c) * 4)));
-        first = out.y;
-        first_dx = dx.dx;
-    }
-    ok(error < 1e-5, "%s: pooling %dx%d, %d channels, how %d (error %.1e)", kr_level(), s.h, s.w, c,
-       how, error);
-    ok(back < 1e-5 && same, "%s: its gradient (error %.1e)", kr_level(), back);
-    guards_free();
-}
-
-static void test_pool_nan(void)
-{
-    const struct shape s = {1, 2, 4};
-    const struct kr_dims d = dims(s, 1);
-    struct rng r = rng_seed(2);
-    struct kr_in in = random_in(&r, s, 16, 0);
-    struct kr_out out = {.y = empty_map((struct shape){1, 1, 2}, 16, KR_F32), .c = 16};
-    bool all = true;
-    for (int q = 0; q < 4; q++) {
-        memset((void *)in.x, 0, elements(s, 16) * 4);
-        set((void *)in.x, KR_F32, 16, (size_t)(q / 2 * 4 + q % 2), 3, NAN);
-        kr_maxpool_forward(&d, &in, &out, NULL);
-        all = all && isnan(get(out.y, KR_F32, 16, 0, 3)) && get(out.y, KR_F32, 16, 1, 3) == 0;
-    }
-    ok(all, "%s: NaN wins a pool wherever it is", kr_level());
-    guards_free();
-}
-
 static void test_dropout(void)
 {
     enum { N = 40, C = 200 };
@@ -403,14 +325,7 @@ static void all(void)
         test_add_backward(&r, shapes[i], channels[i], 1);
         test_add_backward(&r, shapes[i], channels[i], 2);
         test_planar(&r, shapes[i], channels[i]);
-        if (shapes[i].h > 1) {
-            test_pool(&r, shapes[i], channels[i], AFFINE | RELU, true);
-            test_pool(&r, shapes[i], channels[i], BF16 | STRIDED, false);
-            test_pool(&r, shapes[i], channels[i], LEAKY | STRIDED, true);
-            test_pool(&r, shapes[i], channels[i], 0, true);
-        }
     }
-    test_pool_nan();
 }
 
 int main(void)
