@@ -204,7 +204,7 @@ static void fold(struct nn *nn, const struct op *op, const struct nn_call *c)
         return;
     }
     const struct nn_norm *s = &nn->norm[v->norm];
-    for (int i = 0; i<slices; i += s->rows> 1 ? 1 : slices) {
+    for (int i = 0; i < slices; i += s->rows > 1 ? 1 : slices) {
         size_t at = s->rows > 1 ? (size_t)i * cp : 0;
         int n = s->rows > 1 ? 1 : slices;
         kr_dropout_fold(n, c->y.c, d->gain + at, s->scale + at, d->scale + at);
