@@ -48,7 +48,7 @@ static int too_much(const char *text, size_t n, bool whole, size_t *at, const ch
     return 0;
 }
 
-/* --- memory: none of the library's calls for it returns without ----------------------------------*/
+/* --- memory: none of the library's calls for it returns without --------------------------------*/
 
 static struct block {
     struct block *next, *before;

@@ -98,10 +98,10 @@ int met_pair_make(struct met_pair *, const uint8_t *label, const uint8_t *pred,
                   const struct met_grid *, unsigned labels, size_t margin);
 void met_pair_free(struct met_pair *);
 
-/* Squared Euclidean distance, in mm, of each voxel's centre from the nearest voxel whose value v has
- * in[v] != 0; infinity where there is none. Exact: the lower envelope of parabolas, one axis at a time
- * (Felzenszwalb and Huttenlocher, "Distance Transforms of Sampled Functions", Theory of Computing
- * 8, 2012). Distances are held as float: integers below 2^24 are exact. */
+/* Squared Euclidean distance, in mm, of each voxel's centre from the nearest voxel whose value v
+ * has in[v] != 0; infinity where there is none. Exact: the lower envelope of parabolas, one axis at
+ * a time (Felzenszwalb and Huttenlocher, "Distance Transforms of Sampled Functions", Theory of
+ * Computing 8, 2012). Distances are held as float: integers below 2^24 are exact. */
 int met_edt(const uint8_t *values, const uint8_t in[256], const struct met_grid *, float *squared);
 
 /* Dilates a mask of 0 and 1 in place, `times` times, by the 18-neighbourhood; `work` has its

@@ -1,5 +1,5 @@
-/* components.h - the runs of lib/metric as a map: the connected components of a mask, numbered from 1 in
- * the order of their first voxel; 0 outside. Returns their number. */
+/* components.h - the runs of lib/metric as a map: the connected components of a mask, numbered from
+ * 1 in the order of their first voxel; 0 outside. Returns their number. */
 #ifndef COMPONENTS_H
 #define COMPONENTS_H
 

@@ -128,7 +128,7 @@ static void outer(const struct pair *p, const struct kr_dims *d, int c, const st
     KR_NAME(kr_gather_outer)(&g, &p->high, &p->low, dw, d->threads, ws);
 }
 
-/* --- convolution -------------------------------------------------------------------------------- */
+/* --- convolution ------------------------------------------------------------------------------ */
 
 static struct sink sink_y(int cout, const float *bias, const struct kr_out *out)
 {
@@ -196,7 +196,7 @@ void KR_NAME(kr_conv_backward_weight)(const struct kr_conv *p, const struct kr_d
     outer(&q, &d, p->cout, dy, dw, dbias, ws);
 }
 
-/* --- transposed convolution --------------------------------------------------------------------- */
+/* --- transposed convolution ------------------------------------------------------------------- */
 
 static struct kr_dims upconv_slices(const struct kr_upconv *p, const struct pair *q)
 {

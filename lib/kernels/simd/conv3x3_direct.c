@@ -174,9 +174,9 @@ void KR_NAME(kr_conv3x3_direct)(const struct source *s, const struct filters *f,
     KR_NAME(kr_conv3x3_sums)(out, slots, p.tasks, s->n);
 }
 
-/* --- gradient of the weights: tasks are spans of rows x blocks of output channels; each adds up
- * dw[r][s * c + i][o] in its own part of the workspace.
- * ------------------------------------------- */
+/* --- gradient of the weights ---------------------------------------------------------------------
+ * Tasks are spans of rows x blocks of output channels; each adds up dw[r][s * c + i][o] in its own
+ * part of the workspace. */
 
 #define SPANS 16
 #define SPANS_BYTES ((size_t)64 << 20)
