@@ -27,9 +27,9 @@
  * first entry its first input. A block's value is its last entry's. `when: EXPRESSION` leaves an
  * entry out where that is 0: its value is then its first input's. All else are attributes: numbers,
  * true, false, or lists of up to three; or an expression of numbers, parameters, + - * / ( ),
- * == != < <= > >=, min(a, b), max(a, b), floor(a) and channels(VALUE), in quotes where it has a comma
- * and stands between braces. In integer attributes the result must be an integer. A parameter may be an
- * expression of those before it. A block sees its own parameters and the text's.
+ * == != < <= > >=, min(a, b), max(a, b), floor(a) and channels(VALUE), in quotes where it has a
+ * comma and stands between braces. In integer attributes the result must be an integer. A parameter
+ * may be an expression of those before it. A block sees its own parameters and the text's.
  *
  * Limits: a text of NN_TEXT_MAX bytes, NN_TEXT_OPS operations after all blocks, blocks in blocks 8
  * deep, 64 keys in a mapping, names of 31 bytes, of NN_TEXT_NAME with those of the blocks around
