@@ -32,7 +32,7 @@ static size_t size_of(int v)
     return nn_pixels(&s) * (size_t)s.c;
 }
 
-/* --- the forward pass in double ------------------------------------------------------------------ */
+/* --- the forward pass in double --------------------------------------------------------------- */
 
 /* An operation at work: its values, shapes and parameters. */
 struct work {
@@ -591,7 +591,7 @@ static void check(const struct nn_spec *spec, const char *label, int d, int h, i
     free(image), free(truth);
 }
 
-/* --- each operation between two 1x1 convolutions -------------------------------------------------- */
+/* --- each operation between two 1x1 convolutions ---------------------------------------------- */
 
 #define C(name, c) "{op: convolution, name: " name ", channels: " c ", kernel: 1}"
 #define N(name) "{op: batch_norm, name: " name "}"
