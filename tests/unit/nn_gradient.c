@@ -1,7 +1,7 @@
 /* Every operation and the networks against finite differences. The forward pass is written out once
- * more here, in double and as plainly as possible; its loss is differentiated by central differences
- * along a random direction of each parameter, and along the gradient that the engine found. Odd
- * numbers of channels, ignored pixels, volumes, direct convolution and Winograd.
+ * more here, in double and as plainly as possible; its loss is differentiated by central
+ * differences along a random direction of each parameter, and along the gradient that the engine
+ * found. Odd numbers of channels, ignored pixels, volumes, direct convolution and Winograd.
  *
  * It is one file as one forward pass: a function and a line of a table for each operation. */
 #include "lib/base/rng.h"
