@@ -98,13 +98,15 @@ static void wanted(const struct nn *nn, const struct op *op, int i, int j, int k
         return;
     dx->dx = gradient_of(nn, part);
     dx->accumulate = !o->first[i][j];
-    if (o->final[i][j] && (v->activation || v->norm >= 0)) {
+    if (!o->final[i][j])
+        return;
+    if (v->activation || v->norm >= 0)
         dx->act = &c->in[i][k];
-        dx->gain = v->dropout >= 0 ? nn->dropped[v->dropout].gain : NULL;
-        if (v->norm >= 0) {
-            dx->sums = nn->norm[v->norm].sums;
-            dx->each = nn->g.op[v->norm].kind->each;
-        }
+    if (v->dropout >= 0)
+        dx->gain = nn->dropped[v->dropout].gain;
+    if (v->norm >= 0) {
+        dx->sums = nn->norm[v->norm].sums;
+        dx->each = nn->g.op[v->norm].kind->each;
     }
 }
 
