@@ -16,6 +16,7 @@
 #define MERGED 64                        /* channels from which a tap is a run of its own */
 #define AHEAD 8                          /* pixels that are fetched before they are staged */
 #define WEIGHT_BYTES ((size_t)256 << 10) /* of packed weights that a sweep over a band takes */
+#define RUN 128                          /* pixels of a sum before it is added to the total */
 #define TASKS 16                         /* at least, where shapes allow */
 #define HIGH 64                          /* high channels of a task of the weights' gradient */
 #define LOW 256                          /* low ones */
@@ -230,16 +231,38 @@ INLINE int band_pixels(const struct gather *g, const struct band *b)
 
 /* --- staging -------------------------------------------------------------------------------- */
 
-INLINE void slab_read(const struct source *s, const struct kr_in *in, const enum reading how,
-                      int slice, int first, int count, size_t i, float *to)
+INLINE void ahead_fetch(const struct kr_in *in, size_t i)
 {
-    const size_t ahead = AHEAD * (size_t)kr_pad(in->c);
-    for (int k = 0; k < count; k += VL) {
-        const struct reader r = reader_at(s, in, how, slice, first + k);
-        __builtin_prefetch((const char *)in->x +
-                           (i + (size_t)k + ahead) * kr_dtype_size(in->dtype));
-        vstore(to + k, read_value(&r, how, i + (size_t)k));
+    i += AHEAD * (size_t)kr_pad(in->c);
+    __builtin_prefetch((const char *)in->x + i * kr_dtype_size(in->dtype));
+}
+
+INLINE void pixels_as(const struct source *s, const struct channels *ch, const enum reading how,
+                      int slice, size_t pixel, int count, float *to)
+{
+    const struct kr_in *in = &s->in[ch->slab[0].part];
+    if (ch->slabs == 1 && ch->c <= VL) {
+        const size_t cp = (size_t)kr_pad(in->c), first = (size_t)ch->slab[0].first;
+        const struct reader r = reader_at(s, in, how, slice, (int)first);
+        for (size_t i = pixel * cp + first, end = i + (size_t)count * cp; i < end; i += cp) {
+            ahead_fetch(in, i);
+            vstore(to, read_value(&r, how, i));
+            to += ch->c;
+        }
+        return;
     }
+    for (int x = 0; x < count; x++, pixel++)
+        for (int i = 0; i < ch->slabs; i++) {
+            const int first = ch->slab[i].first, wide = ch->slab[i].count;
+            in = &s->in[ch->slab[i].part];
+            const size_t at = pixel * (size_t)kr_pad(in->c) + (size_t)first;
+            for (int k = 0; k < wide; k += VL) {
+                const struct reader r = reader_at(s, in, how, slice, first + k);
+                ahead_fetch(in, at + (size_t)k);
+                vstore(to + k, read_value(&r, how, at + (size_t)k));
+            }
+            to += wide;
+        }
 }
 
 /* `count` pixels of a slice from pixel number `pixel` on. Lanes past the channels are overwritten
@@ -247,26 +270,28 @@ INLINE void slab_read(const struct source *s, const struct kr_in *in, const enum
 static void pixels_read(const struct source *s, const struct channels *ch, int slice, size_t pixel,
                         int count, float *to)
 {
-    for (int x = 0; x < count; x++, pixel++)
-        for (int i = 0; i < ch->slabs; i++) {
-            const struct kr_in *in = &s->in[ch->slab[i].part];
-            const int first = ch->slab[i].first, wide = ch->slab[i].count;
-            const size_t at = pixel * (size_t)kr_pad(in->c) + (size_t)first;
-            const enum reading how = reading(s, in);
-            if (how == READ_PLAIN)
-                slab_read(s, in, READ_PLAIN, slice, first, wide, at, to);
-            else if (how == READ_AFFINE)
-                slab_read(s, in, READ_AFFINE, slice, first, wide, at, to);
-            else if (how == READ_LEAKY)
-                slab_read(s, in, READ_LEAKY, slice, first, wide, at, to);
-            else if (how == READ_BF16)
-                slab_read(s, in, READ_BF16, slice, first, wide, at, to);
-            else if (how == READ_BF16_LEAKY)
-                slab_read(s, in, READ_BF16_LEAKY, slice, first, wide, at, to);
-            else
-                slab_read(s, in, READ_BEHIND, slice, first, wide, at, to);
-            to += wide;
-        }
+    const enum reading how = reading(s, &s->in[ch->slab[0].part]);
+    if (ch->slabs == 2 && how != reading(s, &s->in[1])) {
+        for (size_t p = pixel; p < pixel + (size_t)count; p++)
+            for (int i = 0; i < 2; i++) {
+                const struct channels one = {1, ch->slab[i].count, {ch->slab[i]}};
+                pixels_read(s, &one, slice, p, 1, to);
+                to += one.c;
+            }
+        return;
+    }
+    if (how == READ_PLAIN)
+        pixels_as(s, ch, READ_PLAIN, slice, pixel, count, to);
+    else if (how == READ_AFFINE)
+        pixels_as(s, ch, READ_AFFINE, slice, pixel, count, to);
+    else if (how == READ_LEAKY)
+        pixels_as(s, ch, READ_LEAKY, slice, pixel, count, to);
+    else if (how == READ_BF16)
+        pixels_as(s, ch, READ_BF16, slice, pixel, count, to);
+    else if (how == READ_BF16_LEAKY)
+        pixels_as(s, ch, READ_BF16_LEAKY, slice, pixel, count, to);
+    else
+        pixels_as(s, ch, READ_BEHIND, slice, pixel, count, to);
 }
 
 static void stage(const struct gather *g, const struct source *s, const struct bands *k,
@@ -687,7 +712,7 @@ static void outer_task(const struct gather *g, const struct source *high, const 
               to = share(p->bands.count, span + 1, p->spans);
     for (int i = from; i < to; i++) {
         const struct band b = band_at(g, &p->bands, i);
-        const int pixels = band_pixels(g, &b);
+        const int pixels = band_pixels(g, &b), pieces = (pixels + RUN - 1) / RUN;
         float *row = made;
         stage(g, high, &p->bands, ch, &b, staged);
         for (int n = b.from[0]; n < b.to[0]; n++)
@@ -699,20 +724,22 @@ static void outer_task(const struct gather *g, const struct source *high, const 
                                 row);
                 }
         offsets(g, &p->bands, ch->c, &b, &f, pixels, table);
-        for (int r = 0; r < runs; r++)
-            for (int o = 0, nr; o < wide; o += nr) {
-                nr = mk_panel(o, wide);
-                const struct mk m = {.rows = terms,
-                                     .nr = nr,
-                                     .k = pixels,
-                                     .a = staged,
-                                     .b = made + o,
-                                     .bk = (size_t)wide,
-                                     .c = sums + (size_t)r * (size_t)terms * (size_t)wide + o,
-                                     .ct = (size_t)wide,
-                                     .into = i > from ? MK_ADD : MK_SET};
-                mk_outer(&m, table + (size_t)r * (size_t)pixels);
-            }
+        for (int j = 0; j < pieces; j++)
+            for (int r = 0; r < runs; r++)
+                for (int o = 0, nr; o < wide; o += nr) {
+                    const int p0 = share(pixels, j, pieces);
+                    nr = mk_panel(o, wide);
+                    const struct mk m = {.rows = terms,
+                                         .nr = nr,
+                                         .k = share(pixels, j + 1, pieces) - p0,
+                                         .a = staged,
+                                         .b = made + p0 * wide + o,
+                                         .bk = (size_t)wide,
+                                         .c = sums + (size_t)r * (size_t)terms * (size_t)wide + o,
+                                         .ct = (size_t)wide,
+                                         .into = i > from || j ? MK_ADD : MK_SET};
+                    mk_outer(&m, table + (size_t)r * (size_t)pixels + p0);
+                }
     }
 }
 

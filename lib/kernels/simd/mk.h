@@ -309,6 +309,7 @@ INLINE void mk_outer(const struct mk *m, const uint32_t *from)
         MK_OUTER(1, 2);
     } else {
         MK_OUTER(16, 1);
+        MK_OUTER(12, 1);
         MK_OUTER(4, 1);
         MK_OUTER(1, 1);
     }
