@@ -1,4 +1,4 @@
-/* infer - label slices with a trained network
+/* infer - segment slices with a trained network
  *
  * reads   image, label's scheme, patient, fingerprint, modalities, norm, crop, cropped, spacing
  * changes scheme, if there is no label

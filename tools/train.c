@@ -1,4 +1,4 @@
-/* train - teach a network from a stream of epochs
+/* train - train a network on a stream of epochs
  *
  * reads   image, label, patient, fingerprint, modalities, scheme, spacing, norm, crop, cropped,
  * epoch, index, epochs, length, largest; marks

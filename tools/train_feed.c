@@ -1,4 +1,4 @@
-/* The reading half of train: records become batches, one ahead of the one in use. */
+/* The data loader of train: records become batches, one ahead of the one in use. */
 #include "tools/train.h"
 
 #include <pthread.h>

@@ -1,4 +1,4 @@
-/* znorm - scale each modality to mean 0 and deviation 1 over its non-zero voxels
+/* znorm - scale each modality to mean 0 and standard deviation 1 over its non-zero voxels
  *
  * reads   image (any dtype); mean and std unless -p slice
  * changes image (to f32)

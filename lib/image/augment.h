@@ -9,7 +9,8 @@
  *   outside.
  * - flip: along x and along y, each with the probability (lo: x, hi: y, 1 if wanted).
  * - noise: standard deviation of Gaussian noise, each channel its own.
- * - blur: deviation in pixels of a Gaussian, each channel with an even chance and its own draw.
+ * - blur: standard deviation in pixels of a Gaussian, each channel with an even chance and its own
+ *   draw.
  * - brightness: factor, each channel its own.
  * - contrast: factor about the channel's mean, clamped to the channel's range, each its own.
  * - lowres: factor by which a channel is downsampled (nearest) and upsampled again (bilinear),

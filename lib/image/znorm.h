@@ -1,11 +1,11 @@
-/* znorm.h - z-scores: (v - mean) / deviation for every voxel that is not zero. */
+/* znorm.h - z-scores: (v - mean) / standard deviation for every voxel that is not zero. */
 #ifndef ZNORM_H
 #define ZNORM_H
 
 #include "lib/base/tensor.h"
 
-/* Mean and population deviation of the non-zero elements among n from element `first` on, in
- * double, two passes; 0 and 0 where there are none, deviation exactly 0 where all are equal.
+/* Mean and population standard deviation of the non-zero elements among n from element `first` on,
+ * in double, two passes; 0 and 0 where there are none, the latter exactly 0 where all are equal.
  * Returns how many there are. */
 size_t img_moments(const struct tensor *, size_t first, size_t n, double *mean, double *std);
 

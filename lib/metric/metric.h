@@ -151,7 +151,8 @@ const struct met_lesion_rule *met_lesion_rule(const char *name); /* or NULL */
 
 struct met_lesions {
     double dice, hd95;
-    int found, missed, invented; /* lesions kept and matched, kept and not, components unmatched */
+    int found, missed; /* true positives and false negatives: lesions kept, matched and not */
+    int invented;      /* false positives: components unmatched */
 };
 /* The pair's margin must be `dilate` at least. */
 int met_lesions(const struct met_pair *, const struct met_lesion_rule *, double penalty,
@@ -199,7 +200,8 @@ int met_case(const uint8_t *label, const uint8_t *pred, const struct met_grid *,
              const struct met_lesion_rule *lesions, struct met_row row[MET_ROWS]);
 
 /* --- means ---------------------------------------------------------------------------------------
- * Mean and sample deviation (n - 1) of the values that are not NaN, by Welford's recurrence. */
+ * Mean and sample standard deviation (n - 1) of the values that are not NaN, by Welford's
+ * recurrence. */
 struct met_mean {
     uint64_t n;
     double mean, m2;
