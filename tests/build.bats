@@ -84,3 +84,15 @@ machine() {
     [ "$status" -ne 0 ]
     [[ $output == *"No module named openvino"* ]]
 }
+
+@test "lib/nn: no files in a circle, each needs only what stands below it" {
+    for f in "$ROOT"/lib/nn/*.c; do
+        echo "$ROOT/build/release/lib/nn/$(basename "$f" .c).o"
+    done >objects
+    xargs nm -A --defined-only <objects | awk '$2 ~ /[TDRB]/ {sub(/:.*/, "", $1); print $3, $1}' | sort >made
+    xargs nm -A --undefined-only <objects | awk '{sub(/:.*/, "", $1); print $NF, $1}' | sort >needed
+    join needed made | awk '$2 != $3 {print $2, $3}' | sort -u >arrows
+    [ "$(wc -l <arrows)" -gt 20 ]
+    run tsort arrows
+    [ "$status" -eq 0 ]
+}

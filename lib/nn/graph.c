@@ -13,19 +13,6 @@
 #define CHANNELS_MOST 65536
 #define NONE (-2) /* the value of a loss */
 
-#define DECLARE(name) extern const struct nn_kind nn_##name;
-NN_OPS(DECLARE)
-#define ENTRY(name) &nn_##name,
-const struct nn_kind *const nn_kinds[] = {NN_OPS(ENTRY) NULL};
-
-const struct nn_kind *nn_kind(const char *name)
-{
-    for (int i = 0; nn_kinds[i]; i++)
-        if (!strcmp(nn_kinds[i]->name, name))
-            return nn_kinds[i];
-    return NULL;
-}
-
 /* What a reading knows. A line of the description is numbered by its place. */
 struct reading {
     struct graph *g;
@@ -42,15 +29,6 @@ static int say(char *why, size_t size, const char *fmt, ...)
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(why, size, fmt, ap);
-    va_end(ap);
-    return -1;
-}
-
-int nn_refuse(struct nn_build *b, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(b->why, b->size, fmt, ap);
     va_end(ap);
     return -1;
 }
@@ -95,26 +73,29 @@ size_t nn_graph_bytes(const struct graph *g)
 
 /* --- parameters, attributes ------------------------------------------------------------------- */
 
-void nn_declare(struct nn_build *b, const char *suffix, bool trained, enum nn_first first,
-                size_t fan, int rank, const uint32_t dim[])
+/* The parameters that a shape rule declared. */
+static int declare(struct reading *r, struct op *op, const struct nn_build *b)
 {
-    struct graph *g = b->graph;
-    struct param *p = grow((void **)&g->param, &g->params, sizeof *p);
-    if (!p) {
-        nn_refuse(b, "no memory");
-        return;
+    struct graph *g = r->g;
+    for (int i = 0; i < b->params; i++) {
+        const struct nn_param *from = &b->param[i];
+        struct param *p = grow((void **)&g->param, &g->params, sizeof *p);
+        if (!p)
+            return say(r->why, r->size, "no memory");
+        *p = (struct param){
+            .trained = from->trained,
+            .shared = op->kind->effect == NN_NORM && !op->kind->each,
+            .first = from->first,
+            .fan = from->fan,
+            .t = {.dtype = DT_F32, .rank = from->rank},
+        };
+        if (snprintf(p->t.name, sizeof p->t.name, "%s.%s", op->name, from->suffix) >=
+            (int)sizeof p->t.name)
+            return say(r->why, r->size, "its name is too long");
+        memcpy(p->t.dim, from->dim, (size_t)from->rank * sizeof *from->dim);
+        op->param[op->params++] = g->params - 1;
     }
-    assert(b->op->params < NN_PARAMS && rank <= TENSOR_MAX_RANK);
-    *p = (struct param){.trained = trained,
-                        .shared = b->op->kind->effect == NN_NORM && !b->op->kind->each,
-                        .first = first,
-                        .fan = fan,
-                        .t = {.dtype = DT_F32, .rank = rank}};
-    if (snprintf(p->t.name, sizeof p->t.name, "%s.%s", b->op->name, suffix) >=
-        (int)sizeof p->t.name)
-        nn_refuse(b, "its name is too long");
-    memcpy(p->t.dim, dim, (size_t)rank * sizeof *dim);
-    b->op->param[b->op->params++] = g->params - 1;
+    return 0;
 }
 
 /* Checks what the line gives against the kind's rules. */
@@ -183,18 +164,15 @@ static struct op *append(struct reading *r, const struct nn_kind *kind, const ch
         snprintf(op->name, sizeof op->name, "%s", name);
     else
         snprintf(op->name, sizeof op->name, "%s#%d", kind->name, op->id);
-    struct nn_build b = {
-        .attr = op->attr, .ins = ins, .graph = g, .op = op, .why = r->why, .size = r->size};
+    struct nn_build b = {.attr = op->attr, .ins = ins, .why = r->why, .size = r->size};
     for (int i = 0; i < ins; i++) {
         op->in[i] = in[i];
         b.in[i] = &g->value[in[i]].e;
     }
     b.out = ins ? *b.in[0] : (struct nn_extent){.down = {1, 1, 1}};
-    *r->why = 0;
-    int first = g->params;
-    if ((kind->shape && kind->shape(&b)) || *r->why)
+    if ((kind->shape && kind->shape(&b)) || declare(r, op, &b))
         return NULL;
-    if (g->params > first && !*name) {
+    if (op->params && !*name) {
         say(r->why, r->size, "it has parameters, so it needs a name");
         return NULL;
     }

@@ -79,8 +79,4 @@ struct nn_size {
 struct nn_call nn_shapes(const struct graph *, const struct op *, const struct nn_size *);
 struct nn_shape nn_shape_of(const struct value *, const struct nn_size *);
 
-/* The kind of that name, or NULL; all of them, ended by NULL. */
-const struct nn_kind *nn_kind(const char *name);
-extern const struct nn_kind *const nn_kinds[];
-
 #endif

@@ -54,10 +54,14 @@ struct nn {
     char **map_at; /* of each value */
 };
 
+/* why.c: keeps a line and the code, and returns the code. */
 int nn_fail(struct nn *, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* handle.c */
-int nn_arena(struct nn *); /* allocates once, at the first nn_load or nn_init */
+/* arena.c. nn_lay_tables counts first, without memory. */
+size_t nn_lay_tables(struct nn *, char *base);
+size_t nn_measure(struct nn *); /* the peak under the plans as they stand: nn->memory */
+int nn_arena(struct nn *);      /* allocates once, at the first nn_load or nn_init */
+void nn_arena_free(struct nn *);
 
 /* params.c */
 void nn_list(struct nn *);

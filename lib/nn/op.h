@@ -56,8 +56,15 @@ struct nn_build {
     const struct nn_extent *in[NN_IN];
     int ins;
     struct nn_extent out; /* to be set; before: that of the first input */
-    struct graph *graph;
-    struct op *op;
+    struct nn_param {
+        const char *suffix;
+        bool trained;
+        enum nn_first first;
+        size_t fan;
+        int rank;
+        uint32_t dim[TENSOR_MAX_RANK];
+    } param[NN_PARAMS]; /* by nn_declare */
+    int params;
     char *why;
     size_t size;
 };

@@ -2,6 +2,8 @@
 #ifndef NN_OPS_H
 #define NN_OPS_H
 
+#include "lib/nn/op.h"
+
 #define NN_OPS(X)                                                                                  \
     X(input)                                                                                       \
     X(convolution)                                                                                 \
@@ -17,5 +19,12 @@
     X(gate)                                                                                        \
     X(head)                                                                                        \
     X(loss)
+
+#define NN_DECLARE(name) extern const struct nn_kind nn_##name;
+NN_OPS(NN_DECLARE)
+
+/* The kind of that name, or NULL; all of them, ended by NULL. */
+const struct nn_kind *nn_kind(const char *name);
+extern const struct nn_kind *const nn_kinds[];
 
 #endif

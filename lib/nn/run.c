@@ -3,28 +3,8 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-int nn_fail(struct nn *nn, int code, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(nn->why, sizeof nn->why, fmt, ap);
-    va_end(ap);
-    return nn->failed = code;
-}
-
-int nn_fault(const struct nn_call *c, int code, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(c->why, c->size, fmt, ap);
-    va_end(ap);
-    return *c->failed = code;
-}
 
 /* --- calls ------------------------------------------------------------------------------------ */
 
@@ -206,7 +186,7 @@ static void fold(struct nn *nn, const struct op *op, const struct nn_call *c)
         return;
     }
     const struct nn_norm *s = &nn->norm[v->norm];
-    for (int i = 0; i < slices; i += s->rows > 1 ? 1 : slices) {
+    for (int i = 0; i<slices; i += s->rows> 1 ? 1 : slices) {
         size_t at = s->rows > 1 ? (size_t)i * cp : 0;
         int n = s->rows > 1 ? 1 : slices;
         kr_dropout_fold(n, c->y.c, d->gain + at, s->scale + at, d->scale + at);

@@ -1,0 +1,138 @@
+/* arena.c - lays out the memory of a handle: tables of numbers for each channel, and the arena with
+ * parameters, gradients, moments and maps. */
+#include "lib/nn/handle.h"
+
+#include <stdint.h>
+#include <sys/mman.h>
+
+/* Slices of the largest batch. */
+static int slices(const struct nn *nn)
+{
+    const struct nn_options *o = &nn->opt;
+    return (o->n > o->eval_n ? o->n : o->eval_n) * o->d;
+}
+
+/* Numbers for each channel: normalisations, dropouts, in use also the small parameters. Called
+ * first without memory, to count. */
+size_t nn_lay_tables(struct nn *nn, char *base)
+{
+    struct graph *g = &nn->g;
+    size_t at = 0;
+#define TAKE(pointer, count)                                                                       \
+    do {                                                                                           \
+        if (base)                                                                                  \
+            (pointer) = (void *)(base + at);                                                       \
+        at += nn_up((size_t)(count) * sizeof *(pointer));                                          \
+    } while (0)
+    for (int i = 0; i < g->ops; i++) {
+        const struct op *op = &g->op[i];
+        if (op->kind->effect == NN_NORM) {
+            struct nn_norm *s = &nn->norm[i];
+            s->rows = op->kind->each ? slices(nn) : 1;
+            size_t c = (size_t)kr_pad(g->value[op->out].e.c) * (size_t)s->rows;
+            TAKE(s->scale, c);
+            TAKE(s->shift, c);
+            TAKE(s->mean, c);
+            TAKE(s->invstd, c);
+            TAKE(s->sums, 2 * c + 1);
+            TAKE(s->k, 3 * c);
+        }
+        if (op->kind->effect == NN_DROPOUT && nn->opt.train) {
+            struct dropped *d = &nn->dropped[i];
+            size_t n = (size_t)slices(nn) * (size_t)kr_pad(g->value[op->out].e.c);
+            TAKE(d->gain, n);
+            TAKE(d->scale, n);
+            TAKE(d->shift, n);
+        }
+    }
+    for (int i = 0; i < g->params && !nn->opt.train; i++) {
+        float *x = NULL;
+        if (nn->param[i].owned) {
+            TAKE(x, tensor_count(&nn->param[i].t));
+            nn->param[i].t.data = x;
+        }
+    }
+#undef TAKE
+    return at;
+}
+
+/* The arena when training: parameters, gradients, moments, then the plans' maps. */
+static size_t lay_arena(struct nn *nn, char *base)
+{
+    struct graph *g = &nn->g;
+    struct nn_memory *m = &nn->memory;
+    size_t at = 0, elements = 0;
+    int moments = nn->opt.training.optim == NN_SGD ? nn->opt.training.momentum > 0 : 2;
+    m->parameters = m->gradients = m->moments = 0;
+    for (int i = 0; i < g->params; i++) {
+        struct stored *p = &nn->param[i];
+        size_t n = tensor_count(&p->t);
+        p->first = elements;
+        elements += n;
+        if (!nn->opt.train) {
+            m->parameters += p->owned ? 0 : n * dtype_size(nn->opt.weights);
+            continue;
+        }
+        if (base)
+            p->t.data = base + at;
+        at += nn_up(n * 4);
+        m->parameters += nn_up(n * 4);
+    }
+    for (int i = 0; i < g->params && nn->opt.train; i++) {
+        struct stored *p = &nn->param[i];
+        size_t n = tensor_count(&p->t);
+        if (!g->param[i].trained)
+            continue;
+        if (!nn->plans.train.stepwise) {
+            if (base)
+                p->grad = (float *)(base + at);
+            at += nn_up(n * 4);
+            m->gradients += nn_up(n * 4);
+        }
+        for (int j = 0; j < moments; j++) {
+            size_t bytes = nn_up(n * (nn->plans.moments_narrow ? 2 : 4));
+            if (base)
+                *(j ? &p->v : &p->m) = base + at;
+            at += bytes;
+            m->moments += bytes;
+        }
+    }
+    if (base)
+        nn->maps = base + at;
+    size_t maps = nn->plans.eval.extent;
+    if (nn->opt.train && nn->plans.train.extent > maps)
+        maps = nn->plans.train.extent;
+    m->maps = maps;
+    return at + maps;
+}
+
+size_t nn_measure(struct nn *nn)
+{
+    struct nn_memory *m = &nn->memory;
+    nn->arena_bytes = lay_arena(nn, NULL);
+    m->fixed = NN_FIXED_BYTES + nn->bytes + nn->table_bytes + nn->opt.outside;
+    m->peak = m->parameters + m->gradients + m->moments + m->maps + m->fixed;
+    return m->peak;
+}
+
+int nn_arena(struct nn *nn)
+{
+    if (nn->arena)
+        return 0;
+    void *p = mmap(NULL, nn->arena_bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return nn_fail(nn, NN_EMEM, "no memory: %zu bytes", nn->arena_bytes);
+    /* The transforms walk dozens of streams at once, each in a page of its own. */
+    madvise(p, nn->arena_bytes, MADV_HUGEPAGE);
+    nn->arena = p;
+    lay_arena(nn, nn->arena);
+    return 0;
+}
+
+void nn_arena_free(struct nn *nn)
+{
+    if (nn->arena)
+        munmap(nn->arena, nn->arena_bytes);
+    nn->arena = NULL;
+}
