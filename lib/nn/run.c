@@ -186,11 +186,11 @@ static void fold(struct nn *nn, const struct op *op, const struct nn_call *c)
         return;
     }
     const struct nn_norm *s = &nn->norm[v->norm];
-    for (int i = 0; i<slices; i += s->rows> 1 ? 1 : slices) {
-        size_t at = s->rows > 1 ? (size_t)i * cp : 0;
-        int n = s->rows > 1 ? 1 : slices;
-        kr_dropout_fold(n, c->y.c, d->gain + at, s->scale + at, d->scale + at);
-        kr_dropout_fold(n, c->y.c, d->gain + at, s->shift + at, d->shift + at);
+    const int step = s->rows > 1 ? 1 : slices; /* slices that share its numbers */
+    for (int i = 0; i < slices; i += step) {
+        size_t to = (size_t)i * cp, from = step == 1 ? to : 0;
+        kr_dropout_fold(step, c->y.c, d->gain + to, s->scale + from, d->scale + to);
+        kr_dropout_fold(step, c->y.c, d->gain + to, s->shift + from, d->shift + to);
     }
 }
 
