@@ -55,6 +55,33 @@ void kr_bn_backward(const struct kr_bn *, size_t count, const double *sums, floa
 void kr_bn_apply(const struct kr_dims *, int c, const float *dz, const void *x, enum kr_dtype dtype,
                  const float *k, size_t stride, float *dx);
 
+/* --- group normalisation ----------------------------------------------------------------------
+ * Wu & He 2018 (arXiv:1803.08494): over each group of c / groups channels next to each other of
+ * each sample; instance normalisation (Ulyanov et al. 2016, arXiv:1607.08022) is that of groups of
+ * one channel. A sample is d slices: kernels take these as samples of their own, so everything is
+ * in rows, one for each of n * d slices, and a sample's are alike. As above, with m values in a
+ * group, x' = (x - mean) / sqrt(var + eps), y = gamma x' + beta:
+ *
+ *   dgamma = sum dz x', dbeta = sum dz              over all samples
+ *   dx = (gamma dz - mean(gamma dz) - x' mean(gamma dz x')) / sqrt(var + eps)
+ *
+ * where mean is over the group's m values. */
+struct kr_gn {
+    int n, d, c, groups;
+    const float *gamma, *beta; /* (c) */
+    float *scale, *shift;      /* rows of kr_pad(c): written, zero in the padding */
+    double *mean, *invstd;     /* rows of kr_pad(c): written, read by kr_gn_backward */
+    double eps;                /* 1e-5 */
+};
+
+/* sums: rows of 2 * kr_pad(c), over `count` = H*W values (kr_out.each). */
+void kr_gn_train(const struct kr_gn *, size_t count, const double *sums);
+
+/* sums: of dz and of dz * x (kr_dx.each). Writes dgamma, dbeta (c; overwritten) and k, rows of
+ * 3 * kr_pad(c). */
+void kr_gn_backward(const struct kr_gn *, size_t count, const double *sums, float *dgamma,
+                    float *dbeta, float *k);
+
 /* --- sums, copies -----------------------------------------------------------------------------
  * out = in[0] + ... + in[nin-1] (1 <= nin <= 2), each read through its kr_in. With one operand:
  * makes a view real, or converts between float and bf16. May be in place if the types are the

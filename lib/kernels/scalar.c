@@ -65,6 +65,99 @@ void kr_bn_backward(const struct kr_bn *b, size_t count, const double *sums, flo
     clear_padding(b->c, k2);
 }
 
+/* The sums of channel i of sample n, its slices added in order. */
+static void sample_sums(const struct kr_gn *g, int n, int i, const double *sums, double two[2])
+{
+    const size_t cp = (size_t)kr_pad(g->c);
+    two[0] = two[1] = 0;
+    for (int z = 0; z < g->d; z++) {
+        const double *row = sums + (size_t)(n * g->d + z) * 2 * cp;
+        two[0] += row[i];
+        two[1] += row[cp + (size_t)i];
+    }
+}
+
+void kr_gn_train(const struct kr_gn *g, size_t count, const double *sums)
+{
+    const size_t cp = (size_t)kr_pad(g->c);
+    const int size = g->c / g->groups;
+    const double m = (double)count * g->d * size;
+    for (int n = 0; n < g->n; n++) {
+        const size_t row = (size_t)(n * g->d) * cp;
+        float *scale = g->scale + row, *shift = g->shift + row;
+        for (int first = 0; first < g->c; first += size) {
+            double sum = 0, squares = 0;
+            for (int i = first; i < first + size; i++) {
+                double two[2];
+                sample_sums(g, n, i, sums, two);
+                sum += two[0];
+                squares += two[1];
+            }
+            double mean = sum / m, var = squares / m - mean * mean;
+            if (var < 0) /* rounding only: a NaN stays one */
+                var = 0;
+            const double invstd = 1 / sqrt(var + g->eps);
+            for (int i = first; i < first + size; i++) {
+                g->mean[row + (size_t)i] = mean;
+                g->invstd[row + (size_t)i] = invstd;
+                scale[i] = (float)(g->gamma[i] * invstd);
+                shift[i] = (float)(g->beta[i] - mean * g->gamma[i] * invstd);
+            }
+        }
+        clear_padding(g->c, scale);
+        clear_padding(g->c, shift);
+        for (size_t z = 1; z < (size_t)g->d; z++) {
+            memcpy(scale + z * cp, scale, cp * sizeof *scale);
+            memcpy(shift + z * cp, shift, cp * sizeof *shift);
+            memcpy(g->mean + row + z * cp, g->mean + row, (size_t)g->c * sizeof *g->mean);
+            memcpy(g->invstd + row + z * cp, g->invstd + row, (size_t)g->c * sizeof *g->invstd);
+        }
+    }
+}
+
+void kr_gn_backward(const struct kr_gn *g, size_t count, const double *sums, float *dgamma,
+                    float *dbeta, float *k)
+{
+    const size_t cp = (size_t)kr_pad(g->c);
+    const int size = g->c / g->groups;
+    const double m = (double)count * g->d * size;
+    for (int i = 0; i < g->c; i++) {
+        double dg = 0, db = 0;
+        for (int n = 0; n < g->n; n++) {
+            const size_t at = (size_t)(n * g->d) * cp + (size_t)i;
+            double two[2];
+            sample_sums(g, n, i, sums, two);
+            dg += g->invstd[at] * (two[1] - g->mean[at] * two[0]);
+            db += two[0];
+        }
+        dgamma[i] = (float)dg;
+        dbeta[i] = (float)db;
+    }
+    for (int n = 0; n < g->n; n++, k += (size_t)g->d * 3 * cp) {
+        const double *mean = g->mean + (size_t)(n * g->d) * cp;
+        const double *invstd = g->invstd + (size_t)(n * g->d) * cp;
+        for (int first = 0; first < g->c; first += size) {
+            double dz = 0, dzxhat = 0; /* times gamma, over the group */
+            for (int i = first; i < first + size; i++) {
+                double two[2];
+                sample_sums(g, n, i, sums, two);
+                dz += g->gamma[i] * two[0];
+                dzxhat += g->gamma[i] * invstd[i] * (two[1] - mean[i] * two[0]);
+            }
+            for (int i = first; i < first + size; i++) {
+                const double slope = -invstd[i] * invstd[i] * dzxhat / m;
+                k[i] = (float)(g->gamma[i] * invstd[i]);
+                k[cp + (size_t)i] = (float)slope;
+                k[2 * cp + (size_t)i] = (float)(-invstd[i] * dz / m - slope * mean[i]);
+            }
+        }
+        for (size_t i = 0; i < 3; i++)
+            clear_padding(g->c, k + i * cp);
+        for (size_t z = 1; z < (size_t)g->d; z++)
+            memcpy(k + z * 3 * cp, k, 3 * cp * sizeof *k);
+    }
+}
+
 void kr_dropout_gain(int n, int c, double p, uint64_t seed, uint64_t step, uint64_t layer,
                      uint64_t first, float *gain)
 {

@@ -94,15 +94,20 @@ static void forward(const struct nn_call *c)
     }
 }
 
-/* The bias's gradient: the sum of the output's. */
+/* The bias's gradient, where kernels are to make it. */
+static float *dbias(const struct nn_call *c)
+{
+    if (c->grad[1] && c->centred)
+        memset(c->grad[1], 0, (size_t)c->y.c * sizeof(float));
+    return c->centred ? NULL : c->grad[1];
+}
+
+/* It is the sum of the output's. */
 static void bias(const struct nn_call *c)
 {
-    if (!c->grad[1])
+    float *to = dbias(c);
+    if (!to)
         return;
-    if (c->centred) {
-        memset(c->grad[1], 0, (size_t)c->y.c * sizeof(float));
-        return;
-    }
     const size_t pixels = nn_pixels(&c->y), cp = (size_t)kr_pad(c->y.c);
 #pragma omp parallel for schedule(static) num_threads(c->threads)
     for (int k = 0; k < c->y.c; k += 16) {
@@ -111,7 +116,7 @@ static void bias(const struct nn_call *c)
             for (int l = 0; l < 16; l++)
                 sum[l] += (double)c->dy.dy[p * cp + (size_t)(k + l)];
         for (int l = 0; l < 16 && k + l < c->y.c; l++)
-            c->grad[1][k + l] = (float)sum[l];
+            to[k + l] = (float)sum[l];
     }
 }
 
@@ -123,7 +128,7 @@ static void weight(const struct nn_call *c)
         bias(c);
     } else {
         struct kr_conv1x1 k = as_1x1(c);
-        kr_conv1x1_backward_weight(&k, c->dy.dy, c->grad[0], c->grad[1], c->workspace);
+        kr_conv1x1_backward_weight(&k, c->dy.dy, c->grad[0], dbias(c), c->workspace);
     }
 }
 
@@ -147,8 +152,8 @@ static void backward(const struct nn_call *c)
 
 static bool behind(const struct nn_call *c, bool data)
 {
-    if (road(c->attr) != ROAD_3X3)
-        return false;
+    if (road(c->attr) != ROAD_3X3 || (nn_int(c->attr, BIAS) && !c->centred))
+        return false; /* the bias needs the gradient behind the normalisation as a map */
     struct kr_conv3x3 k = as_3x3(c);
     return kr_conv3x3_fuses(&k, data);
 }

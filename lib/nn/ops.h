@@ -10,7 +10,10 @@
     X(transposed_convolution)                                                                      \
     X(max_pool)                                                                                    \
     X(batch_norm)                                                                                  \
+    X(group_norm)                                                                                  \
+    X(instance_norm)                                                                               \
     X(relu)                                                                                        \
+    X(leaky_relu)                                                                                  \
     X(dropout)                                                                                     \
     X(concat)                                                                                      \
     X(add)                                                                                         \

@@ -83,7 +83,7 @@ struct nn_call nn_planned(const struct plan *p, const struct op *op, enum nn_pas
     if (op->out >= 0 && g->value[op->out].root == op->out) {
         const struct value *last = &g->value[g->value[op->out].last];
         c.out.dtype = p->choice[op->out].narrow ? KR_BF16 : KR_F32;
-        c.centred = last->norm >= 0 && !g->value[op->out].fixed;
+        c.centred = last->norm >= 0 && !g->op[last->norm].kind->mixes && !g->value[op->out].fixed;
     }
     return c;
 }

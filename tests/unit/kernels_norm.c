@@ -169,6 +169,115 @@ static void test_norm_edges(void)
        "running statistics of mean 2, variance 4 give x / 2 - 1");
 }
 
+/* --- group normalisation -------------------------------------------------------------------- */
+
+/* sum of r * leaky(gn(x)) over n samples of `pixels` pixels (all slices), x as doubles. */
+static double grouped(int n, size_t pixels, int c, int groups, const double *x, const double *gamma,
+                      const double *beta, const float *r)
+{
+    const int size = c / groups;
+    double loss = 0;
+    for (int i = 0; i < n * groups; i++) {
+        const size_t p0 = (size_t)(i / groups) * pixels;
+        const int first = i % groups * size;
+        double mean = 0, var = 0, m = (double)pixels * size;
+        for (size_t p = p0; p < p0 + pixels; p++)
+            for (int k = first; k < first + size; k++)
+                mean += x[p * (size_t)c + (size_t)k] / m;
+        for (size_t p = p0; p < p0 + pixels; p++)
+            for (int k = first; k < first + size; k++)
+                var += pow(x[p * (size_t)c + (size_t)k] - mean, 2) / m;
+        for (size_t p = p0; p < p0 + pixels; p++)
+            for (int k = first; k < first + size; k++) {
+                double v = (x[p * (size_t)c + (size_t)k] - mean) / sqrt(var + 1e-5);
+                v = v * gamma[k] + beta[k];
+                loss += fmax(v, 0.2 * v) * get(r, KR_F32, c, p, k);
+            }
+    }
+    return loss;
+}
+
+/* Samples of `slices` slices: s.n = samples * slices. */
+static void test_group(struct shape s, int slices, int c, int groups)
+{
+    struct rng r = rng_seed(6);
+    const size_t n = pixels_of(s), cp = (size_t)kr_pad(c), plane = (size_t)s.h * (size_t)s.w;
+    const struct kr_dims d = dims(s, 2);
+    const int samples = s.n / slices;
+    const float *gamma = random_floats(&r, (size_t)c, 1, 0.2);
+    const float *beta = random_floats(&r, (size_t)c, 0, 0.3);
+    struct kr_in act = random_in(&r, s, c, LEAKY);
+    double *x = doubles(n * (size_t)c), *sums = doubles(sums_count(s, c, true)), weight[64],
+           bias[64];
+    for (size_t p = 0; p < n; p++)
+        for (int k = 0; k < c; k++) { /* means that matter */
+            set((void *)act.x, KR_F32, c, p, k, (float)(get(act.x, KR_F32, c, p, k) + k % 3));
+            x[p * (size_t)c + (size_t)k] = get(act.x, KR_F32, c, p, k);
+        }
+    for (int k = 0; k < c; k++) {
+        weight[k] = (double)gamma[k];
+        bias[k] = (double)beta[k];
+    }
+    struct kr_gn gn = {.n = samples,
+                       .d = slices,
+                       .c = c,
+                       .groups = groups,
+                       .gamma = gamma,
+                       .beta = beta,
+                       .scale = floats((size_t)s.n * cp),
+                       .shift = floats((size_t)s.n * cp),
+                       .mean = doubles((size_t)s.n * cp),
+                       .invstd = doubles((size_t)s.n * cp),
+                       .eps = 1e-5};
+    struct kr_in raw = {.x = act.x, .c = c};
+    struct kr_out copy = {.y = empty_map(s, c, KR_F32), .c = c, .sums = sums, .each = true};
+    kr_add(&d, 1, &raw, &copy, workspace(&d, c));
+    kr_gn_train(&gn, plane, sums);
+    act.scale = gn.scale;
+    act.shift = gn.shift;
+    act.stride = cp;
+    float *gradient = random_map(&r, s, c, KR_F32), *dz = empty_map(s, c, KR_F32);
+    double value_of = 0;
+    double want = grouped(samples, (size_t)slices * plane, c, groups, x, weight, bias, gradient);
+    for (size_t p = 0; p < n; p++)
+        for (int k = 0; k < c; k++)
+            value_of += value(&act, s, p, k) * get(gradient, KR_F32, c, p, k);
+    float *k = floats((size_t)s.n * 3 * cp), *dgamma = floats((size_t)c),
+          *dbeta = floats((size_t)c);
+    struct kr_dx dx = {.dx = dz, .c = c, .act = &act, .sums = sums, .each = true};
+    kr_add_backward(&d, gradient, 1, &dx, workspace(&d, c));
+    kr_gn_backward(&gn, plane, sums, dgamma, dbeta, k);
+    kr_bn_apply(&d, c, dz, act.x, KR_F32, k, 3 * cp, dz);
+    struct error ex = {0}, eg = {0};
+    const double h = 1e-6;
+    for (int i = 0; i < 60 + 2 * c; i++) {
+        size_t p = rng_below(&r, n);
+        int j = i < 60 ? (int)rng_below(&r, (uint64_t)c) : (i - 60) % c;
+        if (i < 60 && fabs(before(&act, s, p, j)) < 1e-3)
+            continue;
+        double *at = i < 60 ? &x[p * (size_t)c + (size_t)j] : i - 60 < c ? &weight[j] : &bias[j];
+        double keep = *at, up, down;
+        *at = keep + h;
+        up = grouped(samples, (size_t)slices * plane, c, groups, x, weight, bias, gradient);
+        *at = keep - h;
+        down = grouped(samples, (size_t)slices * plane, c, groups, x, weight, bias, gradient);
+        *at = keep;
+        if (i < 60)
+            compare(&ex, get(dz, KR_F32, c, p, j), (up - down) / (2 * h));
+        else
+            compare(&eg, (double)(i - 60 < c ? dgamma[j] : dbeta[j]), (up - down) / (2 * h));
+    }
+    bool padding = true;
+    for (size_t i = 0; i < (size_t)s.n * cp; i++)
+        padding = padding && (i % cp < (size_t)c || (gn.scale[i] == 0 && gn.shift[i] == 0));
+    const char *level = kr_level();
+    ok(fabs(value_of - want) < 1e-4 * sqrt((double)n * c) && padding,
+       "%s: %d groups of %d channels, %d slices: scale and shift", level, groups, c, slices);
+    ok(relative(&ex) < 1e-4, "%s: gradient of the input (error %.1e)", level, relative(&ex));
+    ok(relative(&eg) < 1e-4, "%s: gradients of weight and bias (error %.1e)", level, relative(&eg));
+    guards_free();
+}
+
 /* --- sums and copies ------------------------------------------------------------------------ */
 
 static void test_add(struct rng *r, struct shape s, int c, int how0, int how1, int nin, bool affine,
@@ -331,6 +440,11 @@ static void all(void)
 int main(void)
 {
     test_norm_edges();
+    test_group((struct shape){3, 5, 4}, 1, 17, 17); /* instances */
+    test_group((struct shape){2, 6, 5}, 1, 24, 4);
+    test_group((struct shape){6, 4, 3}, 3, 8, 2);
+    test_group((struct shape){4, 5, 3}, 2, 6, 6);
+
     test_dropout();
     each_level(all);
     return done_testing();

@@ -223,6 +223,21 @@ def between(name, *body, size=(2, 4, 4), cin=2, channels=5, classes=2):
 VOLUME = (2, 2, 4, 3)
 
 between("relu", op("relu"))
+between("leaky_relu", op("leaky_relu"))
+between("leaky_relu-norm", op("batch_norm", name="n"), op("leaky_relu", slope=0.3))
+between("instance_norm", op("instance_norm", name="n"))
+between("instance_norm-twice", op("instance_norm", name="n"), op("leaky_relu"),
+        op("convolution", name="b", channels=17, kernel=3), op("instance_norm", name="m"), op("leaky_relu", slope=0.2),
+        op("convolution", name="c", channels=3, kernel=1), op("instance_norm", name="o", eps=1e-3), op("relu"), size=(3, 6, 4))
+between("instance_norm-parts", op("instance_norm", name="n"), op("leaky_relu", name="x"),
+        op("convolution", "a", name="b", channels=4, kernel=3), op("instance_norm", name="m"), op("leaky_relu", name="y"),
+        op("concat", "x", "y"), op("convolution", name="c", channels=6, kernel=3, bias=False), op("group_norm", name="g", groups=2))
+between("instance_norm-volume", op("instance_norm", name="n"), op("leaky_relu"),
+        op("convolution", name="b", channels=4, kernel=[1, 3, 3]), op("instance_norm", name="m"), op("leaky_relu"), size=VOLUME)
+between("group_norm", op("group_norm", name="n", groups=3), channels=6)
+between("group_norm-twice", op("group_norm", name="n", groups=1), op("leaky_relu"),
+        op("convolution", name="b", channels=20, kernel=3), op("group_norm", name="m", groups=5), op("relu"), size=(3, 4, 6))
+between("group_norm-volume", op("group_norm", name="n", groups=2), op("relu"), size=VOLUME, channels=6)
 between("multiply", op("convolution", "a", name="b", channels=5, kernel=1), op("multiply", "a", "b"))
 between("multiply-one", op("convolution", "a", name="b", channels=1, kernel=1), op("multiply", "a", "b"))
 between("multiply-one-first", op("convolution", "a", name="b", channels=1, kernel=1), op("multiply", "b", "a"))
