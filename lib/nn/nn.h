@@ -116,7 +116,8 @@ double nn_rate_at(const struct nn_rate *, uint64_t step);
 /* Called from the thread that calls; NULL: none, and then nothing changes. Several processes that
  * share a batch agree at three places: `sums` of a normalisation's statistics and of the loss, and
  * each parameter's `gradient`, become those of all of them (a normalisation's own parameters have
- * the whole batch's gradient already). Not 0 from a hook: the call fails with NN_ESTOP. */
+ * the whole batch's gradient already). Not 0 from a hook: the call fails with NN_ESTOP. A call that
+ * is cancelled behind the loss may have moved some parameters. */
 struct nn_hooks {
     void *ctx;
     int (*sums)(void *ctx, double *sums, size_t n);
