@@ -35,6 +35,29 @@ static int set_choice(const struct events *r, const struct config_field *f, cons
     return events_fail(r, "%s: (wanted one of %s, got '%.40s')", f->name, known, text);
 }
 
+static int set_number(const struct events *r, const struct config_field *f, const char *text,
+                      bool whole, double *v)
+{
+    char *end;
+    errno = 0;
+    *v = strtod(text, &end);
+    if (errno || end == text || *end || !(*v >= f->lo && *v <= f->hi) || (whole && *v != floor(*v)))
+        return events_fail(r, "%s: (wanted a %snumber from %g to %g, got '%.40s')", f->name,
+                           whole ? "whole " : "", f->lo, f->hi, text);
+    return 0;
+}
+
+static int set_text(const struct events *r, const struct config_field *f, const char *text)
+{
+    for (const char *p = text; *p; p++)
+        if (*p < ' ' || *p > '~' || *p == '\'')
+            return events_fail(r, "%s: (wanted printable ASCII without an apostrophe)", f->name);
+    if (strlen(text) >= CONFIG_TEXT_MAX)
+        return events_fail(r, "%s: too long (wanted less than %d bytes)", f->name, CONFIG_TEXT_MAX);
+    strcpy(f->value, text);
+    return 0;
+}
+
 static int set_value(const struct events *r, const struct config_field *f, const char *text)
 {
     char *end, *rest;
@@ -66,19 +89,36 @@ static int set_value(const struct events *r, const struct config_field *f, const
         ((int *)f->value)[1] = (int)w;
         return 0;
     case CONFIG_INT:
-    case CONFIG_NUMBER:
-        v = strtod(text, &end);
-        if (errno || end == text || *end || !(v >= f->lo && v <= f->hi) ||
-            (f->type == CONFIG_INT && v != floor(v)))
-            return events_fail(r, "%s: (wanted a %snumber from %g to %g, got '%.40s')", f->name,
-                               f->type == CONFIG_INT ? "whole " : "", f->lo, f->hi, text);
-        if (f->type == CONFIG_INT)
-            *(int *)f->value = (int)v;
-        else
-            *(double *)f->value = v;
+        if (set_number(r, f, text, true, &v))
+            return -1;
+        *(int *)f->value = (int)v;
         return 0;
+    case CONFIG_NUMBER:
+        return set_number(r, f, text, false, f->value);
+    case CONFIG_TEXT:
+        return set_text(r, f, text);
+    case CONFIG_LIST:
+        return events_fail(r, "%s: (wanted a list of numbers: [1, 2])", f->name);
     }
     return 0;
+}
+
+/* A list, of which the beginning was seen. */
+static int set_list(struct events *r, const struct config_field *f)
+{
+    struct config_list *list = f->value;
+    for (list->n = 0;; list->n++) {
+        if (events_next(r))
+            return -1;
+        if (r->event.type == YAML_SEQUENCE_END_EVENT)
+            return 0;
+        if (r->event.type != YAML_SCALAR_EVENT)
+            return events_fail(r, "%s: (wanted a list of numbers: [1, 2])", f->name);
+        if (list->n == CONFIG_LIST_MAX)
+            return events_fail(r, "%s: (wanted at most %d numbers)", f->name, CONFIG_LIST_MAX);
+        if (set_number(r, f, (const char *)r->event.data.scalar.value, false, &list->v[list->n]))
+            return -1;
+    }
 }
 
 static int one_setting(struct events *r, const struct config_field *f, int n, size_t *seen)
@@ -92,6 +132,8 @@ static int one_setting(struct events *r, const struct config_field *f, int n, si
         seen[i] = r->line;
         if (events_next(r))
             return -1;
+        if (r->event.type == YAML_SEQUENCE_START_EVENT && f[i].type == CONFIG_LIST)
+            return set_list(r, &f[i]);
         if (r->event.type != YAML_SCALAR_EVENT)
             return events_fail(r, "%s: (wanted a plain value)", f[i].name);
         return set_value(r, &f[i], (const char *)r->event.data.scalar.value);
@@ -174,24 +216,32 @@ int config_read(const char *path, const struct config_field *f, int n, char *why
     return bad;
 }
 
+/* The shortest that reads back. */
+static void print_number(char *out, size_t size, double x)
+{
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(out, size, "%.*g", digits, x);
+        if (strtod(out, NULL) == x)
+            return;
+    }
+}
+
 size_t config_print(const struct config_field *f, int n, char *out, size_t size)
 {
     size_t len = 0;
     for (int i = 0; i < n; i++) {
-        char v[64];
+        char v[CONFIG_TEXT_MAX + 32 * CONFIG_LIST_MAX];
         const int *side = f[i].value;
-        if (f[i].type == CONFIG_SIZE && !side[0])
+        const struct config_list *list = f[i].value;
+        if ((f[i].type == CONFIG_SIZE && !side[0]) || (f[i].type == CONFIG_LIST && !list->n) ||
+            (f[i].type == CONFIG_TEXT && !*(const char *)f[i].value))
             continue;
         switch (f[i].type) {
         case CONFIG_INT:
             snprintf(v, sizeof v, "%d", *(int *)f[i].value);
             break;
-        case CONFIG_NUMBER: /* the shortest that reads back */
-            for (int digits = 6; digits <= 17; digits++) {
-                snprintf(v, sizeof v, "%.*g", digits, *(double *)f[i].value);
-                if (strtod(v, NULL) == *(double *)f[i].value)
-                    break;
-            }
+        case CONFIG_NUMBER:
+            print_number(v, sizeof v, *(double *)f[i].value);
             break;
         case CONFIG_SEED:
             snprintf(v, sizeof v, "%llu", (unsigned long long)*(uint64_t *)f[i].value);
@@ -204,6 +254,16 @@ size_t config_print(const struct config_field *f, int n, char *out, size_t size)
             break;
         case CONFIG_SIZE:
             snprintf(v, sizeof v, "%dx%d", side[0], side[1]);
+            break;
+        case CONFIG_LIST:
+            for (int k = 0, at = 0; k < list->n; k++, at = (int)strlen(v)) {
+                at += sprintf(v + at, k ? ", " : "[");
+                print_number(v + at, sizeof v - (size_t)at, list->v[k]);
+            }
+            strcat(v, "]");
+            break;
+        case CONFIG_TEXT:
+            snprintf(v, sizeof v, "'%s'", (const char *)f[i].value);
             break;
         }
         int k = snprintf(len < size ? out + len : NULL, len < size ? size - len : 0, "%s: %s\n",

@@ -1,9 +1,9 @@
 /* config.h - settings in a YAML file, checked against a table.
  *
- * The file is one mapping of names to scalars. What is wrong is told with file and line, and an
- * unknown name with the known one that is nearest. This stands on libyaml's events, which carry the
- * line of everything; libcyaml's schemas report through a log and know neither the line of a value
- * out of range nor a nearest name. */
+ * The file is one mapping of names to scalars and lists of numbers. What is wrong is told with file
+ * and line, and an unknown name with the known one that is nearest. This stands on libyaml's events,
+ * which carry the line of everything; libcyaml's schemas report through a log and know neither the
+ * line of a value out of range nor a nearest name. */
 #ifndef CONFIG_H
 #define CONFIG_H
 
@@ -18,13 +18,23 @@ enum config_type {
     CONFIG_BOOL,   /* bool: true or false, as YAML 1.2 has them */
     CONFIG_CHOICE, /* int: index into choices */
     CONFIG_SIZE,   /* int[2]: HEIGHTxWIDTH, both within lo..hi; 0x0 if not given */
+    CONFIG_LIST,   /* struct config_list: [1, 2.5]; empty if not given */
+    CONFIG_TEXT, /* char[CONFIG_TEXT_MAX]: printable ASCII without an apostrophe; "" if not given */
+};
+
+#define CONFIG_LIST_MAX 16
+#define CONFIG_TEXT_MAX 512
+
+struct config_list {
+    int n;
+    double v[CONFIG_LIST_MAX];
 };
 
 struct config_field {
     const char *name;
     enum config_type type;
     void *value;   /* what it holds before is the default */
-    double lo, hi; /* bounds of numbers and of each side of a size */
+    double lo, hi; /* bounds of numbers, also in a list, and of each side of a size */
     const char *const *choices;
     bool required;
 };

@@ -128,6 +128,10 @@ static int read_keys(struct model *m, const char *path, char *why, size_t size)
     if (!(text = st_meta(f, "leaky")) || (strcmp(text, "yes") && strcmp(text, "no")))
         return missing(path, "leaky", why, size);
     m->leaky = *text == 'y';
+    m->regions = st_meta(f, "regions");
+    char bad[256];
+    if (targets_make(&m->targets, m->classes, m->regions ? m->regions : "", bad, sizeof bad))
+        return missing(path, m->regions ? "regions" : "classes", why, size);
     m->steps = st_meta(f, "steps");
     if ((m->scans = st_meta(f, "scans")) && !sound_scans(m->scans))
         return missing(path, "scans", why, size);

@@ -6,6 +6,8 @@
  * - model: version of this table, 1. A reader refuses a greater one, and a file without it.
  * - generator: name and version of the program that trained it; isa: the ISA level of its kernels.
  * - arch, base, channels, classes, dropout: the network, as nn.h has it; weights: f32, f16, bf16.
+ * - regions: what the outputs are where they are no classes, and the label that each paints, as
+ *   targets.h has it, `wt=1,2,3;tc=1,3;et=3`; missing where they are classes.
  * - config: the settings of the run, as a file that gives them again.
  * - modalities, scheme: of the stream that it learned from.
  * - norm, cropped: those keys of its records, "none" if they had none; spacing: of their voxels
@@ -26,6 +28,7 @@
 #include <stddef.h>
 
 #include "formats/safetensors.h"
+#include "lib/base/targets.h"
 
 #define MODEL_VERSION 1
 #define MODEL_MAX_KEYS 64
@@ -53,10 +56,12 @@ struct model {
     struct st_file file;
     const char *arch, *modalities, *scheme, *steps, *patients, *scans, *generator;
     const char *norm, *cropped, *spacing;
+    const char *regions;
     int base, channels, classes;
     double dropout;
     enum dtype weights;
     bool leaky;
+    struct targets targets; /* what classes and regions make */
 };
 
 /* 0, or an st_error and "PATH: what" in why. The whole file is checked against its

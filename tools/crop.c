@@ -1,6 +1,6 @@
 /* crop - cut slices to the brain, or put them back
  *
- * reads   image, label, pred, prob; brain unless -p slice; crop
+ * reads   image, label, pred, prob; brain unless -p slice; crop, regions
  * changes image, label, pred, prob
  * adds    crop, cropped; with -u drops them */
 #include "lib/image/crop.h"
@@ -187,8 +187,8 @@ static void count_brain(struct tns_record *rec, struct img_box b)
     now.outside += (double)img_count_outside(t, b);
 }
 
-/* Cuts what `b` is, on the uncropped grid. Where a class probability is made up, it is
- * background's. */
+/* Cuts what `b` is, on the uncropped grid. Where probabilities are made up, all is background: of
+ * classes the first is 1, of regions none. */
 static void cut(struct tns_record *rec, const struct place *p, struct img_box b)
 {
     struct img_box local = {b.y - p->now.y, b.x - p->now.x, b.height, b.width};
@@ -200,7 +200,7 @@ static void cut(struct tns_record *rec, const struct place *p, struct img_box b)
         uint32_t dim[3] = {in.dim[0], (uint32_t)b.height, (uint32_t)b.width};
         t = tool_add(rec, cropped[i], in.dtype, in.rank, in.rank == 3 ? dim : dim + 1);
         img_crop(&in, local, t);
-        if (i != PROB)
+        if (i != PROB || tns_get(&rec->meta, "regions"))
             continue;
         for (long y = 0; y < b.height; y++)
             for (long x = 0; x < b.width; x++)

@@ -1,11 +1,12 @@
 /* dice - how well the predictions agree with the labels, by case, label and region
  *
  * reads   label, pred (u8, canonical), prob where present; case, slice, slices, spacing, scheme;
- *         crop, patient, fingerprint, trained, trained_as where present; image with -b
+ *         crop, patient, fingerprint, regions, trained, trained_as where present; image with -b
  * writes  text: TSV, or JSON with -j
  *
  * It is one thing: reading, scoring and writing share the case in hand and the table's columns. */
 #include "formats/ledger.h"
+#include "lib/base/targets.h"
 #include "lib/metric/metric.h"
 #include "tools/tool.h"
 
@@ -114,12 +115,27 @@ static struct {
     struct met_soft sums;
 } unit;
 
+/* Labels that have a row: the four that any data set has, and up to the last that came. */
+static int labels = 4;
+
+/* Rows of a table of so many labels, and which of met_case's row i is. */
+static int rows(int n)
+{
+    return MET_ROWS - MET_CLASSES + n;
+}
+
+static int row_at(int i, int n)
+{
+    return i < n ? i : i - n + MET_CLASSES;
+}
+
 /* What is said of it. All are held to the end: only then is it known who was trained on. */
 static struct result {
     char *name, *patient;
     size_t index, slices, absent;
     int trained;
-    double *value; /* MET_ROWS times columns */
+    int labels;
+    double *value; /* rows(labels) times columns */
 } *result;
 static size_t results, room;
 
@@ -163,12 +179,12 @@ static void finish(void)
         if (!(result = realloc(result, room * sizeof *result)))
             tool_die("out of memory (case %s)", unit.name);
     }
-    double *v = tool_alloc((size_t)(MET_ROWS * columns) * sizeof *v);
-    result[results++] =
-        (struct result){unit.name, unit.patient, unit.index, unit.slices, absent, unit.trained, v};
-    for (int r = 0; r < MET_ROWS; r++)
+    double *v = tool_alloc((size_t)(rows(labels) * columns) * sizeof *v);
+    result[results++] = (struct result){unit.name, unit.patient, unit.index, unit.slices,
+                                        absent,    unit.trained, labels,     v};
+    for (int r = 0; r < rows(labels); r++)
         for (int i = 0; i < columns; i++)
-            *v++ = value(&row[r], i);
+            *v++ = value(&row[row_at(r, labels)], i);
     free(unit.label);
     free(unit.pred);
     free(unit.seen);
@@ -297,26 +313,47 @@ static void start(struct tns_record *rec, const struct met_grid *g)
         say_who(rec, name);
 }
 
+/* What the channels of prob are: labels, or the regions that the record names. */
+static struct met_soft soft_of(struct tns_record *rec, const struct tensor *label)
+{
+    const struct tensor *t = tool_need(rec, "prob", DT_COUNT, 3);
+    const char *regions = tns_get(&rec->meta, "regions");
+    struct targets targets;
+    struct met_soft s;
+    char why[256];
+    if (targets_make(&targets, MET_CANONICAL, regions ? regions : "", why, sizeof why))
+        tool_die_at(rec, "key 'regions': %s", why);
+    if (!regions && t->dim[0] < MET_CANONICAL)
+        targets.outputs = 4; /* as far as there is no cavity */
+    if (t->dim[0] != (uint32_t)targets.outputs || t->dim[1] != label->dim[0] ||
+        t->dim[2] != label->dim[1])
+        tool_die_at(rec, "prob: wrong shape (wanted %dx%ux%u, got %ux%ux%u)", targets.outputs,
+                    label->dim[0], label->dim[1], t->dim[0], t->dim[1], t->dim[2]);
+    if (!regions && targets.outputs > labels)
+        labels = targets.outputs;
+    met_soft_begin(&s, targets.outputs, targets.labels);
+    return s;
+}
+
 static void add_prob(struct tns_record *rec, const struct tensor *label)
 {
     struct tensor *t = tns_tensor(rec, "prob");
-    size_t n = tensor_count(label);
     if (unit.soft >= 0 && unit.soft != (t != NULL))
         tool_die_at(rec, "prob is in some slices of the case and not in others");
-    unit.soft = t != NULL;
-    if (!t)
+    if (!t) {
+        unit.soft = 0;
         return;
-    tool_need(rec, "prob", DT_COUNT, 3);
-    bool cavity = t->dim[0] == MET_CLASSES + 1;
-    if ((t->dim[0] != MET_CLASSES && !cavity) || t->dim[1] != label->dim[0] ||
-        t->dim[2] != label->dim[1])
-        tool_die_at(rec, "prob: wrong shape (wanted %dx%ux%u, got %ux%ux%u)", MET_CLASSES,
-                    label->dim[0], label->dim[1], t->dim[0], t->dim[1], t->dim[2]);
-    float *prob = tool_alloc(t->dim[0] * n * sizeof *prob);
-    tensor_to_f32(t, 0, t->dim[0] * n, prob);
-    for (size_t i = 0; cavity && i < n; i++)
-        prob[i] += prob[MET_CAVITY * n + i];
-    for (size_t i = 0; i < MET_CLASSES * n; i++)
+    }
+    struct met_soft s = soft_of(rec, label);
+    if (unit.soft < 0)
+        unit.sums = s;
+    unit.soft = 1;
+    if (s.channels != unit.sums.channels || memcmp(s.labels, unit.sums.labels, sizeof s.labels))
+        tool_die_at(rec, "prob is of other regions than in other slices of the case");
+    size_t n = tensor_count(label), all = t->dim[0] * n;
+    float *prob = tool_alloc(all * sizeof *prob);
+    tensor_to_f32(t, 0, all, prob);
+    for (size_t i = 0; i < all; i++)
         if (!(prob[i] >= 0 && prob[i] <= 1.001f)) /* bf16 rounds sums a little above 1 */
             tool_die_at(rec, "prob: no probability (wanted 0 to 1, got %g)", (double)prob[i]);
     met_soft_count(&unit.sums, label->data, prob, n, n);
@@ -363,19 +400,18 @@ static void add(struct tns_record *rec)
     if (label->dim[0] != pred->dim[0] || label->dim[1] != pred->dim[1])
         tool_die_at(rec, "pred: not the label's shape (wanted %ux%u, got %ux%u)", label->dim[0],
                     label->dim[1], pred->dim[0], pred->dim[1]);
-    static bool warned;
-    bool cavity = met_fold(label->data, tensor_count(label), MET_CAVITY);
-    cavity = met_fold(pred->data, tensor_count(pred), MET_CAVITY) || cavity;
-    if (cavity && !warned)
-        tool_warn("label %d (a resection cavity) counts as background", MET_CAVITY);
-    warned |= cavity;
-    if ((bad = met_count(label->data, pred->data, tensor_count(label), table))) {
+    if ((bad = met_count(label->data, pred->data, tensor_count(label), MET_CANONICAL, table))) {
         const uint8_t *l = label->data, *p = pred->data;
+        bool first = l[bad - 1] >= MET_CANONICAL;
         tool_die_at(rec,
-                    "%s: value outside the scheme (wanted 0 to 3, got %u at row %zu, column %zu)",
-                    l[bad - 1] > 3 ? "label" : "pred", l[bad - 1] > 3 ? l[bad - 1] : p[bad - 1],
+                    "%s: value outside the scheme (wanted 0 to %d, got %u at row %zu, column %zu)",
+                    first ? "label" : "pred", MET_CANONICAL - 1, first ? l[bad - 1] : p[bad - 1],
                     (bad - 1) / label->dim[1], (bad - 1) % label->dim[1]);
     }
+    for (int k = labels; k < MET_CANONICAL; k++)
+        for (int i = 0; i < MET_CANONICAL; i++)
+            if (table[k][i] || table[i][k])
+                labels = k + 1;
     if (known && strcmp(known, "yes") && strcmp(known, "no"))
         tool_die_at(rec, "key 'trained': (wanted yes or no, got '%.40s')", known);
     if (opt.constant < 0 && tns_get(&rec->meta, "trained_as") && (!known || strcmp(known, "yes")))
@@ -453,9 +489,10 @@ static void put_begin(void)
 static void put_values(int row, const double *v)
 {
     if (opt.json)
-        printf("%s\n   \"%s\": {", row ? "," : "", met_row_names[row]);
+        printf("%s\n   \"%s\": {", row ? "," : "", met_row_names[row_at(row, labels)]);
     else
-        printf("\t%s\t%s\t%s\t%s", met_row_names[row], says.convention, says.hd95_by, says.lesions);
+        printf("\t%s\t%s\t%s\t%s", met_row_names[row_at(row, labels)], says.convention,
+               says.hd95_by, says.lesions);
     for (int i = 0; i < columns; i++) {
         if (opt.json)
             printf("%s\"%s\": ", i ? ", " : "", column[i].name);
@@ -471,6 +508,27 @@ static const char *yes_no(int known, const char *yes, const char *no, const char
     return known > 0 ? yes : known == 0 ? no : unknown;
 }
 
+/* A row of a case; of a label that came later, that of two empty masks. */
+static const double *row_of(const struct result *c, int i)
+{
+    static double *nothing;
+    if (i < c->labels)
+        return c->value + i * columns;
+    if (i >= labels)
+        return c->value + (i - labels + c->labels) * columns;
+    if (!nothing) {
+        struct met_row row[MET_ROWS];
+        const struct met_grid grid = {{1, 1, 1}, {1, 1, 1}};
+        const uint8_t voxel = 0;
+        nothing = tool_alloc((size_t)columns * sizeof *nothing);
+        if (met_case(&voxel, &voxel, &grid, NULL, used, conventions, NULL, row))
+            tool_die("out of memory");
+        for (int k = 0; k < columns; k++)
+            nothing[k] = value(&row[MET_CLASSES - 1], k);
+    }
+    return nothing;
+}
+
 static void put_case(const struct result *c)
 {
     if (opt.json) {
@@ -483,7 +541,7 @@ static void put_case(const struct result *c)
         printf(", \"trained\": %s, \"slices\": %zu, \"absent\": %zu, \"parts\": {",
                yes_no(c->trained, "true", "false", "null"), c->slices, c->absent);
     }
-    for (int r = 0; r < MET_ROWS; r++) {
+    for (int r = 0; r < rows(labels); r++) {
         if (!opt.json) {
             printf("%s\t", opt.by_slice ? "slice" : "case");
             put_text(c->name);
@@ -492,7 +550,7 @@ static void put_case(const struct result *c)
             printf(opt.by_slice ? "\t%zu" : "\t-", c->index);
             printf("\t%s\t%zu\t%zu", yes_no(c->trained, "yes", "no", "-"), c->slices, c->absent);
         }
-        put_values(r, c->value + r * columns);
+        put_values(r, row_of(c, r));
     }
     if (opt.json)
         printf("}}");
@@ -505,9 +563,9 @@ static void put_cases(void)
         trained += c->trained > 0;
         if (c->trained <= 0 || opt.trained_too) {
             counted++;
-            for (int r = 0; r < MET_ROWS; r++)
+            for (int r = 0; r < rows(labels); r++)
                 for (int i = 0; i < columns; i++)
-                    met_mean_add(&means[r][i], c->value[r * columns + i]);
+                    met_mean_add(&means[r][i], row_of(c, r)[i]);
         }
         free(c->name);
         free(c->patient);
@@ -524,7 +582,7 @@ static void put_means(void)
     for (int k = 0; k < 3; k++) {
         if (opt.json)
             printf(",\n \"%s\": {", kind[k]);
-        for (int r = 0; r < MET_ROWS; r++) {
+        for (int r = 0; r < rows(labels); r++) {
             double v[MAX_COLUMNS];
             for (int i = 0; i < columns; i++) {
                 const struct met_mean *m = &means[r][i];
@@ -578,7 +636,7 @@ int main(int argc, char **argv)
             opt.all = true;
             break;
         case 'b':
-            opt.constant = (int)tool_int('b', optarg, 0, MET_CLASSES - 1);
+            opt.constant = (int)tool_int('b', optarg, 0, MET_CANONICAL - 1);
             break;
         case 'c':
             set_convention(optarg);

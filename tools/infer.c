@@ -2,7 +2,7 @@
  *
  * reads   image, label's scheme, patient, fingerprint, modalities, norm, crop, cropped, spacing
  * changes scheme, if there is no label
- * adds    pred (u8), trained, trained_as; prob (f32) with -P
+ * adds    pred (u8), trained, trained_as; prob (f32) and regions with -P
  *
  * Three threads, so that pipes and arithmetic do not wait for each other: one reads records into
  * batches of equal size, one computes, one writes. Batches go round in the order of the stream.
@@ -135,7 +135,8 @@ static size_t model_memory(void)
 static size_t outside(int n, size_t pixels, size_t record)
 {
     enum { RECORD = 16384 }; /* texts and structs */
-    size_t c = (size_t)model.channels, result = 1 + (opt.prob ? 4 * (size_t)model.classes : 0);
+    size_t c = (size_t)model.channels,
+           result = 1 + (opt.prob ? 4 * (size_t)model.targets.outputs : 0);
     return (size_t)n * (SLOTS * (record + pixels * result + RECORD) + pixels * (4 * c + result)) +
            (SLOTS + 3) * plan.header + 2 * SAID + model_memory();
 }
@@ -176,12 +177,12 @@ static void make_plan(const struct tns_record *rec, int h, int w)
     plan.h = h = h > plan.h ? h : plan.h;
     plan.w = w = w > plan.w ? w : plan.w;
     double work = (double)h * w * model.base * model.base;
-    size_t plane = (size_t)h * (size_t)w, classes = (size_t)model.classes;
+    size_t plane = (size_t)h * (size_t)w, outputs = (size_t)model.targets.outputs;
     int n = 1;
     size_t length;
     if (!nn_known(model.arch, &length))
         tool_die("%s: unknown architecture '%.40s'", opt.model, model.arch);
-    struct nn_spec spec = nn_network(model.arch, model.base, model.channels, model.classes);
+    struct nn_spec spec = nn_network(model.arch, model.base, model.channels, model.targets.outputs);
     if (model.dropout > 0)
         nn_set(&spec, "dropout", model.dropout);
     while (n < MOST / 2 && 2 * n * work <= 2.5 * 240 * 240 * 64 * 64 / 2)
@@ -199,7 +200,8 @@ static void make_plan(const struct tns_record *rec, int h, int w)
                                .threads = opt.threads,
                                .ceiling = opt.memory,
                                .outside = outside(n, plane, plan.record),
-                               .weights = model.weights};
+                               .weights = model.weights,
+                               .targets = model.targets};
         plan.nn = nn_new(&spec, &o, why, sizeof why);
         plan.n = n;
         if (!plan.nn && n == 1 && plan.in_turn)
@@ -214,7 +216,7 @@ static void make_plan(const struct tns_record *rec, int h, int w)
     plane *= (size_t)plan.n;
     plan.image = tool_alloc(plane * (size_t)model.channels * sizeof *plan.image);
     plan.pred = tool_alloc(plane);
-    plan.prob = opt.prob ? tool_alloc(plane * classes * sizeof *plan.prob) : NULL;
+    plan.prob = opt.prob ? tool_alloc(plane * outputs * sizeof *plan.prob) : NULL;
     tool_note("%d at once of %dx%d%s, %d threads, %.1f MiB", plan.n, h, w,
               plan.in_turn ? ", records in turn" : "", opt.threads,
               ceil((double)nn_memory(plan.nn).peak / 104857.6) / 10);
@@ -461,7 +463,7 @@ static void load_slice(struct tns_record *rec, float *to, int h, int w)
 static void keep_result(struct tns_record *rec, const uint8_t *from, const float *p, int h, int w)
 {
     const struct tensor *t = tns_tensor(rec, "image");
-    uint32_t dim[3] = {(uint32_t)model.classes, t->dim[1], t->dim[2]};
+    uint32_t dim[3] = {(uint32_t)model.targets.outputs, t->dim[1], t->dim[2]};
     size_t rows = dim[1], columns = dim[2];
     uint8_t *to = tool_add(rec, "pred", DT_U8, 2, dim + 1)->data;
     for (size_t y = 0; y < rows; y++)
@@ -472,6 +474,10 @@ static void keep_result(struct tns_record *rec, const uint8_t *from, const float
             for (size_t y = 0; y < rows; y++)
                 memcpy(q + (k * rows + y) * columns, p + (k * (size_t)h + y) * (size_t)w,
                        columns * sizeof *q);
+        if (model.regions)
+            tool_set(rec, "regions", "%s", model.regions);
+        else
+            tns_unset(&rec->meta, "regions");
     }
     tool_set(rec, "scheme", "%s", model.scheme);
 }
@@ -479,7 +485,7 @@ static void keep_result(struct tns_record *rec, const uint8_t *from, const float
 static void compute(struct batch *b)
 {
     size_t plane = (size_t)b->h * (size_t)b->w, n = (size_t)b->n;
-    size_t c = (size_t)model.channels, k = (size_t)model.classes;
+    size_t c = (size_t)model.channels, k = (size_t)model.targets.outputs;
     for (size_t i = 0; i < n; i++)
         load_slice(&b->rec[i], plan.image + i * c * plane, b->h, b->w);
     struct nn_batch batch = {.n = b->n, .h = b->h, .w = b->w, .image = plan.image, .label = NULL};
@@ -570,6 +576,8 @@ static void print_model(void)
                              {"prepared", model.steps ? "known" : "unknown"}};
     for (size_t i = 0; i < sizeof line / sizeof *line; i++)
         print_text(line[i][0], line[i][1], strlen(line[i][1]));
+    if (model.regions)
+        print_text("regions", model.regions, strlen(model.regions));
     for (const char *p = model.steps ? model.steps : ""; *p; p += *p == '\n') {
         size_t n = strcspn(p, "\n");
         print_text("step", p, n);

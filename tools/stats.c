@@ -40,7 +40,7 @@ static void print_case(void)
     for (int v = 0; v < MAX_VALUES; v++)
         all += now.voxels[v];
     for (int v = 0; v < MAX_VALUES; v++)
-        if (v < IMG_CLASSES || now.voxels[v])
+        if (v < IMG_CAVITY || now.voxels[v])
             printf("%s\t%d\t%s\t%llu\t%.1f\t%.6f\t%llu\t%llu\n", now.name, v, img_class_name(v),
                    (unsigned long long)now.voxels[v], (double)now.voxels[v] * now.mm3,
                    all ? (double)now.voxels[v] / (double)all : 0, (unsigned long long)now.slices,

@@ -194,7 +194,8 @@ static size_t texts_memory(void)
 static void make_network(void)
 {
     char why[512];
-    struct nn_spec spec = nn_network(nn_names[set.arch], set.base, set.channels, set.classes);
+    struct nn_spec spec =
+        nn_network(nn_names[set.arch], set.base, set.channels, set.targets.outputs);
     if (set.dropout > 0)
         nn_set(&spec, "dropout", set.dropout);
     struct nn_options o = {.train = true,
@@ -209,7 +210,14 @@ static void make_network(void)
                                         .momentum = set.momentum,
                                         .decay = set.decay,
                                         .clip = set.clip,
-                                        .seed = set.seed}};
+                                        .seed = set.seed,
+                                        .sample = set.dice,
+                                        .foreground = !set.background,
+                                        .squared = set.squared,
+                                        .gamma = set.gamma},
+                           .targets = set.targets};
+    memcpy(o.training.weight, set.class_weights.v,
+           (size_t)set.class_weights.n * sizeof *set.class_weights.v);
     if (opt.validation) {
         validation_size(&val, (size_t)set.batch * (size_t)source.h * (size_t)source.w);
         o.eval_n = val.n;
@@ -502,7 +510,7 @@ static void read_options(int argc, char **argv)
 
 static void prepare(bool resumed)
 {
-    save_log_keep((long)(run.position / source.length));
+    save_log_keep((long)(run.position / source.length), set.classes);
     make_network();
     fprintf(stderr,
             "%s: %s of base %d, %llu steps of %d slices up to %dx%d, %d threads, %.0f MiB\n",

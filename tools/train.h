@@ -20,6 +20,12 @@ struct settings {
     double dropout;
     int batch, size[2];
     int loss, optimiser;
+    int dice; /* of the batch, of each sample */
+    bool background, squared;
+    double gamma;
+    struct config_list class_weights;
+    char regions[CONFIG_TEXT_MAX];
+    struct targets targets; /* what classes and regions make */
     double rate;
     int schedule, warmup;
     double momentum, decay, clip;
@@ -151,8 +157,9 @@ bool save_resume(struct run *, const struct settings *, struct source *, bool ha
                  const struct validation *);
 void save_restore(const struct run *, struct nn *);
 bool save_unfinished(const char *model);
-/* The log: a line for each epoch that is over; those from `epoch` on are dropped first. */
-void save_log_keep(long epoch);
+/* The log: a line for each epoch that is over; those from `epoch` on are dropped first. Labels below
+ * `classes`, and the regions, have columns. */
+void save_log_keep(long epoch, int classes);
 void save_log(long epoch, uint64_t steps, double rate, double loss, const struct scores *);
 
 #endif

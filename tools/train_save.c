@@ -80,6 +80,8 @@ void save_describe(struct model_keys *k, const struct settings *s, const struct 
     SETF(k, "base", "%d", s->base);
     SETF(k, "channels", "%d", s->channels);
     SETF(k, "classes", "%d", s->classes);
+    if (s->targets.regions)
+        set(k, "regions", s->regions);
     SETF(k, "dropout", "%.17g", s->dropout);
     set(k, "weights", "f32");
     set(k, "config", settings_text(s));
@@ -522,10 +524,21 @@ static void log_failed(void)
         tool_die("the log: %s", strerror(errno));
 }
 
-void save_log_keep(long epoch)
+static int logged; /* labels that have columns */
+
+/* The next part that has a column, from k on; of the background the soft Dice alone. */
+static int part_from(int k, bool soft)
+{
+    if (k == MET_BACKGROUND && !soft)
+        k++;
+    return k >= logged && k < MET_WT ? MET_WT : k;
+}
+
+void save_log_keep(long epoch, int classes)
 {
     char line[4096];
     long keep = 0;
+    logged = classes;
     rewind(table);
     while (fgets(line, sizeof line, table)) {
         char *end;
@@ -542,9 +555,8 @@ void save_log_keep(long epoch)
     if (keep == 0) {
         fputs(LOG_HEAD, table);
         for (int soft = 0; soft < 2; soft++)
-            for (int k = 0; k < MET_PARTS; k++)
-                if (k != MET_BACKGROUND || soft)
-                    fprintf(table, "\t%s_%s", soft ? "soft" : "dice", met_parts[k].name);
+            for (int k = part_from(0, soft); k < MET_PARTS; k = part_from(k + 1, soft))
+                fprintf(table, "\t%s_%s", soft ? "soft" : "dice", met_parts[k].name);
         fputs("\tseconds\n", table);
     }
     log_failed();
@@ -567,9 +579,8 @@ void save_log(long epoch, uint64_t steps, double rate, double loss, const struct
     column(s ? s->loss : NAN);
     column(s ? s->score : NAN);
     for (int soft = 0; soft < 2; soft++)
-        for (int k = 0; k < MET_PARTS; k++)
-            if (k != MET_BACKGROUND || soft)
-                column(!s ? NAN : soft ? s->soft[k] : s->dice[k]);
+        for (int k = part_from(0, soft); k < MET_PARTS; k = part_from(k + 1, soft))
+            column(!s ? NAN : soft ? s->soft[k] : s->dice[k]);
     fprintf(table, "\t%.1f\n", now - pass_began);
     pass_began = now;
     log_failed();

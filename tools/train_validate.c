@@ -140,7 +140,7 @@ static size_t most_pixels(const struct validation *v)
 
 size_t validation_memory(const struct validation *v, const struct settings *set)
 {
-    size_t pixel = (size_t)(set->channels + set->classes) * sizeof(float) + 2;
+    size_t pixel = (size_t)(set->channels + set->targets.outputs) * sizeof(float) + 2;
     return most_pixels(v) * pixel + record_memory(set, v->h, v->w);
 }
 
@@ -159,7 +159,7 @@ static int npools, pool_room;
 static double ce_sum;
 static uint64_t ce_count;
 
-static int pool_of(const char *name)
+static int pool_of(const char *name, const struct targets *t)
 {
     for (int i = npools; i-- > 0;) /* the last one is the likeliest */
         if (!strcmp(pools[i].name, name))
@@ -172,6 +172,7 @@ static int pool_of(const char *name)
     pools[npools] = (struct pool){.name = strdup(name)};
     if (!pools[npools].name)
         tool_die("out of memory");
+    met_soft_begin(&pools[npools].soft, t->outputs, t->labels);
     return npools++;
 }
 
@@ -193,11 +194,10 @@ static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
             size_t at = (size_t)y * (size_t)p->w, n = (size_t)p->shape[i][1];
             uint8_t *label = p->label + (size_t)i * plane + at;
             uint8_t *pred = p->pred + (size_t)i * plane + at;
-            met_fold(label, n, (unsigned)set->classes - 1);
-            met_fold(pred, n, (unsigned)set->classes - 1);
-            met_count(label, pred, n, to->table);
+            met_count(label, pred, n, set->classes, to->table);
             met_soft_count(&to->soft, label,
-                           p->prob + (size_t)i * (size_t)set->classes * plane + at, plane, n);
+                           p->prob + (size_t)i * (size_t)set->targets.outputs * plane + at, plane,
+                           n);
         }
     }
     p->n = 0;
@@ -221,13 +221,13 @@ static void add(struct part *p, const struct tensor *image, const struct tensor 
     p->n++;
 }
 
-static void reckon(struct scores *s, bool with_ce)
+static void reckon(struct scores *s, const struct settings *set)
 {
     const struct met_convention *policy = met_convention("brats2023");
     struct met_mean loss = {0}, dice[MET_PARTS] = {{0}}, soft[MET_PARTS] = {{0}};
     double hd[MET_HDS] = {0};
     for (int i = 0; i < npools; i++) {
-        met_mean_add(&loss, met_dice_loss(&pools[i].soft));
+        met_mean_add(&loss, met_dice_loss(&pools[i].soft, !set->background));
         for (int k = 0; k < MET_PARTS; k++) {
             struct met_counts counts =
                 met_counts((const uint64_t(*)[MET_CLASSES])pools[i].table, met_parts[k].labels);
@@ -237,7 +237,8 @@ static void reckon(struct scores *s, bool with_ce)
         free(pools[i].name);
     }
     npools = 0;
-    s->loss = met_mean_value(&loss) + (with_ce && ce_count ? ce_sum / (double)ce_count : 0);
+    s->loss = set->loss == NN_CE || set->loss == NN_FOCAL ? 0 : met_mean_value(&loss);
+    s->loss += set->loss != NN_DICE && ce_count ? ce_sum / (double)ce_count : 0;
     for (int k = 0; k < MET_PARTS; k++) {
         s->dice[k] = met_mean_value(&dice[k]);
         s->soft[k] = met_mean_value(&soft[k]);
@@ -250,7 +251,8 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
 {
     struct tns_reader *in = reader(v);
     struct tns_record rec = {0};
-    size_t most = most_pixels(v), plane, c = (size_t)set->channels, k = (size_t)set->classes;
+    size_t most = most_pixels(v), plane, c = (size_t)set->channels;
+    const size_t k = (size_t)set->targets.outputs;
     struct part p = {.image = tool_alloc(most * c * sizeof(float)),
                      .prob = tool_alloc(most * k * sizeof(float)),
                      .label = tool_alloc(most),
@@ -282,7 +284,7 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
             evaluate(&p, nn, set);
         p.h = h;
         p.w = w;
-        add(&p, image, label, pool_of(name ? name : key(v, in, &rec, "patient")));
+        add(&p, image, label, pool_of(name ? name : key(v, in, &rec, "patient"), &set->targets));
         tool_progress("validating: %llu slices", (unsigned long long)tns_count(in));
     }
     if (e < 0)
@@ -290,7 +292,7 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
     if (tns_digest(in) != v->digest)
         tool_die("%s: has changed since the run began", v->path);
     evaluate(&p, nn, set);
-    reckon(s, set->loss == NN_DICE_CE);
+    reckon(s, set);
     free(p.image);
     free(p.prob);
     free(p.label);

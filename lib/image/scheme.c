@@ -11,38 +11,46 @@ static const struct {
     int count;
     uint8_t back[IMG_CLASSES];
 } table[] = {
-    {"canonical", "0 background, 1 core, 2 oedema, 3 enhancing", {0, 1, 2, 3}, 4, {0, 1, 2, 3}},
+    {"canonical",
+     "0 background, 1 core, 2 oedema, 3 enhancing",
+     {0, 1, 2, 3},
+     4,
+     {0, 1, 2, 3, IMG_NONE}},
     {"brats2012",
      "BraTS 2012-2016: 1 necrosis, 2 oedema, 3 non-enhancing, 4 enhancing",
      {0, 1, 2, 1, 3},
      5,
-     {0, 1, 2, 4}},
+     {0, 1, 2, 4, IMG_NONE}},
     {"brats2017",
      "BraTS 2017-2022: 1 core, 2 oedema, 4 enhancing",
      {0, 1, 2, IMG_NONE, 3},
      5,
-     {0, 1, 2, 4}},
-    {"brats2023", "BraTS 2023: 1 core, 2 oedema, 3 enhancing", {0, 1, 2, 3}, 4, {0, 1, 2, 3}},
+     {0, 1, 2, 4, IMG_NONE}},
+    {"brats2023",
+     "BraTS 2023: 1 core, 2 oedema, 3 enhancing",
+     {0, 1, 2, 3},
+     4,
+     {0, 1, 2, 3, IMG_NONE}},
     {"brats2024",
      "BraTS 2024 post-treatment: as 2023, and 4 resection cavity",
      {0, 1, 2, 3, IMG_NONE},
      5,
-     {0, 1, 2, 3}},
+     {0, 1, 2, 3, 4}},
     {"bratsped",
      "BraTS-PED 2024: 1 enhancing, 2 non-enhancing, 3 cystic, 4 oedema",
      {0, 3, 1, 1, 2},
      5,
-     {0, 2, 4, 1}},
+     {0, 2, 4, 1, IMG_NONE}},
     {"msd",
      "Medical Segmentation Decathlon Task01: 1 oedema, 2 non-enhancing, 3 enhancing",
      {0, 2, 1, 3},
      4,
-     {0, 2, 1, 3}},
+     {0, 2, 1, 3, IMG_NONE}},
     {"nnunet",
      "nnU-Net's converted BraTS: 1 oedema, 2 core, 3 enhancing",
      {0, 2, 1, 3},
      4,
-     {0, 2, 1, 3}},
+     {0, 2, 1, 3, IMG_NONE}},
 };
 
 #define COUNT ((int)(sizeof table / sizeof *table))
@@ -61,8 +69,8 @@ const struct img_scheme *img_scheme(const char *name)
             s.source = table[i].source;
             memset(s.to_canonical, IMG_NONE, sizeof s.to_canonical);
             memcpy(s.to_canonical, table[i].values, (size_t)table[i].count);
-            s.cavity = !strcmp(name, "brats2024") ? 4 : 0;
             memcpy(s.from_canonical, table[i].back, sizeof s.from_canonical);
+            s.cavity = s.from_canonical[IMG_CAVITY] == IMG_NONE ? 0 : s.from_canonical[IMG_CAVITY];
             return &s;
         }
     return NULL;
@@ -112,7 +120,7 @@ uint8_t img_class_in_words(const char *words, size_t n)
         said |= 1u << (negated(words, p) ? IMG_CORE : IMG_ENHANCING);
     if (!said && find(words, n, "core"))
         return IMG_CORE;
-    for (uint8_t c = 0; c <= IMG_CAVITY; c++)
+    for (uint8_t c = 0; c < IMG_CLASSES; c++)
         if (said == 1u << c)
             return c;
     return IMG_NONE;
@@ -157,6 +165,4 @@ void img_scheme_inverse(const struct img_scheme *s, uint8_t map[256])
 {
     memset(map, IMG_NONE, 256);
     memcpy(map, s->from_canonical, sizeof s->from_canonical);
-    if (s->cavity)
-        map[IMG_CAVITY] = s->cavity;
 }

@@ -2,8 +2,9 @@
 
 #include <math.h>
 
-const char *const met_row_names[MET_ROWS] = {"0",  "1",  "2",       "3",       "WT",
-                                             "TC", "ET", "mean123", "mean0123"};
+const char *const met_row_names[MET_ROWS] = {"0",  "1",  "2",  "3",  "4",  "5",       "6",
+                                             "7",  "8",  "9",  "10", "11", "12",      "13",
+                                             "14", "15", "WT", "TC", "ET", "mean123", "mean0123"};
 
 struct what {
     const uint8_t *label, *pred;
@@ -55,8 +56,8 @@ static int score(const struct what *w, enum met_part part, const struct met_coun
     const double *mm = w->grid->spacing;
     double voxel = mm[0] * mm[1] * mm[2], hd[MET_HDS] = {NAN, NAN, NAN, NAN};
     unsigned labels = met_parts[part].labels;
-    int region = part == MET_WT || part == MET_TC || part == MET_ET, r = 0;
-    if (part != MET_BACKGROUND)
+    int region = part >= MET_WT, r = 0;
+    if (part != MET_BACKGROUND && (region || c->tp + c->fp + c->fn))
         r = measure(w, labels, region ? w->lesions : NULL, hd, row);
     for (int i = 0; i < w->n; i++) {
         struct met_convention conv = w->conventions[i];
@@ -100,7 +101,7 @@ int met_case(const uint8_t *label, const uint8_t *pred, const struct met_grid *g
     uint64_t table[MET_CLASSES][MET_CLASSES] = {{0}};
     for (int i = 0; i < MET_ROWS; i++)
         clear(&row[i]);
-    met_count(label, pred, grid->dim[0] * grid->dim[1] * grid->dim[2], table);
+    met_count(label, pred, grid->dim[0] * grid->dim[1] * grid->dim[2], MET_CLASSES, table);
     for (int part = 0; part < MET_PARTS; part++) {
         struct met_counts c = met_counts(table, met_parts[part].labels);
         int r = part == MET_LABEL3 ? 0 : score(&w, (enum met_part)part, &c, &row[part]);
@@ -114,6 +115,6 @@ int met_case(const uint8_t *label, const uint8_t *pred, const struct met_grid *g
     averages(&w, row, MET_LABEL1, &row[MET_MEAN_LABELS]);
     averages(&w, row, MET_BACKGROUND, &row[MET_MEAN_ALL]);
     if (soft)
-        row[MET_MEAN_ALL].dice_loss = met_dice_loss(soft);
+        row[MET_MEAN_ALL].dice_loss = met_dice_loss(soft, 0);
     return 0;
 }

@@ -2,10 +2,10 @@
  *
  * Numbers in, numbers out: no input or output, no state. Everything is derived from two label
  * volumes (u8, canonical numbering: 0 background, 1 necrotic/non-enhancing core, 2 oedema, 3
- * enhancing) and the grid they lie on. Volumes are row-major (D,H,W); spacing is in mm along the
- * same axes.
+ * enhancing, 4 resection cavity, and what else somebody numbers) and the grid they lie on. Volumes
+ * are row-major (D,H,W); spacing is in mm along the same axes.
  *
- * The order of use: met_count() makes the 4x4 table of a case; every overlap measure of every part
+ * The order of use: met_count() makes the table of a case; every overlap measure of every part
  * is read from that table. met_pair_make() cuts the two masks of one part out of the volumes;
  * met_hd95() and met_lesions() measure them. met_score() turns the raw values into scores under a
  * named convention, which decides what an empty mask is worth.
@@ -25,8 +25,8 @@
 #include <stdint.h>
 
 #define MET_NOMEM (-1)
-#define MET_CLASSES 4
-#define MET_CAVITY 4 /* the label after them, of BraTS 2024 */
+#define MET_CLASSES 16  /* labels that are told apart */
+#define MET_CANONICAL 5 /* that the canonical numbering has: 4 is a cavity, of BraTS 2024 */
 
 struct met_grid {
     size_t dim[3];     /* D, H, W; none is 0 */
@@ -42,49 +42,48 @@ enum met_part {
     MET_LABEL1,
     MET_LABEL2,
     MET_LABEL3,
-    MET_WT,
+    MET_WT = MET_CLASSES,
     MET_TC,
     MET_ET,
     MET_PARTS
 };
 struct met_part_info {
-    const char *name; /* "0" .. "3", "WT", "TC", "ET" */
+    const char *name; /* "0" .. "15", "WT", "TC", "ET" */
     unsigned labels;  /* bit set */
 };
 extern const struct met_part_info met_parts[MET_PARTS];
 
 /* --- overlap -------------------------------------------------------------------------------------
  * met_count adds n voxels to table[true][predicted]; returns 0, or 1 + the index of the first voxel
- * where one of the two is above 3 (what came before it has been counted). */
-size_t met_count(const uint8_t *label, const uint8_t *pred, size_t n,
+ * where one of the two is not below `classes` (what came before it has been counted). */
+size_t met_count(const uint8_t *label, const uint8_t *pred, size_t n, int classes,
                  uint64_t table[MET_CLASSES][MET_CLASSES]);
-
-/* Labels that lie outside all parts, from 4 (a resection cavity that was kept) to `last`, become
- * background. Returns whether there were any. */
-bool met_fold(uint8_t *label, size_t n, unsigned last);
 
 struct met_counts {
     uint64_t tp, fp, fn, tn;
 };
 struct met_counts met_counts(const uint64_t table[MET_CLASSES][MET_CLASSES], unsigned labels);
 
-/* Soft overlap. met_soft_count adds n pixels: soft[true][class] += probability, prob being (4,n)
- * with `stride` elements between classes, label below 4. Sums are in double, in the order of the
- * calls. Over all pixels counted, eps 1e-5, p of a region the sum of its labels' probabilities,
- *
- *     met_soft_dice = (2 sum p o + eps) / (sum p + sum o + eps)
- *
- * met_dice_loss is the study's loss: 1 - the mean of the soft Dice of the four labels, background
- * included. */
+/* Soft overlap. The channels of `prob` are labels, or regions: sets of labels, as a network with
+ * sigmoid outputs has them. met_soft_begin says so (`labels` NULL: channel k is label k);
+ * met_soft_count adds n pixels: p[true][channel] += probability, prob being (channels,n) with
+ * `stride` elements between channels, label below MET_CLASSES. Sums are in double, in the order of
+ * the calls. met_soft_dice is (2 sum(p o) + eps) / (sum p + sum o + eps), eps 1e-5, sums over all
+ * pixels counted; p of a set of labels is the channel that is this set or, where there is none, the
+ * sum of its labels' channels; NaN where one has no channel. met_dice_loss is 1 - the mean of the
+ * soft Dice of the channels from `first` on: of four labels, from 0, the study's loss. */
 #define MET_SMOOTH 1e-5
 struct met_soft {
-    double p[MET_CLASSES][MET_CLASSES]; /* [true][class] */
+    int channels;
+    unsigned labels[MET_CLASSES];
+    double p[MET_CLASSES][MET_CLASSES]; /* [true][channel] */
     uint64_t n[MET_CLASSES];            /* pixels of each true label */
 };
+void met_soft_begin(struct met_soft *, int channels, const unsigned *labels);
 void met_soft_count(struct met_soft *, const uint8_t *label, const float *prob, size_t stride,
                     size_t n);
 double met_soft_dice(const struct met_soft *, unsigned labels);
-double met_dice_loss(const struct met_soft *);
+double met_dice_loss(const struct met_soft *, int first);
 
 /* --- masks ---------------------------------------------------------------------------------------
  * The two masks of a part, 0 or 1, on the bounding box of their union grown by `margin` voxels as
@@ -193,8 +192,8 @@ struct met_row {
     double truth_mm3, pred_mm3, soft_dice, dice_loss;
     double lesion_dice, lesion_hd95, found, missed, invented;
 };
-/* Labels and predictions are below 4. soft and lesions may be NULL; `conventions` are at most
- * MET_MAX_CONVENTIONS. */
+/* Labels and predictions are below MET_CLASSES; a label that is in neither has the row of two empty
+ * masks. soft and lesions may be NULL; `conventions` are at most MET_MAX_CONVENTIONS. */
 int met_case(const uint8_t *label, const uint8_t *pred, const struct met_grid *,
              const struct met_soft *soft, const struct met_convention *conventions, int n,
              const struct met_lesion_rule *lesions, struct met_row row[MET_ROWS]);

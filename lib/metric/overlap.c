@@ -4,12 +4,14 @@
 #include <string.h>
 
 const struct met_part_info met_parts[MET_PARTS] = {
-    [MET_BACKGROUND] = {"0", 1 << 0}, [MET_LABEL1] = {"1", 1 << 1}, [MET_LABEL2] = {"2", 1 << 2},
-    [MET_LABEL3] = {"3", 1 << 3},     [MET_WT] = {"WT", 0xe},       [MET_TC] = {"TC", 0xa},
-    [MET_ET] = {"ET", 0x8},
+    {"0", 1 << 0},          {"1", 1 << 1},          {"2", 1 << 2},          {"3", 1 << 3},
+    {"4", 1 << 4},          {"5", 1 << 5},          {"6", 1 << 6},          {"7", 1 << 7},
+    {"8", 1 << 8},          {"9", 1 << 9},          {"10", 1 << 10},        {"11", 1 << 11},
+    {"12", 1 << 12},        {"13", 1 << 13},        {"14", 1 << 14},        {"15", 1 << 15},
+    [MET_WT] = {"WT", 0xe}, [MET_TC] = {"TC", 0xa}, [MET_ET] = {"ET", 0x8},
 };
 
-size_t met_count(const uint8_t *label, const uint8_t *pred, size_t n,
+size_t met_count(const uint8_t *label, const uint8_t *pred, size_t n, int classes,
                  uint64_t table[MET_CLASSES][MET_CLASSES])
 {
     uint64_t both[MET_CLASSES * MET_CLASSES] = {0};
@@ -26,7 +28,7 @@ size_t met_count(const uint8_t *label, const uint8_t *pred, size_t n,
         }
         if (i == n)
             break;
-        if ((label[i] | pred[i]) & ~3u) {
+        if (label[i] >= classes || pred[i] >= classes) {
             bad = i + 1;
             break;
         }
@@ -35,17 +37,6 @@ size_t met_count(const uint8_t *label, const uint8_t *pred, size_t n,
     for (i = 0; i < MET_CLASSES * MET_CLASSES; i++)
         table[i / MET_CLASSES][i % MET_CLASSES] += both[i];
     return bad;
-}
-
-bool met_fold(uint8_t *label, size_t n, unsigned last)
-{
-    unsigned any = 0;
-    for (size_t i = 0; i < n; i++) {
-        bool outside = label[i] >= MET_CLASSES && label[i] <= last;
-        any |= outside;
-        label[i] = outside ? 0 : label[i];
-    }
-    return any;
 }
 
 struct met_counts met_counts(const uint64_t table[MET_CLASSES][MET_CLASSES], unsigned labels)
@@ -59,12 +50,19 @@ struct met_counts met_counts(const uint64_t table[MET_CLASSES][MET_CLASSES], uns
     return c;
 }
 
+void met_soft_begin(struct met_soft *s, int channels, const unsigned *labels)
+{
+    *s = (struct met_soft){.channels = channels};
+    for (int c = 0; c < channels; c++)
+        s->labels[c] = labels ? labels[c] : 1u << c;
+}
+
 void met_soft_count(struct met_soft *s, const uint8_t *label, const float *prob, size_t stride,
                     size_t n)
 {
     for (size_t i = 0; i < n; i++)
         s->n[label[i]]++;
-    for (int c = 0; c < MET_CLASSES; c++) {
+    for (int c = 0; c < s->channels; c++) {
         const float *p = prob + (size_t)c * stride;
         double sum[MET_CLASSES] = {0};
         for (size_t i = 0; i < n; i++)
@@ -74,13 +72,32 @@ void met_soft_count(struct met_soft *s, const uint8_t *label, const float *prob,
     }
 }
 
+/* The channels that make a set of labels together; 0 where none do. */
+static unsigned channels_of(const struct met_soft *s, unsigned labels)
+{
+    unsigned channels = 0, left = labels;
+    for (int c = 0; c < s->channels; c++)
+        if (s->labels[c] == labels)
+            return 1u << c;
+    for (int c = 0; c < s->channels; c++)
+        for (int l = 0; l < MET_CLASSES; l++)
+            if (s->labels[c] == 1u << l && left >> l & 1) {
+                channels |= 1u << c;
+                left &= ~(1u << l);
+            }
+    return left ? 0 : channels;
+}
+
 double met_soft_dice(const struct met_soft *s, unsigned labels)
 {
+    const unsigned channels = channels_of(s, labels);
     double both = 0, p = 0, o = 0;
+    if (!channels)
+        return NAN;
     for (int t = 0; t < MET_CLASSES; t++) {
         o += labels >> t & 1 ? (double)s->n[t] : 0;
-        for (int c = 0; c < MET_CLASSES; c++)
-            if (labels >> c & 1) {
+        for (int c = 0; c < s->channels; c++)
+            if (channels >> c & 1) {
                 p += s->p[t][c];
                 both += labels >> t & 1 ? s->p[t][c] : 0;
             }
@@ -88,12 +105,12 @@ double met_soft_dice(const struct met_soft *s, unsigned labels)
     return (2 * both + MET_SMOOTH) / (p + o + MET_SMOOTH);
 }
 
-double met_dice_loss(const struct met_soft *s)
+double met_dice_loss(const struct met_soft *s, int first)
 {
     double sum = 0;
-    for (int c = 0; c < MET_CLASSES; c++)
-        sum += met_soft_dice(s, 1u << c);
-    return 1 - sum / MET_CLASSES;
+    for (int c = first; c < s->channels; c++)
+        sum += met_soft_dice(s, s->labels[c]);
+    return 1 - sum / (s->channels - first);
 }
 
 void met_mean_add(struct met_mean *m, double v)

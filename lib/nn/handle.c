@@ -33,6 +33,14 @@ static const char *check_options(const struct graph *g, const struct nn_options 
                                  size_t size)
 {
     const struct nn_training *t = &o->training;
+    const int outputs = g->value[g->op[g->head].out].e.c;
+    for (int i = 0; i < g->ops; i++)
+        if (g->op[i].kind->effect == NN_HEAD && g->value[g->op[i].out].e.c != outputs) {
+            snprintf(why, size,
+                     "operation '%s': as many outputs as the first head (wanted %d, got %d)",
+                     g->op[i].name, outputs, g->value[g->op[i].out].e.c);
+            return why;
+        }
     if (check_size(g, o->n, o->d, o->h, o->w, why, size) ||
         check_size(g, o->eval_n, o->d, o->eval_h, o->eval_w, why, size))
         return why;
@@ -43,6 +51,11 @@ static const char *check_options(const struct graph *g, const struct nn_options 
         snprintf(why, size, "weights must be f32, f16 or bf16");
     else if (o->train && o->weights != DT_F32)
         snprintf(why, size, "training needs f32 weights");
+    else if (o->targets.regions && o->targets.outputs != outputs)
+        snprintf(why, size, "the network has %d outputs (wanted %d, one for each region)", outputs,
+                 o->targets.outputs);
+    else if (t->foreground && outputs < 2)
+        snprintf(why, size, "no output is left beside the background");
     else if (o->train && (t->clip < 0 || t->momentum < 0 || t->momentum >= 1 || t->decay < 0 ||
                           t->beta1 < 0 || t->beta1 >= 1 || t->beta2 < 0 || t->beta2 >= 1))
         snprintf(why, size, "an option of the optimiser is out of range");

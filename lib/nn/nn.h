@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "lib/base/targets.h"
 #include "lib/base/tensor.h"
 #include "lib/kernels/kernels.h"
 
@@ -71,13 +72,15 @@ void nn_set(struct nn_spec *, const char *name, double value);
 
 /* --- training ----------------------------------------------------------------------------------*/
 
-/* Soft Dice over all classes, background included:
+/* Soft Dice over all outputs, background included:
  *
- *     1 - mean_c (2 sum p o + eps) / (sum p + sum o + eps)
+ *     1 - mean_k (2 sum p o + eps) / (sum p + sum o + eps)
  *
- * sums over N, H, W of the batch, eps 1e-5, p = softmax. NN_DICE_CE adds the mean
- * cross-entropy of a pixel. Pixels labelled NN_IGNORE are in neither. */
-enum nn_loss { NN_DICE, NN_DICE_CE };
+ * sums over all pixels of the batch, eps 1e-5; p = softmax, or of regions the sigmoid.
+ * Cross-entropy is the mean of a pixel; of regions the binary one, the mean of a pixel and a region;
+ * focal is it with each logarithm times (1 - p)^gamma. Pixels labelled NN_IGNORE are in none. All
+ * is as pointwise.h defines it. */
+enum nn_loss { NN_DICE, NN_DICE_CE, NN_CE, NN_DICE_FOCAL, NN_FOCAL };
 
 /* As torch.optim: decay is added to the gradient, or for AdamW taken from the parameter. */
 enum nn_optim { NN_ADAM, NN_ADAMW, NN_SGD /* Nesterov */ };
@@ -88,8 +91,13 @@ struct nn_training {
     double beta1, beta2, eps; /* Adam; all 0: 0.9, 0.999, 1e-8 */
     double momentum;          /* SGD; 0: none */
     double decay;
-    double clip;   /* largest norm of the whole gradient, which it needs at once; 0: none */
-    uint64_t seed; /* of the dropout */
+    double clip;     /* largest norm of the whole gradient, which it needs at once; 0: none */
+    uint64_t seed;   /* of the dropout */
+    bool sample;     /* Dice of each sample, and their mean */
+    bool foreground; /* Dice without output 0 */
+    bool squared;    /* p * p for p below Dice's fraction */
+    double gamma;    /* of focal */
+    double weight[NN_MAX_CLASSES]; /* of outputs, in cross-entropy and focal; all 0: all 1 */
 };
 
 /* The rate at a step, from 0. The first `warmup` steps rise linearly to `top`; then, where t goes
@@ -142,6 +150,7 @@ struct nn_options {
     bool trap;          /* name the first operation that makes a value that is not finite (slow) */
     struct nn_training training;
     struct nn_hooks hooks;
+    struct targets targets; /* what the outputs are; all 0: classes */
 };
 
 /* What the process will have resident at its worst, in bytes. */

@@ -163,6 +163,7 @@ struct nn_call {
     bool first;                    /* of a loss: the first, whose head is the network's output */
     const struct nn_io *io;
     const struct nn_training *training;
+    const struct targets *targets;
     uint64_t step;
     enum kr_algo algo;
     int threads;

@@ -1,5 +1,6 @@
-/* op_loss.c - behind a head: softmax, prediction, soft Dice and cross-entropy. The backward pass is
- * the head's. */
+/* op_loss.c - behind a head: softmax or sigmoid, prediction, soft Dice, cross-entropy and focal
+ * loss, as the training and the targets say. A head coarser than the label takes the nearest of it.
+ * The backward pass is the head's. */
 #include "lib/nn/op.h"
 
 #include <string.h>
@@ -35,29 +36,53 @@ static int agree(const struct nn_call *c, struct kr_loss_sums *s)
     return 0;
 }
 
-static void compare(const struct nn_call *c, const struct kr_planes *d, const float *logits)
+static struct kr_loss describe(const struct nn_call *c, const struct kr_planes *d,
+                               const float *logits)
 {
     const double weight = c->attr[0].v[0];
-    bool ce = c->training->loss == NN_DICE_CE;
+    const struct nn_training *t = c->training;
+    const struct targets *targets = c->targets;
+    const struct nn_batch *b = c->io->batch;
+    const bool focal = t->loss == NN_FOCAL || t->loss == NN_DICE_FOCAL;
+    bool weighted = false;
+    for (int k = 0; k < d->c; k++)
+        weighted = weighted || t->weight[k] > 0;
+    struct kr_loss loss = {.logits = logits,
+                           .label = b->label,
+                           .wdice = t->loss == NN_CE || t->loss == NN_FOCAL ? 0 : weight,
+                           .wce = t->loss == NN_DICE ? 0 : weight,
+                           .eps = DICE_EPS,
+                           .down = {(b->d ? b->d : 1) / d->d, b->h / d->h, b->w / d->w},
+                           .squared = t->squared,
+                           .foreground = t->foreground,
+                           .each = t->sample,
+                           .gamma = focal ? t->gamma : 0,
+                           .weight = weighted ? t->weight : NULL,
+                           .regions = targets->regions,
+                           .classes = targets->regions ? targets->classes : d->c};
+    memcpy(loss.of, targets->of, sizeof loss.of);
+    return loss;
+}
+
+static void compare(const struct nn_call *c, const struct kr_planes *d, const float *logits)
+{
     struct kr_loss_sums *s = &c->loss->sums;
     struct kr_loss *loss = &c->loss->loss;
     struct nn_result *r = c->io->result;
-    *loss = (struct kr_loss){.logits = logits,
-                             .classes = d->c,
-                             .label = c->io->batch->label,
-                             .eps = DICE_EPS,
-                             .wdice = weight,
-                             .wce = ce ? weight : 0};
+    *loss = describe(c, d, logits);
     kr_loss_sums(d, loss, s, c->workspace);
     if (s->bad) {
-        nn_fault(c, NN_ELABEL, "labels outside the %d classes (%llu of them)", d->c,
+        nn_fault(c, NN_ELABEL, "labels outside the %d classes (%llu of them)", loss->classes,
                  (unsigned long long)s->bad);
         return;
     }
     if (agree(c, s))
         return;
     double dice = kr_loss_dice(loss, d->c, s), entropy = kr_loss_ce(loss, d->c, s);
-    r->loss += weight * (ce ? dice + entropy : dice);
+    if (loss->wdice > 0 && loss->wce > 0)
+        r->loss += c->attr[0].v[0] * (dice + entropy);
+    else
+        r->loss += loss->wdice > 0 ? loss->wdice * dice : loss->wce > 0 ? loss->wce * entropy : 0;
     if (!c->first)
         return;
     r->dice = dice, r->ce = entropy, r->pixels = s->pixels;
@@ -78,7 +103,8 @@ static void forward(const struct nn_call *c)
     if (!c->first || !out)
         return;
     if (out->pred || out->prob)
-        kr_predict(&d, logits, NULL, out->pred, out->prob);
+        kr_predict(&d, logits, c->targets->regions ? c->targets->paints : NULL, out->pred,
+                   out->prob);
     if (out->pred && memchr(out->pred, NN_IGNORE, pixels))
         nn_fault(c, NN_ENAN, "the network's output is not finite");
     if (out->logits)

@@ -70,6 +70,7 @@ struct nn_call nn_planned(const struct plan *p, const struct op *op, enum nn_pas
     c.learn = p->learn;
     c.algo = p->opt->algo;
     c.training = &p->opt->training;
+    c.targets = &p->opt->targets;
     c.threads = threads;
     for (int i = 0; i < op->ins; i++)
         for (int j = 0, n = 0; j < 2; j++) {

@@ -234,7 +234,7 @@ PY
     is t2 case A WT pred_mm3 48
     # Nobody trained it, and it needs no prediction.
     is t2 n - 2 dice 1
-    run -2 dice -b 4 <s.tns
+    run -2 dice -b 5 <s.tns
     run -0 dice -b 0 -c study <s.tns
     stream >bad.tns <<<'case("A", zeros(1, 4, 4), zeros(1, 4, 4))'
     run -1 dice -b 1 <bad.tns
@@ -448,27 +448,59 @@ PY
     [ "$(cell t case "$b" WT label_mm3)" != 0 ]
 }
 
-@test "dice: a resection cavity that was kept is outside everything scored, and named" {
-    for cavity in 4 0; do
-        stream >s$cavity.tns <<PY
+@test "dice: a resection cavity that was kept has a row of its own, in every case's table" {
+    stream >s.tns <<'PY'
 t, p = zeros(3, 8, 9), zeros(3, 8, 9)
-t[1, 2:5, 2:7], t[1, 5, 2:7], t[2, 0] = 2, $cavity, $cavity
-p[1, 2:6, 2:6], p[1, 5, 5], p[2, 7] = 2, $cavity, $cavity
-q = rng.dirichlet(np.ones(5), (3, 8, 9)).transpose(3, 0, 1, 2).astype(np.float32)
-case("A", t, p, prob=q if $cavity else np.concatenate([q[:1] + q[4:], q[1:4]]))
+case("A", t, p)
+t[1, 2:5, 2:7], t[1, 5, 2:7], t[2, 0] = 2, 4, 4
+p[1, 2:6, 2:6], p[1, 5, 5], p[2, 7] = 2, 4, 4
+case("B", t, p)
 PY
-        dice <s$cavity.tns >t$cavity 2>e$cavity
-    done
-    cmp t4 t0
-    grep -qx "dice: warning: label 4 (a resection cavity) counts as background" e4
-    [ "$(grep -c cavity e4 e0)" = "e4:1"$'\n'"e0:0" ]
+    dice <s.tns >t
+    # B: 14 voxels of cavity, 10 predicted, 1 found; of oedema 15, 15 (one of 16 is cavity), 12 found
+    is t case B 4 dice 0.083333333
+    is t case B 4 sensitivity 0.071428571
+    is t case B 4 label_mm3 14
+    is t case B 2 dice 0.8
+    is t case B WT dice 0.8
+    is t case B 0 specificity 0.551724138
+    # A has none, and nothing of it was invented
+    is t case A 4 dice 1
+    is t case A 4 hd95 0
+    is t case A 4 lesion_dice nan
+    is t mean - 4 dice 0.541666667
+    dice -j <s.tns >j
+    "$PYTHON" -c 'import json; c = json.load(open("j"))["cases"]; assert [list(x["parts"]) for x in c] == [["0", "1", "2", "3", "4", "WT", "TC", "ET", "mean123", "mean0123"]] * 2'
+    # without a cavity there is no row
+    echo 'case("A", zeros(1, 4, 4), zeros(1, 4, 4))' | stream | dice >u
+    [ "$(cut -f8 u | grep -cx 4)" = 0 ]
+}
+
+@test "dice: probabilities of regions are those of the regions, whatever labels have" {
+    stream >s.tns <<'PY'
+t, p = zeros(1, 2, 4), zeros(1, 2, 4)
+t[0, 0] = [0, 1, 2, 3]
+q = np.zeros((3, 1, 2, 4), np.float32)
+q[0, 0, 0], q[1, 0, 0], q[2, 0, 0] = [.5, 1, 1, .5], [0, .5, 0, .5], [0, 0, 0, .25]
+case("A", t, p, prob=q, regions="wt=1,2,3;tc=1,3;et=3")
+PY
+    dice <s.tns >t
+    # (2 sum p o + e) / (sum p + sum o + e), e = 0.00001
+    is t case A WT soft_dice 0.833333611
+    is t case A TC soft_dice 0.666667778
+    is t case A ET soft_dice 0.4000048
+    is t case A 3 soft_dice 0.4000048
+    is t case A 1 soft_dice nan
+    is t case A mean0123 dice_loss 0.36666460
+    refused 'case("A", t, p, prob=np.zeros((4, 3, 4, 5), np.float32), regions="wt=1,2,3;tc=1,3;et=3")' "prob: wrong shape (wanted 3x4x5, got 4x4x5)"
+    refused 'case("A", t, p, prob=np.zeros((1, 3, 4, 5), np.float32), regions="wt")' "key 'regions': (wanted NAME=LABEL"
 }
 
 @test "dice: what cannot be scored is refused with its place" {
     refused 'case("A", t, p, scheme="raw")' "(A slice 0): labels are not canonical (wanted scheme=canonical, got scheme=raw"
     refused 'case("A", t, p, scheme=None)' "no key 'scheme'"
-    refused 't[1, 2, 3] = 5; case("A", t, p)' "(A slice 1): label: value outside the scheme (wanted 0 to 3, got 5 at row 2, column 3)"
-    refused 'p[2, 0, 4] = 255; case("A", t, p)' "(A slice 2): pred: value outside the scheme (wanted 0 to 3, got 255 at row 0, column 4)"
+    refused 't[1, 2, 3] = 5; case("A", t, p)' "(A slice 1): label: value outside the scheme (wanted 0 to 4, got 5 at row 2, column 3)"
+    refused 'p[2, 0, 4] = 255; case("A", t, p)' "(A slice 2): pred: value outside the scheme (wanted 0 to 4, got 255 at row 0, column 4)"
     refused 'case("A", t, zeros(3, 5, 4))' "pred: not the label's shape (wanted 4x5, got 5x4)"
     refused 'case("A", t, p); case("B", t, p); case("A", t, p)' "record 6 (A slice 0): the case was there before"
     refused 'case("A", t, p, only=[0, 1, 0])' "record 2 (A slice 0): the slice is there twice"

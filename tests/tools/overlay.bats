@@ -120,9 +120,9 @@ EOF
 
 @test "overlay: -I writes a label file that ITK-SNAP reads" {
     overlay -I labels.txt
-    [ "$(wc -l <labels.txt)" = 4 ]
+    [ "$(wc -l <labels.txt)" = 5 ]
     # IDX R G B A VIS MSH "LABEL"
-    [ "$(grep -cE '^ +[0-3] +[0-9]+ +[0-9]+ +[0-9]+ +[01] +[01] +[01] +"[A-Za-z ]+"$' labels.txt)" = 4 ]
+    [ "$(grep -cE '^ +[0-4] +[0-9]+ +[0-9]+ +[0-9]+ +[01] +[01] +[01] +"[A-Za-z ]+"$' labels.txt)" = 5 ]
 }
 
 @test "overlay: a modality that is not there, raw labels, split cases and evil names are refused" {

@@ -272,8 +272,102 @@ PY
     try 'arch: unet\nbase: 4\nkeep: last\npatience: 3\n' " patience waits for a best epoch (keep is last)"
     try 'arch: unet\nbase: 4\ndropout: 0.1\n' " dropout is the residual network's alone"
     try 'arch: unet\nbase: 4\n---\na: b\n' "3: a second document"
+    u='arch: unet\nbase: 4\n'
+    try "${u}loss: bce\n" "3: loss: (wanted one of dice, dice+ce, ce, dice+focal, focal, got 'bce')"
+    try "${u}loss: ce\ndice: sample\n" " dice is of Dice, which the loss is without (loss is ce)"
+    try "${u}loss: focal\nbackground: false\n" " background is of Dice, which the loss is without (loss is focal)"
+    try "${u}loss: ce\nsquared: true\n" " squared is of Dice, which the loss is without (loss is ce)"
+    try "${u}gamma: 1\n" " gamma is the focal loss's alone (loss is dice+ce)"
+    try "${u}loss: dice\nclass_weights: [1, 1, 1, 1]\n" " class_weights are of cross-entropy and focal loss (loss is dice)"
+    try "${u}class_weights: [1, 2]\n" " class_weights: (wanted 4 numbers, one for each class, got 2)"
+    try "${u}class_weights: [0, 0, 0, 0]\n" " class_weights: (wanted one above 0)"
+    try "${u}class_weights: [1, -2]\n" "3: class_weights: (wanted a number from 0 to 1e+06, got '-2')"
+    try "${u}class_weights: 3\n" "3: class_weights: (wanted a list of numbers: [1, 2])"
+    try "${u}regions: wt=1,2,3;tc=1,4\n" " regions: region 'tc': (wanted labels from 1 to 3, got '4')"
+    try "${u}regions: wt=1,2,3\n" " regions: region 'wt': more than one of its labels is in no later region: which does it paint? (wanted :LABEL behind it)"
+    try "${u}regions: wt=1,2,3:2\nbackground: false\n" " background is of classes; among regions it is none"
+    try "${u}regions: wt=1,2,3:2\nclass_weights: [1, 1]\n" " class_weights: (wanted 1 numbers, one for each region, got 2)"
     run -1 pipe 'epochs -n 1 train.tns | train -c none.yaml -o m'
     [[ $output == *"none.yaml: No such file"* ]]
+}
+
+@test "train: every loss learns, gives the same bytes for any threads, and is what the model tells" {
+    blobs -p 1 -n 4 -d 32x32 >four.tns
+    n=0
+    while read -r settings; do
+        printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 0.01\n%b\n' "$settings" >c$n.yaml
+        for j in 1 3; do
+            epochs -n 30 four.tns | train -j $j -c c$n.yaml -e four.tns -L -o m$n.$j
+        done
+        cmp m$n.1 m$n.3
+        awk -v what="$settings" 'NR == 2 { first = $4 } END { if (!($4 < 0.9 * first && $5 == $5 + 0)) { print what, first, $4; exit 1 } }' m$n.1.tsv
+        meta m$n.1 config >again.yaml
+        epochs -n 30 four.tns | train -j 2 -c again.yaml -o m$n.again
+        cmp m$n.1.last m$n.again.last || [ "$(meta m$n.1 config)" = "$(meta m$n.again config)" ]
+        n=$((n + 1))
+    done <<'E'
+loss: dice\ndice: sample
+loss: dice\nbackground: false
+loss: dice\nsquared: true
+loss: ce
+loss: ce\nclass_weights: [0.2, 1, 1, 2.5]
+loss: focal\ngamma: 1.5
+loss: dice+focal
+regions: wt=1,2,3;tc=1,3;et=3
+loss: dice+focal\nregions: wt=1,2,3;tc=1,3;et=3\nclass_weights: [1, 2, 1]\ndice: sample
+E
+    [ $n = 9 ]
+    # A loss is a loss of its own: no two of them make the same weights.
+    [ "$(for i in 0 1 2 3 4 5 6; do infer -P -m m$i.1 <four.tns | tail -c +2000 | cksum; done | sort -u | wc -l)" = 7 ]
+}
+
+@test "train: with regions as targets, infer paints labels by their rule, and dice scores their probabilities" {
+    blobs -p 1 -n 4 -d 48x48 -c >four.tns
+    printf 'arch: unet\nbase: 8\nbatch: 4\nrate: 0.03\nclasses: 5\nregions: wt=1,2,3;tc=1,3;et=3;rc=4\n' >r.yaml
+    epochs -n 60 four.tns | train -c r.yaml -e four.tns -L -o m
+    [ "$(meta m regions)" = "wt=1,2,3;tc=1,3;et=3;rc=4" ]
+    [ "$(meta m classes)" = 5 ]
+    infer -n -m m | grep -qx $'regions\twt=1,2,3;tc=1,3;et=3;rc=4'
+    awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) c[$i] = i } END { exit !($c["score"] > 0.7 && $c["dice_4"] > 0.7 && $c["soft_1"] == "NA" && $c["soft_WT"] > 0.3) }' m.tsv
+    infer -P -m m <four.tns >p.tns
+    PYTHONPATH=$ROOT/tests/lib PYTHONDONTWRITEBYTECODE=1 "$PYTHON" - <<'PY'
+from mkstream import np, parse
+n = 0
+for kind, _, meta, tensors, _ in parse(open("p.tns", "rb").read()):
+    if kind != "R": continue
+    prob, pred, want = tensors["prob"], tensors["pred"], np.zeros_like(tensors["pred"])
+    assert dict(meta)["regions"] == "wt=1,2,3;tc=1,3;et=3;rc=4" and prob.shape[0] == 4, meta
+    for k, label in enumerate([2, 1, 3, 4]): want[prob[k] > .5] = label
+    assert (pred == want).all() and want.any()
+    n += 1
+assert n == 4
+PY
+    dice -L <p.tns >t
+    awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) c[$i] = i } $1 == "case" { v[$c["part"]] = $c["soft_dice"] } END { exit !(v["WT"] > 0.3 && v["4"] > 0.3 && v["1"] == "nan" && v["3"] == v["ET"]) }' t
+    # What crop makes up around a slice is in no region.
+    crop -p slice -s 64x64 <p.tns | PYTHONPATH=$ROOT/tests/lib PYTHONDONTWRITEBYTECODE=1 "$PYTHON" -c '
+import sys
+from mkstream import parse
+q = [t["prob"] for kind, _, _, t, _ in parse(sys.stdin.buffer.read()) if kind == "R"]
+assert len(q) == 4 and all(p.shape[1:] == (64, 64) and p[:, 8:56, 8:56].min() > 0 and p.sum() == p[:, 8:56, 8:56].sum() for p in q)'
+    # A model of classes beside it says nothing of regions.
+    printf 'arch: unet\nbase: 4\nclasses: 5\n' >k.yaml
+    epochs -n 1 four.tns | train -c k.yaml -o k
+    infer -P -m k <p.tns | tnsview -k regions | grep -c wt= >said || :
+    [ "$(cat said)" = 0 ]
+}
+
+@test "train: five classes, a resection cavity among them, from the labels to the table" {
+    blobs -p 1 -n 4 -d 48x48 -c >four.tns
+    printf 'arch: unet\nbase: 8\nbatch: 4\nrate: 0.03\nclasses: 5\n' >k.yaml
+    epochs -n 100 four.tns | train -c k.yaml -e four.tns -L -o k
+    awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) c[$i] = i } END { exit !($c["dice_4"] > 0.7 && $c["soft_4"] > 0.2 && !("dice_5" in c)) }' k.tsv
+    infer -P -m k <four.tns >p.tns
+    dice -L <p.tns | awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) c[$i] = i } $1 == "mean" && $c["part"] == "4" { found = $c["dice"] > 0.7 && $c["soft_dice"] > 0.2 } END { exit !found }'
+    recode -i -s brats2024 <p.tns | recode -r keep -s brats2024 | dice -L | cut -f8,12 >a
+    dice -L <p.tns | cut -f8,12 | cmp - a
+    run -1 pipe 'recode -i -s brats2023 <p.tns'
+    [[ $output == *"value outside the scheme (wanted one of canonical, got 4"* ]]
 }
 
 @test "train: settings that contradict the stream are refused" {

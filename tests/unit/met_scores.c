@@ -21,13 +21,30 @@ static void test_counts(void)
     uint8_t t[N], p[N];
     uint64_t table[MET_CLASSES][MET_CLASSES] = {{0}};
     /* whether a label is in the part, spelt out as BraTS does */
-    static const char *const in[MET_PARTS] = {"1000", "0100", "0010", "0001",
-                                              "0111", "0101", "0001"};
+    static const char *const in[MET_PARTS] = {"10000",
+                                              "01000",
+                                              "00100",
+                                              "00010",
+                                              "00001",
+                                              "00000",
+                                              "00000",
+                                              "00000",
+                                              "00000",
+                                              "00000",
+                                              "00000",
+                                              "00000",
+                                              "00000",
+                                              "00000",
+                                              "00000",
+                                              "00000",
+                                              [MET_WT] = "01110",
+                                              [MET_TC] = "01010",
+                                              [MET_ET] = "00010"};
     for (int i = 0; i < N; i++) {
-        t[i] = (uint8_t)rng_below(&rng, 4);
-        p[i] = (uint8_t)rng_below(&rng, 4);
+        t[i] = (uint8_t)rng_below(&rng, 5);
+        p[i] = (uint8_t)rng_below(&rng, 5);
     }
-    ok(met_count(t, p, 200, table) == 0 && met_count(t + 200, p + 200, N - 200, table) == 0,
+    ok(met_count(t, p, 200, 5, table) == 0 && met_count(t + 200, p + 200, N - 200, 5, table) == 0,
        "count: a case may come in pieces");
     for (int part = 0; part < MET_PARTS; part++) {
         uint64_t n[2][2] = {{0}};
@@ -38,15 +55,16 @@ static void test_counts(void)
            "count: part %s as counted voxel by voxel", met_parts[part].name);
     }
     uint8_t a[4] = {0, 1, 2, 3}, b[4] = {0, 1, 4, 0};
-    ok(met_count(a, b, 4, table) == 3 && met_count(b, a, 4, table) == 3,
-       "count: a label above 3 is told by its place, on either side");
+    ok(met_count(a, b, 4, 4, table) == 3 && met_count(b, a, 4, 4, table) == 3,
+       "count: a label outside the classes is told by its place, on either side");
 }
 
 static void test_soft(void)
 {
     uint8_t o[6] = {0, 0, 1, 1, 2, 3};
     float p[4 * 8] = {0};
-    struct met_soft s = {0};
+    struct met_soft s;
+    met_soft_begin(&s, 4, NULL);
     /* class 1: .25 .5 | 1 .5 | .125 0; the rest of each pixel is background */
     static const float one[6] = {.25f, .5f, 1, .5f, .125f, 0};
     for (int i = 0; i < 6; i++) {
@@ -63,10 +81,26 @@ static void test_soft(void)
     /* WT: p 2.375 in all, 1.625 of it on true voxels, of which there are 4 */
     ok(equal(met_soft_dice(&s, 0xe), (2 * 1.625 + e) / (2.375 + 4 + e)),
        "soft: a region adds the probabilities of its labels");
-    ok(equal(met_dice_loss(&s), 1 - (d0 + d1 + d2 + d3) / 4),
+    ok(equal(met_dice_loss(&s, 0), 1 - (d0 + d1 + d2 + d3) / 4),
        "soft: the study's loss is 1 - the mean over four classes, background too");
-    struct met_soft none = {0};
+    ok(isnan(met_soft_dice(&s, 1 << 4)), "soft: no number for a label without a channel");
+    struct met_soft none;
+    met_soft_begin(&none, 4, NULL);
     ok(met_soft_dice(&none, 2) == 1, "soft: 1 where there is nothing, eps / eps");
+
+    /* Channels WT, TC, ET: p of a region is its channel's, whatever the others say. */
+    static const unsigned regions[3] = {0xe, 0xa, 0x8};
+    static const float q[3 * 6] = {0, .5f, 1, 1, .5f, 1, 0, 0, .5f, .5f, 0, 1, 0, 0, 0, 0, 0, .5f};
+    struct met_soft r;
+    met_soft_begin(&r, 3, regions);
+    met_soft_count(&r, o, q, 6, 6);
+    double wt = (2 * 3.5 + e) / (4 + 4 + e), tc = (2 * 2 + e) / (2 + 3 + e),
+           et = (2 * .5 + e) / (.5 + 1 + e);
+    ok(equal(met_soft_dice(&r, 0xe), wt) && equal(met_soft_dice(&r, 0xa), tc) &&
+           equal(met_soft_dice(&r, 0x8), et),
+       "soft: Dice of regions by hand");
+    ok(isnan(met_soft_dice(&r, 1 << 1)) && equal(met_dice_loss(&r, 0), 1 - (wt + tc + et) / 3),
+       "soft: no number for a label that only regions hold; their loss is 1 - their mean");
 }
 
 /* What each convention says, worked out from its source; a row for each case of emptiness. */
