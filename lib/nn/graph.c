@@ -453,6 +453,15 @@ static int common(int a, int b)
     return a / x * b;
 }
 
+/* What the first loss's head is made of. */
+static void mark_output(struct graph *g)
+{
+    g->op[g->loss].output = true;
+    for (int i = g->loss; i >= 0; i--)
+        for (int j = 0; g->op[i].output && j < g->op[i].ins; j++)
+            g->op[g->value[g->op[i].in[j]].writer].output = true;
+}
+
 static int check(const struct graph *g, const struct nn_spec *s, int losses, char *why, size_t size)
 {
     if (!losses)
@@ -495,6 +504,8 @@ int nn_graph(struct graph *g, const struct nn_spec *s, char *why, size_t size)
             if (g->multiple[k] <= DOWN_MOST)
                 g->multiple[k] = common(g->multiple[k], g->value[i].e.down[k]);
     bad = bad || check(g, s, second.losses, why, size);
+    if (!bad)
+        mark_output(g);
     nn_graph_free(&draft);
     free(first.of);
     free(first.count);

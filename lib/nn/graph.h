@@ -45,6 +45,7 @@ struct op {
     int in[NN_IN], ins, out; /* values; out -1: none */
     int param[NN_PARAMS], params;
     struct nn_attr attr[NN_ATTRS];
+    bool output; /* the network's output depends on it: others serve training alone */
 };
 
 /* A parameter as it is declared: name, shape, float. */

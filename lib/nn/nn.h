@@ -228,7 +228,8 @@ struct nn_batch {
 
 /* Sums over the batch, so that those of several batches may be added. */
 struct nn_result {
-    double loss; /* of this batch: all losses by their weights; the rest is of the first */
+    double loss; /* of this batch: all losses by their weights, in use the first alone, of
+                    which the rest is */
     double dice, ce;
     double inter[NN_MAX_CLASSES], prob[NN_MAX_CLASSES]; /* sum p o, sum p */
     uint64_t truth[NN_MAX_CLASSES];                     /* sum o: pixels of that label */
