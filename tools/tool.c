@@ -144,6 +144,7 @@ void tool_start(int argc, char **argv, const char *usage)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
             exit(1);
     plain_memory();
+    tool_leave_as_confined();
     signal(SIGPIPE, SIG_DFL);
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error of write */
     static const int ends[] = {SIGINT, SIGTERM, SIGHUP};

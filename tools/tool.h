@@ -80,6 +80,9 @@ void tool_may_write(const char *dir);
 void tool_may_replace(const char *path);
 void tool_confine(void);
 
+/* Of tool_start: what a confined process does at its end is the tool's alone, no library's. */
+void tool_leave_as_confined(void);
+
 /* Standard output will be a stream: its first bytes go out, so that a tool that dies from here on
  * leaves a stream that is cut, even behind the whole one of a tool before it. tool_open and
  * tool_open_out do it; a tool that looks at any other input before those calls it first. */

@@ -20,6 +20,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -65,11 +66,26 @@ void tool_confine(void)
     (void)confined;
 }
 
+void tool_leave_as_confined(void)
+{
+}
+
 #else
 
 /* LLVM's OpenMP opens shared memory when it is first asked something. Weak: not every tool has
  * it. */
 extern int omp_get_max_threads(void) __attribute__((weak));
+
+/* It would remove that at its end, when it can reach no file any more: all that it is for is to
+ * notice a second OpenMP that is loaded meanwhile. */
+static void begin_openmp(void)
+{
+    char name[64];
+    omp_get_max_threads();
+    snprintf(name, sizeof name, "/dev/shm/__KMP_REGISTERED_LIB_%ld_%ld", (long)getpid(),
+             (long)getuid());
+    unlink(name);
+}
 
 /* Old kernels, emulators and containers answer with these; anything else is a fault. */
 static bool absent(int error)
@@ -320,7 +336,7 @@ void tool_confine(void)
     if (confined.now == NO_FILES)
         return;
     if (omp_get_max_threads)
-        omp_get_max_threads();
+        begin_openmp();
     if (!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) {
         landlock_end();
         if (next < confined.now)
@@ -328,6 +344,22 @@ void tool_confine(void)
     }
     confined.now = next < confined.now ? next : confined.now;
     confined.next = NO_FILES;
+}
+
+/* Behind all that the tool itself does at its end come the ends of libraries, who know of no
+ * confinement: LLVM 16's OpenMP waits forever where a file cannot be opened. */
+static void leave(int status, void *unused)
+{
+    (void)unused;
+    if (confined.now == ALL)
+        return;
+    fflush(NULL);
+    _exit(status);
+}
+
+void tool_leave_as_confined(void)
+{
+    on_exit(leave, NULL);
 }
 
 #endif

@@ -234,3 +234,18 @@ C
         cmp pred.tns "$in/pred.tns"
     done
 }
+
+@test "confine: a library that would tidy up at the end, and cannot, keeps no tool from ending well" {
+    ${CC:-cc} -shared -fPIC -o end.so -x c - <<<'#include <stdlib.h>
+__attribute__((destructor)) static void end(void) { abort(); }'
+    recode -s brats2017 <"$in/raw.tns" >want
+    LD_PRELOAD=$PWD/end.so recode -s brats2017 <"$in/raw.tns" >got
+    cmp want got
+    LD_PRELOAD=$PWD/end.so tnsview -k case <"$in/raw.tns" >list
+    [ "$(sort -u list | wc -l)" = 4 ]
+    LD_PRELOAD=$PWD/end.so phantom -n 1 -d 32x32x12 -s 3 -o p
+    # Files go first, and the status is the tool's.
+    head -c 3000 "$in/raw.tns" >cut.tns
+    LD_PRELOAD=$PWD/end.so run -1 slices2nii -o volumes <cut.tns
+    [ -z "$(ls -A volumes 2>/dev/null)" ]
+}
