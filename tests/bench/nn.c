@@ -1,6 +1,7 @@
-/* nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] [-n] [-v] [-D] [-d f16|bf16]
+/* nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] [-n] [-v] [-s] [-D] [-d f16|bf16]
  *
- * Times inference or a training step with Adam and the Dice loss, and prints one a line
+ * Times inference or a training step with Adam and the Dice loss, with -s by nnU-Net's recipe (SGD with
+ * Nesterov's momentum 0.99, decay 3e-5, Dice and cross-entropy), and prints one a line
  * seconds_per_slice (median of the repeats), planned_bytes and peak_bytes (the process's peak
  * resident memory). Inference maps its weights from a file, as infer does. -v prints the plan, -n
  * only that; -D convolves directly. */
@@ -92,7 +93,7 @@ int main(int argc, char **argv)
     int repeats = 5, c;
     bool verbose = false, only = false;
     char why[256], path[] = "/tmp/nn-bench-XXXXXX", *end;
-    while ((c = getopt(argc, argv, "j:M:r:vnDd:")) >= 0)
+    while ((c = getopt(argc, argv, "j:M:r:vnsDd:")) >= 0)
         switch (c) {
         case 'j':
             o.threads = atoi(optarg);
@@ -109,6 +110,10 @@ int main(int argc, char **argv)
         case 'n':
             verbose = only = true;
             break;
+        case 's':
+            o.training = (struct nn_training){
+                .loss = NN_DICE_CE, .optim = NN_SGD, .momentum = 0.99, .decay = 3e-5};
+            break;
         case 'D':
             o.algo = KR_DIRECT;
             break;
@@ -121,7 +126,7 @@ int main(int argc, char **argv)
     argv += optind;
     if (argc - optind != 6 || !nn_known(argv[1], &length) || repeats < 1 || repeats > 1000) {
         fprintf(stderr, "usage: nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] "
-                        "[-n] [-v] [-D] [-d f16|bf16]\n");
+                        "[-n] [-v] [-s] [-D] [-d f16|bf16]\n");
         return 2;
     }
     o.train = !strcmp(argv[0], "train");

@@ -45,6 +45,10 @@ def torch(work, base, shape, layouts, precisions, envs):
             for precision in precisions for note, env in envs.items()]
 
 
+def keeping(env=None):
+    return {"malloc that keeps memory": {**(env or {}), **KEEP_MEMORY}}
+
+
 def infer(name, base, bounds, env_peers=None, env_ours=None, size=240):
     shape, bf16 = (1, size, size), BF16 and not env_peers
     say(f"{name}: inference, U-Net of base {base}, one {size}x{size} slice, ours in float32, {THREADS} threads each")
@@ -62,11 +66,19 @@ def infer(name, base, bounds, env_peers=None, env_ours=None, size=240):
 def train(name, base, n, h, w, bound, steps, env_peers=None, env_ours=None):
     say(f"{name}: training step with Adam and the Dice loss, U-Net of base {base}, batch {n}, {h}x{w}, ours in float32, "
         f"{THREADS} threads each")
-    shape, keep = (n, h, w), {"malloc that keeps memory": {**(env_peers or {}), **KEEP_MEMORY}}
+    shape, keep = (n, h, w), keeping(env_peers)
     wanted = torch("torch-train", base, shape, ("nchw",), ("f32",), {"malloc as it is": env_peers, **keep})
     if BF16 and not env_peers:
         wanted += torch("torch-train", base, shape, ("nchw", "nhwc"), ("bf16",), keep)
     return compare(name, lambda: engine("train", "unet", base, n, h, w, "-r", steps, env=env_ours)["seconds_per_slice"],
+                   workers(wanted), {"PyTorch": bound}, n, steps)
+
+
+def train_nnunet2d(name, base, n, h, w, bound, steps):
+    say(f"{name}: training step of nnU-Net's 2-D network and recipe, base {base}, batch {n}, {h}x{w}, ours in float32, "
+        f"{THREADS} threads each")
+    wanted = torch("torch-nnunet2d", base, (n, h, w), ("nchw", "nhwc"), ("f32",), keeping())
+    return compare(name, lambda: engine("train", "nnunet2d", base, n, h, w, "-s", "-r", steps)["seconds_per_slice"],
                    workers(wanted), {"PyTorch": bound}, n, steps)
 
 

@@ -1,4 +1,4 @@
-"""The U-Net of this project in PyTorch, for the peers of the benchmarks.
+"""The U-Net of this project, and nnU-Net's 2-D network, in PyTorch, for the peers of the benchmarks.
 
 Parameter names, widths and the two losses are those of lib/nn: 3x3 convolution + batch normalisation +
 ReLU twice a block, 2x2 max pooling, 2x2 transposed convolution, skips, a 1x1 head.
@@ -59,3 +59,47 @@ def dice_loss(logits, labels, eps=1e-5):
     o = F.one_hot(labels.long(), p.shape[1]).permute(0, 3, 1, 2).to(p.dtype)
     both, total = (p * o).sum((0, 2, 3)), p.sum((0, 2, 3)) + o.sum((0, 2, 3))
     return 1 - ((2 * both + eps) / (total + eps)).mean()
+
+
+class Layer(nn.Sequential):
+    """Convolution, instance normalisation, leaky ReLU: nnU-Net's layer."""
+    def __init__(self, cin, cout, stride=1):
+        super().__init__(nn.Conv2d(cin, cout, 3, stride, 1), nn.InstanceNorm2d(cout, affine=True), nn.LeakyReLU(0.01, inplace=True))
+
+
+class NNUNet2d(nn.Module):
+    """pipelines/networks/nnunet2d.yaml: its logits, then those of the coarser decoder stages."""
+    def __init__(self, base, cin=4, classes=4):
+        super().__init__()
+        width = [min(512, base << i) for i in range(6)]
+        self.down = nn.ModuleList(nn.Sequential(Layer(([cin] + width)[i], width[i], 2 if i else 1), Layer(width[i], width[i]))
+                                  for i in range(6))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(width[i + 1], width[i], 2, 2) for i in range(5))
+        self.stage = nn.ModuleList(nn.Sequential(Layer(2 * width[i], width[i]), Layer(width[i], width[i])) for i in range(5))
+        self.head = nn.ModuleList(nn.Conv2d(width[i], classes, 1) for i in range(4))
+
+    def forward(self, x):
+        skips = []
+        for stage in self.down:
+            x = stage(x)
+            skips.append(x)
+        heads = []
+        for i in (4, 3, 2, 1, 0):
+            x = self.stage[i](torch.cat([skips[i], self.up[i](x)], 1))
+            if i < 4:
+                heads.insert(0, self.head[i](x))
+        return heads
+
+
+def deep_loss(heads, labels):
+    """Dice of all classes but the background, and cross-entropy, each head with half the weight of the one above; labels
+    of the coarser ones are those nearest to their pixels."""
+    loss = 0
+    for i, logits in enumerate(heads):
+        t = labels[:, (1 << i) // 2::1 << i, (1 << i) // 2::1 << i]
+        p = logits.softmax(1)[:, 1:]
+        o = F.one_hot(t, logits.shape[1]).permute(0, 3, 1, 2)[:, 1:].to(p.dtype)
+        both, total = (p * o).sum((0, 2, 3)), p.sum((0, 2, 3)) + o.sum((0, 2, 3))
+        dice = 1 - ((2 * both + 1e-5) / (total + 1e-5)).mean()
+        loss = loss + (8 >> i) / 15 * (dice + F.cross_entropy(logits, t))
+    return loss

@@ -2,6 +2,7 @@
 
   worker.py torch-infer BASE N H W THREADS nchw|nhwc f32|bf16   worker.py onnxruntime MODEL.onnx N H W THREADS
   worker.py torch-train BASE N H W THREADS nchw|nhwc f32|bf16   worker.py openvino    MODEL.onnx N H W THREADS f32|own
+  worker.py torch-nnunet2d BASE N H W THREADS nchw|nhwc f32|bf16   (training, by nnU-Net's recipe)
   worker.py export BASE N H W MODEL.onnx                        (PyTorch writes the model and the process ends)
 
 PyTorch's bf16 is autocast; `own` is the precision that OpenVINO chooses for this processor. Prints its version once it is ready; then, for each line, the seconds that one batch took; at the end of
@@ -26,24 +27,34 @@ def torch_infer(base, n, h, w, threads, layout, precision):
     return torch.__version__, step
 
 
-def torch_train(base, n, h, w, threads, layout, precision):
+def torch_train(base, n, h, w, threads, layout, precision, nnunet=False):
     import torch
-    from unet import UNet, dice_loss
+    from unet import NNUNet2d, UNet, deep_loss, dice_loss
     torch.set_num_threads(threads)
     torch.manual_seed(1)
-    net, x = UNet(base).train(), torch.randn(n, 4, h, w)
+    net, x = (NNUNet2d if nnunet else UNet)(base).train(), torch.randn(n, 4, h, w)
     labels = torch.randint(0, 4, (n, h, w))
     if layout == "nhwc":
         net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
-    adam = torch.optim.Adam(net.parameters(), 1e-3)
+    if nnunet:
+        optimiser = torch.optim.SGD(net.parameters(), 1e-3, momentum=0.99, nesterov=True, weight_decay=3e-5)
+    else:
+        optimiser = torch.optim.Adam(net.parameters(), 1e-3)
 
     def step():
-        adam.zero_grad(set_to_none=True)
+        optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             logits = net(x)
-        dice_loss(logits.float(), labels).backward()
-        adam.step()
+        if nnunet:
+            deep_loss([z.float() for z in logits], labels).backward()
+        else:
+            dice_loss(logits.float(), labels).backward()
+        optimiser.step()
     return torch.__version__, step
+
+
+def torch_nnunet2d(*args):
+    return torch_train(*args, nnunet=True)
 
 
 def onnxruntime(model, n, h, w, threads):
@@ -86,7 +97,7 @@ def main(kind, *args):
     args = [int(a) if a.isdigit() else a for a in args]
     if kind == "export":
         return export(*args)
-    version, step = {"torch-infer": torch_infer, "torch-train": torch_train,
+    version, step = {"torch-infer": torch_infer, "torch-train": torch_train, "torch-nnunet2d": torch_nnunet2d,
                      "onnxruntime": onnxruntime, "openvino": openvino}[kind](*args)
     step()
     step()
