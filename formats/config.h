@@ -1,9 +1,9 @@
 /* config.h - settings in a YAML file, checked against a table.
  *
  * The file is one mapping of names to scalars and lists of numbers. What is wrong is told with file
- * and line, and an unknown name with the known one that is nearest. This stands on libyaml's events,
- * which carry the line of everything; libcyaml's schemas report through a log and know neither the
- * line of a value out of range nor a nearest name. */
+ * and line, and an unknown name with the known one that is nearest. This stands on libyaml's
+ * events, which carry the line of everything; libcyaml's schemas report through a log and know
+ * neither the line of a value out of range nor a nearest name. */
 #ifndef CONFIG_H
 #define CONFIG_H
 

@@ -157,8 +157,8 @@ bool save_resume(struct run *, const struct settings *, struct source *, bool ha
                  const struct validation *);
 void save_restore(const struct run *, struct nn *);
 bool save_unfinished(const char *model);
-/* The log: a line for each epoch that is over; those from `epoch` on are dropped first. Labels below
- * `classes`, and the regions, have columns. */
+/* The log: a line for each epoch that is over; those from `epoch` on are dropped first. Labels
+ * below `classes`, and the regions, have columns. */
 void save_log_keep(long epoch, int classes);
 void save_log(long epoch, uint64_t steps, double rate, double loss, const struct scores *);
 

@@ -77,7 +77,7 @@ void nn_set(struct nn_spec *, const char *name, double value);
  *     1 - mean_k (2 sum p o + eps) / (sum p + sum o + eps)
  *
  * sums over all pixels of the batch, eps 1e-5; p = softmax, or of regions the sigmoid.
- * Cross-entropy is the mean of a pixel; of regions the binary one, the mean of a pixel and a region;
+ * Cross-entropy is the mean of a pixel; of regions the binary one, the mean of pixels and regions;
  * focal is it with each logarithm times (1 - p)^gamma. Pixels labelled NN_IGNORE are in none. All
  * is as pointwise.h defines it. */
 enum nn_loss { NN_DICE, NN_DICE_CE, NN_CE, NN_DICE_FOCAL, NN_FOCAL };
