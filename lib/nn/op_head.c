@@ -46,6 +46,7 @@ const struct nn_kind nn_head = {.name = "head",
                                 .reads = NN_VIEWS,
                                 .shape = shape,
                                 .forward = forward,
+                                .weight = backward, /* where no gradient is wanted below */
                                 .backward = backward,
                                 .workspace = workspace,
                                 .flops = flops};

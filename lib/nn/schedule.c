@@ -332,15 +332,16 @@ static void backward(struct state *s, const struct op *op)
     bool both = flow && kind->backward && (behind || !kind->data);
     bool data = both || (flow && kind->data);
     bool weight = kind->weight && trains(g, op) && !both;
+    bool own = behind || kind->effect == NN_HEAD; /* reads its output again */
     if (weight) {
         FOR_ROOTS(g, op, i, j, root)
         need(s, root);
-        if (behind)
+        if (own)
             need(s, op->out);
         at = push(s, op, PASS_WEIGHT);
         FOR_ROOTS(g, op, i, j, root)
         read_map(s, root, at);
-        if (behind)
+        if (own)
             read_map(s, op->out, at);
         if (p->value[op->out].grad >= 0)
             touch(s, p->value[op->out].grad, at);
