@@ -1,20 +1,21 @@
-/* kernels.h - the arithmetic under the networks, one table for each instruction-set level.
+/* kernels.h - the arithmetic under the networks, one table for each ISA level: the convolutions.
  *
- * MAPS. A map is (N, H, W, C'), channels innermost, C' = kr_pad(C): the channels rounded up to a
- * multiple of KR_LANES on every machine. Padded channels hold zeros, and every kernel keeps them
- * so. Maps start on 64-byte boundaries.
+ * LAYOUT. A map, which is an activation or its gradient, is NHWC, as PyTorch's channels_last:
+ * (N, H, W, C'), where C' = kr_pad(C), the channels rounded up to a multiple of KR_LANES on every
+ * machine. Padded channels hold zeros, and every kernel keeps them so. Maps start on 64-byte
+ * boundaries. What is NCHW, without padding, is called planar, or planes: images and logits.
  *
- * READING. A kernel never needs a batch normalisation or an activation to have been stored: it
- * reads its operand through a struct kr_in, which says how to make the value from what lies in
- * memory, v = max?(scale[c] * x + shift[c], slope * it). An operand may be two maps side by side in
- * the channel dimension (a concatenation that is never copied).
+ * FUSION. Normalisation, activation, dropout and concatenation need not be stored: the kernel that
+ * reads a map applies them (struct kr_in), the one that writes a map takes its statistics (kr_out),
+ * the one that writes a gradient applies their backward pass (kr_dx). An operand may be two maps,
+ * which are read as if concatenated along the channels.
  *
  * WEIGHTS keep the layout of the model file, (Cout, Cin, 3, 3) and so on, unpadded, so that they
  * can be used straight from a mapped file. They need 4-byte alignment only.
  *
  * THREADS. Kernels run on the OpenMP team of `threads` threads given in the call. Every reduction
  * has a partition and an order fixed by the shapes alone: results are the same bytes for any number
- * of threads. Between levels they differ by rounding.
+ * of threads. Between ISA levels they differ by rounding.
  *
  * WORKSPACE. A kernel that needs scratch memory has a twin, NAME_workspace, which says how many
  * bytes (64-byte aligned) for the same description; kernels allocate nothing.
@@ -41,11 +42,15 @@ static inline size_t kr_dtype_size(enum kr_dtype d)
     return d == KR_F32 ? 4 : 2;
 }
 
-/* An operand as it is read: v = scale[c] * x + shift[c], then max(v, slope * v) if relu.
- * scale and shift are both NULL (v = x) or both of kr_pad(c) floats, zero in the padding. With a
- * stride, sample n uses scale + n * stride and shift + n * stride: so a channel dropout, which
- * multiplies by 0 or 1/(1-p), costs nothing (max(m * v, 0) = m * max(v, 0) for m >= 0), and neither
- * does a normalisation with statistics of each sample. */
+/* An operand, and what is fused into its reading:
+ *
+ *     v = scale[c] * x + shift[c]     where they are given, else x
+ *     v = max(v, slope * v)           if relu
+ *
+ * scale and shift are both NULL or both of kr_pad(c) floats, zero in the padding. With a stride,
+ * sample n uses scale + n * stride and shift + n * stride: so a channel dropout, which multiplies
+ * by 0 or 1/(1-p), costs nothing (max(m * v, 0) = m * max(v, 0) for m >= 0), and neither does a
+ * normalisation with statistics of each sample. */
 struct kr_in {
     const void *x;
     int c; /* real channels */
@@ -54,15 +59,19 @@ struct kr_in {
     size_t stride; /* floats from one sample's scale to the next; 0: one for all */
     bool relu;
     float slope; /* of the activation, 0 <= slope < 1; 0 is ReLU */
-    bool planar; /* x is an image, (N,C,H,W) floats, v = x: for a 1x1 convolution, and for a 3x3
+    bool planar; /* x is an image, NCHW floats, v = x: for a 1x1 convolution, and for a 3x3
                     convolution that kr_conv3x3_planar says */
 };
 
-/* A map as it is written: y = v, or, where scale and shift are given, scale[c] * v + shift[c]; then
- * max(y, slope * y) if relu. Where `sums` is given it receives, over all N, H, W, the sum of v and
- * then the sum of v * v for each of kr_pad(c) channels (2 * kr_pad(c) doubles), before scale and
- * shift; with `each` those of every sample by itself, over H, W: n such rows. A sample's row is the
- * same bytes whatever other samples there are. */
+/* A map, and what is fused into its writing, v being the kernel's result, with bias:
+ *
+ *     y = scale[c] * v + shift[c]     where they are given, else v
+ *     y = max(y, slope * y)           if relu
+ *
+ * `sums`, where given, receives what batch statistics are made of: for each of kr_pad(c) channels
+ * the sum of v over N, H, W, and behind all these the sum of v * v (2 * kr_pad(c) doubles). With
+ * `each` it has n such rows, of every sample by itself, over H, W: the same bytes whatever other
+ * samples there are. */
 struct kr_out {
     void *y;
     int c;
@@ -74,14 +83,18 @@ struct kr_out {
     bool each;
 };
 
-/* A gradient as it is written, dx (N,H,W,C') float. `accumulate` adds to what is there.
- * Where `act` is given, dx is multiplied by act->slope, if that is 0 set to zero, where what the
- * activation read was not positive (if act->relu), and
- * multiplied by gain[n * kr_pad(c) + c] where `gain` is given (a channel dropout's factor); `sums`,
- * if given (2 * kr_pad(c) doubles), receives the sum of that dx and then the sum of dx * act->x
- * (the raw x): what the backward pass of the batch normalisation in front of that activation needs;
- * with `each`, rows of them as in kr_out. With `accumulate`, mask, gain and sums apply to the
- * total. */
+/* The gradient of an operand, dx (N,H,W,C') float, and what is fused into its writing, g being the
+ * kernel's result, the gradient by v:
+ *
+ *     g = g + dx                      if accumulate: what is there already
+ *     g = slope * g                   if act->relu, where act's scale * x + shift is not positive;
+ *                                     with slope 0 it is 0
+ *     g = gain[n * kr_pad(c) + c] * g where given: a channel dropout's factors
+ *     dx = g
+ *
+ * `act` is the operand as forward read it. `sums`, where given, receives the sum of g and then that
+ * of g * act->x, the raw x (2 * kr_pad(c) doubles): what the backward pass of the normalisation in
+ * front of the activation needs; with `each`, rows of them as in kr_out. */
 struct kr_dx {
     float *dx;
     int c;
@@ -112,7 +125,7 @@ struct kr_conv3x3 {
     int threads;
 };
 
-/* Whether its one operand may be planar, so that an image need not be made a map first. */
+/* Whether its one operand may be planar, so that an image need not be made NHWC first. */
 bool kr_conv3x3_planar(const struct kr_conv3x3 *);
 
 size_t kr_conv3x3_forward_workspace(const struct kr_conv3x3 *);
@@ -126,7 +139,7 @@ size_t kr_conv3x3_backward_data_workspace(const struct kr_conv3x3 *);
 void kr_conv3x3_backward_data(const struct kr_conv3x3 *, const float *dy, const struct kr_dx dx[2],
                               void *workspace);
 
-/* The gradient dy of the output; or, where k is given, what becomes dy on the way,
+/* The gradient dy of the output; or, where k is given, fused into its reading,
  *
  *     k[0][c] * dy + k[1][c] * x + k[2][c]
  *
@@ -179,7 +192,7 @@ void kr_conv1x1_backward_weight(const struct kr_conv1x1 *, const float *dy, floa
  *   y[n, z, y, x, o] = bias[o] + sum over i, a, b, c of w[o, i, a, b, c] *
  *                      v[n, z * stride[0] + a * dilation[0] - padding[0], ..., ..., i]
  *
- * Axes are z, y, x. The map is (n, d, h, w); a planar one has d = 1, and 1 in its kernel, stride
+ * Axes are z, y, x. The map is (n, d, h, w); one of two axes has d = 1, and 1 in its kernel, stride
  * and dilation. Kernels are odd, 1 to 7, with zero padding dilation * (kernel - 1) / 2, or even and
  * their stride, without padding or dilation. Strides are 1 to 4 and divide d, h and w. Scales with
  * a stride, gains and sums of each have a row for each of n * d slices. */
@@ -190,7 +203,7 @@ struct kr_conv {
     const float *weight; /* (cout, cin, kernel[0], kernel[1], kernel[2]) */
     const float *bias;   /* (cout) or NULL; forward only */
     int nin;
-    struct kr_in in[2]; /* planar: (N,C,D,H,W) floats */
+    struct kr_in in[2]; /* planar: NCDHW floats */
     int threads;
 };
 
@@ -228,7 +241,7 @@ void kr_upconv_backward_data(const struct kr_upconv *, const float *dy, const st
 void kr_upconv_backward_weight(const struct kr_upconv *, const float *dy, float *dw, float *dbias,
                                void *workspace);
 
-/* --- levels -----------------------------------------------------------------------------------
+/* --- ISA levels -------------------------------------------------------------------------------
  * The level in use: the best that the processor has, capped by the environment variable
  * KR_ISA=plain | avx2 | avx512 | neon. kr_init must be called once, before any kernel and from one
  * thread; it returns NULL, or a message for a KR_ISA that is unknown or that this processor

@@ -1,7 +1,7 @@
 /* pointwise.h - the arithmetic under the networks that is not convolution: normalisation, sums
- * and products, curves, resizing, pooling, gates, loss, optimisers.
+ * and products, sigmoid and GELU, resizing, pooling, gates, loss, optimisers.
  *
- * Maps, reading, writing, threads and levels are as in kernels.h. Where a function takes
+ * Layout, fusion, threads and ISA levels are as in kernels.h. Where a function takes
  * `workspace` it needs kr_pointwise_workspace(d, c) bytes, 64-byte aligned, c the largest number of
  * channels in the call; NULL will do where none of its kr_out and kr_dx has `sums` (except where
  * it says so).
@@ -21,12 +21,15 @@ struct kr_dims {
 size_t kr_pointwise_workspace(const struct kr_dims *, int c);
 
 /* --- batch normalisation ----------------------------------------------------------------------
- * A normalisation is never a pass of its own: the convolution in front of it writes its raw
+ * Fused: it makes no pass over its map. Forward, the convolution in front of it writes its raw
  * output x and the sums (kr_out.sums), kr_bn_train makes of them a scale and a shift, and whoever
- * reads the map applies them (kr_in). Backward the last contribution to the gradient dz of its
- * output leaves the sums (kr_dx.sums, after the mask of the activation), kr_bn_backward makes of
- * them dx = k[0] * dz + k[1] * x + k[2] for each channel, and kr_bn_apply does that in one pass,
- * or the convolution's backward pass as it reads (struct kr_dy).
+ * reads the map applies them (kr_in). Backward, the kernel that adds the last part to dz, the
+ * gradient of scale * x + shift, leaves the sums (kr_dx.sums), and kr_bn_backward makes of them k,
+ * with which for each channel
+ *
+ *     dx = k[0] * dz + k[1] * x + k[2]
+ *
+ * That is fused into the convolution's backward pass (struct kr_dy), or kr_bn_apply does it.
  * Statistics and their derivatives are computed in double. All in O(c) but kr_bn_apply. */
 struct kr_bn {
     int c;
@@ -84,8 +87,8 @@ void kr_gn_backward(const struct kr_gn *, size_t count, const double *sums, floa
 
 /* --- sums, copies -----------------------------------------------------------------------------
  * out = in[0] + ... + in[nin-1] (1 <= nin <= 2), each read through its kr_in. With one operand:
- * makes a view real, or converts between float and bf16. May be in place if the types are the
- * same. */
+ * stores what is fused into it, or converts between float and bf16. May be in place if the types
+ * are the same. */
 void kr_add(const struct kr_dims *, int nin, const struct kr_in in[], const struct kr_out *,
             void *workspace);
 
@@ -102,10 +105,10 @@ void kr_join(const struct kr_dims *, const struct kr_in in[2], const struct kr_o
 void kr_join_backward(const struct kr_dims *, const float *dy, const struct kr_dx dx[2],
                       void *workspace);
 
-/* (N,C,H,W) floats, unpadded, become a map. */
+/* NCHW floats, unpadded, become a map, NHWC. */
 void kr_from_planar(const struct kr_dims *, int c, const float *planar, void *map, enum kr_dtype);
 
-/* --- products and curves ----------------------------------------------------------------------
+/* --- element by element -----------------------------------------------------------------------
  * out = in[0] * in[1]; in[1] may have one channel, which then multiplies all of in[0]'s. Backward
  * a part where dx is NULL receives nothing but the sums. */
 void kr_multiply(const struct kr_dims *, const struct kr_in in[2], const struct kr_out *,
@@ -121,7 +124,7 @@ void kr_curve_forward(const struct kr_dims *, enum kr_curve, const struct kr_in 
 void kr_curve_backward(const struct kr_dims *, enum kr_curve, const struct kr_in *, const float *dy,
                        const struct kr_dx *, void *workspace);
 
-/* --- along the channels of each position ------------------------------------------------------
+/* --- over the channels of each pixel ----------------------------------------------------------
  * softmax: e^v[c] / sum_i e^v[i].
  * Layer normalisation: (v - mean) / sqrt(var + eps) * gamma[c] + beta[c], var biased. Backward
  * either dx or dgamma and dbeta (c; overwritten) may be NULL, and `workspace` is needed always. */
@@ -225,7 +228,7 @@ void kr_dropout_gain(int n, int c, double p, uint64_t seed, uint64_t step, uint6
 void kr_dropout_fold(int n, int c, const float *gain, const float *v, float *out);
 
 /* --- outputs, prediction ----------------------------------------------------------------------
- * Logits are planes, (N,C,D,H,W) floats, of c <= 16 outputs. Either the outputs are the classes,
+ * Logits are planes, NCDHW floats, of c <= 16 outputs. Either the outputs are the classes,
  * and their probabilities p the softmax; or they are regions, which may overlap, and each p is the
  * sigmoid of its logit. */
 #define KR_CLASSES_MAX 16
@@ -310,7 +313,8 @@ void kr_head_backward(const struct kr_planes *, const struct kr_loss *, const st
                       float *dw, float *dbias, void *workspace);
 
 /* --- optimisers, as in torch.optim ------------------------------------------------------------
- * One call steps n parameters w with gradient `gain` * g. `step` counts from 1. Moments are zero
+ * One call steps n parameters w with gradient `gain` * g. `step` counts from 1. Moments, which are
+ * Adam's exp_avg m and exp_avg_sq v, or SGD's momentum buffer m, are zero
  * before the first step, float or bf16; bf16 moments are rounded stochastically, keyed by (seed,
  * step, element number from `first`), as v would otherwise never decay. Any alignment of 4 (2 for
  * bf16) bytes. */
@@ -342,7 +346,7 @@ void kr_sgd(const struct kr_sgd *, size_t n, float *w, const float *g, void *m);
  * 1e-6)). */
 double kr_sum_squares(size_t n, const float *g, int threads);
 
-/* --- the trap ---------------------------------------------------------------------------------
+/* --- detection of anomalies -------------------------------------------------------------------
  * Index of the first of n values that is NaN or infinite, or -1. */
 int64_t kr_find_nonfinite(size_t n, const void *x, enum kr_dtype, int threads);
 

@@ -1,5 +1,5 @@
-/* table.h - every entry of kernels.h that has a variant for each level, once: result, name,
- * parameters, arguments. A new kernel is a line here and a function KR_NAME(its name) in
+/* table.h - every kernel that is compiled for each ISA level, once: result, name, parameters,
+ * arguments. A new kernel is a line here and a function KR_NAME(its name) in
  * lib/kernels/simd. */
 #ifndef TABLE_H
 #define TABLE_H

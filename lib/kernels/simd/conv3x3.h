@@ -1,4 +1,5 @@
-/* conv3x3.h - what the 3x3 convolutions share: where values come from, where they go.
+/* conv3x3.h - what the 3x3 convolutions share: where values come from (struct source: operands, and
+ * what is fused into their reading), where they go (struct sink: a map or gradients, likewise).
  *
  * The backward pass for data is a convolution of dy with the filters rotated and transposed, so one
  * code does both; struct filters says how to read the weights, struct sink what to do with a

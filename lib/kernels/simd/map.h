@@ -3,9 +3,8 @@
  *
  * Pixels are cut into at most CHUNKS chunks, or where sums of each sample are wanted every sample
  * into at most CHUNKS, one task each; every task sums into a slot of its own, and the slots are
- * added in order. Inside a chunk, blocks of pixels small enough for the first
- * cache are swept once for each vector of channels, so that scale, shift and sums stay in
- * registers. */
+ * added in order. Inside a chunk, blocks of pixels small enough for the L1 cache are swept once for
+ * each vector of channels, so that scale, shift and sums stay in registers. */
 #ifndef MAP_H
 #define MAP_H
 
@@ -24,7 +23,7 @@ INLINE vf low_of(bool relu, float slope)
     return vset(relu ? slope : -__builtin_inff());
 }
 
-/* One operand at VL channels. Without scale, v = 1 * x + 0. */
+/* An operand (kr_in) at VL channels. Without scale, v = 1 * x + 0. */
 struct view {
     const char *x;
     enum kr_dtype dtype;
@@ -73,7 +72,7 @@ static __attribute__((unused)) void planes_read(const struct kr_in *in, size_t p
             to[q * ld + k] = from[k * plane + q];
 }
 
-/* A result at VL channels. */
+/* A result (kr_out) at VL channels. */
 struct put {
     char *y;
     enum kr_dtype dtype;
@@ -104,7 +103,7 @@ INLINE void put_set(struct put *p, size_t i, vf v)
         vstore_bf16((uint16_t *)p->y + i, v);
 }
 
-/* A gradient at VL channels. */
+/* A gradient (kr_dx) at VL channels. */
 struct grad {
     float *dx;
     const char *x; /* the raw map before the activation, or NULL */

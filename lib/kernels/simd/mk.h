@@ -1,4 +1,4 @@
-/* mk.h - the register-tiled product under every convolution:
+/* mk.h - the GEMM micro-kernel under every convolution:
  *
  *   c[t][j] (+)= sum over r < runs, k < K of a[r*ar + t*at + k*ak] * b[r*br + k*bk + j]
  *

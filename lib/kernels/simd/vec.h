@@ -1,5 +1,5 @@
-/* vec.h - one vector type for every level. VL floats make a vector; KR_LANES is a multiple of VL,
- * so a map's channels are whole vectors. Loads and stores are unaligned unless a comment says
+/* vec.h - one vector type for every ISA level. VL floats make a vector; KR_LANES is a multiple of
+ * VL, so a map's channels are whole vectors. Loads and stores are unaligned unless a comment says
  * more. */
 #ifndef VEC_H
 #define VEC_H
