@@ -263,6 +263,51 @@ between("linear_resize-axes", op("max_pool", size=[4, 3]), op("linear_resize", f
 between("linear_resize-one", op("max_pool", size=2), op("linear_resize", factor=2), size=(2, 2, 8))
 between("linear_resize-volume", op("max_pool", size=2), op("batch_norm", name="n"), op("relu"), op("linear_resize", factor=2),
         op("batch_norm", name="m"), size=(1, 4, 4, 4))
+DOWN, UP = {"kernel": 3, "stride": 2}, {"kernel": 2, "stride": 2}
+BOX, HALF = {"kernel": [3, 3, 3]}, {"kernel": [2, 2, 2], "stride": [2, 2, 2]}
+between("convolution", op("convolution", name="b", channels=4, kernel=3), channels=3)
+between("convolution-plain", op("convolution", name="b", channels=4, kernel=3, bias=False), op("batch_norm", name="n"),
+        op("relu"), op("convolution", name="c", channels=3, kernel=5), op("batch_norm", name="m"), channels=3)
+between("convolution-axes", op("convolution", name="b", channels=4, kernel=[7, 3]), channels=3, size=(1, 3, 5))
+between("convolution-dilated", op("convolution", name="b", channels=4, kernel=3, dilation=[1, 2]),
+        op("convolution", name="c", channels=3, kernel=[3, 5], dilation=3), channels=3, size=(1, 5, 6))
+between("convolution-stride", op("convolution", name="b", channels=4, **DOWN), op("transposed_convolution", name="up",
+        channels=3, **UP), channels=3, size=(2, 4, 6))
+between("convolution-stride-views", op("batch_norm", name="n"), op("relu"), op("convolution", name="b", channels=18, **DOWN),
+        op("batch_norm", name="m"), op("relu"), op("nearest", factor=2), channels=3, size=(2, 4, 6))
+between("convolution-stride-axes", op("convolution", name="b", channels=4, kernel=[3, 5], stride=[3, 1]),
+        op("nearest", factor=[3, 1]), op("convolution", name="c", channels=3, kernel=[1, 3], stride=[1, 4], bias=False),
+        op("nearest", factor=[1, 4]), channels=3, size=(1, 6, 8))
+between("convolution-dilated-stride", op("convolution", name="b", channels=4, dilation=2, **DOWN), op("nearest", factor=2),
+        op("convolution", name="c", channels=3, kernel=3, stride=2, dilation=3), op("nearest", factor=2), channels=3,
+        size=(1, 6, 8))
+between("convolution-patches", op("convolution", name="b", channels=4, kernel=[2, 4], stride=[2, 4]),
+        op("nearest", factor=[2, 4]), channels=3, size=(1, 4, 8))
+between("convolution-one-stride", op("convolution", name="b", channels=4, kernel=1, stride=2), op("nearest", factor=2),
+        channels=3)
+between("convolution-parts", op("batch_norm", name="n"), op("relu", name="r"), op("convolution", "a", name="b", channels=2,
+        kernel=3), op("concat", "r", "b"), op("convolution", name="c", channels=3, kernel=[5, 3]), op("batch_norm", name="m"),
+        op("concat", "m", "b"), op("convolution", name="d", channels=3, **DOWN), op("nearest", factor=2), channels=3)
+between("convolution-volume", op("convolution", name="b", channels=4, **BOX), op("batch_norm", name="n"), op("relu"),
+        op("convolution", name="c", channels=3, kernel=[1, 3, 3]), channels=3, size=VOLUME)
+between("convolution-volume-stride", op("convolution", name="b", channels=4, stride=[1, 2, 2], **BOX),
+        op("convolution", name="c", channels=3, stride=[2, 2, 1], **BOX), op("batch_norm", name="n"), op("relu"),
+        op("transposed_convolution", name="up", channels=3, kernel=[2, 4, 2], stride=[2, 4, 2]), channels=3,
+        size=(2, 2, 4, 4))
+between("convolution-volume-dilated", op("convolution", name="b", channels=4, dilation=[2, 1, 2], **BOX), channels=3,
+        size=(1, 4, 3, 5))
+between("transposed_convolution", op("max_pool", size=2), op("transposed_convolution", name="b", channels=4, **UP), channels=3)
+between("transposed_convolution-plain", op("batch_norm", name="n"), op("relu"), op("average_pool", size=[3, 4]),
+        op("transposed_convolution", name="b", channels=4, kernel=[3, 4], stride=[3, 4], bias=False),
+        op("batch_norm", name="m"), op("relu"), channels=3, size=(2, 6, 4))
+between("transposed_convolution-volume", op("average_pool", size=[2, 2, 2]), op("batch_norm", name="n"), op("relu"),
+        op("transposed_convolution", name="b", channels=4, **HALF), channels=3, size=(1, 4, 4, 2))
+between("max_pool", op("batch_norm", name="n"), op("relu"), op("max_pool", size=[3, 2]), op("nearest", factor=[3, 2]),
+        size=(2, 6, 4))
+between("max_pool-volume", op("max_pool", size=[2, 2, 3]), op("nearest", factor=[2, 2, 3]), size=VOLUME)
+between("average_pool", op("batch_norm", name="n"), op("relu"), op("average_pool", size=[1, 4]), op("batch_norm", name="m"),
+        op("nearest", factor=[1, 4]))
+between("average_pool-volume", op("average_pool", size=[2, 4, 1]), op("nearest", factor=[2, 4, 1]), size=VOLUME)
 between("linear", op("linear", name="l", channels=4))
 between("linear-plain", op("linear", name="l", channels=17, bias=False), channels=18)
 between("linear-views", op("batch_norm", name="n"), op("relu"), op("linear", name="l", channels=6), op("batch_norm", name="m"),
