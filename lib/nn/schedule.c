@@ -205,8 +205,8 @@ static bool is_view(const struct op *op)
     return e == NN_NORM || e == NN_ACTIVATION || e == NN_DROPOUT || e == NN_CONCAT;
 }
 
-/* In evaluation a view costs a step only where its numbers come of the data, and what serves training
- * alone is left out. */
+/* In evaluation a view costs a step only where its numbers come of the data, and what serves
+ * training alone is left out. */
 static bool runs_forward(const struct plan *p, const struct op *op)
 {
     return op->kind->forward && (p->learn || (op->output && (!is_view(op) || op->kind->each)));

@@ -1,7 +1,8 @@
-/* nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] [-n] [-v] [-s] [-D] [-d f16|bf16]
+/* nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] [-n] [-v] [-s] [-D]
+ *    [-d f16|bf16]
  *
- * Times inference or a training step with Adam and the Dice loss, with -s by nnU-Net's recipe (SGD with
- * Nesterov's momentum 0.99, decay 3e-5, Dice and cross-entropy), and prints one a line
+ * Times inference or a training step with Adam and the Dice loss, with -s by nnU-Net's recipe (SGD
+ * with Nesterov's momentum 0.99, decay 3e-5, Dice and cross-entropy), and prints one a line
  * seconds_per_slice (median of the repeats), planned_bytes and peak_bytes (the process's peak
  * resident memory). Inference maps its weights from a file, as infer does. -v prints the plan, -n
  * only that; -D convolves directly. */

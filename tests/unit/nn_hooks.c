@@ -26,7 +26,7 @@ static struct nn *open_net(const char *arch, struct nn_options o)
     return nn;
 }
 
-/* --- two that agree ------------------------------------------------------------------------------- */
+/* --- two that agree --------------------------------------------------------------------------- */
 
 /* Sums of two threads: the first leaves its own, the second adds and gives both the total. */
 static struct {
@@ -133,7 +133,7 @@ static void test_agreement(const char *arch, double clip)
     nn_free(whole), nn_free(alone), nn_free(half[0].nn), nn_free(half[1].nn);
 }
 
-/* --- progress, cancelling -------------------------------------------------------------------------- */
+/* --- progress, cancelling --------------------------------------------------------------------- */
 
 static struct {
     int calls, last, steps, patience;
