@@ -144,9 +144,12 @@ void kr_layer_norm_backward(const struct kr_dims *, const struct kr_layer_norm *
                             const struct kr_dx *, float *dgamma, float *dbeta, void *workspace);
 
 /* --- resizing ---------------------------------------------------------------------------------
- * n samples of d slices of (h, w), the input's; every axis up by an integer factor. Nearest, or
+ * n samples of d slices of (h, w), the input's; every axis up by a factor of 1 to
+ * KR_FACTOR_MOST. Nearest, or
  * linear with the corners of pixels, not their middles, in one place (align_corners=False of
  * PyTorch). kr_in and kr_dx take the n * d slices as samples, kr_out the n * d * factor[0]. */
+#define KR_FACTOR_MOST 16
+
 struct kr_resize {
     int n, d, h, w;
     int factor[3]; /* z, y, x */

@@ -79,6 +79,53 @@
       (const struct kr_dims *d, const float *dy, int ndx, const struct kr_dx dx[],                 \
        void *workspace),                                                                           \
       (d, dy, ndx, dx, workspace))                                                                 \
+    X(void, kr_join,                                                                               \
+      (const struct kr_dims *d, const struct kr_in in[2], const struct kr_out *out,                \
+       void *workspace),                                                                           \
+      (d, in, out, workspace))                                                                     \
+    X(void, kr_join_backward,                                                                      \
+      (const struct kr_dims *d, const float *dy, const struct kr_dx dx[2], void *workspace),       \
+      (d, dy, dx, workspace))                                                                      \
+    X(void, kr_multiply,                                                                           \
+      (const struct kr_dims *d, const struct kr_in in[2], const struct kr_out *out,                \
+       void *workspace),                                                                           \
+      (d, in, out, workspace))                                                                     \
+    X(void, kr_multiply_backward,                                                                  \
+      (const struct kr_dims *d, const struct kr_in in[2], const float *dy,                         \
+       const struct kr_dx dx[2], void *workspace),                                                 \
+      (d, in, dy, dx, workspace))                                                                  \
+    X(void, kr_curve_forward,                                                                      \
+      (const struct kr_dims *d, enum kr_curve curve, const struct kr_in *in,                       \
+       const struct kr_out *out, void *workspace),                                                 \
+      (d, curve, in, out, workspace))                                                              \
+    X(void, kr_curve_backward,                                                                     \
+      (const struct kr_dims *d, enum kr_curve curve, const struct kr_in *in, const float *dy,      \
+       const struct kr_dx *dx, void *workspace),                                                   \
+      (d, curve, in, dy, dx, workspace))                                                           \
+    X(void, kr_softmax_forward,                                                                    \
+      (const struct kr_dims *d, const struct kr_in *in, const struct kr_out *out,                  \
+       void *workspace),                                                                           \
+      (d, in, out, workspace))                                                                     \
+    X(void, kr_softmax_backward,                                                                   \
+      (const struct kr_dims *d, const struct kr_in *in, const float *dy, const struct kr_dx *dx,   \
+       void *workspace),                                                                           \
+      (d, in, dy, dx, workspace))                                                                  \
+    X(void, kr_layer_norm_forward,                                                                 \
+      (const struct kr_dims *d, const struct kr_layer_norm *l, const struct kr_out *out,           \
+       void *workspace),                                                                           \
+      (d, l, out, workspace))                                                                      \
+    X(void, kr_layer_norm_backward,                                                                \
+      (const struct kr_dims *d, const struct kr_layer_norm *l, const float *dy,                    \
+       const struct kr_dx *dx, float *dgamma, float *dbeta, void *workspace),                      \
+      (d, l, dy, dx, dgamma, dbeta, workspace))                                                    \
+    X(size_t, kr_resize_workspace, (const struct kr_resize *r, int c), (r, c))                     \
+    X(void, kr_resize_forward,                                                                     \
+      (const struct kr_resize *r, const struct kr_in *in, const struct kr_out *out,                \
+       void *workspace),                                                                           \
+      (r, in, out, workspace))                                                                     \
+    X(void, kr_resize_backward,                                                                    \
+      (const struct kr_resize *r, const float *dy, const struct kr_dx *dx, void *workspace),       \
+      (r, dy, dx, workspace))                                                                      \
     X(void, kr_from_planar,                                                                        \
       (const struct kr_dims *d, int c, const float *planar, void *map, enum kr_dtype dtype),       \
       (d, c, planar, map, dtype))                                                                  \

@@ -32,8 +32,8 @@ IGNORE = 255
 class Net:
     """A description, computed."""
     def __init__(self, text, size, training):
-        self.text, self.training, self.volume = text, training, len(size) == 4
-        self.size = size if self.volume else (size[0], 1, *size[1:])
+        self.text, self.training = text, training
+        self.size = size if len(size) == 4 else (size[0], 1, *size[1:])
         self.trained, self.running, self.heads, self.loss, self.closest = {}, {}, [], 0.0, 1.0
 
     def parameter(self, name, *shape):
@@ -55,13 +55,14 @@ class Net:
         return self.running[name]
 
     def axes(self, v):
-        """z, y, x of an attribute: a number, or two, or three of them."""
-        v = list(v) if isinstance(v, (list, tuple)) else [v if self.volume else 1, v, v]
+        """z, y, x of an attribute: a number, which is for y and x, or two, or three of them."""
+        v = list(v) if isinstance(v, (list, tuple)) else [v, v]
         return tuple([1] * (3 - len(v)) + v)
 
-    def kernel(self, *shape):
-        """A filter's shape: 2-D networks have no third axis."""
-        return shape if self.volume else (*shape[:2], *shape[3:])
+    def filters(self, a, b, kernel):
+        """Named "weight", (a, b) of them; flat ones have no third axis."""
+        shape = (a, b, *(kernel if kernel[0] > 1 else kernel[1:]))
+        return self.weight("weight", *shape).reshape(a, b, *kernel)
 
     def near(self, x):
         """Notes how close x, which is to be compared with zero, comes to it."""
@@ -96,15 +97,14 @@ class Net:
 
 
 class OPERATIONS:
-    def convolution(net, x, channels, kernel=3, stride=1, dilation=1, bias=True):
+    def convolution(net, x, channels, kernel, stride=1, dilation=1, bias=True):
         k, d = net.axes(kernel), net.axes(dilation)
-        w = net.weight("weight", *net.kernel(channels, x.shape[1], *k)).reshape(channels, x.shape[1], *k)
+        w = net.filters(channels, x.shape[1], k)
         b = net.weight("bias", channels) if bias else None
         return F.conv3d(x, w, b, net.axes(stride), [d[i] * (k[i] - 1) // 2 for i in range(3)], d)
 
     def transposed_convolution(net, x, channels, kernel=2, stride=2, bias=True):
-        k = net.axes(kernel)
-        w = net.weight("weight", *net.kernel(x.shape[1], channels, *k)).reshape(x.shape[1], channels, *k)
+        w = net.filters(x.shape[1], channels, net.axes(kernel))
         b = net.weight("bias", channels) if bias else None
         return F.conv_transpose3d(x, w, b, net.axes(stride))
 
@@ -126,9 +126,6 @@ class OPERATIONS:
         return F.interpolate(x, scale_factor=[float(f) for f in net.axes(factor)], mode="nearest")
 
     def linear_resize(net, x, factor=2):
-        if not net.volume:
-            return F.interpolate(x[:, :, 0], scale_factor=[float(f) for f in net.axes(factor)[1:]], mode="bilinear",
-                                 align_corners=False)[:, :, None]
         return F.interpolate(x, scale_factor=[float(f) for f in net.axes(factor)], mode="trilinear", align_corners=False)
 
     def concat(net, *x):
@@ -182,8 +179,7 @@ class OPERATIONS:
         return (a @ split(v)).transpose(2, 3).flatten(1, 2).unflatten(2, q.shape[2:])
 
     def head(net, x, channels):
-        w = net.weight("weight", *net.kernel(channels, x.shape[1], 1, 1, 1)).reshape(channels, x.shape[1], 1, 1, 1)
-        return F.conv3d(x, w, net.weight("bias", channels))
+        return F.conv3d(x, net.filters(channels, x.shape[1], (1, 1, 1)), net.weight("bias", channels))
 
     def loss(net, x, eps=1e-5):
         """Soft Dice over all classes and the batch."""
@@ -215,7 +211,7 @@ def case(name, size, *network):
 
 def between(name, *body, size=(2, 4, 4), cin=2, channels=5, classes=2):
     """The body between a 1x1 convolution and a head."""
-    case(name, size, op("input", channels=cin, **({"axes": 3} if len(size) == 4 else {})),
+    case(name, size, op("input", channels=cin),
          op("convolution", name="a", channels=channels, kernel=1), *body,
          op("head", name="head", channels=classes), op("loss"))
 
@@ -262,7 +258,10 @@ between("linear_resize", op("max_pool", size=2), op("linear_resize", factor=2), 
 between("linear_resize-axes", op("max_pool", size=[4, 3]), op("linear_resize", factor=[4, 3]), size=(1, 8, 9))
 between("linear_resize-one", op("max_pool", size=2), op("linear_resize", factor=2), size=(2, 2, 8))
 between("linear_resize-volume", op("max_pool", size=2), op("batch_norm", name="n"), op("relu"), op("linear_resize", factor=2),
-        op("batch_norm", name="m"), size=(1, 4, 4, 4))
+        op("batch_norm", name="m"), size=(1, 3, 4, 4))
+between("resize-depth", op("convolution", name="b", channels=4, kernel=[2, 2, 2], stride=[2, 2, 2]),
+        op("linear_resize", "b", name="c", factor=[2, 2, 2]), op("nearest", "b", name="d", factor=[2, 2, 2]), op("add", "c", "d"),
+        size=(1, 4, 4, 6))
 DOWN, UP = {"kernel": 3, "stride": 2}, {"kernel": 2, "stride": 2}
 BOX, HALF = {"kernel": [3, 3, 3]}, {"kernel": [2, 2, 2], "stride": [2, 2, 2]}
 between("convolution", op("convolution", name="b", channels=4, kernel=3), channels=3)

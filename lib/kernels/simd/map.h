@@ -15,6 +15,7 @@
 
 #define CHUNKS 32
 #define CHUNK_LEAST 64 /* pixels */
+#define SWEEP_MOST 64  /* pixels worked on together */
 #define SUM_VECTORS 4  /* vectors of kr_pad(c) doubles that a slot may hold */
 
 /* What `low` of an activation is: its slope if leaky, else the least that is left of a value. */
@@ -157,6 +158,23 @@ INLINE void sum_add(double *to, vf v)
         to[i] += (double)v[i];
 }
 
+/* A block's sums join the chunk's slot, 2 * cp doubles; none without slot. */
+INLINE void put_sum(const struct put *p, double *slot, size_t cp, size_t j)
+{
+    if (slot) {
+        sum_add(slot + j, p->sum);
+        sum_add(slot + cp + j, p->squares);
+    }
+}
+
+INLINE void grad_sum(const struct grad *g, double *slot, size_t cp, size_t j)
+{
+    if (slot) {
+        sum_add(slot + j, g->sum);
+        sum_add(slot + cp + j, g->products);
+    }
+}
+
 INLINE float sum_lanes(vf v)
 {
 #if defined KR_LEVEL_avx512
@@ -226,8 +244,15 @@ INLINE size_t cut_most(int n, size_t units, size_t size)
 INLINE size_t block_pixels(int cp)
 {
     int n = 4096 / cp;
-    return (size_t)(n > 64 ? 64 : n < 4 ? 4 : n);
+    return (size_t)(n > SWEEP_MOST ? SWEEP_MOST : n < 4 ? 4 : n);
 }
+
+/* Walks the pixels of a chunk in blocks that do not cross a sample: for each, sets p0, p1 and n. */
+#define FOR_BLOCKS(cut, chunk, sample, block)                                                      \
+    for (size_t end = cut_start(cut, (chunk) + 1), p0 = cut_start(cut, chunk), n = p0 / (sample),  \
+                p1 = min_size(min_size(p0 + (block), end), (n + 1) * (sample));                    \
+         p0 < end; p0 = p1, n = p0 / (sample),                                                     \
+                p1 = min_size(min_size(p0 + (block), end), (n + 1) * (sample)))
 
 /* The slot of a chunk: `count` doubles, zeroed. NULL without workspace. */
 INLINE double *slot_at(void *workspace, int chunk, size_t count)

@@ -16,13 +16,6 @@ size_t KR_NAME(kr_pointwise_workspace)(const struct kr_dims *d, int c)
     return slots * SUM_VECTORS * (size_t)kr_pad(c) * sizeof(double);
 }
 
-/* Walks the pixels of a chunk in blocks that do not cross a sample: for each, sets p0, p1 and n. */
-#define FOR_BLOCKS(cut, chunk, sample, block)                                                      \
-    for (size_t end = cut_start(cut, (chunk) + 1), p0 = cut_start(cut, chunk), n = p0 / (sample),  \
-                p1 = min_size(min_size(p0 + (block), end), (n + 1) * (sample));                    \
-         p0 < end; p0 = p1, n = p0 / (sample),                                                     \
-                p1 = min_size(min_size(p0 + (block), end), (n + 1) * (sample)))
-
 void KR_NAME(kr_bn_apply)(const struct kr_dims *d, int c, const float *dz, const void *x,
                           enum kr_dtype dtype, const float *k, size_t stride, float *dx)
 {

@@ -134,6 +134,25 @@ INLINE vf vactivate(vf v, const bool leaky, vf low)
     return vmaximum(v, leaky ? low * v : low);
 }
 
+/* The first n floats, zeros behind; nothing past them is read. */
+INLINE vf vload_first(const float *p, size_t n)
+{
+    float t[VL] = {0};
+    if (n >= VL)
+        return vload(p);
+    memcpy(t, p, n * sizeof *t);
+    return vload(t);
+}
+
+/* All of lanes 0 .. n - 1. */
+INLINE vi lanes_before(int n)
+{
+    vi lane;
+    for (int i = 0; i < VL; i++)
+        lane[i] = i;
+    return lane < n;
+}
+
 INLINE vf vload_bf16(const uint16_t *p)
 {
     return (vf)(__builtin_convertvector(*(const vh_mem *)p, vu) << 16);
