@@ -211,6 +211,8 @@ static void make_plan(const struct tns_record *rec, int h, int w)
         else
             n /= 2;
     }
+    if (!nn_products(plan.nn))
+        kr_products_free();
     if (nn_load(plan.nn, model.file.tensor, (size_t)model.file.tensors))
         tool_die("%s: %s", opt.model, nn_why(plan.nn));
     plane *= (size_t)plan.n;

@@ -227,6 +227,8 @@ static void make_network(void)
     }
     if (!(nn = nn_new(&spec, &o, why, sizeof why)))
         tool_die("%s", why);
+    if (!nn_products(nn))
+        kr_products_free();
 }
 
 /* --- the run -----------------------------------------------------------------------------------*/

@@ -1,5 +1,6 @@
 #include "lib/kernels/kernels.h"
 
+#include "lib/kernels/sgemm.h"
 #include "lib/kernels/table.h"
 
 #include <stdlib.h>
@@ -74,6 +75,7 @@ const char *kr_init(void)
         known = known || !strcmp(want, levels[i]->name);
         if (known && supported(levels[i])) {
             use = levels[i];
+            kr_products_load(use->name);
             return want && *want && strcmp(want, use->name)
                        ? "KR_ISA: this processor lacks that level"
                        : NULL;

@@ -249,4 +249,8 @@ void kr_upconv_backward_weight(const struct kr_upconv *, const float *dy, float 
 const char *kr_init(void);
 const char *kr_level(void);
 
+/* kr_init also loads the library for products of matrices (product.h), where there is one. This
+ * gives it back. */
+void kr_products_free(void);
+
 #endif

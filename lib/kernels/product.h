@@ -11,16 +11,15 @@
 
 #include "lib/kernels/pointwise.h"
 
-/* NULL, or why there are no products. Whoever will need none gives the library's memory back:
- * kr_products_free. */
+/* NULL, or why there are no products. */
 const char *kr_products(void);
-void kr_products_free(void);
 
 /* What OpenBLAS says it is ("Haswell"). */
 const char *kr_products_core(void);
 
-/* Resident for each thread that computes products, at most: OpenBLAS' own. */
-#define KR_PRODUCT_BYTES ((size_t)3 << 20)
+/* What it has resident, as measured: the library, and at most this for each thread. */
+#define KR_PRODUCTS_BYTES ((size_t)4 << 20)
+#define KR_PRODUCT_BYTES ((size_t)2 << 20)
 
 /* No more threads than this compute them at a time: OpenBLAS has places for so many. */
 #define KR_PRODUCT_THREADS 32

@@ -2,6 +2,8 @@
  * parameters, gradients, moments and maps. */
 #include "lib/nn/handle.h"
 
+#include "lib/kernels/product.h"
+
 #include <stdint.h>
 #include <sys/mman.h>
 
@@ -111,6 +113,8 @@ size_t nn_measure(struct nn *nn)
     struct nn_memory *m = &nn->memory;
     nn->arena_bytes = lay_arena(nn, NULL);
     m->fixed = NN_FIXED_BYTES + nn->bytes + nn->table_bytes + nn->opt.outside;
+    if (nn_products(nn))
+        m->fixed += KR_PRODUCTS_BYTES + (size_t)nn->opt.threads * KR_PRODUCT_BYTES;
     m->peak = m->parameters + m->gradients + m->moments + m->maps + m->fixed;
     return m->peak;
 }

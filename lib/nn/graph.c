@@ -1,5 +1,6 @@
 /* graph.c - a description becomes a graph, in two readings. */
 #include "lib/nn/graph.h"
+#include "lib/kernels/product.h"
 #include "lib/nn/ops.h"
 #include "lib/nn/text.h"
 
@@ -170,6 +171,10 @@ static struct op *append(struct reading *r, const struct nn_kind *kind, const ch
         b.in[i] = &g->value[in[i]].e;
     }
     b.out = ins ? *b.in[0] : (struct nn_extent){.down = {1, 1, 1}};
+    if (kind->products && kr_products()) {
+        say(r->why, r->size, "%s", kr_products());
+        return NULL;
+    }
     if ((kind->shape && kind->shape(&b)) || declare(r, op, &b))
         return NULL;
     if (op->params && !*name) {
@@ -227,14 +232,10 @@ static bool is_concat(const struct value *v)
 /* A map that holds what the value is: of one operand, or of two side by side. -1 on failure. */
 static int copied(struct reading *r, int value, int line)
 {
-    const bool two = is_concat(&r->g->value[value]);
-    const struct nn_kind *kind = &nn_copy;
-    if (two)
-        return say(r->why, r->size, "cannot read a concatenation");
-    struct op *op = append(r, kind, "", line, &value, 1, NULL);
+    struct op *op = append(r, &nn_copy, "", line, &value, 1, NULL);
     if (!op)
         return -1;
-    reads(r->g, value, kind->reads);
+    reads(r->g, value, nn_copy.reads);
     return op->out;
 }
 

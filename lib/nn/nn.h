@@ -178,6 +178,10 @@ int nn_inputs(const struct nn *);
 int nn_classes(const struct nn *);
 void nn_multiple(const struct nn *, int multiple[3]);
 
+/* Whether it computes products of matrices. A program whose networks do not may give the library
+ * for that back (kr_products_free). */
+bool nn_products(const struct nn *);
+
 struct nn_memory nn_memory(const struct nn *);
 
 /* What the plan keeps as bfloat16, which results depend on, other choices not: the operations of

@@ -209,6 +209,7 @@ struct nn_kind {
     bool in_place; /* may write over its first input, and its first input's gradient over its own */
     bool each;     /* of a normalisation: statistics of each sample, in evaluation too */
     bool mixes;    /* of a normalisation: its mean is not of each channel by itself */
+    bool products; /* its kernels are OpenBLAS': refused where there is none */
     int (*shape)(struct nn_build *); /* 0, or -1 by nn_refuse; NULL: as the first input */
     void (*forward)(const struct nn_call *);
     void (*weight)(const struct nn_call *);

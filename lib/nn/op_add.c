@@ -1,12 +1,12 @@
-/* op_add.c - the sum of two values; and a copy, which makes a view a map. */
+/* op_add.c - the sum of two values. */
 #include "lib/nn/op.h"
 
 static int shape(struct nn_build *b)
 {
-    for (int i = 0; i < 3 && b->ins > 1; i++)
+    for (int i = 0; i < 3; i++)
         if (b->in[0]->down[i] != b->in[1]->down[i])
             return nn_refuse(b, "its inputs differ in size");
-    if (b->ins > 1 && b->in[0]->c != b->in[1]->c)
+    if (b->in[0]->c != b->in[1]->c)
         return nn_refuse(b, "its inputs differ in channels (%d and %d)", b->in[0]->c, b->in[1]->c);
     return 0;
 }
@@ -15,14 +15,14 @@ static void forward(const struct nn_call *c)
 {
     struct kr_dims d = nn_slices(&c->y, c->threads);
     const struct kr_in in[2] = {c->in[0][0], c->in[1][0]};
-    kr_add(&d, c->ins, in, &c->out, c->workspace);
+    kr_add(&d, 2, in, &c->out, c->workspace);
 }
 
 static void data(const struct nn_call *c)
 {
     struct kr_dims d = nn_slices(&c->y, c->threads);
     const struct kr_dx dx[2] = {c->dx[0][0], c->dx[1][0]};
-    kr_add_backward(&d, c->dy.dy, c->ins, dx, c->workspace);
+    kr_add_backward(&d, c->dy.dy, 2, dx, c->workspace);
 }
 
 static size_t workspace(const struct nn_call *c)
@@ -41,13 +41,3 @@ const struct nn_kind nn_add = {.name = "add",
                                .forward = forward,
                                .data = data,
                                .workspace = workspace};
-
-const struct nn_kind nn_copy = {.name = "copy",
-                                .least = 1,
-                                .most = 1,
-                                .reads = NN_VIEWS,
-                                .finishes = true,
-                                .shape = shape,
-                                .forward = forward,
-                                .data = data,
-                                .workspace = workspace};

@@ -17,6 +17,15 @@
     X(dropout)                                                                                     \
     X(concat)                                                                                      \
     X(add)                                                                                         \
+    X(multiply)                                                                                    \
+    X(sigmoid)                                                                                     \
+    X(gelu)                                                                                        \
+    X(softmax)                                                                                     \
+    X(layer_norm)                                                                                  \
+    X(nearest)                                                                                     \
+    X(linear_resize)                                                                               \
+    X(linear)                                                                                      \
+    X(attention)                                                                                   \
     X(copy)                                                                                        \
     X(attention_score)                                                                             \
     X(gate)                                                                                        \

@@ -1,7 +1,6 @@
 /* The kernels on OpenBLAS against their definitions in double, and the same bytes for any number of
  * threads and whatever samples lie beside one. */
 #include "lib/kernels/product.h"
-#include "lib/kernels/sgemm.h"
 #include "tests/lib/maps.h"
 
 /* Real channels of a map as doubles, pixel by pixel. */
@@ -253,7 +252,6 @@ static void test_library(void)
 static void all(void)
 {
     struct rng r = rng_seed(6);
-    kr_products_load(kr_level());
     if (kr_products()) {
         ok(true, "%s: # SKIP %s", kr_level(), kr_products());
         return;
