@@ -308,7 +308,7 @@ between("average_pool", op("batch_norm", name="n"), op("relu"), op("average_pool
         op("nearest", factor=[1, 4]))
 between("average_pool-volume", op("average_pool", size=[2, 4, 1]), op("nearest", factor=[2, 4, 1]), size=VOLUME)
 between("linear", op("linear", name="l", channels=4))
-between("linear-plain", op("linear", name="l", channels=17, bias=False), channels=18)
+between("linear-plain", op("linear", name="l", channels=17, bias=False))
 between("linear-views", op("batch_norm", name="n"), op("relu"), op("linear", name="l", channels=6), op("batch_norm", name="m"),
         op("relu"))
 between("linear-parts", op("convolution", "a", name="b", channels=4, kernel=1), op("concat", "a", "b"),
