@@ -13,17 +13,17 @@ setup() {
 # Every vector of a class in both readers: judge CLASS WORDS-OF-OURS WORD-OF-THE-OTHER.
 judge() {
     local f n status seen=0
-    for f in "$ROOT"/formats/vectors/tns-"$1"-*.hex; do
-        n=$(basename "$f" .hex)
-        hex "$n" >v
+    "$PYTHON" "$ROOT/tests/lib/hex2bin" -d . "$ROOT"/formats/vectors/tns-"$1"-*.hex
+    for f in tns-"$1"-*.bin; do
+        n=${f%.bin}
         status=0
-        tnsview -c <v >out 2>err || status=$?
+        tnsview -c <"$f" >out 2>err || status=$?
         [ $status = 1 ] && [ ! -s out ] && [ "$(wc -l <err)" = 1 ] && grep -qE "^tnsview: stdin: .*($2)" err ||
             echo "$n: exit status $status, says $(cat err)" >>findings
         status=0
-        cat v | tnsview -c >out 2>piped || status=$?
+        cat "$f" | tnsview -c >out 2>piped || status=$?
         cmp err piped || echo "$n: differs from a pipe" >>findings
-        ! dump <v >out 2>err && grep -qE "^mkstream: $3" err || echo "$n: the second reader says $(cat err)" >>findings
+        ! dump <"$f" >out 2>err && grep -qE "^mkstream: $3" err || echo "$n: the second reader says $(cat err)" >>findings
         seen=$((seen + 1))
     done
     [ $seen -ge 3 ] && [ ! -s findings ] || { cat findings; return 1; }
