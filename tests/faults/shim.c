@@ -197,7 +197,7 @@ FILE *fdopen(int fd, const char *mode)
 
 int fileno(FILE *f)
 {
-    return f && f == last_opened.file ? last_opened.fd : REAL(fileno)(f);
+    return last_opened.file && f == last_opened.file ? last_opened.fd : REAL(fileno)(f);
 }
 
 int rename(const char *from, const char *to)
