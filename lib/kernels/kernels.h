@@ -203,7 +203,7 @@ struct kr_conv {
     const float *weight; /* (cout, cin, kernel[0], kernel[1], kernel[2]) */
     const float *bias;   /* (cout) or NULL; forward only */
     int nin;
-    struct kr_in in[2]; /* planar: NCDHW floats */
+    struct kr_in in[2]; /* one of at most 64 channels may be planar: NCDHW floats */
     int threads;
 };
 

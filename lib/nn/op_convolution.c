@@ -36,12 +36,11 @@ static int shape(struct nn_build *b)
     uint32_t dim[5] = {(uint32_t)nn_int(a, CHANNELS), (uint32_t)b->in[0]->c};
     size_t fan = (size_t)b->in[0]->c;
     int rank = 2;
-    if (road(a) == ROAD_GENERAL)
-        return nn_refuse(b, "only kernels 1 and 3 with stride and dilation 1");
     for (int i = 0; i < 3; i++) {
         int k = (int)a[KERNEL].v[i], s = (int)a[STRIDE].v[i];
-        if (k % 2 == 0 && k != s)
-            return nn_refuse(b, "an even kernel must be as its stride (got %d and %d)", k, s);
+        if (k % 2 == 0 && (k != s || a[DILATION].v[i] != 1))
+            return nn_refuse(
+                b, "kernel: an even one must be as its stride, without dilation (got %d)", k);
         b->out.down[i] = b->in[0]->down[i] * s;
         fan *= (size_t)k;
         if (i || k > 1)
@@ -83,9 +82,32 @@ static struct kr_conv1x1 as_1x1(const struct nn_call *c)
                                .threads = d.threads};
 }
 
+static struct kr_conv as_any(const struct nn_call *c)
+{
+    struct kr_conv k = {.n = c->x[0].n,
+                        .d = c->x[0].d,
+                        .h = c->x[0].h,
+                        .w = c->x[0].w,
+                        .cout = c->y.c,
+                        .weight = c->param[0],
+                        .bias = c->param[1],
+                        .nin = c->parts[0],
+                        .in = {c->in[0][0], c->in[0][1]},
+                        .threads = c->threads};
+    for (int i = 0; i < 3; i++) {
+        k.kernel[i] = (int)c->attr[KERNEL].v[i];
+        k.stride[i] = (int)c->attr[STRIDE].v[i];
+        k.dilation[i] = (int)c->attr[DILATION].v[i];
+    }
+    return k;
+}
+
 static void forward(const struct nn_call *c)
 {
-    if (road(c->attr) == ROAD_3X3) {
+    if (road(c->attr) == ROAD_GENERAL) {
+        struct kr_conv k = as_any(c);
+        kr_conv_forward(&k, &c->out, c->workspace);
+    } else if (road(c->attr) == ROAD_3X3) {
         struct kr_conv3x3 k = as_3x3(c);
         kr_conv3x3_forward(&k, &c->out, c->workspace);
     } else {
@@ -122,7 +144,13 @@ static void bias(const struct nn_call *c)
 
 static void weight(const struct nn_call *c)
 {
-    if (road(c->attr) == ROAD_3X3) {
+    if (road(c->attr) == ROAD_GENERAL) {
+        struct kr_conv k = as_any(c);
+        kr_conv_backward_weight(&k, &c->dy, c->grad[0], c->centred ? NULL : c->grad[1],
+                                c->workspace);
+        if (c->centred)
+            bias(c);
+    } else if (road(c->attr) == ROAD_3X3) {
         struct kr_conv3x3 k = as_3x3(c);
         kr_conv3x3_backward_weight(&k, &c->dy, c->grad[0], c->workspace);
         bias(c);
@@ -134,7 +162,10 @@ static void weight(const struct nn_call *c)
 
 static void data(const struct nn_call *c)
 {
-    if (road(c->attr) == ROAD_3X3) {
+    if (road(c->attr) == ROAD_GENERAL) {
+        struct kr_conv k = as_any(c);
+        kr_conv_backward_data(&k, &c->dy, c->dx[0], c->workspace);
+    } else if (road(c->attr) == ROAD_3X3) {
         struct kr_conv3x3 k = as_3x3(c);
         kr_conv3x3_backward_data(&k, c->dy.dy, c->dx[0], c->workspace);
     } else {
@@ -160,7 +191,9 @@ static bool behind(const struct nn_call *c, bool data)
 
 static bool planar(const struct nn_call *c)
 {
-    if (c->x[0].d > 1 || road(c->attr) == ROAD_GENERAL)
+    if (road(c->attr) == ROAD_GENERAL)
+        return c->x[0].c <= 64;
+    if (c->x[0].d > 1)
         return false;
     if (road(c->attr) == ROAD_1X1)
         return true;
@@ -170,6 +203,12 @@ static bool planar(const struct nn_call *c)
 
 static size_t workspace(const struct nn_call *c)
 {
+    if (road(c->attr) == ROAD_GENERAL) {
+        struct kr_conv k = as_any(c);
+        return c->pass == PASS_WEIGHT ? kr_conv_backward_weight_workspace(&k)
+               : c->pass == PASS_DATA ? kr_conv_backward_data_workspace(&k)
+                                      : kr_conv_forward_workspace(&k);
+    }
     if (road(c->attr) == ROAD_1X1) {
         struct kr_conv1x1 k = as_1x1(c);
         return kr_conv1x1_workspace(&k);

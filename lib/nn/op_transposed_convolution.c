@@ -1,47 +1,53 @@
 /* op_transposed_convolution.c - kernel and stride of the same size: every pixel becomes a block, as
- * torch.nn.ConvTranspose2d. */
+ * torch.nn.ConvTranspose2d and 3d. */
 #include "lib/nn/op.h"
 
-enum { CHANNELS, KERNEL, STRIDE };
+enum { CHANNELS, KERNEL, STRIDE, BIAS };
 
 static const struct nn_rule rule[] = {{"channels", NN_INTEGER, 1, 65536, NAN},
                                       {"kernel", NN_AXES, 1, 4, NAN},
                                       {"stride", NN_AXES, 1, 4, NAN},
+                                      {"bias", NN_BOOL, 0, 1, 1},
                                       {0}};
 
 static int shape(struct nn_build *b)
 {
     const struct nn_attr *a = b->attr;
     uint32_t cin = (uint32_t)b->in[0]->c, cout = (uint32_t)nn_int(a, CHANNELS);
-    uint32_t dim[] = {cin, cout, 2, 2};
+    uint32_t dim[5] = {cin, cout};
+    size_t fan = cout; /* torch counts dimensions after the first */
+    int rank = 2;
     for (int i = 0; i < 3; i++) {
         int s = (int)a[STRIDE].v[i];
         if (a[KERNEL].v[i] != s)
             return nn_refuse(b, "kernel and stride must be the same");
-        if (s != (i ? 2 : 1))
-            return nn_refuse(b, "stride: wanted 2 in the plane");
         if (b->in[0]->down[i] % s)
             return nn_refuse(b, "its map would be finer than the image");
         b->out.down[i] = b->in[0]->down[i] / s;
+        fan *= (size_t)s;
+        if (i || s > 1)
+            dim[rank++] = (uint32_t)s;
     }
     b->out.c = (int)cout;
-    size_t fan = 4 * (size_t)cout; /* torch counts dimensions after the first */
-    nn_declare(b, "weight", true, NN_UNIFORM, fan, 4, dim);
-    nn_declare(b, "bias", true, NN_UNIFORM, fan, 1, &cout);
+    nn_declare(b, "weight", true, NN_UNIFORM, fan, rank, dim);
+    if (nn_int(a, BIAS))
+        nn_declare(b, "bias", true, NN_UNIFORM, fan, 1, &cout);
     return 0;
 }
 
 static struct kr_upconv describe(const struct nn_call *c)
 {
-    struct kr_dims d = nn_slices(&c->x[0], c->threads);
-    return (struct kr_upconv){.n = d.n,
-                              .h = d.h,
-                              .w = d.w,
+    const double *s = c->attr[STRIDE].v;
+    return (struct kr_upconv){.n = c->x[0].n,
+                              .d = c->x[0].d,
+                              .h = c->x[0].h,
+                              .w = c->x[0].w,
+                              .factor = {(int)s[0], (int)s[1], (int)s[2]},
                               .cout = c->y.c,
                               .weight = c->param[0],
                               .bias = c->param[1],
                               .in = c->in[0][0],
-                              .threads = d.threads};
+                              .threads = c->threads};
 }
 
 static void forward(const struct nn_call *c)

@@ -9,6 +9,7 @@
     X(convolution)                                                                                 \
     X(transposed_convolution)                                                                      \
     X(max_pool)                                                                                    \
+    X(average_pool)                                                                                \
     X(batch_norm)                                                                                  \
     X(group_norm)                                                                                  \
     X(instance_norm)                                                                               \

@@ -311,6 +311,7 @@ static void stage(const struct gather *g, const struct source *s, const struct b
                 if (!axis_reads(az, z) || !axis_reads(ay, y))
                     continue;
                 memset(to, 0, left * sizeof *to);
+                assert(!s->in[0].planar || ch->c == s->in[0].c);
                 if (s->in[0].planar)
                     planes_read(s->in, (size_t)az->from * (size_t)ay->from * (size_t)w, pixel,
                                 (size_t)w, to + left, c);
