@@ -235,21 +235,22 @@ struct nn_result {
     double loss; /* of this batch: all losses by their weights, in use the first alone, of
                     which the rest is */
     double dice, ce;
-    double inter[NN_MAX_CLASSES], prob[NN_MAX_CLASSES]; /* sum p o, sum p */
-    uint64_t truth[NN_MAX_CLASSES];                     /* sum o: pixels of that label */
-    uint64_t pred[NN_MAX_CLASSES];                      /* argmax is the class */
-    uint64_t hit[NN_MAX_CLASSES];                       /* and so is the label */
-    uint64_t pixels;                                    /* not ignored */
+    double inter[NN_MAX_CLASSES], prob[NN_MAX_CLASSES]; /* of each output, sum p o, sum p */
+    uint64_t truth[NN_MAX_CLASSES]; /* sum o: pixels of that label, or in that region */
+    uint64_t pred[NN_MAX_CLASSES];  /* argmax is the class; p of the region is above 0.5 */
+    uint64_t hit[NN_MAX_CLASSES];   /* and o is 1 */
+    uint64_t pixels;                /* not ignored */
 };
 
 /* One step: forward with the batch's statistics, loss, backward, optimiser; result may be NULL.
  * Where the loss is not finite nothing has changed. */
 int nn_train(struct nn *, const struct nn_batch *, double rate, struct nn_result *);
 
-/* Forward with the running statistics. `pred` (N,H,W) receives the class of the largest probability
- * (the first of equals; NN_IGNORE where a logit is not finite, and the call fails), `prob`
- * (N,classes,H,W) the softmax, `logits` (N,classes,H,W) what went into it; any may be NULL.
- * `result`, if given, compares with batch->label. */
+/* Forward with the running statistics. `pred` (N,D,H,W) receives the class of the largest
+ * probability (the first of equals) or, of regions, the label that targets.h paints; NN_IGNORE
+ * where a logit is not finite, and the call fails. `prob` (N,outputs,D,H,W) receives the softmax or
+ * the sigmoids, `logits` what went into it; any may be NULL. `result`, if given, compares with
+ * batch->label. */
 struct nn_output {
     uint8_t *pred;
     float *prob, *logits;
@@ -259,7 +260,7 @@ int nn_infer(struct nn *, const struct nn_batch *, const struct nn_output *);
 
 /* The halves of nn_train, for programs that add the gradients of several processes between them;
  * only with options.gradients. The names are those of the parameters; running statistics have none.
- * `logits` (N,classes,H,W) may be NULL. The running statistics move in nn_backward. */
+ * `logits` (N,outputs,D,H,W) may be NULL. The running statistics move in nn_backward. */
 int nn_backward(struct nn *, const struct nn_batch *, struct nn_result *, float *logits);
 const struct tensor *nn_gradients(const struct nn *, size_t *count);
 int nn_update(struct nn *, double rate);

@@ -344,6 +344,25 @@ assert n == 4
 PY
     dice -L <p.tns >t
     awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) c[$i] = i } $1 == "case" { v[$c["part"]] = $c["soft_dice"] } END { exit !(v["WT"] > 0.3 && v["4"] > 0.3 && v["1"] == "nan" && v["3"] == v["ET"]) }' t
+    # A model whose regions are none, or are not its outputs, is refused.
+    "$PYTHON" - <<'PY'
+import json
+b = open("m", "rb").read()
+n = int.from_bytes(b[:8], "little")
+for name, regions in ("text", "wt"), ("label", "wt=1,2,3;tc=1,3;et=3;rc=5"), ("other", "wt=1,2,3:2"):
+    h = json.loads(b[8:8 + n])
+    h["__metadata__"].pop("xxh3")
+    h["__metadata__"]["regions"] = regions
+    t = json.dumps(h).encode()
+    t += b" " * (-len(t) % 64 + 56)
+    open(name, "wb").write(len(t).to_bytes(8, "little") + t + b[8 + n:])
+PY
+    for bad in text label; do
+        run -1 pipe "infer -m $bad <four.tns"
+        [[ $output == *"infer: $bad: the model's metadata has no sound 'regions'"* ]]
+    done
+    run -1 pipe 'infer -m other <four.tns'
+    [[ $output == *"infer: other: "*"head.weight"* ]]
     # What crop makes up around a slice is in no region.
     crop -p slice -s 64x64 <p.tns | PYTHONPATH=$ROOT/tests/lib PYTHONDONTWRITEBYTECODE=1 "$PYTHON" -c '
 import sys
