@@ -18,8 +18,8 @@ const char *kr_products(void);
 const char *kr_products_core(void);
 
 /* What it has resident, as measured: the library, and at most this for each thread. */
-#define KR_PRODUCTS_BYTES ((size_t)4 << 20)
-#define KR_PRODUCT_BYTES ((size_t)2 << 20)
+#define KR_PRODUCTS_BYTES ((size_t)3 << 20)
+#define KR_PRODUCT_BYTES ((size_t)3 << 19)
 
 /* No more threads than this compute them at a time: OpenBLAS has places for so many. */
 #define KR_PRODUCT_THREADS 32

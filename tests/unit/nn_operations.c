@@ -252,6 +252,30 @@ static void run(const struct line *l)
     free(field);
 }
 
+/* Without OpenBLAS a network with products is refused where it stands, and only such a one. */
+static void without_library(void)
+{
+    static const char text[] = "{network: [{op: input, channels: 2}, {op: %s, name: a, channels: 3"
+                               "%s}, {op: head, name: b, channels: 2}, {op: loss}]}";
+    const struct nn_options o = {.n = 1, .h = 4, .w = 4};
+    char product[256], other[256], why[512] = "";
+    snprintf(product, sizeof product, text, "linear", "");
+    snprintf(other, sizeof other, text, "convolution", ", kernel: 1");
+    const struct nn_spec spec[] = {{.text = product, .length = strlen(product), .name = "p"},
+                                   {.text = other, .length = strlen(other), .name = "o"}};
+    struct nn *with = nn_new(&spec[0], &o, why, sizeof why);
+    ok(with && nn_products(with), "a network with a product says so %s", why);
+    nn_free(with);
+    kr_products_free();
+    with = nn_new(&spec[0], &o, why, sizeof why);
+    ok(!with && strstr(why, "'a' (linear)") && strstr(why, "OpenBLAS"), "without OpenBLAS: %s",
+       why);
+    struct nn *without = nn_new(&spec[1], &o, why, sizeof why);
+    ok(without && !nn_products(without), "a network without products needs none");
+    nn_free(with);
+    nn_free(without);
+}
+
 /* Names of cases to run alone, if any. */
 int main(int argc, char **argv)
 {
@@ -269,6 +293,9 @@ int main(int argc, char **argv)
                 run(&lines[k]);
         }
     }
+    unsetenv("KR_ISA");
+    if (!kr_init())
+        without_library();
     free(file);
     return done_testing();
 }

@@ -224,7 +224,8 @@ between("leaky_relu-norm", op("batch_norm", name="n"), op("leaky_relu", slope=0.
 between("instance_norm", op("instance_norm", name="n"))
 between("instance_norm-twice", op("instance_norm", name="n"), op("leaky_relu"),
         op("convolution", name="b", channels=17, kernel=3), op("instance_norm", name="m"), op("leaky_relu", slope=0.2),
-        op("convolution", name="c", channels=3, kernel=1), op("instance_norm", name="o", eps=1e-3), op("relu"), size=(3, 6, 4))
+        op("convolution", name="c", channels=3, kernel=1), op("instance_norm", name="o", eps=1e-3), op("relu"), channels=3,
+        size=(3, 6, 4))
 between("instance_norm-parts", op("instance_norm", name="n"), op("leaky_relu", name="x"),
         op("convolution", "a", name="b", channels=4, kernel=3), op("instance_norm", name="m"), op("leaky_relu", name="y"),
         op("concat", "x", "y"), op("convolution", name="c", channels=6, kernel=3, bias=False), op("group_norm", name="g", groups=2))
@@ -232,7 +233,7 @@ between("instance_norm-volume", op("instance_norm", name="n"), op("leaky_relu"),
         op("convolution", name="b", channels=4, kernel=[1, 3, 3]), op("instance_norm", name="m"), op("leaky_relu"), size=VOLUME)
 between("group_norm", op("group_norm", name="n", groups=3), channels=6)
 between("group_norm-twice", op("group_norm", name="n", groups=1), op("leaky_relu"),
-        op("convolution", name="b", channels=20, kernel=3), op("group_norm", name="m", groups=5), op("relu"), size=(3, 4, 6))
+        op("convolution", name="b", channels=20, kernel=3), op("group_norm", name="m", groups=5), op("relu"), channels=3, size=(3, 4, 6))
 between("group_norm-volume", op("group_norm", name="n", groups=2), op("relu"), size=VOLUME, channels=6)
 between("multiply", op("convolution", "a", name="b", channels=5, kernel=1), op("multiply", "a", "b"))
 between("multiply-one", op("convolution", "a", name="b", channels=1, kernel=1), op("multiply", "a", "b"))
@@ -342,7 +343,7 @@ def compute(name, size, text):
     else:
         sys.exit(f"operations.py: {name}: every image comes too near a jump")
     net.loss.backward()
-    emit("case", name, ",".join(map(str, net.size)), f"x{number}", json.dumps(text))
+    emit("case", name, ",".join(map(str, net.size)), f"x{number}", json.dumps(text, separators=(",", ": ")))
     emit("loss", f"{net.loss.item():.9g}")
     emit("logits", values=torch.cat([h.flatten() for h in net.heads]))
     if net.running:
