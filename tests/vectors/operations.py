@@ -101,7 +101,8 @@ class OPERATIONS:
         k, d = net.axes(kernel), net.axes(dilation)
         w = net.filters(channels, x.shape[1], k)
         b = net.weight("bias", channels) if bias else None
-        return F.conv3d(x, w, b, net.axes(stride), [d[i] * (k[i] - 1) // 2 for i in range(3)], d)
+        padding = [d[i] * (k[i] // 2) * (k[i] % 2) for i in range(3)]  # of even kernels, which are patches, none
+        return F.conv3d(x, w, b, net.axes(stride), padding, d)
 
     def transposed_convolution(net, x, channels, kernel=2, stride=2, bias=True):
         w = net.filters(x.shape[1], channels, net.axes(kernel))
