@@ -189,7 +189,7 @@ benches: $(BENCHC:%=$(O)/bench/%)
 
 # --- the study --------------------------------------------------------------------------------------
 # All that is asked for in one run: two would not be let into one folder. Names are passed on as they are typed.
-$(foreach n,DATA FILES WHO OUT MODEL SPLIT,$(eval override $n := $$(value $n)))
+$(foreach n,DATA FILES WHO OUT MODEL SPLIT NETWORK,$(eval override $n := $$(value $n)))
 $(STUDY): pipelines ;@:
 .PHONY: pipelines
 pipelines: packages-demo

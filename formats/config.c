@@ -35,6 +35,16 @@ static int set_choice(const struct events *r, const struct config_field *f, cons
     return events_fail(r, "%s: (wanted one of %s, got '%.40s')", f->name, known, text);
 }
 
+#define NAME "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+
+/* Letters, digits and _, the first no digit. */
+static bool sound_name(const char *text)
+{
+    size_t n = strspn(text, NAME);
+    return n && !text[n] && n < sizeof((struct config_numbers *)0)->of->name &&
+           (*text < '0' || *text > '9');
+}
+
 static int set_number(const struct events *r, const struct config_field *f, const char *text,
                       bool whole, double *v)
 {
@@ -99,6 +109,8 @@ static int set_value(const struct events *r, const struct config_field *f, const
         return set_text(r, f, text);
     case CONFIG_LIST:
         return events_fail(r, "%s: (wanted a list of numbers: [1, 2])", f->name);
+    case CONFIG_NUMBERS:
+        return events_fail(r, "%s: (wanted a mapping, {name: number}, got a plain value)", f->name);
     }
     return 0;
 }
@@ -121,6 +133,40 @@ static int set_list(struct events *r, const struct config_field *f)
     }
 }
 
+/* name: number, up to the mapping's end. */
+static int set_numbers(struct events *r, const struct config_field *f)
+{
+    struct config_numbers *to = f->value;
+    for (to->n = 0;;) {
+        const char *text;
+        char *end;
+        if (events_next(r))
+            return -1;
+        if (r->event.type == YAML_MAPPING_END_EVENT)
+            return 0;
+        if (r->event.type != YAML_SCALAR_EVENT)
+            return events_fail(r, "%s: (wanted a name)", f->name);
+        text = (const char *)r->event.data.scalar.value;
+        if (to->n == CONFIG_NUMBERS_MAX)
+            return events_fail(r, "%s: more than %d", f->name, CONFIG_NUMBERS_MAX);
+        if (!sound_name(text))
+            return events_fail(r, "%s: '%.40s' is no name", f->name, text);
+        for (int i = 0; i < to->n; i++)
+            if (!strcmp(to->of[i].name, text))
+                return events_fail(r, "%s: '%s' stands twice", f->name, text);
+        snprintf(to->of[to->n].name, sizeof to->of->name, "%s", text);
+        if (events_next(r))
+            return -1;
+        text = r->event.type == YAML_SCALAR_EVENT ? (const char *)r->event.data.scalar.value : "";
+        errno = 0;
+        double v = strtod(text, &end);
+        if (errno || end == text || *end || !isfinite(v))
+            return events_fail(r, "%s: %s: (wanted a number, got '%.40s')", f->name,
+                               to->of[to->n].name, text);
+        to->of[to->n++].value = v;
+    }
+}
+
 static int one_setting(struct events *r, const struct config_field *f, int n, size_t *seen)
 {
     const char *key = (const char *)r->event.data.scalar.value;
@@ -134,6 +180,8 @@ static int one_setting(struct events *r, const struct config_field *f, int n, si
             return -1;
         if (r->event.type == YAML_SEQUENCE_START_EVENT && f[i].type == CONFIG_LIST)
             return set_list(r, &f[i]);
+        if (r->event.type == YAML_MAPPING_START_EVENT && f[i].type == CONFIG_NUMBERS)
+            return set_numbers(r, &f[i]);
         if (r->event.type != YAML_SCALAR_EVENT)
             return events_fail(r, "%s: (wanted a plain value)", f[i].name);
         return set_value(r, &f[i], (const char *)r->event.data.scalar.value);
@@ -216,58 +264,83 @@ int config_read(const char *path, const struct config_field *f, int n, char *why
     return bad;
 }
 
-/* The shortest that reads back. */
-static void print_number(char *out, size_t size, double x)
+void config_number(char to[CONFIG_NUMBER_SIZE], double v)
 {
     for (int digits = 6; digits <= 17; digits++) {
-        snprintf(out, size, "%.*g", digits, x);
-        if (strtod(out, NULL) == x)
-            return;
+        snprintf(to, CONFIG_NUMBER_SIZE, "%.*g", digits, v);
+        if (strtod(to, NULL) == v)
+            break;
     }
+}
+
+/* Whether there is a value, and its text. */
+static bool print_value(const struct config_field *f, char *to, size_t size)
+{
+    const int *side = f->value;
+    const char *text = f->value;
+    const struct config_list *list = f->value;
+    const struct config_numbers *all = f->value;
+    const double v = f->type == CONFIG_INT      ? *(int *)f->value
+                     : f->type == CONFIG_NUMBER ? *(double *)f->value
+                                                : f->lo;
+    if (!(v >= f->lo && v <= f->hi))
+        return false;
+    switch (f->type) {
+    case CONFIG_INT:
+        snprintf(to, size, "%d", *(int *)f->value);
+        return true;
+    case CONFIG_NUMBER:
+        config_number(to, v);
+        return true;
+    case CONFIG_SEED:
+        snprintf(to, size, "%llu", (unsigned long long)*(uint64_t *)f->value);
+        return true;
+    case CONFIG_BOOL:
+        snprintf(to, size, "%s", *(bool *)f->value ? "true" : "false");
+        return true;
+    case CONFIG_CHOICE:
+        snprintf(to, size, "%s", f->choices[*(int *)f->value]);
+        return true;
+    case CONFIG_SIZE:
+        snprintf(to, size, "%dx%d", side[0], side[1]);
+        return side[0] > 0;
+    case CONFIG_LIST: {
+        size_t len = 0;
+        for (int i = 0; i < list->n; i++) {
+            char number[CONFIG_NUMBER_SIZE];
+            config_number(number, list->v[i]);
+            len += (size_t)snprintf(to + len, size - len, "%s%s", i ? ", " : "[", number);
+        }
+        snprintf(to + len, size - len, "]");
+        return list->n > 0;
+    }
+    case CONFIG_TEXT:
+        snprintf(to, size, text[strspn(text, NAME "./-")] ? "'%s'" : "%s", text);
+        return *text;
+    case CONFIG_NUMBERS: {
+        size_t len = 0;
+        for (int i = 0; i < all->n; i++) {
+            char number[CONFIG_NUMBER_SIZE];
+            config_number(number, all->of[i].value);
+            len += (size_t)snprintf(to + len, size - len, "%s%s: %s", i ? ", " : "{",
+                                    all->of[i].name, number);
+        }
+        snprintf(to + len, size - len, "}");
+        return all->n > 0;
+    }
+    }
+    return false;
 }
 
 size_t config_print(const struct config_field *f, int n, char *out, size_t size)
 {
+    char value[CONFIG_NUMBERS_MAX * 64 + CONFIG_TEXT_MAX + 3];
     size_t len = 0;
     for (int i = 0; i < n; i++) {
-        char v[CONFIG_TEXT_MAX + 32 * CONFIG_LIST_MAX];
-        const int *side = f[i].value;
-        const struct config_list *list = f[i].value;
-        if ((f[i].type == CONFIG_SIZE && !side[0]) || (f[i].type == CONFIG_LIST && !list->n) ||
-            (f[i].type == CONFIG_TEXT && !*(const char *)f[i].value))
+        if (!print_value(&f[i], value, sizeof value))
             continue;
-        switch (f[i].type) {
-        case CONFIG_INT:
-            snprintf(v, sizeof v, "%d", *(int *)f[i].value);
-            break;
-        case CONFIG_NUMBER:
-            print_number(v, sizeof v, *(double *)f[i].value);
-            break;
-        case CONFIG_SEED:
-            snprintf(v, sizeof v, "%llu", (unsigned long long)*(uint64_t *)f[i].value);
-            break;
-        case CONFIG_BOOL:
-            snprintf(v, sizeof v, "%s", *(bool *)f[i].value ? "true" : "false");
-            break;
-        case CONFIG_CHOICE:
-            snprintf(v, sizeof v, "%s", f[i].choices[*(int *)f[i].value]);
-            break;
-        case CONFIG_SIZE:
-            snprintf(v, sizeof v, "%dx%d", side[0], side[1]);
-            break;
-        case CONFIG_LIST:
-            for (int k = 0, at = 0; k < list->n; k++, at = (int)strlen(v)) {
-                at += sprintf(v + at, k ? ", " : "[");
-                print_number(v + at, sizeof v - (size_t)at, list->v[k]);
-            }
-            strcat(v, "]");
-            break;
-        case CONFIG_TEXT:
-            snprintf(v, sizeof v, "'%s'", (const char *)f[i].value);
-            break;
-        }
         int k = snprintf(len < size ? out + len : NULL, len < size ? size - len : 0, "%s: %s\n",
-                         f[i].name, v);
+                         f[i].name, value);
         len += k > 0 ? (size_t)k : 0;
     }
     return len;

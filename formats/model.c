@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <float.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,6 +93,77 @@ static bool sound_scans(const char *text)
     return true;
 }
 
+static bool add_parameter(struct model *m, const char *name, size_t length, double value)
+{
+    if (m->parameters == MODEL_MAX_PARAMETERS || !length || length >= sizeof m->parameter->name)
+        return false;
+    snprintf(m->parameter[m->parameters].name, length + 1, "%s", name);
+    m->parameter[m->parameters++].value = value;
+    return true;
+}
+
+/* Of version 1. */
+static int read_shape(struct model *m, const char *path, char *why, size_t size)
+{
+    static const char *const key[] = {"base", "channels"};
+    static const char *const name[] = {"base", "inputs"};
+    int n;
+    for (int i = 0; i < 2; i++) {
+        if (!whole_number(st_meta(&m->file, key[i]), &n))
+            return missing(path, key[i], why, size);
+        add_parameter(m, name[i], strlen(name[i]), n);
+    }
+    add_parameter(m, "classes", strlen("classes"), m->targets.outputs);
+    const char *text = st_meta(&m->file, "dropout");
+    char *end = NULL;
+    double p = text ? strtod(text, &end) : 0;
+    if (!text || end == text || *end || !(p >= 0 && p < 1))
+        return missing(path, "dropout", why, size);
+    if (p > 0) /* only one of them has it */
+        add_parameter(m, "dropout", strlen("dropout"), p);
+    return 0;
+}
+
+/* "base=16 classes=4" */
+static bool read_parameters(struct model *m, const char *text)
+{
+    while (*text) {
+        size_t n = strcspn(text, "= ");
+        char *end;
+        double v = strtod(text + n + (text[n] == '='), &end);
+        if (text[n] != '=' || end == text + n + 1 || (*end && *end != ' ') || !isfinite(v) ||
+            !add_parameter(m, text, n, v))
+            return false;
+        text = end + strspn(end, " ");
+    }
+    return true;
+}
+
+static int read_targets(struct model *m, const char *path, char *why, size_t size)
+{
+    char bad[256];
+    int classes;
+    m->regions = st_meta(&m->file, "regions");
+    if (!whole_number(st_meta(&m->file, "classes"), &classes) ||
+        targets_make(&m->targets, classes, "", bad, sizeof bad))
+        return missing(path, "classes", why, size);
+    if (m->regions && targets_make(&m->targets, classes, m->regions, bad, sizeof bad))
+        return missing(path, "regions", why, size);
+    return 0;
+}
+
+static int read_network(struct model *m, int version, const char *path, char *why, size_t size)
+{
+    if (version == 1)
+        return read_shape(m, path, why, size);
+    const char *parameters = st_meta(&m->file, "parameters");
+    if (!(m->network = st_meta(&m->file, "network")))
+        return missing(path, "network", why, size);
+    if (!parameters || !read_parameters(m, parameters))
+        return missing(path, "parameters", why, size);
+    return 0;
+}
+
 /* What a program of ours wrote; values are judged by those who use them. */
 static int read_keys(struct model *m, const char *path, char *why, size_t size)
 {
@@ -115,23 +187,12 @@ static int read_keys(struct model *m, const char *path, char *why, size_t size)
     for (int i = 0; i < 5; i++)
         if (!(*to[i] = st_meta(f, texts[i])))
             return missing(path, texts[i], why, size);
-    static const char *const numbers[] = {"base", "channels", "classes"};
-    int *into[] = {&m->base, &m->channels, &m->classes};
-    for (int i = 0; i < 3; i++)
-        if (!whole_number(st_meta(f, numbers[i]), into[i]))
-            return missing(path, numbers[i], why, size);
-    char *end = NULL;
-    if ((text = st_meta(f, "dropout")))
-        m->dropout = strtod(text, &end);
-    if (!text || end == text || *end || !(m->dropout >= 0 && m->dropout < 1))
-        return missing(path, "dropout", why, size);
+    int e = read_targets(m, path, why, size);
+    if (e || (e = read_network(m, version, path, why, size)))
+        return e;
     if (!(text = st_meta(f, "leaky")) || (strcmp(text, "yes") && strcmp(text, "no")))
         return missing(path, "leaky", why, size);
     m->leaky = *text == 'y';
-    m->regions = st_meta(f, "regions");
-    char bad[256];
-    if (targets_make(&m->targets, m->classes, m->regions ? m->regions : "", bad, sizeof bad))
-        return missing(path, m->regions ? "regions" : "classes", why, size);
     m->steps = st_meta(f, "steps");
     if ((m->scans = st_meta(f, "scans")) && !sound_scans(m->scans))
         return missing(path, "scans", why, size);

@@ -3,11 +3,16 @@
  *
  * Keys of the file's metadata, all texts:
  *
- * - model: version of this table, 1. A reader refuses a greater one, and a file without it.
+ * - model: version of this table, 2. A reader refuses a greater one, and a file without it.
  * - generator: name and version of the program that trained it; isa: the ISA level of its kernels.
- * - arch, base, channels, classes, dropout: the network, as nn.h has it; weights: f32, f16, bf16.
- * - regions: what the outputs are where they are no classes, and the label that each paints, as
- *   targets.h has it, `wt=1,2,3;tc=1,3;et=3`; missing where they are classes.
+ * - network: its description, network(7), whole; parameters: what was set of the description's, as
+ *   name=value, blanks between them; arch: what the description was called. In version 1 there is
+ *   no description: arch is the name of a known one, and base, channels and dropout are its
+ *   parameters.
+ * - weights: f32, f16, bf16.
+ * - classes: labels, background included. regions: what the outputs are where they are no classes,
+ *   and the label that each paints, as targets.h has it, `wt=1,2,3;tc=1,3;et=3`; missing where they
+ *   are classes.
  * - config: the settings of the run, as a file that gives them again.
  * - modalities, scheme: of the stream that it learned from.
  * - norm, cropped: those keys of its records, "none" if they had none; spacing: of their voxels
@@ -30,8 +35,9 @@
 #include "formats/safetensors.h"
 #include "lib/base/targets.h"
 
-#define MODEL_VERSION 1
+#define MODEL_VERSION 2
 #define MODEL_MAX_KEYS 64
+#define MODEL_MAX_PARAMETERS 16
 
 /* A growing list of metadata, sorted by key: a file's bytes must not tell in which order a run came
  * to know them. A zeroed struct is an empty one. */
@@ -54,11 +60,15 @@ void model_clear(struct model_keys *);
  * where nothing is known. */
 struct model {
     struct st_file file;
-    const char *arch, *modalities, *scheme, *steps, *patients, *scans, *generator;
+    const char *arch, *network; /* network: NULL in version 1 */
+    struct {
+        char name[32];
+        double value;
+    } parameter[MODEL_MAX_PARAMETERS];
+    int parameters;
+    const char *modalities, *scheme, *steps, *patients, *scans, *generator;
     const char *norm, *cropped, *spacing;
     const char *regions;
-    int base, channels, classes;
-    double dropout;
     enum dtype weights;
     bool leaky;
     struct targets targets; /* what classes and regions make */

@@ -11,6 +11,7 @@
  * is empty, when a record comes that does not fit. Where the image is the smaller part of a record,
  * or the ceiling too low for whole ones, they go in turn: one at a time, as far as its image, the
  * rest straight from input to output. */
+#include "formats/config.h"
 #include "formats/contract.h"
 #include "formats/ledger.h"
 #include "formats/model.h"
@@ -36,6 +37,8 @@ static struct {
 
 #define FILLS 0.95 /* of each side of a slice; brains in their field of view take up to 0.8 */
 
+#define WORTH 106e9 /* FLOP at once: a slice of 240x240 in a U-Net of base 64, and a quarter */
+
 enum { SLOTS = 3, MOST = 16 };
 enum { SAID = 65536 }; /* bytes of what was warned of */
 
@@ -48,7 +51,9 @@ struct batch {
 };
 
 static struct model model;
-static struct ledger trained;           /* whom it was trained on */
+static struct ledger trained; /* whom it was trained on */
+static struct nn_spec spec;   /* its network */
+static struct nn_about about;
 static struct contract_spacing learned; /* from voxels of which size, if the model says */
 
 /* What the plan is for. It changes while the ring is empty. */
@@ -135,8 +140,7 @@ static size_t model_memory(void)
 static size_t outside(int n, size_t pixels, size_t record)
 {
     enum { RECORD = 16384 }; /* texts and structs */
-    size_t c = (size_t)model.channels,
-           result = 1 + (opt.prob ? 4 * (size_t)model.targets.outputs : 0);
+    size_t c = (size_t)about.inputs, result = 1 + (opt.prob ? 4 * (size_t)about.outputs : 0);
     return (size_t)n * (SLOTS * (record + pixels * result + RECORD) + pixels * (4 * c + result)) +
            (SLOTS + 3) * plan.header + 2 * SAID + model_memory();
 }
@@ -176,16 +180,10 @@ static void make_plan(const struct tns_record *rec, int h, int w)
     char why[512];
     plan.h = h = h > plan.h ? h : plan.h;
     plan.w = w = w > plan.w ? w : plan.w;
-    double work = (double)h * w * model.base * model.base;
-    size_t plane = (size_t)h * (size_t)w, outputs = (size_t)model.targets.outputs;
+    double work = (double)h * w * about.flops;
+    size_t plane = (size_t)h * (size_t)w, outputs = (size_t)about.outputs;
     int n = 1;
-    size_t length;
-    if (!nn_known(model.arch, &length))
-        tool_die("%s: unknown architecture '%.40s'", opt.model, model.arch);
-    struct nn_spec spec = nn_network(model.arch, model.base, model.channels, model.targets.outputs);
-    if (model.dropout > 0)
-        nn_set(&spec, "dropout", model.dropout);
-    while (n < MOST / 2 && 2 * n * work <= 2.5 * 240 * 240 * 64 * 64 / 2)
+    while (n < MOST / 2 && 2 * n * work <= WORTH)
         n *= 2;
     empty_ring();
     plan.header = tool_header()->len;
@@ -216,7 +214,7 @@ static void make_plan(const struct tns_record *rec, int h, int w)
     if (nn_load(plan.nn, model.file.tensor, (size_t)model.file.tensors))
         tool_die("%s: %s", opt.model, nn_why(plan.nn));
     plane *= (size_t)plan.n;
-    plan.image = tool_alloc(plane * (size_t)model.channels * sizeof *plan.image);
+    plan.image = tool_alloc(plane * (size_t)about.inputs * sizeof *plan.image);
     plan.pred = tool_alloc(plane);
     plan.prob = opt.prob ? tool_alloc(plane * outputs * sizeof *plan.prob) : NULL;
     tool_note("%d at once of %dx%d%s, %d threads, %.1f MiB", plan.n, h, w,
@@ -336,8 +334,8 @@ static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
                            why, sizeof why);
     if (n < 0)
         tool_die_at(rec, "%s", why);
-    if (n != model.channels || t->dim[0] != (uint32_t)n)
-        tool_die_at(rec, "image: wrong number of channels (wanted %d, got %u)", model.channels,
+    if (n != about.inputs || t->dim[0] != (uint32_t)n)
+        tool_die_at(rec, "image: wrong number of channels (wanted %d, got %u)", about.inputs,
                     t->dim[0]);
     if (t->dim[1] > NN_MAX_SIDE || t->dim[2] > NN_MAX_SIDE)
         tool_die_at(rec, "image: too large (wanted at most %d, got %u by %u)", NN_MAX_SIDE,
@@ -379,11 +377,6 @@ static void hand_over(struct tns_record *to, struct tns_record *from)
     memcpy(to->tensor, from->tensor, (size_t)from->ntensors * sizeof *to->tensor);
 }
 
-static int up16(uint32_t n)
-{
-    return (int)(n + 15) / 16 * 16;
-}
-
 static void *reading(void *unused)
 {
     struct tns_record rec = {0};
@@ -401,8 +394,9 @@ static void *reading(void *unused)
         }
         if (more && !mark) {
             check_record(&rec, order);
-            h = up16(tns_tensor(&rec, "image")->dim[1]);
-            w = up16(tns_tensor(&rec, "image")->dim[2]);
+            const struct tensor *image = tns_tensor(&rec, "image");
+            h = nn_padded((int)image->dim[1], about.multiple[1]);
+            w = nn_padded((int)image->dim[2], about.multiple[2]);
         }
         bool fits = !more || mark || planned_for(&rec, h, w);
         if (b && (begins || !more || mark || !fits || h != b->h || w != b->w || b->n == plan.n)) {
@@ -456,8 +450,8 @@ static void load_slice(struct tns_record *rec, float *to, int h, int w)
     char why[64];
     contract_order(model.modalities, tns_get(&rec->meta, "modalities"), order, NN_MAX_CIN, why,
                    sizeof why);
-    memset(to, 0, (size_t)model.channels * (size_t)h * (size_t)w * sizeof *to);
-    for (int c = 0; c < model.channels; c++, to += (size_t)h * (size_t)w)
+    memset(to, 0, (size_t)about.inputs * (size_t)h * (size_t)w * sizeof *to);
+    for (int c = 0; c < about.inputs; c++, to += (size_t)h * (size_t)w)
         for (size_t y = 0; y < rows; y++)
             tensor_to_f32(t, ((size_t)order[c] * rows + y) * columns, columns, to + y * (size_t)w);
 }
@@ -465,7 +459,7 @@ static void load_slice(struct tns_record *rec, float *to, int h, int w)
 static void keep_result(struct tns_record *rec, const uint8_t *from, const float *p, int h, int w)
 {
     const struct tensor *t = tns_tensor(rec, "image");
-    uint32_t dim[3] = {(uint32_t)model.targets.outputs, t->dim[1], t->dim[2]};
+    uint32_t dim[3] = {(uint32_t)about.outputs, t->dim[1], t->dim[2]};
     size_t rows = dim[1], columns = dim[2];
     uint8_t *to = tool_add(rec, "pred", DT_U8, 2, dim + 1)->data;
     for (size_t y = 0; y < rows; y++)
@@ -487,10 +481,10 @@ static void keep_result(struct tns_record *rec, const uint8_t *from, const float
 static void compute(struct batch *b)
 {
     size_t plane = (size_t)b->h * (size_t)b->w, n = (size_t)b->n;
-    size_t c = (size_t)model.channels, k = (size_t)model.targets.outputs;
+    size_t c = (size_t)about.inputs, k = (size_t)about.outputs;
     for (size_t i = 0; i < n; i++)
         load_slice(&b->rec[i], plan.image + i * c * plane, b->h, b->w);
-    struct nn_batch batch = {.n = b->n, .h = b->h, .w = b->w, .image = plan.image, .label = NULL};
+    struct nn_batch batch = {.n = b->n, .h = b->h, .w = b->w, .image = plan.image};
     struct nn_output out = {.pred = plan.pred, .prob = plan.prob};
     int e = nn_infer(plan.nn, &batch, &out);
     for (size_t i = 0; e == NN_ENAN && i < n; i++)
@@ -555,6 +549,15 @@ static void print_text(const char *key, const char *text, size_t n)
     putchar('\n');
 }
 
+static void print_lines(const char *key, const char *text)
+{
+    for (const char *p = text; *p; p += *p == '\n') {
+        size_t n = strcspn(p, "\n");
+        print_text(key, p, n);
+        p += n;
+    }
+}
+
 /* A step that the records told of, and no history. */
 static void print_hidden(const char *tool, const char *options, const char *key)
 {
@@ -565,12 +568,25 @@ static void print_hidden(const char *tool, const char *options, const char *key)
     print_text("step", text, strlen(text));
 }
 
+/* The description, line by line, and what was set of its parameters. */
+static void print_network(void)
+{
+    char text[MODEL_MAX_PARAMETERS * 64];
+    size_t len = 0;
+    *text = 0;
+    for (int i = 0; i < spec.settings; i++) {
+        char number[CONFIG_NUMBER_SIZE];
+        config_number(number, spec.set[i].value);
+        len += (size_t)snprintf(text + len, sizeof text - len, "%s%s=%s", i ? " " : "",
+                                spec.set[i].name, number);
+    }
+    print_text("parameters", text, len);
+    print_lines("network", spec.text);
+}
+
 static void print_model(void)
 {
-    char base[16];
-    snprintf(base, sizeof base, "%d", model.base);
     const char *line[][2] = {{"arch", model.arch},
-                             {"base", base},
                              {"modalities", model.modalities},
                              {"scheme", model.scheme},
                              {"generator", model.generator},
@@ -580,13 +596,28 @@ static void print_model(void)
         print_text(line[i][0], line[i][1], strlen(line[i][1]));
     if (model.regions)
         print_text("regions", model.regions, strlen(model.regions));
-    for (const char *p = model.steps ? model.steps : ""; *p; p += *p == '\n') {
-        size_t n = strcspn(p, "\n");
-        print_text("step", p, n);
-        p += n;
-    }
+    print_lines("step", model.steps ? model.steps : "");
     print_hidden("znorm", "-p ", model.norm);
     print_hidden("crop", "", model.cropped);
+    print_network();
+}
+
+/* The description that the model holds, or, of an old one, that of the network it names. */
+static void read_network(void)
+{
+    char why[512];
+    spec = (struct nn_spec){.name = opt.model, .text = model.network};
+    if (spec.text)
+        spec.length = strlen(spec.text);
+    else if (!(spec.text = nn_known(model.arch, &spec.length)))
+        tool_die("%s: unknown architecture '%.40s'", opt.model, model.arch);
+    for (int i = 0; i < model.parameters; i++)
+        nn_set(&spec, model.parameter[i].name, model.parameter[i].value);
+    if (nn_about(&spec, &about, why, sizeof why))
+        tool_die("%s", why);
+    if (about.outputs != model.targets.outputs)
+        tool_die("%s: a network of other outputs than the model's targets (wanted %d, got %d)",
+                 opt.model, model.targets.outputs, about.outputs);
 }
 
 /* A ceiling that does not even hold the model's texts is refused before they are taken, where they
@@ -602,6 +633,16 @@ static void read_ledger(void)
                  size.scans, (least >> 20) + 1);
     if (ledger_add_lines(&trained, model.patients, model.scans))
         tool_die("out of memory");
+}
+
+/* The width, which belongs to a network's name as people say it: unet64. */
+static const char *base_text(void)
+{
+    static char text[32];
+    for (int i = 0; i < spec.settings; i++)
+        if (!strcmp(spec.set[i].name, "base"))
+            snprintf(text, sizeof text, "%g", spec.set[i].value);
+    return text;
 }
 
 int main(int argc, char **argv)
@@ -648,6 +689,7 @@ int main(int argc, char **argv)
     tool_maps(opt.model);
     if (model_open(&model, opt.model, why, sizeof why))
         tool_die("%s", why);
+    read_network();
     if (opt.print) {
         print_model();
         model_close(&model);
@@ -661,7 +703,7 @@ int main(int argc, char **argv)
     if (model.spacing && contract_spacing_read(&learned, model.spacing))
         tool_die("%s: the model's metadata has no sound 'spacing'", opt.model);
     sum = st_meta(&model.file, "xxh3");
-    tool_open("-m %.20s%d:%.16s%s%s", model.arch, model.base, sum ? sum : "unknown",
+    tool_open("-m %.20s%s:%.16s%s%s", model.arch, base_text(), sum ? sum : "unknown",
               opt.prob ? " -P" : "", opt.force ? " -F" : "");
     tool_read_ahead();
     tool_header();

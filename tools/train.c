@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -124,8 +125,8 @@ static void set_source(struct tns_record *rec)
               largest[1] <= NN_MAX_SIDE))
             tool_die_at(rec, "slices of %g by %g (wanted at most %d)", largest[0], largest[1],
                         NN_MAX_SIDE);
-        source.h = ((int)largest[0] + 15) / 16 * 16;
-        source.w = ((int)largest[1] + 15) / 16 * 16;
+        source.h = nn_padded((int)largest[0], set.multiple[0]);
+        source.w = nn_padded((int)largest[1], set.multiple[1]);
     }
     int known = contract_steps(tool_header(), source.steps);
     if (known < 0)
@@ -186,7 +187,7 @@ static size_t texts_memory(void)
     if (ledger_reserve(&run.ledger, &more))
         tool_die("out of memory");
     ledger_room = ledger_memory(&run.ledger);
-    save_room = save_memory(&source, opt.validation ? &val : NULL, &sum);
+    save_room = save_memory(&set, &source, opt.validation ? &val : NULL, &sum);
     return ledger_room + save_room + ledger_memory(&source.named) + ledger_memory(&val.ledger) +
            3 * source.header + 2 * val.header + val.pools;
 }
@@ -194,10 +195,6 @@ static size_t texts_memory(void)
 static void make_network(void)
 {
     char why[512];
-    struct nn_spec spec =
-        nn_network(nn_names[set.arch], set.base, set.channels, set.targets.outputs);
-    if (set.dropout > 0)
-        nn_set(&spec, "dropout", set.dropout);
     struct nn_options o = {.train = true,
                            .n = set.batch,
                            .h = source.h,
@@ -225,7 +222,7 @@ static void make_network(void)
         o.eval_w = val.w;
         o.outside += validation_memory(&val, &set);
     }
-    if (!(nn = nn_new(&spec, &o, why, sizeof why)))
+    if (!(nn = nn_new(&set.spec, &o, why, sizeof why)))
         tool_die("%s", why);
     if (!nn_products(nn))
         kr_products_free();
@@ -316,7 +313,7 @@ static void check_room(void)
     size_t ledger = ledger_memory(&run.ledger), peak = nn_memory(nn).peak;
     if (ledger <= ledger_room || (said && !opt.memory))
         return;
-    size_t save = save_memory(&source, opt.validation ? &val : NULL, &run.ledger.size);
+    size_t save = save_memory(&set, &source, opt.validation ? &val : NULL, &run.ledger.size);
     peak += ledger - ledger_room + (save > save_room ? save - save_room : 0);
     double least = ceil((double)peak / 1048576);
     if (opt.memory && peak > opt.memory)
@@ -510,13 +507,23 @@ static void read_options(int argc, char **argv)
         tool_usage();
 }
 
+/* The settings may name a description that lies beside them. */
+static void may_read_settings(void)
+{
+    char *copy = strdup(opt.config);
+    if (!copy)
+        tool_die("out of memory");
+    tool_may_read(opt.config);
+    tool_may_read(dirname(copy));
+    free(copy);
+}
+
 static void prepare(bool resumed)
 {
     save_log_keep((long)(run.position / source.length), set.classes);
     make_network();
-    fprintf(stderr,
-            "%s: %s of base %d, %llu steps of %d slices up to %dx%d, %d threads, %.0f MiB\n",
-            tool_name(), nn_names[set.arch], set.base,
+    fprintf(stderr, "%s: %s%s%s, %llu steps of %d slices up to %dx%d, %d threads, %.0f MiB\n",
+            tool_name(), set.called, *set.parameters ? " " : "", set.parameters,
             (unsigned long long)(steps_of_pass() * (uint64_t)source.epochs), set.batch, source.h,
             source.w, opt.threads, ceil((double)nn_memory(nn).peak / 1048576));
     if (resumed)
@@ -542,7 +549,7 @@ int main(int argc, char **argv)
 
     read_options(argc, argv);
     tool_own_progress();
-    tool_may_read(opt.config);
+    may_read_settings();
     if (opt.validation)
         tool_may_read(opt.validation);
     if (!opt.plan)
@@ -553,7 +560,7 @@ int main(int argc, char **argv)
     tool_confine();
     settings_read(&set, opt.config, opt.seeded ? &opt.seed : NULL);
     if (opt.validation)
-        validation_open(&val, opt.validation, set.channels);
+        validation_open(&val, opt.validation, &set);
     if (opt.plan) {
         plan();
         return tool_finish();

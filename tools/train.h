@@ -16,8 +16,10 @@
 enum { KEEP_BEST, KEEP_LAST };
 
 struct settings {
-    int arch, base, channels, classes;
-    double dropout;
+    char arch[CONFIG_TEXT_MAX], network[CONFIG_TEXT_MAX]; /* one of them is empty */
+    int base, inputs, labels;                             /* 0: not said */
+    double dropout;                                       /* below 0: not said */
+    struct config_numbers numbers;
     int batch, size[2];
     int loss, optimiser;
     int dice; /* of the batch, of each sample */
@@ -34,6 +36,12 @@ struct settings {
     double checkpoint; /* minutes */
     int weights;       /* index into f32, f16, bf16 */
     uint64_t seed;
+    /* the network: */
+    struct nn_spec spec;
+    char called[CONFIG_TEXT_MAX];          /* unet; mine, of a file mine.yaml */
+    char parameters[NN_MAX_SETTINGS * 64]; /* as a model has them (model.h) */
+    int channels, classes;
+    int multiple[2]; /* that height and width are padded to */
 };
 
 /* Reads the file of -c; dies of what is wrong in it. The seed of -s, if any, goes before the
@@ -56,7 +64,7 @@ struct source {
     bool steps_known;
     long epochs;
     uint64_t length; /* records of an epoch */
-    int h, w;        /* that every slice fits into, divisible by 16 */
+    int h, w;        /* that every slice fits into, multiples of the network's */
 };
 
 struct batch {
@@ -111,7 +119,7 @@ struct scores {
 
 /* Hops through the stream: who is in it, how large it is. `pixels` is the size of a training
  * batch, 0 for none; its batches are no larger, unless a single slice is. */
-void validation_open(struct validation *, const char *path, int channels);
+void validation_open(struct validation *, const char *path, const struct settings *);
 void validation_size(struct validation *, size_t pixels);
 size_t validation_memory(const struct validation *, const struct settings *);
 void validation_run(struct validation *, struct nn *, const struct settings *, struct scores *);
@@ -143,7 +151,8 @@ void save_best(const struct run *, const struct model_keys *, const struct nn *)
 void save_last(const struct run *, struct model_keys *, const struct source *,
                const struct validation *, const struct nn *);
 /* What the files' texts take while one is written. */
-size_t save_memory(const struct source *, const struct validation *, const struct ledger_size *run);
+size_t save_memory(const struct settings *, const struct source *, const struct validation *,
+                   const struct ledger_size *run);
 /* MODEL itself, from MODEL.best (or MODEL.last, when no epoch was chosen); the network's memory
  * has been given back. */
 void save_final(const struct run *, struct model_keys *, const struct settings *, bool from_best);

@@ -81,10 +81,11 @@ struct batch *feed_next(void)
 /* Pads each slice to the batch's size: image with zeros, label with what is out of the loss. */
 static void assemble(struct batch *b)
 {
-    int c = feed.o.set->channels, h = 16, w = 16;
+    const int *m = feed.o.set->multiple;
+    int c = feed.o.set->channels, h = m[0], w = m[1];
     size_t room = (size_t)feed.o.source->h * (size_t)feed.o.source->w;
     for (int i = 0; i < feed.n; i++) {
-        int sh = (feed.shape[i][0] + 15) / 16 * 16, sw = (feed.shape[i][1] + 15) / 16 * 16;
+        int sh = nn_padded(feed.shape[i][0], m[0]), sw = nn_padded(feed.shape[i][1], m[1]);
         h = sh > h ? sh : h;
         w = sw > w ? sw : w;
     }

@@ -59,10 +59,10 @@ static void give(struct model_keys *k, const char *key, char *text)
         tool_die("out of memory");
 }
 
-size_t save_memory(const struct source *source, const struct validation *v,
-                   const struct ledger_size *run)
+size_t save_memory(const struct settings *s, const struct source *source,
+                   const struct validation *v, const struct ledger_size *run)
 {
-    size_t history = source->history ? strlen(source->history) : 0;
+    size_t history = s->spec.length + (source->history ? strlen(source->history) : 0);
     size_t names = v ? ledger_text_bytes(&v->ledger.size) : 0;
     size_t text = ledger_text_bytes(run) + names + history;
     size_t file = ledger_file_bytes(run) + 6 * names + 2 * history;
@@ -76,13 +76,12 @@ void save_describe(struct model_keys *k, const struct settings *s, const struct 
     SETF(k, "model", "%d", MODEL_VERSION);
     set(k, "generator", "gliopipe " GLIOPIPE_VERSION);
     set(k, "isa", nn_isa());
-    set(k, "arch", nn_names[s->arch]);
-    SETF(k, "base", "%d", s->base);
-    SETF(k, "channels", "%d", s->channels);
+    set(k, "arch", s->called);
+    set(k, "network", s->spec.text);
+    set(k, "parameters", s->parameters);
     SETF(k, "classes", "%d", s->classes);
     if (s->targets.regions)
         set(k, "regions", s->regions);
-    SETF(k, "dropout", "%.17g", s->dropout);
     set(k, "weights", "f32");
     set(k, "config", settings_text(s));
     set(k, "modalities", source->modalities);
@@ -399,11 +398,12 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
 {
     if (!open_last(run->model))
         return false;
-    if (!st_meta(&last, "run.stream"))
+    if (!st_meta(&last, "run.stream") || !st_meta(&last, "network"))
         tool_die(
             "%s: a checkpoint of an older version, which this one cannot continue (begin anew)",
             beside(run->model, ".last"));
     same("config", "configuration", settings_text(s));
+    same("network", "network", s->spec.text);
     run->position = number("run.position");
     run->steps = number("run.steps");
     run->loss_sum = real("run.loss_sum");

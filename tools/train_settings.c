@@ -1,10 +1,18 @@
-/* The settings of train: what may be in the file of -c, and what stands where it says nothing. */
+/* The settings of train: what may be in the file of -c, what stands where it says nothing, and the
+ * network that it names. */
 #include "tools/train.h"
 
+#include <errno.h>
+#include <libgen.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define SETTINGS 26
-static const char *const archs[] = {"unet", "attention", "residual", NULL};
+#include "formats/plain.h"
+#include "lib/base/names.h"
+
+#define SETTINGS 28
+#define MAX_BASE 256
+#define MAX_TEXT (64 << 10)
 static const char *const losses[] = {"dice", "dice+ce", "ce", "dice+focal", "focal", NULL};
 static const char *const dices[] = {"batch", "sample", NULL};
 static const char *const optimisers[] = {"adam", "adamw", "sgd", NULL};
@@ -18,14 +26,16 @@ enum { CLASSES = 4 }; /* that the study has, and the least */
 static void settings_table(struct settings *s, struct config_field f[SETTINGS])
 {
     const struct config_field table[SETTINGS] = {
-        {"arch", CONFIG_CHOICE, &s->arch, 0, 0, archs, true},
-        {"base", CONFIG_INT, &s->base, 1, 256, NULL, true},
-        {"channels", CONFIG_INT, &s->channels, 1, NN_MAX_CIN, NULL, false},
-        {"classes", CONFIG_INT, &s->classes, CLASSES, NN_MAX_CLASSES, NULL, false},
+        {"arch", CONFIG_TEXT, s->arch, 0, 0, NULL, false},
+        {"network", CONFIG_TEXT, s->network, 0, 0, NULL, false},
+        {"base", CONFIG_INT, &s->base, 1, MAX_BASE, NULL, false},
+        {"channels", CONFIG_INT, &s->inputs, 1, NN_MAX_CIN, NULL, false},
+        {"classes", CONFIG_INT, &s->labels, CLASSES, NN_MAX_CLASSES, NULL, false},
         {"regions", CONFIG_TEXT, s->regions, 0, 0, NULL, false},
         {"dropout", CONFIG_NUMBER, &s->dropout, 0, 0.99, NULL, false},
+        {"parameters", CONFIG_NUMBERS, &s->numbers, 0, 0, NULL, false},
         {"batch", CONFIG_INT, &s->batch, 1, NN_MAX_BATCH, NULL, false},
-        {"size", CONFIG_SIZE, s->size, 16, NN_MAX_SIDE, NULL, false},
+        {"size", CONFIG_SIZE, s->size, 1, NN_MAX_SIDE, NULL, false},
         {"loss", CONFIG_CHOICE, &s->loss, 0, 0, losses, false},
         {"dice", CONFIG_CHOICE, &s->dice, 0, 0, dices, false},
         {"background", CONFIG_BOOL, &s->background, 0, 0, NULL, false},
@@ -55,9 +65,6 @@ static void check_loss(struct settings *s, const char *path)
     const bool focal = s->loss == NN_FOCAL || s->loss == NN_DICE_FOCAL;
     const struct config_list *w = &s->class_weights;
     double sum = 0;
-    char why[256];
-    if (targets_make(&s->targets, s->classes, s->regions, why, sizeof why))
-        tool_die("%s: regions: %s", path, why);
     if (!dice && (s->dice || !s->background || s->squared))
         tool_die("%s: %s is of Dice, which the loss is without (loss is %s)", path,
                  s->dice      ? "dice"
@@ -81,12 +88,129 @@ static void check_loss(struct settings *s, const char *path)
         tool_die("%s: class_weights: (wanted one above 0)", path);
 }
 
+/* --- the network -------------------------------------------------------------------------------*/
+
+/* The description in a file that lies in the settings' folder, or below: what is beyond, a
+ * configuration that somebody else wrote must not make us read. */
+static char *read_text(const char *settings, const char *name, size_t *length)
+{
+    char why[512], *copy = strdup(settings), *text = tool_alloc(MAX_TEXT + 2);
+    char path[4096];
+    if (!copy)
+        tool_die("out of memory");
+    if (*name == '/' || !strncmp(name, "../", 3) || strstr(name, "/../"))
+        tool_die("%s: network: (wanted a file in the folder of the settings, got '%s')", settings,
+                 name);
+    snprintf(path, sizeof path, "%s/%s", dirname(copy), name);
+    FILE *in = plain_open(path, why, sizeof why);
+    if (!in)
+        tool_die("%s", why);
+    *length = fread(text, 1, MAX_TEXT + 1, in);
+    if (ferror(in))
+        tool_die("%s: %s", path, strerror(errno));
+    if (*length > MAX_TEXT)
+        tool_die("%s: too long for a network (wanted at most %d bytes)", path, MAX_TEXT);
+    text[*length] = 0;
+    if (strlen(text) != *length)
+        tool_die("%s: holds a NUL", path);
+    fclose(in);
+    free(copy);
+    return text;
+}
+
+/* NAME.yaml is a file, else NAME comes with the program. */
+static void find_text(struct settings *s, const char *path)
+{
+    const char *name = *s->network ? s->network : s->arch;
+    size_t n = strlen(name), yaml = strlen(".yaml");
+    if (!*name)
+        tool_die("%s: 'network' is missing", path);
+    if (*s->network && *s->arch)
+        tool_die("%s: both network and arch (wanted one of them)", path);
+    if (*s->network && n > yaml && !strcmp(name + n - yaml, ".yaml")) {
+        const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
+        s->spec.text = read_text(path, name, &s->spec.length);
+        snprintf(s->called, sizeof s->called, "%.*s", (int)(strlen(base) - yaml), base);
+        s->spec.name = name;
+        return;
+    }
+    struct names_near near = {.to = name};
+    if (!(s->spec.text = nn_known(name, &s->spec.length))) {
+        for (int i = 0; nn_names[i]; i++)
+            names_try(&near, nn_names[i]);
+        tool_die("%s: unknown network '%.60s' (is '%s' meant?)", path, name, near.name);
+    }
+    snprintf(s->called, sizeof s->called, "%s", name);
+    s->spec.name = s->called;
+}
+
+/* What the settings say of the description's parameters; the rest it says itself. */
+static void set_parameters(struct settings *s, const char *path)
+{
+    if (s->base > 0)
+        nn_set(&s->spec, "base", s->base);
+    if (s->inputs > 0)
+        nn_set(&s->spec, "inputs", s->inputs);
+    if (s->labels > 0 && !*s->regions)
+        nn_set(&s->spec, "classes", s->labels);
+    if (s->dropout >= 0)
+        nn_set(&s->spec, "dropout", s->dropout);
+    for (int i = 0, n = s->spec.settings; i < s->numbers.n; i++) {
+        for (int k = 0; k < n; k++)
+            if (!strcmp(s->spec.set[k].name, s->numbers.of[i].name))
+                tool_die("%s: parameters: '%s' is a setting already", path, s->numbers.of[i].name);
+        nn_set(&s->spec, s->numbers.of[i].name, s->numbers.of[i].value);
+    }
+}
+
+static void write_parameters(struct settings *s)
+{
+    size_t len = 0;
+    for (int i = 0; i < s->spec.settings; i++) {
+        char number[CONFIG_NUMBER_SIZE];
+        config_number(number, s->spec.set[i].value);
+        len += (size_t)snprintf(s->parameters + len, sizeof s->parameters - len, "%s%s=%s",
+                                i ? " " : "", s->spec.set[i].name, number);
+    }
+}
+
+static void ask(struct settings *s, struct nn_about *about)
+{
+    char why[512];
+    if (nn_about(&s->spec, about, why, sizeof why))
+        tool_die("%s", why);
+}
+
+/* The labels are as many as the settings say, or as the network has outputs; where the targets are
+ * regions, the network gets as many outputs as there are. */
+static void read_network(struct settings *s, const char *path)
+{
+    char why[256];
+    struct nn_about about;
+    find_text(s, path);
+    set_parameters(s, path);
+    ask(s, &about);
+    s->classes = s->labels ? s->labels : *s->regions ? CLASSES : about.outputs;
+    if (s->classes < CLASSES)
+        tool_die("%s: %s: a head of too few channels (wanted %d to %d, got %d)", path, s->spec.name,
+                 CLASSES, NN_MAX_CLASSES, s->classes);
+    if (targets_make(&s->targets, s->classes, s->regions, why, sizeof why))
+        tool_die("%s: regions: %s", path, why);
+    if (about.outputs != s->targets.outputs) {
+        nn_set(&s->spec, "classes", s->targets.outputs);
+        ask(s, &about);
+    }
+    write_parameters(s);
+    s->channels = about.inputs;
+    s->multiple[0] = about.multiple[1];
+    s->multiple[1] = about.multiple[2];
+}
+
 void settings_read(struct settings *s, const char *path, const uint64_t *seed)
 {
     struct config_field f[SETTINGS];
     char why[512];
-    *s = (struct settings){.channels = 4,
-                           .classes = CLASSES,
+    *s = (struct settings){.dropout = -1,
                            .batch = 8,
                            .loss = NN_DICE_CE,
                            .background = true,
@@ -98,10 +222,10 @@ void settings_read(struct settings *s, const char *path, const uint64_t *seed)
     settings_table(s, f);
     if (config_read(path, f, SETTINGS, why, sizeof why))
         tool_die("%s", why);
-    if (s->dropout > 0 && strcmp(archs[s->arch], "residual"))
-        tool_die("%s: dropout is the residual network's alone (arch is %s)", path, archs[s->arch]);
-    if (s->size[0] % 16 || s->size[1] % 16)
-        tool_die("%s: size: (wanted multiples of 16, got %dx%d)", path, s->size[0], s->size[1]);
+    read_network(s, path);
+    if (s->size[0] % s->multiple[0] || s->size[1] % s->multiple[1])
+        tool_die("%s: size: (wanted multiples of %dx%d, got %dx%d)", path, s->multiple[0],
+                 s->multiple[1], s->size[0], s->size[1]);
     if (s->patience && s->keep == KEEP_LAST)
         tool_die("%s: patience waits for a best epoch (keep is last)", path);
     check_loss(s, path);
@@ -111,7 +235,7 @@ void settings_read(struct settings *s, const char *path, const uint64_t *seed)
 
 const char *settings_text(const struct settings *s)
 {
-    static char text[2048];
+    static char text[4096];
     static struct settings copy;
     struct config_field f[SETTINGS];
     copy = *s;

@@ -76,7 +76,7 @@ static void same_keys(struct validation *v, struct tns_reader *in, struct tns_re
                  (unsigned long long)tns_count(in) - 1, why);
 }
 
-void validation_open(struct validation *v, const char *path, int channels)
+void validation_open(struct validation *v, const char *path, const struct settings *set)
 {
     struct tns_record rec = {0};
     struct stat st;
@@ -104,8 +104,9 @@ void validation_open(struct validation *v, const char *path, int channels)
         same(v, in, &rec, "modalities", &v->modalities);
         same(v, in, &rec, "scheme", &v->scheme);
         same_keys(v, in, &rec);
-        struct tensor *image = image_of(v, in, &rec, channels);
-        int h = (int)(image->dim[1] + 15) / 16 * 16, w = (int)(image->dim[2] + 15) / 16 * 16;
+        struct tensor *image = image_of(v, in, &rec, set->channels);
+        int h = nn_padded((int)image->dim[1], set->multiple[0]);
+        int w = nn_padded((int)image->dim[2], set->multiple[1]);
         v->h = h > v->h ? h : v->h;
         v->w = w > v->w ? w : v->w;
     }
@@ -268,7 +269,8 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
             break;
         const struct tensor *label = tns_tensor(&rec, "label");
         const char *name = tns_get(&rec.meta, "case");
-        int h = (int)(image->dim[1] + 15) / 16 * 16, w = (int)(image->dim[2] + 15) / 16 * 16;
+        int h = nn_padded((int)image->dim[1], set->multiple[0]);
+        int w = nn_padded((int)image->dim[2], set->multiple[1]);
         const uint8_t *value = label->data;
         for (size_t i = 0, n = tensor_count(label); i < n; i++)
             if (value[i] >= set->classes)

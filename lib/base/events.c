@@ -22,6 +22,8 @@ int events_fail(const struct events *r, const char *fmt, ...)
 int events_open(struct events *r, const char *text, size_t length)
 {
     r->line = 1;
+    r->text = text;
+    r->length = length;
     memset(&r->event, 0, sizeof r->event);
     memset(&r->parser, 0, sizeof r->parser);
     if (!yaml_parser_initialize(&r->parser))
@@ -65,11 +67,22 @@ static int check(const struct events *r)
     return anchor || tag ? events_fail(r, "anchors, aliases and tags have no place here") : 0;
 }
 
+/* libyaml tells the place of a character that has no place in YAML by its offset alone. */
+static size_t problem_line(const struct events *r)
+{
+    if (r->parser.error != YAML_READER_ERROR)
+        return r->parser.problem_mark.line + 1;
+    size_t line = 1;
+    for (size_t i = 0; i < r->parser.problem_offset && i < r->length; i++)
+        line += r->text[i] == '\n';
+    return line;
+}
+
 int events_next(struct events *r)
 {
     yaml_event_delete(&r->event);
     if (!yaml_parser_parse(&r->parser, &r->event)) {
-        r->line = r->parser.problem_mark.line + 1;
+        r->line = problem_line(r);
         return events_fail(r, "not YAML: %s", r->parser.problem ? r->parser.problem : "unreadable");
     }
     r->line = r->event.start_mark.line + 1;

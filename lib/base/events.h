@@ -12,6 +12,8 @@ struct events {
     char *why;
     size_t size;
     size_t line; /* of the last event, from 1 */
+    const char *text;
+    size_t length;
     yaml_parser_t parser;
     yaml_event_t event; /* the last; its texts live until the next */
 };

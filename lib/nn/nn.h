@@ -70,6 +70,20 @@ extern const char *const nn_names[];
 struct nn_spec nn_network(const char *name, int base, int inputs, int classes);
 void nn_set(struct nn_spec *, const char *name, double value);
 
+/* What a description is of, before any size is known: channels of its image and of its output, what
+ * depth, height and width must be divisible by, the work for each pixel of an image. */
+struct nn_about {
+    int inputs, outputs, multiple[3];
+    double flops; /* forward */
+};
+int nn_about(const struct nn_spec *, struct nn_about *, char *why, size_t size);
+
+/* A side as it must be. */
+static inline int nn_padded(int side, int multiple)
+{
+    return (side + multiple - 1) / multiple * multiple;
+}
+
 /* --- training ----------------------------------------------------------------------------------*/
 
 /* Soft Dice over all outputs, background included:

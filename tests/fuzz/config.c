@@ -16,6 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool flag = false;
     struct config_list list = {.n = 0};
     char name[CONFIG_TEXT_MAX] = "";
+    struct config_numbers numbers = {0};
     const struct config_field table[] = {
         {"base", CONFIG_INT, &i, 1, 256, NULL, false},
         {"rate", CONFIG_NUMBER, &x, 0, 100, NULL, false},
@@ -24,10 +25,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         {"arch", CONFIG_CHOICE, &pick, 0, 0, choices, true},
         {"size", CONFIG_SIZE, side, 16, 8192, NULL, false},
         {"list", CONFIG_LIST, &list, 0, 1e9, NULL, false},
-        {"name", CONFIG_TEXT, name, 0, 0, NULL, false},
+        {"network", CONFIG_TEXT, name, 0, 0, NULL, false},
+        {"parameters", CONFIG_NUMBERS, &numbers, 0, 0, NULL, false},
     };
     const int n = sizeof table / sizeof *table;
-    char why[512] = "", text[2048];
+    char why[512] = "", text[4096];
     if (config_parse((const char *)data, size, "x.yaml", table, n, why, sizeof why)) {
         FUZZ_HOLDS(*why && !strchr(why, '\n'));
         return 0;

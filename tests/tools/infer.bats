@@ -143,7 +143,7 @@ PY
 @test "infer: -n prints what a stream for the model has to be, a line for each step" {
     infer -n -m f32 >said
     [ "$(grep -P '^step\t' said)" = $'step\tznorm -p case' ]
-    [ "$(grep -cP '^(arch\tunet|base\t8|modalities\tflair,t1,t1gd,t2|scheme\tcanonical|leaky\tno|prepared\tknown)$' said)" = 6 ]
+    [ "$(grep -cP '^(arch\tunet|parameters\tbase=8|modalities\tflair,t1,t1gd,t2|scheme\tcanonical|leaky\tno|prepared\tknown)$' said)" = 6 ]
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 4 -d 32x32 >raw.tns
     printf 'arch: unet\nbase: 4\n' >c.yaml
     epochs -H -n 1 raw.tns | train -c c.yaml -o m
@@ -219,7 +219,7 @@ PY
     cp f32 bad
     printf 'x' | dd of=bad bs=1 seek=50000 conv=notrunc 2>/dev/null
     try "checksum differs"
-    sed 's/"model":"1"/"model":"2"/' f32 >bad
+    sed 's/"model":"2"/"model":"3"/' f32 >bad
     try "checksum differs"
     "$PYTHON" - <<'PY'
 import json, struct
@@ -233,13 +233,13 @@ def write(meta):
     open("bad", "wb").write(struct.pack("<Q", len(t)) + t + b[8 + n:])
 import sys
 meta = {k: v for k, v in h["__metadata__"].items() if k != "xxh3"}
-write(dict(meta, model="2"))
+write(dict(meta, model="3"))
 open("newer", "wb").write(open("bad", "rb").read())
 write({})
 PY
     try "tensors, but no model of ours"
     mv newer bad
-    try "a model of a newer version (wanted 1, got 2)"
+    try "a model of a newer version (wanted 2, got 3)"
     mv bad gone
     try "No such file"
 }

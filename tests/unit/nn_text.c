@@ -145,9 +145,9 @@ static void takes(void)
             "  - {op: input, a: 1e-2, b: true, c: [1, base, false], d: -half - -1}\n"
             "  - {op: relu, name: r, e: 'min(2 * (base + 1) / 7, 1 + 2 * 3)', f: base >= 6}\n"
             "  - {op: relu, g: 'max(channels(r), 1)', h: channels(r) != 2}\n"
-            "  - {op: relu, i: 2 - 1 - 1, j: 8 / 2 / 2, k: 1 + 1 == 2, l: .5}\n",
+            "  - {op: relu, i: 2 - 1 - 1, j: 8 / 2 / 2, k: 1 + 1 == 2, l: .5, m: floor(7 / 2)}\n",
             "3: 0 = input () a=0.01 b=1 c=1,6,0 d=-2\n4: 1 = relu r(0) e=2 f=1\n"
-            "5: 2 = relu (1) g=2 h=0\n6: 3 = relu (2) i=0 j=2 k=1 l=0.5\n");
+            "5: 2 = relu (1) g=2 h=0\n6: 3 = relu (2) i=0 j=2 k=1 l=0.5 m=3\n");
     set_to("a parameter is set from outside, and those after it follow",
            "parameters: {base: 6, half: base / 2}\nnetwork: [{op: input, a: half}]\n", "base", 8,
            "2: 0 = input () a=4\n");
@@ -175,6 +175,7 @@ static void refuses(void)
     refused("network: [", "net:2: not YAML: did not find expected node content");
     refused("a: 1\n", "net:1: the description: unknown key 'a' (is 'blocks' meant?)");
     refused("network: [{op: input}]\n--- \nc: d\n", "net:2: a second document (wanted one)");
+    refused("network:\n- {op: \x1b[2J}\n", "net:2: not YAML: control characters are not allowed");
     refused("- 1", "net:1: the description: (wanted a mapping, got a list)");
     refused(NET("  - &a {op: relu}\n"), "net:3: anchors, aliases and tags have no place here");
     refused(NET("  - *a\n"), "net:3: anchors, aliases and tags have no place here");

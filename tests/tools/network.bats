@@ -1,0 +1,266 @@
+# Networks as texts: a description is all that a network is, in the settings and in the model.
+load ../lib/common
+load ../lib/records
+
+blobs() {
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices "$@"
+}
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    export OMP_WAIT_POLICY=passive
+    need_python numpy
+    blobs -p 2 -n 4 -d 40x33 >train.tns
+}
+
+# A network of no paper: five levels, a wide kernel, dilation, groups; its blocks count levels.
+invented() {
+    cat <<'EOF'
+description: Of nobody, to be used once.
+parameters: {inputs: 4, classes: 4, base: 4, groups: 2}
+blocks:
+  layer:
+    parameters: [c, k, far]
+    body:
+      - {op: convolution, name: conv, channels: c, kernel: k, dilation: far, bias: false}
+      - {op: group_norm, name: norm, groups: groups}
+      - {op: leaky_relu, slope: 0.1}
+  down:
+    parameters: [c, k]
+    body:
+      - {op: max_pool, size: 2}
+      - {op: layer, name: one, c: c, k: k, far: 1}
+      - {op: layer, name: two, c: c, k: 3, far: 2}
+  up:
+    inputs: [x, skip]
+    parameters: [c]
+    body:
+      - {op: transposed_convolution, name: up, in: x, channels: c, kernel: 2, stride: 2}
+      - {op: concat, in: [up, skip]}
+      - {op: layer, name: one, c: c, k: 3, far: 1}
+network:
+  - {op: input, channels: inputs}
+  - {op: layer, name: top, c: base, k: 5, far: 1}
+  - {op: down, name: d1, c: base * 2, k: 5}
+  - {op: down, name: d2, c: base * 2, k: 3}
+  - {op: down, name: d3, c: "min(base * 4, 16)", k: 3}
+  - {op: down, name: d4, c: base * 4, k: 3}
+  - {op: down, name: d5, c: base * 4, k: 3}
+  - {op: up, name: u4, in: [d5, d4], c: channels(d4)}
+  - {op: up, name: u3, in: [u4, d3], c: channels(d3)}
+  - {op: up, name: u2, in: [u3, d2], c: channels(d2)}
+  - {op: up, name: u1, in: [u2, d1], c: channels(d1)}
+  - {op: up, name: u0, in: [u1, top], c: channels(top)}
+  - {op: head, name: head, channels: classes}
+  - {op: loss}
+EOF
+}
+
+# The same of common operations.
+common() {
+    invented | sed 's/kernel: k, dilation: far/kernel: 3/; s/group_norm, name: norm, groups: groups/batch_norm, name: norm, eps: 1e-3/; s/leaky_relu, slope: 0.1/relu/'
+}
+
+# edit FROM TO PYTHON: the model with other metadata (m); its checksum goes.
+edit() {
+    "$PYTHON" - "$@" <<'PY'
+import json, struct, sys
+b = open(sys.argv[1], "rb").read()
+n = struct.unpack("<Q", b[:8])[0]
+h = json.loads(b[8:8 + n])
+m = h["__metadata__"]
+m.pop("xxh3", None)
+exec(sys.argv[3])
+t = json.dumps(h).encode()
+t += b" " * (-len(t) % 64 + 56)
+open(sys.argv[2], "wb").write(struct.pack("<Q", len(t)) + t + b[8 + n:])
+PY
+}
+
+tensors() { # the bytes of a model but its header
+    "$PYTHON" -c 'import struct, sys
+b = open(sys.argv[1], "rb").read()
+sys.stdout.buffer.write(b[8 + struct.unpack("<Q", b[:8])[0]:])' "$1"
+}
+
+@test "network: what a model says of its network trains the same network" {
+    common >mine.yaml
+    printf 'network: mine.yaml\nbatch: 4\n' >c.yaml
+    epochs -n 1 -s 1 train.tns | train -s 1 -c c.yaml -o m
+    mkdir again
+    infer -n -m m | sed -n 's/^network.//p' >again/mine.yaml
+    cmp mine.yaml again/mine.yaml
+    cp c.yaml again
+    epochs -n 1 -s 1 train.tns | train -s 1 -c again/c.yaml -o n
+    cmp m n
+}
+
+@test "network: the ones with a name are the texts in pipelines/networks" {
+    for a in unet attention residual; do
+        cp "$ROOT/pipelines/networks/$a.yaml" .
+        printf 'base: 1\nbatch: 4\nsize: 64x64\n' >rest
+        [ $a != residual ] || echo 'dropout: 0.2' >>rest
+        (echo "network: $a"; cat rest) >named.yaml
+        (echo "network: $a.yaml"; cat rest) >file.yaml
+        epochs -n 1 -s 1 train.tns | train -s 1 -c named.yaml -o $a-named
+        epochs -n 1 -s 1 train.tns | train -s 1 -c file.yaml -o $a-file
+        cmp <(tensors $a-named) <(tensors $a-file)
+        infer -n -m $a-named | sed -n 's/^network.//p' | cmp - $a.yaml
+    done
+    (echo "arch: unet"; sed '/dropout/d' rest) >arch.yaml
+    epochs -n 1 -s 1 train.tns | train -s 1 -c arch.yaml -o unet-arch
+    cmp <(tensors unet-named) <(tensors unet-arch)
+}
+
+@test "network: slices are padded to what it divides by, and no further" {
+    sizes() { # TEXT
+        printf 'network: %s\nbatch: 4\n' "$1" >c.yaml
+        epochs -n 1 train.tns | train -n -c c.yaml | sed -n 2p
+    }
+    common >five.yaml
+    [[ "$(sizes five.yaml)" == *" 64x64,"* ]]
+    cat >none.yaml <<'EOF'
+network:
+  - {op: input, channels: 4}
+  - {op: convolution, name: c, channels: 8, kernel: 3}
+  - {op: relu}
+  - {op: head, name: head, channels: 4}
+  - {op: loss}
+EOF
+    [[ "$(sizes none.yaml)" == *" 40x33,"* ]]
+    for n in none; do
+        printf 'network: %s.yaml\nbatch: 4\n' $n >c.yaml
+        epochs -n 1 train.tns | train -c c.yaml -o $n 2>/dev/null
+        infer -m $n <train.tns | dice >/dev/null
+    done
+}
+
+@test "network: what is wrong is told with its line and operation" {
+    try() { # SED MESSAGE
+        common | sed "$1" >mine.yaml
+        run -1 --separate-stderr train -n -c c.yaml
+        [[ $stderr == "train: "$2 ]] || { echo "$stderr" >&2; return 1; }
+    }
+    printf 'network: mine.yaml\nsize: 64x64\n' >c.yaml
+    try 's/op: relu/op: rellu/' "mine.yaml:9: operation (rellu): no such operation or block (is 'relu' meant?)"
+    try 's/channels: c, kernel: 3/channels: c, kernal: 3/' "mine.yaml:7: operation 'top.conv' (convolution): unknown attribute 'kernal' (wanted channels, kernel, "*
+    try 's/kernel: 3/kernel: 4 \/ 3/' "mine.yaml:7: operation 'top.conv' (convolution): kernel: "*"1.33333"*
+    try 's/name: u4, in: \[d5, d4\]/name: u4, in: [d5, d6]/' "mine.yaml:31: operation 'u4' (up): unknown value 'd6' (is 'd1' meant?)"
+    try 's/in: \[u1, top\]/in: [u1, d1]/' "mine.yaml:21: operation (concat): "*
+    try 's/  - {op: input.*/  - {op: relu}/' "mine.yaml:24: operation (relu): "*
+    try '/op: loss/d' "mine.yaml:36: operation 'head' (head): nobody reads what it makes"
+    try 's/classes: 4,/classes: 3,/' "c.yaml: mine.yaml: a head of too few channels (wanted 4 to 16, got 3)"
+    try 's/op: loss/op: \&x loss/' "mine.yaml:37: anchors, aliases and tags have no place here"
+    echo 'parameters: {gruops: 2}' >>c.yaml
+    try '' "mine.yaml:2: no parameter 'gruops' (is 'groups' meant?)"
+}
+
+@test "network: the settings name a network that there is, in their own folder" {
+    try() { # SETTINGS MESSAGE
+        printf -- "$1" >c.yaml
+        run -1 --separate-stderr train -n -c c.yaml
+        [[ $stderr == "train: "$2 ]] || { echo "$stderr" >&2; return 1; }
+    }
+    try 'base: 4\n' "c.yaml: 'network' is missing"
+    try 'network: resdual\n' "c.yaml: unknown network 'resdual' (is 'residual' meant?)"
+    try 'arch: unet.yaml\n' "c.yaml: unknown network 'unet.yaml' (is 'unet' meant?)"
+    try 'arch: unet\nnetwork: unet\n' "c.yaml: both network and arch (wanted one of them)"
+    try 'network: none.yaml\n' "./none.yaml: No such file or directory"
+    try 'network: /etc/mine.yaml\n' "c.yaml: network: (wanted a file in the folder of the settings, got '/etc/mine.yaml')"
+    try 'network: a/../../mine.yaml\n' "c.yaml: network: (wanted a file in the folder of the settings, got 'a/../../mine.yaml')"
+    try 'network: ../mine.yaml\n' "c.yaml: network: (wanted a file in the folder of the settings, got '../mine.yaml')"
+    mkfifo pipe.yaml
+    try 'network: pipe.yaml\n' "./pipe.yaml: is a pipe or a device (wanted a regular file)"
+    head -c 65537 /dev/zero | tr '\0' '#' >long.yaml
+    try 'network: long.yaml\n' "./long.yaml: too long for a network (wanted at most 65536 bytes)"
+    try 'network: unet\nbase: 2\nparameters: {base: 4}\n' "c.yaml: parameters: 'base' is a setting already"
+    try 'network: unet\nparameters: {base: 4, base: 5}\n' "c.yaml:2: parameters: 'base' stands twice"
+    try 'network: unet\nparameters: {base: many}\n' "c.yaml:2: parameters: base: (wanted a number, got 'many')"
+    try 'network: unet\nparameters: 4\n' "c.yaml:2: parameters: (wanted a mapping, {name: number}, got a plain value)"
+    try 'network: [unet]\n' "c.yaml:1: network: (wanted a plain value)"
+    mkdir -p s/texts
+    common >s/texts/mine.yaml
+    printf "network: 'texts/mine.yaml'\nsize: 64x64\n" >s/c.yaml
+    train -n -c s/c.yaml | head -n 1 | grep -q '4 channels in, 4 classes'
+}
+
+@test "network: a run goes on with the text that it had, and no other" {
+    common >mine.yaml
+    printf 'network: mine.yaml\nbatch: 4\n' >c.yaml
+    epochs -n 1 train.tns >stream
+    train -c c.yaml -o m <stream
+    sed -i.bak 's/eps: 1e-3/eps: 1e-4/' mine.yaml
+    run -1 --separate-stderr train -r -c c.yaml -o m <stream
+    [ "$stderr" = "train: -r: another network than that of the run so far (wanted '      - {op: batch_norm, name: norm, eps: 1e-3}', got '      - {op: batch_norm, name: norm, eps: 1e-4}')" ]
+    cp mine.yaml.bak other.yaml
+    sed -i.bak 's/mine/other/' c.yaml
+    run -1 --separate-stderr train -r -c c.yaml -o m <stream
+    [ "$stderr" = "train: -r: another configuration than that of the run so far (wanted 'network: mine.yaml', got 'network: other.yaml')" ]
+    for f in mine.yaml c.yaml; do mv $f.bak $f; done
+    train -r -c c.yaml -o m <stream
+}
+
+@test "network: a model of version 1, which names its network, gives what it gave" {
+    # Written by the last program that knew no texts: residual, base 1, dropout 0.1, f16. The sum is that of all that the
+    # same program predicted with it.
+    gzip -dc "$ROOT/tests/vectors/residual-version1.safetensors.gz" >old
+    blobs -p 1 -1 20 -n 2 -d 32x24 >new.tns
+    KR_ISA=plain infer -P -m old <new.tns >p.tns
+    py <<'PY'
+import hashlib
+h = hashlib.sha256()
+for _, t in read("p.tns"):
+    h.update(t["pred"].tobytes() + t["prob"].tobytes())
+assert h.hexdigest() == "d90d467ede283e375d76c31b1769ac19d188ab563e6e4f33fbf0665dc4b8b964", h.hexdigest()
+PY
+    infer -n -m old | grep -qFx $'parameters\tbase=1 inputs=4 classes=4 dropout=0.1'
+    infer -n -m old | sed -n 's/^network.//p' | cmp - "$ROOT/pipelines/networks/residual.yaml"
+    # The others: a model of today's, told as version 1 told it.
+    for a in unet attention; do
+        printf 'network: %s\nbase: 2\nbatch: 4\n' $a >c.yaml
+        epochs -n 1 train.tns | train -c c.yaml -o $a
+        edit $a one 'del m["network"], m["parameters"]
+m.update(model="1", base="2", channels="4", classes="4", dropout="0")'
+        infer -P -H -m $a <train.tns >now.tns
+        infer -P -H -m one <train.tns | cmp - now.tns
+    done
+    edit one bad 'm["arch"] = "nnunet"'
+    run -1 --separate-stderr pipe 'infer -m bad <train.tns >p.tns'
+    [ "$stderr" = "infer: bad: unknown architecture 'nnunet'" ]
+    edit one bad 'm["base"] = "1000000"'
+    run -1 --separate-stderr pipe 'infer -m bad <train.tns >p.tns'
+    [[ $stderr == "infer: bad:"*" operation 'enc1.conv1' (convolution): channels: "* ]]
+}
+
+@test "network: a hostile description in a model is refused with one line" {
+    common >mine.yaml
+    printf 'network: mine.yaml\nbatch: 4\n' >c.yaml
+    epochs -n 1 train.tns | train -c c.yaml -o m
+    try() { # PYTHON MESSAGE
+        edit m bad "$1"
+        for how in "-n" ""; do
+            run -1 --separate-stderr pipe "infer $how -m bad <train.tns >p.tns"
+            [[ $stderr == "infer: bad:"$2 && $stderr != *$'\n'* ]] || { echo "$1: $stderr" >&2; return 1; }
+            run -1 tnsview -c <p.tns
+        done
+    }
+    try 'del m["network"]' " the model's metadata has no sound 'network'"
+    try 'del m["parameters"]' " the model's metadata has no sound 'parameters'"
+    try 'm["parameters"] = "base"' " the model's metadata has no sound 'parameters'"
+    try 'm["parameters"] = "base=nan"' " the model's metadata has no sound 'parameters'"
+    try 'm["parameters"] = " ".join(f"a{i}=1" for i in range(17))' " the model's metadata has no sound 'parameters'"
+    try 'm["parameters"] = "depth=3"' "2: no parameter 'depth' (is "*
+    try 'm["model"] = "3"' " a model of a newer version (wanted 2, got 3)"
+    try 'm["network"] = ""' "1: empty (wanted a network"*
+    try 'm["network"] += "\x1b[2J"' "38: not YAML: "*
+    try 'm["network"] = "#" * 65537' " too long (wanted at most 65536 bytes, got 65537)"
+    try 'm["network"] = "[" * 60000' "1: nested too deep"
+    try 'm["network"] = "network: [{op: a}]\nblocks: {a: {body: [{op: a, in: []}]}}"' "1: operation (a): inputs: (wanted 1, got 0)"
+    try 'm["network"] = "network: [{op: input, channels: 4}, {op: a}]\nblocks: {a: {body: [{op: a}, {op: a}]}}"' "2: operation (a): blocks in blocks more than 8 deep"
+    try 'm["network"] = m["network"].replace("base: 4", "base: 60000")' "7: operation 'd1.one.conv' (convolution): channels: out of range "*
+    try 'm["network"] = m["network"].replace("eps: 1e-3", "eps: 1e999")' "8: operation 'top.norm' (batch_norm): "*
+    # Another network than the weights are of.
+    edit m bad 'm["network"] = m["network"].replace("name: u0", "name: zz")'
+    run -1 --separate-stderr pipe 'infer -m bad <train.tns >p.tns'
+    [[ $stderr == "infer: bad: "*"'zz.up.weight'"* && $stderr != *$'\n'* ]]
+}
