@@ -691,6 +691,82 @@ static const struct {
      1, 16, 32},
 };
 
+/* --- networks that nobody thought of -------------------------------------------------------------- */
+
+/* Values made so far, of 1/down of the image's height and width. */
+struct made {
+    int c, down, uses;
+};
+
+/* A network of random operations on random values; the rest are brought together at the end. */
+static void invent(uint64_t seed, char *text, size_t size)
+{
+    struct rng r = rng_seed(seed);
+    struct made v[64] = {{.c = 5, .down = 1}};
+    int n = 1, ops = 3 + (int)rng_below(&r, 9);
+    size_t at = (size_t)snprintf(text, size,
+                                 "network: [{op: input, channels: 3}, {op: convolution, "
+                                 "name: v0, channels: 5, kernel: 1}");
+#define SAY(...) at += (size_t)snprintf(text + at, size - at, __VA_ARGS__)
+    for (int i = 0; i < ops; i++) {
+        int x = (int)rng_below(&r, (uint64_t)n), y = (int)rng_below(&r, (uint64_t)n);
+        int c = 1 + (int)rng_below(&r, 20), pick = (int)rng_below(&r, 20);
+        struct made *w = &v[n];
+        *w = (struct made){.c = v[x].c, .down = v[x].down};
+        static const char *const plain[] = {"relu", "leaky_relu", "gelu", "sigmoid", "softmax"};
+        static const char *const norms[] = {"batch_norm", "instance_norm", "layer_norm"};
+        if (pick < 4) {
+            SAY(", {op: %s, in: v%d, name: v%d}", plain[rng_below(&r, 5)], x, n);
+        } else if (pick < 8) {
+            SAY(", {op: %s, in: v%d, name: v%d}", norms[rng_below(&r, 3)], x, n);
+        } else if (pick < 12) {
+            static const char *const kernels[] = {"1", "3", "3, dilation: 2", "[1, 3]"};
+            SAY(", {op: convolution, in: v%d, name: v%d, channels: %d, kernel: %s, bias: %s}", x, n,
+                w->c = c, kernels[rng_below(&r, 4)], c % 2 ? "true" : "false");
+        } else if (pick == 12 && v[x].down < 4) {
+            SAY(", {op: convolution, in: v%d, name: v%d, channels: %d, kernel: 3, stride: 2}", x, n,
+                w->c = c);
+            w->down *= 2;
+        } else if (pick == 13 && v[x].down < 4) {
+            SAY(", {op: %s_pool, in: v%d, name: v%d, size: 2}", c % 2 ? "max" : "average", x, n);
+            w->down *= 2;
+        } else if (pick == 14 && v[x].down > 1) {
+            SAY(", {op: transposed_convolution, in: v%d, name: v%d, channels: %d, kernel: 2, "
+                "stride: "
+                "2}",
+                x, n, w->c = c);
+            w->down /= 2;
+        } else if (pick == 15) {
+            SAY(", {op: dropout, in: v%d, name: v%d, p: 0.3}", x, n);
+        } else if (pick < 18 && v[x].down == v[y].down) {
+            SAY(", {op: concat, in: [v%d, v%d], name: v%d}", x, y, n);
+            w->c = v[x].c + v[y].c;
+            v[y].uses++;
+        } else if (v[x].down == v[y].down && v[x].c == v[y].c) {
+            SAY(", {op: %s, in: [v%d, v%d], name: v%d}", c % 2 ? "add" : "multiply", x, y, n);
+            v[y].uses++;
+        } else {
+            continue;
+        }
+        v[x].uses++;
+        n++;
+    }
+    int sum = -1;
+    for (int i = 0; i < n; i++) {
+        if (v[i].uses)
+            continue;
+        SAY(", {op: convolution, in: v%d, name: e%d, channels: 6, kernel: 1}", i, i);
+        if (v[i].down > 1)
+            SAY(", {op: nearest, factor: %d}", v[i].down);
+        SAY(", {op: convolution, name: f%d, channels: 6, kernel: 1}", i);
+        if (sum >= 0)
+            SAY(", {op: add, in: [f%d, %c%d], name: g%d}", i, sum >= 64 ? 'g' : 'f', sum % 64, i);
+        sum = sum >= 0 ? 64 + i : i;
+    }
+    SAY(", {op: head, name: head, channels: 5}, {op: loss}]");
+#undef SAY
+}
+
 int main(void)
 {
     const char *bad = kr_init();
@@ -711,6 +787,14 @@ int main(void)
                              : "");
         struct nn_spec spec = {.text = text, .length = (size_t)n, .name = just[i].name};
         check(&spec, just[i].name, just[i].d, just[i].h, just[i].w, KR_DIRECT, 2e-4);
+    }
+    const char *full = getenv("LONG");
+    for (uint64_t i = 0; i < (full ? 500 : 20); i++) {
+        char text[8192], label[32];
+        invent(i, text, sizeof text);
+        snprintf(label, sizeof label, "invented %d", (int)i);
+        struct nn_spec spec = {.text = text, .length = strlen(text), .name = label};
+        check(&spec, label, 1, 8, 16, KR_AUTO, 1e-3);
     }
     static const struct {
         const char *name;
