@@ -38,7 +38,7 @@ INLINE float most_lane(vf v)
     return most;
 }
 
-/* --- softmax ------------------------------------------------------------------------------------ */
+/* --- softmax ---------------------------------------------------------------------------------- */
 
 /* The largest of each pixel, and 1 over the sum of e^(v - it); with dy, the mean of dy too, weighed
  * by the softmax. */
@@ -135,7 +135,7 @@ void KR_NAME(kr_softmax_backward)(const struct kr_dims *d, const struct kr_in *i
     cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, dx->sums, dx->each, 2 * cp);
 }
 
-/* --- layer normalisation ------------------------------------------------------------------------ */
+/* --- layer normalisation ---------------------------------------------------------------------- */
 
 INLINE void layer_state(const struct some *s, double eps, float *mean, float *invstd)
 {

@@ -7,7 +7,7 @@
 
 #include <assert.h>
 
-/* --- two maps made one -------------------------------------------------------------------------- */
+/* --- two maps made one ------------------------------------------------------------------------ */
 
 /* Channels j.. of the map of two: those of the first (its padding is zero) and, `shift` lanes on,
  * those of the second. */
@@ -107,7 +107,7 @@ void KR_NAME(kr_join_backward)(const struct kr_dims *d, const float *dy, const s
                 2 * part[i]);
 }
 
-/* --- products ----------------------------------------------------------------------------------- */
+/* --- products --------------------------------------------------------------------------------- */
 
 /* The one channel of up to 64 pixels. */
 INLINE void ones_get(const struct kr_in *in, size_t n, size_t p0, size_t p1, float *one)
@@ -203,7 +203,7 @@ void KR_NAME(kr_multiply_backward)(const struct kr_dims *d, const struct kr_in i
     cut_sum(&cut, workspace, count, 2 * cp, 2 * cp1, dx[1].sums, dx[1].each, 2 * cp1);
 }
 
-/* --- curves ------------------------------------------------------------------------------------- */
+/* --- curves ----------------------------------------------------------------------------------- */
 
 INLINE vf sigmoid(vf v)
 {

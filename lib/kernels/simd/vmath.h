@@ -1,5 +1,5 @@
-/* vmath.h - exp, log and the normal distribution on vectors, after the Cephes library's single precision versions
- * (Moshier, netlib.org/cephes): relative error below 2e-7. */
+/* vmath.h - exp, log and the normal distribution on vectors, after the Cephes library's single
+ * precision versions (Moshier, netlib.org/cephes): relative error below 2e-7. */
 #ifndef VMATH_H
 #define VMATH_H
 
