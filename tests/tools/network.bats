@@ -83,6 +83,31 @@ b = open(sys.argv[1], "rb").read()
 sys.stdout.buffer.write(b[8 + struct.unpack("<Q", b[:8])[0]:])' "$1"
 }
 
+@test "network: one that exists nowhere learns, and is used, from its text alone" {
+    invented >mine.yaml
+    printf 'network: mine.yaml\nbatch: 4\nrate: 0.01\nparameters: {groups: 4}\n' >c.yaml
+    epochs -n 30 -s 1 train.tns | train -s 1 -c c.yaml -o m
+    # The loss of the first pass is near that of chance (0.75 and log 4); it falls to half of that.
+    awk 'NR == 2 { first = $4 } END { exit !(first > 1.5 && $4 < first / 2) }' m.tsv
+    rm mine.yaml
+    infer -P -m m <train.tns >p.tns
+    py <<'PY'
+for m, t in read("p.tns"):  # 40x33 is 64x64 inside
+    assert t["pred"].shape == t["label"].shape == (40, 33) and t["prob"].shape == (4, 40, 33)
+    assert np.isfinite(t["prob"]).all() and np.abs(t["prob"].sum(0) - 1).max() < 1e-5
+PY
+    # Names of parameters are those of the text, after the blocks'; PyTorch's layout.
+    "$PYTHON" - <<'PY'
+import json, struct
+b = open("m", "rb").read()
+h = json.loads(b[8:8 + struct.unpack("<Q", b[:8])[0]])
+m = h.pop("__metadata__")
+assert h["top.conv.weight"]["shape"] == [4, 4, 5, 5] and h["d5.two.conv.weight"]["shape"] == [16, 16, 3, 3]
+assert h["u4.up.weight"]["shape"] == [16, 16, 2, 2] and h["u0.one.norm.bias"]["shape"] == [4] and h["head.weight"]["shape"] == [4, 4, 1, 1]
+assert m["parameters"] == "groups=4" and m["arch"] == "mine" and "Of nobody" in m["network"]
+PY
+}
+
 @test "network: what a model says of its network trains the same network" {
     common >mine.yaml
     printf 'network: mine.yaml\nbatch: 4\n' >c.yaml
@@ -96,7 +121,7 @@ sys.stdout.buffer.write(b[8 + struct.unpack("<Q", b[:8])[0]:])' "$1"
 }
 
 @test "network: the ones with a name are the texts in pipelines/networks" {
-    for a in unet attention residual; do
+    for a in unet attention residual nnunet2d; do
         cp "$ROOT/pipelines/networks/$a.yaml" .
         printf 'base: 1\nbatch: 4\nsize: 64x64\n' >rest
         [ $a != residual ] || echo 'dropout: 0.2' >>rest
@@ -128,7 +153,14 @@ network:
   - {op: loss}
 EOF
     [[ "$(sizes none.yaml)" == *" 40x33,"* ]]
-    for n in none; do
+    sed 's/  - {op: relu}/  - {op: max_pool, size: [4, 3]}\n  - {op: transposed_convolution, name: up, channels: 8, kernel: [4, 3], stride: [4, 3]}/' none.yaml >odd.yaml
+    [[ "$(sizes odd.yaml)" == *" 40x33,"* ]]
+    sed 's/\[4, 3\]/[3, 4]/g' odd.yaml >even.yaml
+    [[ "$(sizes even.yaml)" == *" 42x36,"* ]]
+    printf 'network: even.yaml\nsize: 42x33\n' >c.yaml
+    run -1 train -n -c c.yaml
+    [[ $output == *"c.yaml: size: (wanted multiples of 3x4, got 42x33)"* ]]
+    for n in none odd even; do
         printf 'network: %s.yaml\nbatch: 4\n' $n >c.yaml
         epochs -n 1 train.tns | train -c c.yaml -o $n 2>/dev/null
         infer -m $n <train.tns | dice >/dev/null
