@@ -200,13 +200,15 @@ void kr_maxpool_backward(const struct kr_dims *, const struct kr_in *, const flo
  *   kr_gate_apply_backward   dx (kr_dx) from alpha * dout; dscore (N,H,W), the derivative by
  *                            bn's output; sums of dscore and of dscore * score
  *   kr_bn_backward           -> k of 3 * 16 floats
- *   kr_gate_score_backward   ds = k0 * dscore + k1 * score + k2 (k NULL: ds = dscore), dz = ds *
+ *   kr_gate_score_backward   ds = k0 * dscore + k1 * score + k2, by kr_dy of both, dz = ds *
  *                            psi[c] where a + b > 0, to dx[0] for a and dx[1] for b; dpsi */
 struct kr_gate {
     struct kr_in a, b;
     const float *psi; /* (a.c) */
     struct kr_in x;
     const float *scale, *shift; /* one of each, of psi's normalisation; or NULL: 1 and 0 */
+    size_t stride;              /* floats from one sample's to the next; 0: one for all */
+    bool each;                  /* the score's sums: of each sample, in rows */
 };
 
 void kr_gate_score(const struct kr_dims *, const struct kr_gate *, float *score, double *sums,
@@ -216,9 +218,9 @@ void kr_gate_apply(const struct kr_dims *, const struct kr_gate *, const float *
 void kr_gate_apply_backward(const struct kr_dims *, const struct kr_gate *, const float *score,
                             const float *dout, const struct kr_dx *, float *dscore, double *sums,
                             void *workspace); /* workspace is needed; dscore may not be score */
-void kr_gate_score_backward(const struct kr_dims *, const struct kr_gate *, const float *score,
-                            const float *dscore, const float *k, const struct kr_dx dx[2],
-                            float *dpsi, void *workspace); /* kr_pointwise_workspace(2 * a.c) */
+void kr_gate_score_backward(const struct kr_dims *, const struct kr_gate *, const struct kr_dy *,
+                            const struct kr_dx dx[2], float *dpsi,
+                            void *workspace); /* kr_pointwise_workspace(2 * a.c) */
 
 /* --- channel dropout --------------------------------------------------------------------------
  * gain[n * kr_pad(c) + c]: 0 with probability p, else 1/(1-p); zero in the padding. Depends on the

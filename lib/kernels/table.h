@@ -158,10 +158,9 @@
        const struct kr_dx *dx, float *dscore, double *sums, void *workspace),                      \
       (d, gate, score, dout, dx, dscore, sums, workspace))                                         \
     X(void, kr_gate_score_backward,                                                                \
-      (const struct kr_dims *d, const struct kr_gate *gate, const float *score,                    \
-       const float *dscore, const float *k, const struct kr_dx dx[2], float *dpsi,                 \
-       void *workspace),                                                                           \
-      (d, gate, score, dscore, k, dx, dpsi, workspace))                                            \
+      (const struct kr_dims *d, const struct kr_gate *gate, const struct kr_dy *dy,                \
+       const struct kr_dx dx[2], float *dpsi, void *workspace),                                    \
+      (d, gate, dy, dx, dpsi, workspace))                                                          \
     X(void, kr_predict,                                                                            \
       (const struct kr_planes *d, const float *logits, const uint8_t *paints, uint8_t *pred,       \
        float *prob),                                                                               \

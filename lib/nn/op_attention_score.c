@@ -19,7 +19,8 @@ static int shape(struct nn_build *b)
 
 static struct kr_gate describe(const struct nn_call *c)
 {
-    return (struct kr_gate){.a = c->in[A][0], .b = c->in[B][0], .psi = c->param[0]};
+    return (struct kr_gate){
+        .a = c->in[A][0], .b = c->in[B][0], .psi = c->param[0], .each = c->out.each};
 }
 
 static void forward(const struct nn_call *c)
@@ -34,7 +35,7 @@ static void backward(const struct nn_call *c)
     struct kr_dims d = nn_slices(&c->y, c->threads);
     struct kr_gate k = describe(c);
     const struct kr_dx dx[2] = {c->dx[A][0], c->dx[B][0]};
-    kr_gate_score_backward(&d, &k, c->out.y, c->dy.dy, c->dy.k, dx, c->grad[0], c->workspace);
+    kr_gate_score_backward(&d, &k, &c->dy, dx, c->grad[0], c->workspace);
 }
 
 static bool behind(const struct nn_call *c, bool data)

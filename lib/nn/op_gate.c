@@ -18,7 +18,11 @@ static int shape(struct nn_build *b)
 static struct kr_gate describe(const struct nn_call *c)
 {
     const struct kr_in *score = &c->in[SCORE][0];
-    return (struct kr_gate){.x = c->in[X][0], .scale = score->scale, .shift = score->shift};
+    return (struct kr_gate){.x = c->in[X][0],
+                            .scale = score->scale,
+                            .shift = score->shift,
+                            .stride = score->stride,
+                            .each = c->dx[SCORE][0].each};
 }
 
 static void forward(const struct nn_call *c)

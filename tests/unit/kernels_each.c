@@ -101,6 +101,10 @@ static const struct kernel {
     {"pooling", CIN, 0.5},
     {"pooling, backward", CIN, 1},
     {"head, backward", CIN, 1},
+    {"gate's score", 1, 1},
+    {"gate", CIN, 1},
+    {"gate, to the data", CIN, 1},
+    {"gate's score, to the data", CIN, 1},
 };
 
 static struct result run(const struct problem *p, int which)
@@ -114,7 +118,17 @@ static struct result run(const struct problem *p, int which)
     const float *dy = from(p, p->dy, COUT, 1), *dx_in = from(p, p->x, CIN, 1);
     const struct kr_dims d = dims(p);
     const size_t pooled = (size_t)(p->s.h / 2) * (size_t)(p->s.w / 2) * (size_t)kr_pad(CIN);
-    void *ws = guarded(kr_pointwise_workspace(&d, CIN), 64);
+    void *ws = guarded(kr_pointwise_workspace(&d, 2 * CIN), 64);
+    const struct kr_gate gate = {.a = in,
+                                 .b = in,
+                                 .psi = p->weight,
+                                 .x = in,
+                                 .scale = in.scale,
+                                 .shift = in.shift,
+                                 .stride = in.stride,
+                                 .each = true};
+    const struct kr_dx both[2] = {
+        dx[0], {.dx = empty_map(so, CIN, KR_F32), .c = CIN, .act = &in, .each = true}};
     const size_t plane = (size_t)p->s.h * (size_t)p->s.w;
     const struct kr_conv3x3 a = conv3x3(p, which % 2 ? KR_WINOGRAD : KR_DIRECT);
     const struct kr_conv3x3 small = {.n = a.n,
@@ -133,6 +147,10 @@ static struct result run(const struct problem *p, int which)
                                  .wdice = 1,
                                  .wce = 1,
                                  .eps = 1e-5};
+    const float *scores = p->logits + (size_t)p->first * plane;
+    float *score = floats(plane * (size_t)p->count);
+    double *two = doubles(sums_count(so, 1, true));
+    const struct kr_dy dscore = {scores, scores, p->k + (size_t)p->first * 3 * 32, 3 * 32};
     const struct kr_dy behind = {from(p, p->dy, 32, 1), from(p, p->dy, 32, 1),
                                  p->k + (size_t)p->first * 3 * 32, 3 * 32};
     switch (which) {
@@ -176,6 +194,21 @@ static struct result run(const struct problem *p, int which)
     case 13:
         kr_head_backward(&planes, &loss, &p->loss, &in, p->weight, dx, floats(4 * CIN), floats(4),
                          guarded(kr_head_workspace(&planes, CIN), 64));
+        break;
+    case 14:
+        kr_gate_score(&d, &gate, score, r.sums, ws);
+        for (size_t i = 0; i < plane * (size_t)p->count; i++)
+            for (size_t l = 0; l < KR_LANES; l++)
+                r.map[i * KR_LANES + l] = score[i];
+        break;
+    case 15:
+        kr_gate_apply(&d, &gate, scores, &out, ws);
+        break;
+    case 16:
+        kr_gate_apply_backward(&d, &gate, scores, dx_in, dx, score, two, ws);
+        break;
+    case 17:
+        kr_gate_score_backward(&d, &gate, &dscore, both, floats(CIN), ws);
         break;
     }
     return r;

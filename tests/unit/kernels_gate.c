@@ -131,7 +131,12 @@ static struct outcome run(struct model *m, const struct kr_in raw[MAPS], int thr
         in[i].scale = bn[i].scale;
         in[i].shift = bn[i].shift;
     }
-    struct kr_gate g = {in[0], in[1], as_floats(m->psi, m->ci), in[2], bn[2].scale, bn[2].shift};
+    struct kr_gate g = {.a = in[0],
+                        .b = in[1],
+                        .psi = as_floats(m->psi, m->ci),
+                        .x = in[2],
+                        .scale = bn[2].scale,
+                        .shift = bn[2].shift};
     float *score = floats(n), *dscore = floats(n);
     kr_gate_score(&d, &g, score, two, ws);
     kr_bn_train(&bn[2], n, two);
@@ -153,7 +158,8 @@ static struct outcome run(struct model *m, const struct kr_in raw[MAPS], int thr
     kr_bn_backward(&bn[2], n, two, o.dgamma[2], o.dbeta[2], k);
     const struct kr_dx dz[2] = {{.dx = o.da, .c = m->ci, .act = &in[0], .sums = sums},
                                 {.dx = o.db, .c = m->ci, .act = &in[1], .sums = sums_b}};
-    kr_gate_score_backward(&d, &g, score, dscore, k, dz, o.dpsi, ws);
+    const struct kr_dy dy = {.dy = dscore, .x = score, .k = k};
+    kr_gate_score_backward(&d, &g, &dy, dz, o.dpsi, ws);
     kr_bn_backward(&bn[0], n, sums, o.dgamma[0], o.dbeta[0], ka);
     kr_bn_backward(&bn[1], n, sums_b, o.dgamma[1], o.dbeta[1], kb);
     kr_bn_apply(&d, m->ci, o.da, in[0].x, in[0].dtype, ka, 0, o.da);

@@ -23,9 +23,11 @@ INLINE vf psi_vector(const struct kr_gate *g, size_t c)
 }
 
 /* alpha of up to RUN pixels. */
-INLINE void alphas(const struct kr_gate *g, const float *score, size_t count, float *alpha)
+INLINE void alphas(const struct kr_gate *g, const float *score, size_t n, size_t count,
+                   float *alpha)
 {
-    const vf scale = vset(g->scale ? *g->scale : 1), shift = vset(g->shift ? *g->shift : 0);
+    const vf scale = vset(g->scale ? g->scale[n * g->stride] : 1);
+    const vf shift = vset(g->shift ? g->shift[n * g->stride] : 0);
     float t[RUN] = {0};
     memcpy(t, score, count * sizeof *t);
     for (size_t i = 0; i < RUN; i += VL)
@@ -33,18 +35,19 @@ INLINE void alphas(const struct kr_gate *g, const float *score, size_t count, fl
 }
 
 /* Two numbers of each slot as the sums of a map of one channel. */
-INLINE void spread(const void *workspace, int chunks, size_t count, size_t from, double *sums)
+INLINE void spread(const struct cut *cut, const void *workspace, size_t count, size_t from,
+                   double *sums, bool each)
 {
+    const size_t row = 2 * KR_LANES;
     if (!sums)
         return;
-    memset(sums, 0, 2 * KR_LANES * sizeof *sums);
-    slots_sum(workspace, chunks, count, from, 1, sums);
-    slots_sum(workspace, chunks, count, from + 1, 1, sums + KR_LANES);
+    memset(sums, 0, (each ? cut->n : 1) * row * sizeof *sums);
+    cut_sum(cut, workspace, count, from, 1, sums, each, row);
+    cut_sum(cut, workspace, count, from + 1, 1, sums + KR_LANES, each, row);
 }
 
-#define FOR_RUNS(chunks, chunk, total, sample)                                                     \
-    for (size_t end = chunk_start(total, chunks, (chunk) + 1),                                     \
-                p0 = chunk_start(total, chunks, chunk), n = p0 / (sample),                         \
+#define FOR_RUNS(cut, chunk, sample)                                                               \
+    for (size_t end = cut_start(cut, (chunk) + 1), p0 = cut_start(cut, chunk), n = p0 / (sample),  \
                 count = min_size(min_size(RUN, end - p0), (sample) * (n + 1) - p0);                \
          p0 < end; p0 += count, n = p0 / (sample),                                                 \
                 count = min_size(min_size(RUN, end - p0), (sample) * (n + 1) - p0))
@@ -52,16 +55,16 @@ INLINE void spread(const void *workspace, int chunks, size_t count, size_t from,
 void KR_NAME(kr_gate_score)(const struct kr_dims *d, const struct kr_gate *g, float *score,
                             double *sums, void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
+    const size_t sample = (size_t)d->h * (size_t)d->w;
     const size_t cp = (size_t)kr_pad(g->a.c);
-    const int chunks = chunk_count(total, 1);
+    const struct cut cut = cut_of(d->n, sample, 1, g->each);
     assert(!sums || workspace);
     if (!sums)
         workspace = NULL;
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++) {
+    for (int chunk = 0; chunk < cut.chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, 2);
-        FOR_RUNS(chunks, chunk, total, sample)
+        FOR_RUNS(&cut, chunk, sample)
         {
             vf s[RUN];
             for (size_t p = 0; p < count; p++)
@@ -83,25 +86,25 @@ void KR_NAME(kr_gate_score)(const struct kr_dims *d, const struct kr_gate *g, fl
             }
         }
     }
-    spread(workspace, chunks, 2, 0, sums);
+    spread(&cut, workspace, 2, 0, sums, g->each);
 }
 
 void KR_NAME(kr_gate_apply)(const struct kr_dims *d, const struct kr_gate *g, const float *score,
                             const struct kr_out *out, void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
+    const size_t sample = (size_t)d->h * (size_t)d->w;
     const size_t cp = (size_t)kr_pad(out->c);
-    const int chunks = chunk_count(total, 1);
+    const struct cut cut = cut_of(d->n, sample, 1, out->each);
     assert(!out->sums || workspace);
     if (!out->sums)
         workspace = NULL;
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++) {
+    for (int chunk = 0; chunk < cut.chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_RUNS(chunks, chunk, total, sample)
+        FOR_RUNS(&cut, chunk, sample)
         {
             float alpha[RUN];
-            alphas(g, score + p0, count, alpha);
+            alphas(g, score + p0, n, count, alpha);
             for (size_t j = 0; j < cp; j += VL) {
                 const struct view x = view_at(&g->x, (int)n, (int)j);
                 struct put y = put_at(out, (int)j);
@@ -114,25 +117,25 @@ void KR_NAME(kr_gate_apply)(const struct kr_dims *d, const struct kr_gate *g, co
             }
         }
     }
-    slots_sum(workspace, chunks, 2 * cp, 0, 2 * cp, out->sums);
+    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, out->sums, out->each, 2 * cp);
 }
 
 void KR_NAME(kr_gate_apply_backward)(const struct kr_dims *d, const struct kr_gate *g,
                                      const float *score, const float *dout, const struct kr_dx *dx,
                                      float *dscore, double *sums, void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
+    const size_t sample = (size_t)d->h * (size_t)d->w;
     const size_t cp = (size_t)kr_pad(dx->c), count_doubles = 2 * cp + 2;
-    const int chunks = chunk_count(total, 1);
+    const struct cut cut = cut_of(d->n, sample, 1, dx->each || g->each);
     assert(workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++) {
+    for (int chunk = 0; chunk < cut.chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, count_doubles);
-        FOR_RUNS(chunks, chunk, total, sample)
+        FOR_RUNS(&cut, chunk, sample)
         {
             float alpha[RUN];
             vf s[RUN];
-            alphas(g, score + p0, count, alpha);
+            alphas(g, score + p0, n, count, alpha);
             for (size_t p = 0; p < count; p++)
                 s[p] = vset(0);
             for (size_t j = 0; j < cp; j += VL) {
@@ -154,34 +157,34 @@ void KR_NAME(kr_gate_apply_backward)(const struct kr_dims *d, const struct kr_ga
             }
         }
     }
-    slots_sum(workspace, chunks, count_doubles, 0, 2 * cp, dx->sums);
-    spread(workspace, chunks, count_doubles, 2 * cp, sums);
+    cut_sum(&cut, workspace, count_doubles, 0, 2 * cp, dx->sums, dx->each, 2 * cp);
+    spread(&cut, workspace, count_doubles, 2 * cp, sums, g->each);
 }
 
-/* The derivative by the raw score of `count` pixels. */
-INLINE void score_gradient(const float *score, const float *dscore, const float *k, size_t count,
-                           float *ds)
+/* The derivative by the raw score of `count` pixels of sample n, from p0 on. */
+INLINE void score_gradient(const struct kr_dy *dy, size_t n, size_t p0, size_t count, float *ds)
 {
-    const float k0 = k ? k[0] : 1, k1 = k ? k[KR_LANES] : 0, k2 = k ? k[2 * KR_LANES] : 0;
-    for (size_t p = 0; p < count; p++)
-        ds[p] = k0 * dscore[p] + (k1 * score[p] + k2);
+    const float *k = dy->k ? dy->k + n * dy->stride : NULL;
+    memcpy(ds, dy->dy + p0, count * sizeof *ds);
+    for (size_t p = 0; k && p < count; p++)
+        ds[p] = k[0] * ds[p] + (k[KR_LANES] * dy->x[p0 + p] + k[2 * KR_LANES]);
 }
 
 void KR_NAME(kr_gate_score_backward)(const struct kr_dims *d, const struct kr_gate *g,
-                                     const float *score, const float *dscore, const float *k,
-                                     const struct kr_dx dx[2], float *dpsi, void *workspace)
+                                     const struct kr_dy *dy, const struct kr_dx dx[2], float *dpsi,
+                                     void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w, total = (size_t)d->n * sample;
+    const size_t sample = (size_t)d->h * (size_t)d->w;
     const size_t cp = (size_t)kr_pad(g->a.c);
-    const int chunks = chunk_count(total, 1);
+    const struct cut cut = cut_of(d->n, sample, 1, dx[0].each || dx[1].each);
     assert(workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < chunks; chunk++) {
+    for (int chunk = 0; chunk < cut.chunks; chunk++) {
         double *slot = slot_at(workspace, chunk, 5 * cp);
-        FOR_RUNS(chunks, chunk, total, sample)
+        FOR_RUNS(&cut, chunk, sample)
         {
             float ds[RUN];
-            score_gradient(score + p0, dscore + p0, k, count, ds);
+            score_gradient(dy, n, p0, count, ds);
             for (size_t j = 0; j < cp; j += VL) {
                 const struct view a = view_at(&g->a, (int)n, (int)j);
                 const struct view b = view_at(&g->b, (int)n, (int)j);
@@ -204,11 +207,11 @@ void KR_NAME(kr_gate_score_backward)(const struct kr_dims *d, const struct kr_ga
             }
         }
     }
-    slots_sum(workspace, chunks, 5 * cp, 0, 2 * cp, dx[0].sums);
-    slots_sum(workspace, chunks, 5 * cp, 2 * cp, 2 * cp, dx[1].sums);
+    for (size_t i = 0; i < 2; i++)
+        cut_sum(&cut, workspace, 5 * cp, i * 2 * cp, 2 * cp, dx[i].sums, dx[i].each, 2 * cp);
     for (size_t c = 0; c < (size_t)g->a.c; c++) {
         double s = 0;
-        for (int chunk = 0; chunk < chunks; chunk++)
+        for (int chunk = 0; chunk < cut.chunks; chunk++)
             s += ((double *)workspace)[(size_t)chunk * 5 * cp + 4 * cp + c];
         dpsi[c] = (float)s;
     }
