@@ -22,6 +22,8 @@ for case in sys.argv[1:]:
         label[2:10, 4:8] = 2
         label[3, 6] = 3
         pred[2:10, 6:10] = 2
+        if os.environ.get("CAVITY"):
+            label[11:14, 14:20] = 4
         if z == 0:
             label[:] = 0
         out.write(record(b"R", [("case", case), ("slice", z + int(os.environ.get("FIRST", 0))), ("modalities", "flair,t1gd"), ("scheme", os.environ.get("SCHEME", "canonical"))],
@@ -108,6 +110,25 @@ EOF
     [ "${plain:2:2}" = "${plain:4:2}" ]
     [ $((16#${found:2:2})) -gt $((16#${found:0:2})) ]
     [ $((16#${found:2:2})) -gt $((16#${found:4:2})) ]
+}
+
+@test "overlay: a resection cavity is painted, in white, and the legend names it" {
+    stream A >plain.tns
+    CAVITY=1 stream A >cavity.tns
+    for s in plain cavity; do
+        overlay -n 1 -z 4 -o $s <$s.tns
+    done
+    # The middle of a voxel of it in the second panel: the scan under paint that is mostly white, and grey therefore.
+    x=$((14 + 96 + 8 + 16 * 4 + 2)) y=$((76 + 12 * 4 + 2))
+    read -r before <<<"$(pixel plain/*.png $x $y)"
+    read -r after <<<"$(pixel cavity/*.png $x $y)"
+    [ "${after:0:2}" = "${after:2:2}" ]
+    [ "${after:2:2}" = "${after:4:2}" ]
+    [ $((16#${after:0:2})) -gt $((16#${before:0:2})) ]
+    # Below the panels the legend has another swatch.
+    read -r w h <<<"$(pixel cavity/*.png size | tr x ' ')"
+    read -r v g <<<"$(pixel plain/*.png size | tr x ' ')"
+    [ "$(pixel cavity/*.png columns $((76 + 64 + 4)) $h)" != "$(pixel plain/*.png columns $((76 + 64 + 4)) $g)" ]
 }
 
 @test "overlay: scans that are shown side by side widen the picture" {
