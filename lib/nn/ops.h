@@ -21,6 +21,7 @@
     X(multiply)                                                                                    \
     X(sigmoid)                                                                                     \
     X(gelu)                                                                                        \
+    X(silu)                                                                                        \
     X(softmax)                                                                                     \
     X(layer_norm)                                                                                  \
     X(nearest)                                                                                     \

@@ -218,6 +218,12 @@ static void gelu(const struct work *w)
         w->y[i] = w->x[0][i] * (1 + erf(w->x[0][i] / sqrt(2))) / 2;
 }
 
+static void silu(const struct work *w)
+{
+    for (size_t i = 0; i < w->n; i++)
+        w->y[i] = w->x[0][i] / (1 + exp(-w->x[0][i]));
+}
+
 static void sigmoid(const struct work *w)
 {
     for (size_t i = 0; i < w->n; i++)
@@ -430,6 +436,7 @@ static const struct {
     {"relu", relu},
     {"leaky_relu", relu},
     {"gelu", gelu},
+    {"silu", silu},
     {"sigmoid", sigmoid},
     {"softmax", softmax},
     {"dropout", dropout},
@@ -631,6 +638,11 @@ static const struct {
     {"leaky ReLU", "{op: leaky_relu, slope: 0.2}", 1, 16, 32},
     {"norm and ReLU", N("op") ", {op: relu}", 1, 16, 32},
     {"GELU", "{op: gelu}", 1, 16, 32},
+    {"SiLU", "{op: silu}", 1, 16, 32},
+    {"SiLU of a view, read twice",
+     "{op: batch_norm, name: n}, {op: relu, name: r}, {op: silu, name: s}, {op: multiply, in: [r, "
+     "s]}",
+     1, 16, 32},
     {"sigmoid", "{op: sigmoid}", 1, 16, 32},
     {"softmax", "{op: softmax}", 1, 16, 32},
     {"dropout", N("op") ", {op: relu}, {op: dropout, p: 0.4}", 1, 16, 32},

@@ -166,6 +166,9 @@ class OPERATIONS:
     def gelu(net, x):
         return F.gelu(x)
 
+    def silu(net, x):
+        return F.silu(x)
+
     def sigmoid(net, x):
         return torch.sigmoid(x)
 
@@ -244,6 +247,7 @@ between("multiply-views", op("batch_norm", name="n"), op("relu", name="r"),
 between("sigmoid", op("sigmoid"))
 between("sigmoid-norm", op("batch_norm", name="n"), op("relu"), op("sigmoid"), op("batch_norm", name="m"))
 between("gelu", op("gelu"))
+between("silu", op("silu"))
 between("gelu-norm", op("batch_norm", name="n"), op("gelu"), op("batch_norm", name="m"), op("relu"))
 between("softmax", op("softmax"))
 between("softmax-wide", op("softmax"), channels=21)
