@@ -1,3 +1,4 @@
+/* The choice of an ISA level, and every kernel of table.h called through the one that is in use. */
 #include "lib/kernels/kernels.h"
 
 #include "lib/kernels/sgemm.h"

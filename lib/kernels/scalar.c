@@ -1,3 +1,5 @@
+/* What takes O(channels), in double and compiled once: statistics of normalisations to scale and
+ * shift and back to gradients, a dropout's factors, losses from their sums. */
 #include "lib/kernels/pointwise.h"
 
 #include "lib/base/rng.h"

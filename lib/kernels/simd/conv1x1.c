@@ -1,3 +1,4 @@
+/* The 1x1 convolution: which product of gemm.h each of its passes is. */
 #include "lib/kernels/simd/gemm.h"
 
 static int inputs(const struct kr_conv1x1 *p)

@@ -1,3 +1,4 @@
+/* The attention gate, as pointwise.h has it: each function is one pass over the maps. */
 #include "lib/kernels/pointwise.h"
 
 #include "lib/kernels/simd/map.h"

@@ -1,3 +1,7 @@
+/* The products of gemm.h. The weights are packed once, in panels as mk.h takes them. A task is a
+ * piece of the pixels for a group of the columns; block by block it packs its pixels, with what is
+ * fused into their reading, multiplies them by the panels, and writes the results while they are in
+ * cache. */
 #include "lib/kernels/simd/gemm.h"
 
 #include "lib/kernels/simd/mk.h"

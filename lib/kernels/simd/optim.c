@@ -1,3 +1,5 @@
+/* Adam and SGD as in torch.optim, the norm of a gradient for clipping, the search for what is not
+ * finite: one pass over memory each. */
 #include "lib/kernels/pointwise.h"
 
 #include "lib/base/rng.h"

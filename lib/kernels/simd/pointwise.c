@@ -1,3 +1,5 @@
+/* The backward pass of a normalisation where no kernel fuses it, sums and copies of maps: one pass
+ * over memory each. */
 #include "lib/kernels/pointwise.h"
 
 #include "lib/kernels/simd/map.h"
