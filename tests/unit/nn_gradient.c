@@ -703,7 +703,7 @@ static const struct {
      1, 16, 32},
 };
 
-/* --- networks that nobody thought of -------------------------------------------------------------- */
+/* --- networks that nobody thought of ---------------------------------------------------------- */
 
 /* Values made so far, of 1/down of the image's height and width. */
 struct made {
