@@ -108,6 +108,14 @@ static size_t lay_arena(struct nn *nn, char *base)
     return at + maps;
 }
 
+bool nn_products(const struct nn *nn)
+{
+    bool any = false;
+    for (int i = 0; i < nn->g.ops; i++)
+        any |= nn->g.op[i].kind->products;
+    return any;
+}
+
 size_t nn_measure(struct nn *nn)
 {
     struct nn_memory *m = &nn->memory;

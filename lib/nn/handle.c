@@ -183,14 +183,6 @@ int nn_classes(const struct nn *nn)
     return nn->g.value[nn->g.op[nn->g.head].out].e.c;
 }
 
-bool nn_products(const struct nn *nn)
-{
-    bool any = false;
-    for (int i = 0; i < nn->g.ops; i++)
-        any |= nn->g.op[i].kind->products;
-    return any;
-}
-
 void nn_multiple(const struct nn *nn, int multiple[3])
 {
     memcpy(multiple, nn->g.multiple, sizeof nn->g.multiple);
