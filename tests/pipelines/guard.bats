@@ -297,6 +297,25 @@ PY
     [ "$(cut -f 1 out/cases.tsv | grep -c '^\.')" = 0 ]
 }
 
+@test "study: a network of the user's takes the place of the attempt's, and is what a folder is known by" {
+    sed 's/kernel: 3/kernel: 5/' "$ROOT/pipelines/networks/unet.yaml" >mine.yaml
+    glio attempt2 NETWORK="$PWD/mine.yaml" >/dev/null 2>&1
+    infer -n -m out/fold0/attempt2/model.safetensors >said
+    sed -n 's/^network.//p' said | cmp - mine.yaml
+    grep -qFx $'parameters\tbase=2' said
+    [ -s out/fold0/attempt2/volumes.tsv ]
+    echo '# another thought' >>mine.yaml
+    run -2 glio attempt2 NETWORK="$PWD/mine.yaml"
+    [[ $output == *"NETWORK '$PWD/mine.yaml' has changed"* ]]
+    run -2 glio attempt2
+    [[ $output == *"NETWORK was '$PWD/mine.yaml' and is ''"* ]]
+    run -2 glio attempt2 NETWORK=none.yaml
+    [[ $output == *"NETWORK: 'none.yaml' is no file"* ]]
+    # Without BASE the text says how wide it is; of the attempt's own network nothing is left.
+    run -0 make -n -C "$ROOT" -f pipelines/Makefile residual DATA="$given/cases" OUT="$PWD/none" NETWORK="$PWD/mine.yaml"
+    [[ $output == *"sed '/^base:/d;s/^arch:.*/network: network.yaml/;/^dropout:/d' pipelines/residual.yaml"* ]]
+}
+
 @test "study: another knob, case or scan in the same folder is refused, by name, and nothing changes" {
     cp -r "$given/cases" data
     glio attempt2 DATA="$PWD/data" >/dev/null 2>&1
