@@ -63,13 +63,22 @@ static bool is_attribute(const struct node *n)
            strcmp(n->key, "when");
 }
 
-static int put_value(struct text *t, const char *name, int value, bool made)
+/* Notes what a name stands for; the value, or -1. */
+static int put_value(struct text *t, const struct node *e, int value, bool made)
 {
-    if (*name) {
-        snprintf(t->value[t->values].name, sizeof t->value->name, "%s", name);
-        t->value[t->values].value = value;
-        t->value[t->values++].made = made;
+    if (value < 0 || !*t->line.name)
+        return value;
+    if (t->values == t->value_room) {
+        int room = t->value_room ? 2 * t->value_room : 64;
+        struct named *more = realloc(t->value, (size_t)room * sizeof *more);
+        if (!more)
+            return nn_tree_fail(t, e, "out of memory");
+        t->value = more;
+        t->value_room = room;
     }
+    struct named *n = &t->value[t->values++];
+    *n = (struct named){.value = value, .made = made};
+    memcpy(n->name, t->line.name, sizeof n->name);
     return value;
 }
 
@@ -240,16 +249,16 @@ static int walk(struct text *t, struct scope *s, const struct node *list)
         if (there == 0) {
             if (!t->line.ins)
                 return nn_tree_fail(t, e, "when: no input to stand for it");
-            value = put_value(t, t->line.name, t->line.in[0], false);
+            if ((value = put_value(t, e, t->line.in[0], false)) < 0)
+                return -1;
             continue;
         }
         struct node *block = nn_tree_find(t->blocks, t->line.op);
         if (unique(t, e))
             return -1;
-        value = block ? call(t, s, e, block) : operation(t, s, e);
+        value = put_value(t, e, block ? call(t, s, e, block) : operation(t, s, e), true);
         if (value < 0)
             return -1;
-        put_value(t, t->line.name, value, true);
     }
     return value;
 }
@@ -274,6 +283,7 @@ int nn_text(const char *text, size_t length, const char *name, const struct nn_s
               read_parameters(t, set, settings) || walk(t, &all, t->network) < 0;
     events_close(&t->at);
     nn_tree_free(t->root);
+    free(t->value);
     free(t);
     return bad ? -1 : 0;
 }

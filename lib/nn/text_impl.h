@@ -32,18 +32,20 @@ struct number {
     double value;
 };
 
+struct named {
+    char name[TENSOR_MAX_NAME]; /* in full */
+    int value;
+    bool made; /* else it was left out */
+};
+
 struct text {
     struct events at; /* tells errors */
     const struct nn_taker *to;
     struct node *root, *description, *parameters, *blocks, *network;
     struct number number[KEYS]; /* the text's parameters */
     int numbers;
-    struct {
-        char name[TENSOR_MAX_NAME]; /* in full */
-        int value;
-        bool made; /* else it was left out */
-    } value[ENTRIES];
-    int values, entries, ops;
+    struct named *value; /* that have names */
+    int values, value_room, entries, ops;
     long work;
     struct nn_line line; /* the one that is being made */
 };
