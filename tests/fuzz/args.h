@@ -34,6 +34,10 @@ void tool_confine(void)
 {
 }
 
+void tool_leave_as_confined(void)
+{
+}
+
 static char history[2048];
 
 static void fuzz_start(int argc, char **argv, const char *usage)
