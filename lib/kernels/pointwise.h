@@ -179,12 +179,6 @@ void kr_pool_forward(const struct kr_pool *, const struct kr_in *, const struct 
 void kr_pool_backward(const struct kr_pool *, const struct kr_in *, const float *dy,
                       const struct kr_dx *, void *workspace);
 
-/* The largest of 2x2. */
-void kr_maxpool_forward(const struct kr_dims *, const struct kr_in *, const struct kr_out *,
-                        void *workspace);
-void kr_maxpool_backward(const struct kr_dims *, const struct kr_in *, const float *dy,
-                         const struct kr_dx *, void *workspace);
-
 /* --- attention gate (Oktay et al. 2018) -------------------------------------------------------
  * score = sum_c psi[c] * max(a + b, 0)      (N,H,W), one float a pixel: no padding to 16 lanes
  * alpha = sigmoid(bn[0] * score + bn[1])    never stored

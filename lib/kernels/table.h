@@ -137,14 +137,6 @@
       (const struct kr_pool *p, const struct kr_in *in, const float *dy, const struct kr_dx *dx,   \
        void *workspace),                                                                           \
       (p, in, dy, dx, workspace))                                                                  \
-    X(void, kr_maxpool_forward,                                                                    \
-      (const struct kr_dims *d, const struct kr_in *in, const struct kr_out *out,                  \
-       void *workspace),                                                                           \
-      (d, in, out, workspace))                                                                     \
-    X(void, kr_maxpool_backward,                                                                   \
-      (const struct kr_dims *d, const struct kr_in *in, const float *dy, const struct kr_dx *dx,   \
-       void *workspace),                                                                           \
-      (d, in, dy, dx, workspace))                                                                  \
     X(void, kr_gate_score,                                                                         \
       (const struct kr_dims *d, const struct kr_gate *gate, float *score, double *sums,            \
        void *workspace),                                                                           \

@@ -200,8 +200,9 @@ static void elementwise(struct kr_dims d, int c)
     struct kr_in pair[2] = {a, b};
     TIME(0, 3 * m, kr_add(&d, 2, pair, &out, NULL), "add %d@%dx%d", c, d.h, d.n);
     TIME(0, 3 * m, kr_add_backward(&d, b.x, 1, &dx, ws), "add-backward %d@%dx%d", c, d.h, d.n);
-    TIME(0, 1.25 * m, kr_maxpool_forward(&d, &a, &outs, NULL), "pool %d@%dx%d", c, d.h, d.n);
-    TIME(0, 3.25 * m, kr_maxpool_backward(&d, &a, small, &more, ws), "pool-backward %d@%dx%d", c,
+    const struct kr_pool pool = {d.n, 1, d.h, d.w, {1, 2, 2}, false, d.threads};
+    TIME(0, 1.25 * m, kr_pool_forward(&pool, &a, &outs, NULL), "pool %d@%dx%d", c, d.h, d.n);
+    TIME(0, 3.25 * m, kr_pool_backward(&pool, &a, small, &more, ws), "pool-backward %d@%dx%d", c,
          d.h, d.n);
     struct kr_gate g = {a, b, row(c, 1), a, row(1, 1), row(1, 0)};
     float *score = map(d, 1), *dscore = map(d, 1);

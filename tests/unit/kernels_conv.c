@@ -539,6 +539,21 @@ static void all(void)
          .dilation = CUBE(1),
          .how = AFFINE | RELU,
          .sums = true},
+        /* Many bands of a slice, and more than one to a span. */
+        {.n = 1,
+         .d = 1,
+         .h = 80,
+         .w = 40,
+         .c0 = 5,
+         .cout = 20,
+         .kernel = PLANE(3),
+         .stride = CUBE(1),
+         .dilation = CUBE(1),
+         .how = AFFINE | LEAKY,
+         .bias = true,
+         .sums = true,
+         .each = true,
+         .act = true},
     };
     static const struct variant ups[] = {
         {.n = 2,

@@ -117,6 +117,7 @@ static struct result run(const struct problem *p, int which)
     const struct kr_dx dx[2] = {{.dx = r.map, .c = CIN, .act = &in, .sums = r.sums, .each = true}};
     const float *dy = from(p, p->dy, COUT, 1), *dx_in = from(p, p->x, CIN, 1);
     const struct kr_dims d = dims(p);
+    const struct kr_pool pool = {d.n, 1, d.h, d.w, {1, 2, 2}, false, d.threads};
     const size_t pooled = (size_t)(p->s.h / 2) * (size_t)(p->s.w / 2) * (size_t)kr_pad(CIN);
     void *ws = guarded(kr_pointwise_workspace(&d, 2 * CIN), 64);
     const struct kr_gate gate = {.a = in,
@@ -186,10 +187,10 @@ static struct result run(const struct problem *p, int which)
         kr_add_backward(&d, dx_in, 1, dx, ws);
         break;
     case 11:
-        kr_maxpool_forward(&d, &in, &out, ws);
+        kr_pool_forward(&pool, &in, &out, ws);
         break;
     case 12:
-        kr_maxpool_backward(&d, &in, p->x + (size_t)p->first * pooled, dx, ws);
+        kr_pool_backward(&pool, &in, p->x + (size_t)p->first * pooled, dx, ws);
         break;
     case 13:
         kr_head_backward(&planes, &loss, &p->loss, &in, p->weight, dx, floats(4 * CIN), floats(4),

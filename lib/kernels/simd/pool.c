@@ -186,22 +186,3 @@ void KR_NAME(kr_pool_backward)(const struct kr_pool *p, const struct kr_in *in, 
     }
     cut_sum(&cut, workspace, 2 * w.cp, 0, 2 * w.cp, dx->sums, dx->each, 2 * w.cp);
 }
-
-static struct kr_pool halves(const struct kr_dims *d)
-{
-    return (struct kr_pool){d->n, 1, d->h, d->w, {1, 2, 2}, false, d->threads};
-}
-
-void KR_NAME(kr_maxpool_forward)(const struct kr_dims *d, const struct kr_in *in,
-                                 const struct kr_out *out, void *workspace)
-{
-    const struct kr_pool p = halves(d);
-    KR_NAME(kr_pool_forward)(&p, in, out, workspace);
-}
-
-void KR_NAME(kr_maxpool_backward)(const struct kr_dims *d, const struct kr_in *in, const float *dy,
-                                  const struct kr_dx *dx, void *workspace)
-{
-    const struct kr_pool p = halves(d);
-    KR_NAME(kr_pool_backward)(&p, in, dy, dx, workspace);
-}
