@@ -204,7 +204,7 @@ static void elementwise(struct kr_dims d, int c)
     TIME(0, 1.25 * m, kr_pool_forward(&pool, &a, &outs, NULL), "pool %d@%dx%d", c, d.h, d.n);
     TIME(0, 3.25 * m, kr_pool_backward(&pool, &a, small, &more, ws), "pool-backward %d@%dx%d", c,
          d.h, d.n);
-    struct kr_gate g = {a, b, row(c, 1), a, row(1, 1), row(1, 0)};
+    struct kr_gate g = {a, b, row(c, 1), a, row(1, 1), row(1, 0), 0, false};
     float *score = map(d, 1), *dscore = map(d, 1);
     TIME(0, 2 * m, kr_gate_score(&d, &g, score, sums, ws), "gate-score %d@%dx%d", c, d.h, d.n);
     TIME(0, 2 * m, kr_gate_apply(&d, &g, score, &out, NULL), "gate-apply %d@%dx%d", c, d.h, d.n);
