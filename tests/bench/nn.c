@@ -2,7 +2,8 @@
  *    [-d f16|bf16]
  *
  * Times inference or a training step with Adam and the Dice loss, with -s by nnU-Net's recipe (SGD
- * with Nesterov's momentum 0.99, decay 3e-5, Dice and cross-entropy), and prints one a line
+ * with Nesterov's momentum 0.99, decay 3e-5, Dice without background and cross-entropy), and
+ * prints one a line
  * seconds_per_slice (median of the repeats), planned_bytes and peak_bytes (the process's peak
  * resident memory). Inference maps its weights from a file, as infer does. -v prints the plan, -n
  * only that; -D convolves directly. */
@@ -112,8 +113,11 @@ int main(int argc, char **argv)
             verbose = only = true;
             break;
         case 's':
-            o.training = (struct nn_training){
-                .loss = NN_DICE_CE, .optim = NN_SGD, .momentum = 0.99, .decay = 3e-5};
+            o.training = (struct nn_training){.loss = NN_DICE_CE,
+                                              .foreground = true,
+                                              .optim = NN_SGD,
+                                              .momentum = 0.99,
+                                              .decay = 3e-5};
             break;
         case 'D':
             o.algo = KR_DIRECT;
