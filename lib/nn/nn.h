@@ -131,8 +131,9 @@ double nn_rate_at(const struct nn_rate *, uint64_t step);
 
 /* --- planning ----------------------------------------------------------------------------------*/
 
-/* What any process of ours has resident: of program and libraries 3.7 MiB, as they were measured, of
- * OpenBLAS, once given back, up to 0.5, a heap of small things, and the stacks of some threads. */
+/* What any process of ours has resident: of program and libraries 3.7 MiB, as they were measured,
+ * of OpenBLAS, once given back, up to 0.5, a heap of small things, and the stacks of some
+ * threads. */
 #define NN_FIXED_BYTES ((size_t)10 << 19)
 
 /* Called from the thread that calls; NULL: none, and then nothing changes. Several processes that
