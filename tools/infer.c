@@ -123,8 +123,8 @@ static bool planned_for(const struct tns_record *rec, int h, int w)
            ledger_memory(&trained) <= plan.ledger && payloads(rec, plan.in_turn) <= plan.record;
 }
 
-/* The model's file but for the weights, as it lies and as it is understood, what reading it leaves in
- * the heap, and whom it names. */
+/* The model's file but for the weights, as it lies, as it is understood and what reading it leaves
+ * in the heap, and whom it names. */
 static size_t model_memory(void)
 {
     enum { TENSOR = 256 }; /* structs; pages begun */
@@ -132,7 +132,7 @@ static size_t model_memory(void)
     for (size_t i = 0; i < tensors; i++)
         if (model.file.tensor[i].rank > 1)
             file -= tensor_bytes(&model.file.tensor[i]);
-    return 5 * file / 2 + TENSOR * tensors + ledger_memory(&trained);
+    return 3 * file + TENSOR * tensors + ledger_memory(&trained);
 }
 
 /* What is resident beside the network: the ring's records with what is added to them, a batch as
