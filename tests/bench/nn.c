@@ -157,6 +157,8 @@ int main(int argc, char **argv)
     struct nn *nn = nn_new(&spec, &o, why, sizeof why);
     if (!nn)
         die(why);
+    if (!nn_products(nn))
+        kr_products_free();
     if (verbose)
         nn_print(nn, line, NULL);
     if (only)
