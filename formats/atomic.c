@@ -1,3 +1,5 @@
+/* A list of the temporary names in use stands beside the files themselves: a signal may end the
+ * process at any moment, and what it was writing goes then too. */
 #include "formats/atomic.h"
 
 #include <dirent.h>

@@ -1,3 +1,5 @@
+/* The caller's table says what there may be; this file knows no setting. What is wrong with a
+ * value is said with its line, as libyaml's events give it. */
 #include "formats/config.h"
 
 #include <errno.h>

@@ -1,3 +1,5 @@
+/* The steps are text, compared as text: a tool that is not known here changes what a network sees,
+ * until somebody adds it to the list of those that do not. */
 #include "formats/contract.h"
 
 #include <stdio.h>

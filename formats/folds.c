@@ -1,3 +1,4 @@
+/* Names are numbers here, in the order in which they came; the file alone has them as text. */
 #include "formats/folds.h"
 
 #include <inttypes.h>

@@ -1,3 +1,5 @@
+/* One reader over two inflaters, ISA-L and zlib, each of which is four functions: a member begins,
+ * a step, a copy of the state, the end. */
 #include "formats/inflate.h"
 
 #include <errno.h>

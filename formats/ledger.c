@@ -1,3 +1,5 @@
+/* Every scan has keys, its patient's name and each fingerprint, and a set of all keys finds in one
+ * step whom another scan meets. */
 #include "formats/ledger.h"
 
 #include <err.h>

@@ -1,3 +1,5 @@
+/* Whatever is no plain text ends the reading, so that nobody splits or compares what he cannot
+ * see. */
 #include "formats/lines.h"
 
 #include <errno.h>

@@ -1,3 +1,5 @@
+/* The keys of a model, to be written and as they are read: what model.h lists is checked here, key
+ * by key. */
 #include "formats/model.h"
 
 #include <errno.h>

@@ -1,3 +1,5 @@
+/* The 348 bytes of a header, checked in the order of formats/nifti.md before anything is made of
+ * them. */
 #include "formats/nifti.h"
 #include "formats/nifti_impl.h"
 

@@ -1,3 +1,5 @@
+/* The header is the scan's own with few fields changed; voxels follow as they are, through zlib or
+ * not. */
 #include "formats/nifti_write.h"
 
 #include <nifti1.h>

@@ -1,3 +1,5 @@
+/* Files are opened without waiting for a writer or a line, and asked what they are before they are
+ * read. */
 #include "formats/plain.h"
 
 #include <errno.h>

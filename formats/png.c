@@ -1,3 +1,4 @@
+/* libpng ends an error by a jump, so whoever it jumps back to allocates nothing of his own. */
 #include "formats/png.h"
 
 #include <png.h>

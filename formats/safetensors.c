@@ -32,7 +32,7 @@ static const struct {
 };
 
 struct entry { /* one tensor of the header */
-    const char *name;
+    char name[TENSOR_MAX_NAME];
     int kind, rank;
     uint32_t dim[TENSOR_MAX_RANK];
     uint64_t begin, end;
@@ -105,9 +105,12 @@ static bool tensor(struct reading *r, const char *name, json_t *value)
     struct entry *e = &r->entry[r->n++];
     const char *key;
     json_t *v;
-    e->name = name;
     if (r->n > ST_MAX_TENSORS)
         return WRONG(r, ST_UNSUPPORTED, "header: more than %d tensors", ST_MAX_TENSORS);
+    if (strlen(name) >= TENSOR_MAX_NAME)
+        return WRONG(r, ST_UNSUPPORTED, "tensor '%.100s': name over %d bytes", name,
+                     TENSOR_MAX_NAME - 1);
+    strcpy(e->name, name);
     for (int i = 0; i < 3; i++) {
         if (!(v = json_object_get(value, keys[i])))
             return WRONG(r, ST_CORRUPT, "tensor '%.100s': no %s", name, keys[i]);
@@ -125,9 +128,6 @@ static bool tensor(struct reading *r, const char *name, json_t *value)
         return WRONG(
             r, ST_CORRUPT, "tensor '%.100s': data_offsets %llu to %llu (wanted %llu bytes)", name,
             (unsigned long long)e->begin, (unsigned long long)e->end, (unsigned long long)bytes);
-    if (strlen(name) >= TENSOR_MAX_NAME)
-        return WRONG(r, ST_UNSUPPORTED, "tensor '%.100s': name over %d bytes", name,
-                     TENSOR_MAX_NAME - 1);
     return true;
 }
 
@@ -145,24 +145,6 @@ static size_t find_checksum(const struct st_file *f, size_t end)
     return at ? (size_t)(at + 1 - f->bytes) : 0;
 }
 
-static bool metadata(struct reading *r, json_t *pairs)
-{
-    struct st_file *f = r->f;
-    const char *key;
-    json_t *value;
-    if (!json_is_object(pairs))
-        return WRONG(r, ST_CORRUPT, "header: __metadata__ is no object");
-    if (!(f->meta = calloc(json_object_size(pairs) + 1, sizeof *f->meta)))
-        return WRONG(r, ST_IO, "out of memory");
-    f->texts = json_incref(pairs);
-    json_object_foreach (pairs, key, value) {
-        if (!json_is_string(value))
-            return WRONG(r, ST_CORRUPT, "metadata '%.100s': no text", key);
-        f->meta[f->metas++] = (struct st_pair){key, json_string_value(value)};
-    }
-    return true;
-}
-
 static bool header(struct reading *r, json_t *all)
 {
     const char *name;
@@ -170,8 +152,25 @@ static bool header(struct reading *r, json_t *all)
     if (!(r->entry = calloc(json_object_size(all) + 1, sizeof *r->entry)))
         return WRONG(r, ST_IO, "out of memory");
     json_object_foreach (all, name, value)
-        if (strcmp(name, "__metadata__") ? !tensor(r, name, value) : !metadata(r, value))
+        if (strcmp(name, "__metadata__") && !tensor(r, name, value))
             return false;
+    r->f->texts = json_incref(json_object_get(all, "__metadata__"));
+    return !r->f->texts || json_is_object(r->f->texts) ||
+           WRONG(r, ST_CORRUPT, "header: __metadata__ is no object");
+}
+
+static bool metadata(struct reading *r)
+{
+    struct st_file *f = r->f;
+    const char *key;
+    json_t *value;
+    if (!(f->meta = calloc(json_object_size(f->texts) + 1, sizeof *f->meta)))
+        return WRONG(r, ST_IO, "out of memory");
+    json_object_foreach (f->texts, key, value) {
+        if (!json_is_string(value))
+            return WRONG(r, ST_CORRUPT, "metadata '%.100s': no text", key);
+        f->meta[f->metas++] = (struct st_pair){key, json_string_value(value)};
+    }
     return true;
 }
 
@@ -267,11 +266,11 @@ int st_parse(struct st_file *f, const void *bytes, size_t n, char *why, size_t s
 
     const char *text = (const char *)b + 8;
     json_t *all = json_read("header", text, length, true, &r.code, why, size);
-    if (all && only_spaces(&r, text, length) && header(&r, all) &&
-        check_cover(&r, n - 8 - length) && fill(&r, b + 8 + length))
+    bool good = all && only_spaces(&r, text, length) && header(&r, all);
+    json_decref(all); /* the tree of the tensors makes room for what is kept */
+    if (good && metadata(&r) && check_cover(&r, n - 8 - length) && fill(&r, b + 8 + length))
         f->checksum = find_checksum(f, 8 + length);
     free(r.entry);
-    json_decref(all);
     if (r.code)
         st_close(f);
     return r.code;

@@ -11,7 +11,6 @@
 #include "tools/tool.h"
 
 #include <math.h>
-#include <search.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,14 +140,9 @@ static size_t results, room;
 
 static struct met_mean means[MET_ROWS][MAX_COLUMNS];
 static size_t counted, trained, incomplete;
-static void *finished;       /* tree of case names */
-static struct ledger scans;  /* of cases, under their names */
-static struct ledger people; /* whoever shares a name or voxels is one */
-
-static int compare(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
+static struct names finished; /* cases, by name */
+static struct ledger scans;   /* of cases, under their names */
+static struct ledger people;  /* whoever shares a name or voxels is one */
 
 static char *copy(const char *s)
 {
@@ -263,8 +257,7 @@ static void settle(void)
         uint32_t n = known.count, who;
         if (result[i].trained <= 0)
             continue;
-        if ((who = names_add(&known, ledger_one(&people, result[i].patient))) == NAMES_NONE)
-            tool_die("out of memory");
+        who = tool_add_name(&known, ledger_one(&people, result[i].patient));
         if (who == n)
             first[n] = i;
     }
@@ -274,10 +267,7 @@ static void settle(void)
         if (r->trained > 0 || who == NAMES_NONE)
             continue;
         r->trained = 1;
-        uint32_t me = names_add(&said, r->patient);
-        if (me == NAMES_NONE)
-            tool_die("out of memory");
-        if (me == n)
+        if (tool_add_name(&said, r->patient) == n)
             tool_warn("patient %.100s of case %.100s was trained on: he is %.100s of case %.100s",
                       r->patient, r->name, result[first[who]].patient, result[first[who]].name);
     }
@@ -292,12 +282,9 @@ static void start(struct tns_record *rec, const struct met_grid *g)
     size_t n = g->dim[1] * g->dim[2];
     unit.name = copy(name);
     if (!opt.by_slice) {
-        char **known = tsearch(unit.name, &finished, compare);
-        if (!known)
-            tool_die("out of memory (case %s)", unit.name);
-        if (*known != unit.name)
+        uint32_t before = finished.count;
+        if (tool_add_name(&finished, name) < before)
             tool_die_at(rec, "the case was there before (wanted all its slices in a row)");
-        unit.name = copy(name); /* the tree keeps the other */
     }
     if (n > MAX_VOXELS || g->dim[0] > MAX_VOXELS / n)
         tool_die_at(rec, "the case is too large (wanted at most %u voxels, got %zux%zux%zu)",
@@ -676,6 +663,7 @@ int main(int argc, char **argv)
     put_means();
     ledger_free(&scans);
     ledger_free(&people);
+    names_free(&finished);
 
     if (trained && !opt.trained_too)
         tool_warn("left out of the means: %zu of %zu %s, of patients that the model was trained on "

@@ -15,6 +15,8 @@
 #include "formats/contract.h"
 #include "formats/ledger.h"
 #include "formats/model.h"
+#include "lib/base/ring.h"
+#include "lib/image/batch.h"
 #include "lib/nn/nn.h"
 #include "tools/tool.h"
 
@@ -39,6 +41,7 @@ static struct {
 
 #define WORTH 106e9 /* FLOP at once: a slice of 240x240 in a U-Net of base 64, and a quarter */
 
+enum { READ, COMPUTE, WRITE, STAGES }; /* of the ring: a thread each */
 enum { SLOTS = 3, MOST = 16 };
 enum { SAID = 65536 }; /* bytes of what was warned of */
 
@@ -68,39 +71,18 @@ static struct {
     uint8_t *pred;
 } plan;
 
-static struct {
-    struct batch slot[SLOTS];
-    unsigned read, computed, written; /* batches so far; slot i % SLOTS */
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-} ring = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+static struct ring ring = RING(SLOTS, STAGES);
+static struct batch slot[SLOTS];
 
-static void advance(unsigned *count)
+/* The batch whose turn it is at that stage; it is passed on. */
+static struct batch *await(unsigned stage)
 {
-    pthread_mutex_lock(&ring.lock);
-    ++*count;
-    pthread_cond_broadcast(&ring.changed);
-    pthread_mutex_unlock(&ring.lock);
+    return &slot[ring_take(&ring, stage, stage).slot];
 }
 
-/* The batch that `mine` points at, once `before` is `lead` ahead of it. */
-static struct batch *await(const unsigned *mine, const unsigned *before, unsigned lead)
+static void pass(const struct batch *b)
 {
-    pthread_mutex_lock(&ring.lock);
-    while (*before + lead - *mine == 0)
-        pthread_cond_wait(&ring.changed, &ring.lock);
-    struct batch *b = &ring.slot[*mine % SLOTS];
-    pthread_mutex_unlock(&ring.lock);
-    return b;
-}
-
-/* All that was read is written. */
-static void drain(void)
-{
-    pthread_mutex_lock(&ring.lock);
-    while (ring.written != ring.read)
-        pthread_cond_wait(&ring.changed, &ring.lock);
-    pthread_mutex_unlock(&ring.lock);
+    ring_pass(&ring, (unsigned)(b - slot));
 }
 
 /* --- planning ----------------------------------------------------------------------------------*/
@@ -150,9 +132,9 @@ static void empty_ring(void)
 {
     for (int s = 0; s < SLOTS; s++) {
         for (int i = 0; i < MOST; i++)
-            tns_release(&ring.slot[s].rec[i]);
-        free(ring.slot[s].header.text);
-        ring.slot[s].header = (struct tns_meta){0};
+            tns_release(&slot[s].rec[i]);
+        free(slot[s].header.text);
+        slot[s].header = (struct tns_meta){0};
     }
     nn_free(plan.nn);
     free(plan.image);
@@ -249,8 +231,7 @@ static bool first_time(struct names *said, const char *text)
     uint32_t known = said->count;
     if (names_find(said, text) != NAMES_NONE || names_memory(said) > SAID / 2)
         return false;
-    if (names_add(said, text) == NAMES_NONE)
-        tool_die("out of memory");
+    tool_add_name(said, text);
     if (names_memory(said) > SAID / 2)
         tool_warn("... and so on; this is not said again after %u times", known + 1);
     return true;
@@ -401,21 +382,21 @@ static void *reading(void *unused)
         }
         bool fits = !more || mark || planned_for(&rec, h, w);
         if (b && (begins || !more || mark || !fits || h != b->h || w != b->w || b->n == plan.n)) {
+            pass(b);
             b = NULL;
-            advance(&ring.read);
         }
         if (!fits) {
-            drain();
+            ring_drain(&ring);
             make_plan(&rec, h, w);
         }
         if (begins) {
-            struct batch *s = await(&ring.read, &ring.written, SLOTS);
+            struct batch *s = await(READ);
             s->kind = SEGMENT;
             copy_meta(&s->header, tool_header());
-            advance(&ring.read);
+            pass(s);
         }
         if (!b && more) {
-            b = await(&ring.read, &ring.written, SLOTS);
+            b = await(READ);
             b->kind = mark ? PASSES : SLICES;
             b->n = 0;
             b->h = h;
@@ -429,14 +410,15 @@ static void *reading(void *unused)
                 tool_need_image(to, DT_COUNT);
         }
         if (mark || (more && plan.in_turn)) {
+            pass(b);
             b = NULL;
-            advance(&ring.read);
         }
         if (more && plan.in_turn)
-            drain();
+            ring_drain(&ring);
     } while (more);
-    await(&ring.read, &ring.written, SLOTS)->kind = END;
-    advance(&ring.read);
+    struct batch *end = await(READ);
+    end->kind = END;
+    pass(end);
     tns_release(&rec);
     return NULL;
 }
@@ -445,16 +427,11 @@ static void *reading(void *unused)
 
 static void load_slice(struct tns_record *rec, float *to, int h, int w)
 {
-    const struct tensor *t = tns_tensor(rec, "image");
-    size_t rows = t->dim[1], columns = t->dim[2];
     int order[NN_MAX_CIN];
     char why[64];
     contract_order(model.modalities, tns_get(&rec->meta, "modalities"), order, NN_MAX_CIN, why,
                    sizeof why);
-    memset(to, 0, (size_t)about.inputs * (size_t)h * (size_t)w * sizeof *to);
-    for (int c = 0; c < about.inputs; c++, to += (size_t)h * (size_t)w)
-        for (size_t y = 0; y < rows; y++)
-            tensor_to_f32(t, ((size_t)order[c] * rows + y) * columns, columns, to + y * (size_t)w);
+    img_batch_image(tns_tensor(rec, "image"), order, h, w, to);
 }
 
 static void keep_result(struct tns_record *rec, const uint8_t *from, const float *p, int h, int w)
@@ -505,7 +482,7 @@ static void *writing(void *unused)
 {
     (void)unused;
     for (;;) {
-        struct batch *b = await(&ring.written, &ring.computed, 0);
+        struct batch *b = await(WRITE);
         if (b->kind == END)
             return NULL;
         if (b->kind == SEGMENT)
@@ -513,7 +490,7 @@ static void *writing(void *unused)
         else
             for (int i = 0; i < b->n; i++)
                 tool_write(&b->rec[i]);
-        advance(&ring.written);
+        pass(b);
     }
 }
 
@@ -521,11 +498,11 @@ static void flow(void)
 {
     pthread_t reader = tool_thread(reading), writer = tool_thread(writing);
     for (;;) {
-        struct batch *b = await(&ring.computed, &ring.read, 0);
+        struct batch *b = await(COMPUTE);
         bool end = b->kind == END;
         if (b->kind == SLICES)
             compute(b);
-        advance(&ring.computed);
+        pass(b);
         if (end)
             break;
     }

@@ -23,8 +23,9 @@ struct place { /* one record of the file: 24 bytes, the tool's only memory that 
 };
 
 static struct {
-    char **name, **patient; /* of cases, in order of first appearance */
-    uint32_t *partner, count;
+    struct names cases;
+    uint32_t *patient; /* of each, a number in people.people */
+    uint32_t *partner;
     struct place *record;
     size_t records;
 } all;
@@ -41,17 +42,16 @@ static void *grow(void *p, size_t n, size_t size)
 static uint32_t number_of(const char *name, const char *patient, const char *prints)
 {
     struct meeting m;
-    for (uint32_t i = all.count; i-- > 0;) /* records of a case mostly come together: look back */
-        if (!strcmp(all.name[i], name))
-            return i;
-    all.name = grow(all.name, all.count, sizeof *all.name);
-    all.patient = grow(all.patient, all.count, sizeof *all.patient);
-    if (!(all.name[all.count] = strdup(name)) || !(all.patient[all.count] = strdup(patient)) ||
-        ledger_add(&people, patient, prints))
+    uint32_t known = all.cases.count, i = tool_add_name(&all.cases, name);
+    if (i < known)
+        return i;
+    if (ledger_add(&people, patient, prints))
         tool_die("out of memory");
     for (int at = 0; ledger_next(&people, patient, prints, &at, &m);)
         ledger_join(&people, patient, m.patient);
-    return all.count++;
+    all.patient = grow(all.patient, i, sizeof *all.patient);
+    all.patient[i] = names_find(&people.people, patient);
+    return i;
 }
 
 static void index_file(struct tns_reader *r, struct tns_record *rec, const char *file)
@@ -75,33 +75,34 @@ static void index_file(struct tns_reader *r, struct tns_record *rec, const char 
 
 static const char *who_is(uint32_t i)
 {
-    return ledger_one(&people, all.patient[i]);
+    return ledger_one(&people, names_text(&people.people, all.patient[i]));
 }
 
 static int by_patient(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     int e = strcmp(who_is(x), who_is(y));
-    return e ? e : strcmp(all.name[x], all.name[y]);
+    return e ? e : strcmp(names_text(&all.cases, x), names_text(&all.cases, y));
 }
 
 /* A cycle through the shuffled patients, so that nobody keeps their own labels. It depends on the
  * names and the seed, not on the order of the file. */
 static void pair(uint64_t seed, const char *file)
 {
-    uint32_t *order = tool_alloc(all.count * sizeof *order), n = 0;
-    uint32_t *first = tool_alloc((all.count + 1) * sizeof *first); /* of each patient, in order */
-    uint32_t *cycle = tool_alloc(all.count * sizeof *cycle);
-    all.partner = tool_alloc(all.count * sizeof *all.partner);
-    for (uint32_t i = 0; i < all.count; i++)
+    uint32_t *order = tool_alloc(all.cases.count * sizeof *order), n = 0;
+    uint32_t *first =
+        tool_alloc((all.cases.count + 1) * sizeof *first); /* of each patient, in order */
+    uint32_t *cycle = tool_alloc(all.cases.count * sizeof *cycle);
+    all.partner = tool_alloc(all.cases.count * sizeof *all.partner);
+    for (uint32_t i = 0; i < all.cases.count; i++)
         order[i] = i;
-    qsort(order, all.count, sizeof *order, by_patient);
-    for (uint32_t i = 0; i < all.count; i++)
+    qsort(order, all.cases.count, sizeof *order, by_patient);
+    for (uint32_t i = 0; i < all.cases.count; i++)
         if (!i || strcmp(who_is(order[i - 1]), who_is(order[i]))) {
             cycle[n] = n;
             first[n++] = i;
         }
-    first[n] = all.count;
+    first[n] = all.cases.count;
     if (n == 1)
         tool_die("%s: only one patient (wanted two or more to exchange labels)", file);
     struct rng r = rng_seed(seed);
@@ -171,7 +172,7 @@ int main(int argc, char **argv)
     if (!r)
         tool_die("out of memory");
     index_file(r, &from, file);
-    if (all.count)
+    if (all.cases.count)
         pair(seed, file);
     struct place *sorted = tool_alloc(all.records * sizeof *sorted);
     if (all.records) {
@@ -187,13 +188,11 @@ int main(int argc, char **argv)
     for (size_t i = 0; tool_read(&rec); i++) {
         uint32_t partner = all.partner[all.record[i].who];
         relabel(&rec, r, &from, find(sorted, partner, all.record[i].slice), file);
-        tool_set(&rec, "labels_of", "%s", all.name[partner]);
+        tool_set(&rec, "labels_of", "%s", names_text(&all.cases, partner));
         tool_write(&rec);
     }
 
-    for (uint32_t i = 0; i < all.count; i++)
-        free(all.name[i]), free(all.patient[i]);
-    free(all.name);
+    names_free(&all.cases);
     free(all.patient);
     ledger_free(&people);
     free(all.partner);

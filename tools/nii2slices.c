@@ -8,6 +8,7 @@
 #include "formats/nifti.h"
 #include "formats/plain.h"
 #include "lib/base/names.h"
+#include "lib/base/ring.h"
 #include "lib/image/patient.h"
 #include "tools/tool.h"
 
@@ -158,6 +159,8 @@ static void list_cases(int argc, char **argv)
 
 #define AHEAD 2 /* cases at work: one in each pass */
 
+enum { PREPARE, SCAN, WRITE, STAGES };
+
 struct study {
     struct lay_case c;
     struct nii_file *file[LAY_MODALITIES];
@@ -167,17 +170,12 @@ struct study {
     uint8_t *used, *header; /* used: slices with tumour */
     size_t header_bytes;
     uint32_t first;
-    int files, taken, open; /* scans: in all, begun, not finished */
-    bool prepared;
+    int files;
     char why[LAY_MODALITIES + 1][NII_WHY]; /* of each file, then of the preparation */
 };
 
-static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t change;
-    struct study study[AHEAD];
-    size_t begun, written; /* cases */
-} work = {.lock = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER};
+static struct study studies[AHEAD];
+static struct ring ring = RING(AHEAD, STAGES);
 
 static void keep_header(struct study *s, const struct nii_file *f)
 {
@@ -260,60 +258,34 @@ static int scan(struct study *s, int f, char *why)
     return 0;
 }
 
-/* Takes the oldest thing to do. */
+/* Takes the oldest thing to do: the file of a case that is prepared, or the next case. */
 static void *worker(void *unused)
 {
     (void)unused;
-    pthread_mutex_lock(&work.lock);
     for (;;) {
-        struct study *s = NULL;
-        char *why;
-        int f = -1, e;
-        for (size_t i = work.written; i < work.begun && !s; i++) {
-            struct study *t = &work.study[i % AHEAD];
-            if (t->prepared && t->taken < t->files) {
-                s = t;
-                f = s->taken++;
-            }
-        }
-        if (!s && work.begun < list.n && work.begun < work.written + AHEAD)
-            s = &work.study[work.begun++ % AHEAD];
-        if (!s) {
-            pthread_cond_wait(&work.change, &work.lock);
-            continue;
-        }
-        size_t i = work.begun - 1;
-        pthread_mutex_unlock(&work.lock);
-        why = s->why[f < 0 ? LAY_MODALITIES : f];
-        e = f < 0 ? prepare(s, i, why) : scan(s, f, why);
-        pthread_mutex_lock(&work.lock);
-        if (f < 0) {
-            if (e)
-                s->files = 0;
-            s->open = s->files;
-            s->prepared = true;
-        } else {
-            s->open--;
-        }
-        pthread_cond_broadcast(&work.change);
+        struct ring_turn t = ring_take(&ring, PREPARE, SCAN);
+        struct study *s = &studies[t.slot];
+        char *prepared = s->why[LAY_MODALITIES];
+        if (t.stage == SCAN && !*prepared)
+            scan(s, (int)t.part, s->why[t.part]);
+        else if (t.stage == PREPARE && prepare(s, t.number, prepared) == 0)
+            ring_split(&ring, t.slot, (unsigned)s->files);
+        ring_pass(&ring, t.slot);
     }
     return NULL;
 }
 
 static void start_workers(void)
 {
+    ring.end = list.n;
     for (long i = 0; i < opt.threads; i++)
         pthread_detach(tool_thread(worker));
 }
 
-static struct study *await(size_t i)
+static struct study *await(void)
 {
-    struct study *s = &work.study[i % AHEAD];
+    struct study *s = &studies[ring_take(&ring, WRITE, WRITE).slot];
 
-    pthread_mutex_lock(&work.lock);
-    while (work.begun <= i || !s->prepared || s->open)
-        pthread_cond_wait(&work.change, &work.lock);
-    pthread_mutex_unlock(&work.lock);
     for (int f = 0; f <= LAY_MODALITIES; f++)
         if (*s->why[f])
             tool_die("%s", s->why[f]);
@@ -327,11 +299,8 @@ static void release(struct study *s)
     nii_reader_free(s->label);
     free(s->used);
     free(s->header);
-    pthread_mutex_lock(&work.lock);
     memset(s, 0, sizeof *s);
-    work.written++;
-    pthread_cond_broadcast(&work.change);
-    pthread_mutex_unlock(&work.lock);
+    ring_pass(&ring, (unsigned)(s - studies));
 }
 
 /* --- the second pass: the records ------------------------------------------------------------- */
@@ -465,7 +434,7 @@ int main(int argc, char **argv)
     start_workers();
 
     for (size_t i = 0; i < list.n; i++) {
-        struct study *s = await(i);
+        struct study *s = await();
         if (*s->head.doubt)
             tool_warn("%s: %s", s->c.name, s->head.doubt);
         write_slices(&rec, s);

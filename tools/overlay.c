@@ -50,8 +50,7 @@ static struct {
 } now;
 
 /* Cases already drawn: a second run of records of one would silently replace its pictures. */
-static char **done;
-static size_t ndone;
+static struct names done;
 
 static void split_modalities(char *text)
 {
@@ -223,7 +222,7 @@ static void choose(void)
     now.n = m;
 }
 
-static void finish_case(struct tns_record *rec)
+static void finish_case(void)
 {
     char title[512], note[256] = "";
     struct img_sheet s = {.title = title,
@@ -254,8 +253,7 @@ static void finish_case(struct tns_record *rec)
         free_slice(&now.slice[i]);
     }
     tns_release(&named);
-    if (!(done = realloc(done, (ndone + 1) * sizeof *done)) || !(done[ndone++] = strdup(now.name)))
-        tool_die_at(rec, "out of memory");
+    tool_add_name(&done, now.name);
     now.n = 0;
 }
 
@@ -275,9 +273,8 @@ static void set_zoom(struct tns_record *rec)
 
 static void begin_case(struct tns_record *rec, const char *name)
 {
-    for (size_t i = 0; i < ndone; i++)
-        if (!strcmp(done[i], name))
-            tool_die_at(rec, "records of this case are not together");
+    if (names_find(&done, name) != NAMES_NONE)
+        tool_die_at(rec, "records of this case are not together");
     if (strlen(name) >= sizeof now.name)
         tool_die_at(rec, "key 'case' is too long");
     strcpy(now.name, name);
@@ -479,7 +476,7 @@ int main(int argc, char **argv)
             continue;
         const char *name = tool_need_key(&rec, "case");
         if (!now.seen || strcmp(name, now.name)) {
-            finish_case(&rec);
+            finish_case();
             begin_case(&rec, name);
         }
         if ((tns_tensor(&rec, "label") != NULL) != now.label ||
@@ -488,10 +485,8 @@ int main(int argc, char **argv)
         now.seen++;
         take(&rec);
     }
-    finish_case(&rec);
-    for (size_t i = 0; i < ndone; i++)
-        free(done[i]);
-    free(done);
+    finish_case();
+    names_free(&done);
     free(now.slice);
     tns_release(&rec);
     return tool_finish();

@@ -39,15 +39,10 @@ struct open_case {
     uint64_t used; /* record at which it was last met */
 };
 
-struct done { /* a whole file, which gets its name when the stream has proved to be whole */
-    char *name;
-    struct nii_out *out;
-};
-
 static struct {
     struct open_case open[OPEN_CASES];
-    struct done *done;
-    size_t ndone;
+    struct names done;    /* cases whose file is whole, */
+    struct nii_out **out; /* which gets its name when the stream has proved to be whole, too */
     uint64_t records;
     uint8_t *slice;
     size_t slice_room;
@@ -55,8 +50,8 @@ static struct {
 
 static void abandon(void)
 {
-    for (size_t i = 0; i < state.ndone; i++)
-        nii_abort(state.done[i].out);
+    for (uint32_t i = 0; i < state.done.count; i++)
+        nii_abort(state.out[i]);
 }
 
 /* --- spool ------------------------------------------------------------------------------------ */
@@ -150,16 +145,19 @@ static void gather_plane(const struct open_case *c, uint32_t v, uint32_t k, uint
         swap_bytes(plane, (size_t)h->dim[0] * h->dim[1], e);
 }
 
-static void remember(const char *name, struct nii_out *out)
+/* Where the file of a case that leaves will be kept. */
+static struct nii_out **remember(const char *name)
 {
-    if (!(state.ndone & (state.ndone - 1))) {
-        void *more = realloc(state.done, (state.ndone ? 2 * state.ndone : 1) * sizeof *state.done);
+    uint32_t n = state.done.count;
+    if (!(n & (n - 1))) {
+        void *more = realloc(state.out, (n ? 2 * n : 1) * sizeof *state.out);
         if (!more)
             tool_die("out of memory");
-        state.done = more;
+        state.out = more;
     }
-    state.done[state.ndone].name = strdup(name);
-    state.done[state.ndone++].out = out;
+    state.out[n] = NULL;
+    tool_add_name(&state.done, name);
+    return &state.out[n];
 }
 
 static void finish_case(struct open_case *c)
@@ -175,9 +173,8 @@ static void finish_case(struct open_case *c)
     if (snprintf(path, sizeof path, "%s/%s%s%s.nii.gz", opt.dir, c->name, plain ? "" : "_",
                  plain ? "" : opt.tensor) >= (int)sizeof path)
         tool_die("%s: the path is too long", opt.dir);
-    if (!(out = nii_create(path, header, n, why)))
+    if (!(out = *remember(c->name) = nii_create(path, header, n, why)))
         tool_die("%s", why);
-    remember(c->name, out);
     for (uint32_t v = 0; v < c->volumes; v++)
         for (uint32_t k = 0; k < c->head.dim[2]; k++) {
             gather_plane(c, v, k, plane);
@@ -221,11 +218,9 @@ static void open_case(struct tns_record *rec, struct open_case *c, const char *n
     uint64_t bytes;
 
     check_name(rec, name);
-    for (size_t i = 0; i < state.ndone; i++)
-        if (!strcmp(state.done[i].name, name))
-            tool_die_at(rec,
-                        "the case was written already (its slices are too scattered, or it comes "
-                        "twice)");
+    if (names_find(&state.done, name) != NAMES_NONE)
+        tool_die_at(rec, "the case was written already (its slices are too scattered, or it comes "
+                         "twice)");
     memset(c, 0, sizeof *c);
     strcpy(c->name, name);
     if (header->dim[0] < NII_HEADER)
@@ -418,15 +413,14 @@ int main(int argc, char **argv)
     for (int i = 0; i < OPEN_CASES; i++)
         if (state.open[i].used)
             finish_case(&state.open[i]);
-    for (size_t i = 0; i < state.ndone; i++) {
-        struct nii_out *out = state.done[i].out;
-        state.done[i].out = NULL;
+    for (uint32_t i = 0; i < state.done.count; i++) {
+        struct nii_out *out = state.out[i];
+        state.out[i] = NULL;
         if (nii_commit(out, why))
             tool_die("%s", why);
-        free(state.done[i].name);
     }
-    state.ndone = 0;
-    free(state.done);
+    names_free(&state.done);
+    free(state.out);
     free(state.slice);
     free(uses);
     tns_release(&rec);

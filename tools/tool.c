@@ -273,6 +273,14 @@ void *tool_alloc(size_t bytes)
     return p;
 }
 
+uint32_t tool_add_name(struct names *set, const char *text)
+{
+    uint32_t i = names_add(set, text);
+    if (i == NAMES_NONE)
+        tool_die("out of memory");
+    return i;
+}
+
 pthread_t tool_thread(void *(*run)(void *))
 {
     pthread_attr_t attr;

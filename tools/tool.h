@@ -20,6 +20,7 @@
 #include <stdbool.h>
 
 #include "formats/tns.h"
+#include "lib/base/names.h"
 
 /* usage is the SYNOPSIS line of the man page without the name: "[-i] -s SCHEME". */
 void tool_start(int argc, char **argv, const char *usage);
@@ -58,8 +59,10 @@ void tool_note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* o
 void tool_own_progress(void);
 void tool_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Memory or death; a thread, with a stack of 256 KiB, or death. */
+/* Memory, or death; the number of a text in a set (names_add), or death; a thread, with a stack of
+ * 256 KiB, or death. */
 void *tool_alloc(size_t bytes);
+uint32_t tool_add_name(struct names *, const char *);
 pthread_t tool_thread(void *(*)(void *));
 
 /* The file is about to be mapped: should it be cut while it is in use, the tool ends as after any

@@ -109,7 +109,8 @@ struct validation {
     bool steps_known;
     int n, h, w;   /* of the batches that it will make */
     size_t header; /* bytes */
-    size_t pools;  /* of what is counted for each case */
+    struct names cases;
+    size_t pools; /* bytes of what is counted for each case */
 };
 
 struct scores {

@@ -1,6 +1,9 @@
 /* The data loader of train: records become batches, one ahead of the one in use. */
 #include "tools/train.h"
 
+#include "lib/base/ring.h"
+#include "lib/image/batch.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,19 +15,17 @@ static struct {
     struct feed o;
     struct tns_record rec;
     bool first; /* rec holds a record already */
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
     struct batch slot[SLOTS];
-    unsigned made, taken; /* counts; slot i % SLOTS */
-    bool in_use;          /* the batch before `taken` */
     /* the batch that is being gathered: slices as they came */
-    float *raw;
-    uint8_t *raw_label;
-    int (*shape)[2];
+    struct batch *b;
+    struct tensor *image, *label; /* floats, bytes */
     int n;
     uint64_t next; /* position wanted */
     long marks;    /* passes over */
-} feed = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+} feed;
+
+enum { GATHER, LEARN, STAGES };
+static struct ring ring = RING(SLOTS, STAGES);
 
 static size_t batch_pixels(const struct settings *set, const struct source *s)
 {
@@ -43,66 +44,43 @@ size_t feed_memory(const struct settings *set, const struct source *s)
     return small + (SLOTS + 1) * batch_pixels(set, s) * pixel + record_memory(set, s->h, s->w);
 }
 
-/* --- slots -------------------------------------------------------------------------------------*/
-
-static struct batch *slot_wait(void)
+static struct batch *await(unsigned stage)
 {
-    pthread_mutex_lock(&feed.lock);
-    while (feed.made - feed.taken + feed.in_use >= SLOTS)
-        pthread_cond_wait(&feed.changed, &feed.lock);
-    struct batch *b = &feed.slot[feed.made % SLOTS];
-    pthread_mutex_unlock(&feed.lock);
-    return b;
+    return &feed.slot[ring_take(&ring, stage, stage).slot];
 }
 
-static void slot_push(void)
+static void pass(const struct batch *b)
 {
-    pthread_mutex_lock(&feed.lock);
-    feed.made++;
-    pthread_cond_signal(&feed.changed);
-    pthread_mutex_unlock(&feed.lock);
+    ring_pass(&ring, (unsigned)(b - feed.slot));
 }
 
 struct batch *feed_next(void)
 {
-    pthread_mutex_lock(&feed.lock);
-    feed.in_use = false;
-    pthread_cond_signal(&feed.changed);
-    while (feed.made == feed.taken)
-        pthread_cond_wait(&feed.changed, &feed.lock);
-    struct batch *b = &feed.slot[feed.taken++ % SLOTS];
-    feed.in_use = true;
-    pthread_mutex_unlock(&feed.lock);
-    return b;
+    static struct batch *before;
+    if (before)
+        pass(before);
+    return before = await(LEARN);
 }
 
 /* --- batches -----------------------------------------------------------------------------------*/
 
-/* Pads each slice to the batch's size: image with zeros, label with what is out of the loss. */
+/* Outside of a slice nothing counts in the loss. */
 static void assemble(struct batch *b)
 {
-    const int *m = feed.o.set->multiple;
-    int c = feed.o.set->channels, h = m[0], w = m[1];
-    size_t room = (size_t)feed.o.source->h * (size_t)feed.o.source->w;
+    const int *multiple = feed.o.set->multiple;
+    size_t channels = (size_t)feed.o.set->channels;
+    b->n = feed.n;
+    b->h = b->w = 0;
     for (int i = 0; i < feed.n; i++) {
-        int sh = nn_padded(feed.shape[i][0], m[0]), sw = nn_padded(feed.shape[i][1], m[1]);
-        h = sh > h ? sh : h;
-        w = sw > w ? sw : w;
+        int h = nn_padded((int)feed.image[i].dim[1], multiple[0]);
+        int w = nn_padded((int)feed.image[i].dim[2], multiple[1]);
+        b->h = h > b->h ? h : b->h;
+        b->w = w > b->w ? w : b->w;
     }
-    size_t plane = (size_t)h * (size_t)w;
-    b->n = feed.n, b->h = h, b->w = w;
-    memset(b->image, 0, (size_t)(feed.n * c) * plane * sizeof *b->image);
-    memset(b->label, NN_IGNORE, (size_t)feed.n * plane);
-    for (int i = 0; i < feed.n; i++) {
-        size_t sh = (size_t)feed.shape[i][0], sw = (size_t)feed.shape[i][1];
-        const float *in = feed.raw + (size_t)(i * c) * room;
-        const uint8_t *label = feed.raw_label + (size_t)i * room;
-        for (size_t k = 0; k < (size_t)c; k++)
-            for (size_t y = 0; y < sh; y++)
-                memcpy(b->image + ((size_t)(i * c) + k) * plane + y * (size_t)w,
-                       in + (k * sh + y) * sw, sw * sizeof *in);
-        for (size_t y = 0; y < sh; y++)
-            memcpy(b->label + (size_t)i * plane + y * (size_t)w, label + y * sw, sw);
+    size_t plane = (size_t)b->h * (size_t)b->w;
+    for (size_t i = 0; i < (size_t)feed.n; i++) {
+        img_batch_image(&feed.image[i], NULL, b->h, b->w, b->image + i * channels * plane);
+        img_batch_label(&feed.label[i], NN_IGNORE, b->h, b->w, b->label + i * plane);
     }
 }
 
@@ -110,23 +88,23 @@ static void finish_batch(long epoch)
 {
     if (!feed.n)
         return;
-    struct batch *b = &feed.slot[feed.made % SLOTS];
+    struct batch *b = feed.b;
     assemble(b);
     b->kind = BATCH_TRAIN;
     b->epoch = epoch;
     b->position = feed.next;
     feed.n = 0;
-    slot_push();
+    pass(b);
 }
 
 static void push_sign(int kind, long epoch)
 {
-    struct batch *b = slot_wait();
+    struct batch *b = await(GATHER);
     b->kind = kind;
     b->n = 0;
     b->epoch = epoch;
     b->position = feed.next;
-    slot_push();
+    pass(b);
 }
 
 static void replace(char **to, const char *text)
@@ -187,20 +165,21 @@ static void gather(struct tns_record *rec)
     image = tool_need_image(rec, DT_COUNT);
     label = tns_tensor(rec, "label");
     check_labels(rec, label);
-    struct batch *b = feed.n ? &feed.slot[feed.made % SLOTS] : slot_wait();
-    size_t room = (size_t)s->h * (size_t)s->w, i = (size_t)feed.n;
-    tensor_to_f32(image, 0, tensor_count(image), feed.raw + i * (size_t)c * room);
-    memcpy(feed.raw_label + i * room, label->data, tensor_count(label));
-    feed.shape[i][0] = (int)h;
-    feed.shape[i][1] = (int)w;
+    if (!feed.n)
+        feed.b = await(GATHER);
+    int i = feed.n;
+    memcpy(feed.image[i].dim, image->dim, sizeof image->dim);
+    memcpy(feed.label[i].dim, label->dim, sizeof label->dim);
+    tensor_to_f32(image, 0, tensor_count(image), feed.image[i].data);
+    memcpy(feed.label[i].data, label->data, tensor_count(label));
     char text[128];
     snprintf(text, sizeof text, "%.80s%s%.20s", name ? name : patient, slice ? " slice " : "",
              slice ? slice : "");
-    if (!tns_get_numbers(&rec->meta, "spacing", 3, b->spacing[i]))
-        memset(b->spacing[i], 0, sizeof b->spacing[i]);
-    replace(&b->patient[i], patient);
-    replace(&b->prints[i], prints);
-    replace(&b->name[i], text);
+    if (!tns_get_numbers(&rec->meta, "spacing", 3, feed.b->spacing[i]))
+        memset(feed.b->spacing[i], 0, sizeof feed.b->spacing[i]);
+    replace(&feed.b->patient[i], patient);
+    replace(&feed.b->prints[i], prints);
+    replace(&feed.b->name[i], text);
     feed.n++;
 }
 
@@ -273,9 +252,15 @@ void feed_start(const struct feed *o, struct tns_record *first)
         *first = (struct tns_record){0};
         feed.first = true;
     }
-    feed.raw = tool_alloc(pixels * (size_t)o->set->channels * sizeof *feed.raw);
-    feed.raw_label = tool_alloc(pixels);
-    feed.shape = tool_alloc(n * sizeof *feed.shape);
+    float *images = tool_alloc(pixels * (size_t)o->set->channels * sizeof *images);
+    uint8_t *labels = tool_alloc(pixels);
+    feed.image = tool_alloc(n * sizeof *feed.image);
+    feed.label = tool_alloc(n * sizeof *feed.label);
+    for (size_t i = 0, most = pixels / n; i < n; i++) {
+        feed.image[i] = (struct tensor){
+            .dtype = DT_F32, .rank = 3, .data = images + i * most * (size_t)o->set->channels};
+        feed.label[i] = (struct tensor){.dtype = DT_U8, .rank = 2, .data = labels + i * most};
+    }
     for (int i = 0; i < SLOTS; i++) {
         struct batch *b = &feed.slot[i];
         b->image = tool_alloc(pixels * (size_t)o->set->channels * sizeof *b->image);

@@ -1,6 +1,8 @@
 /* Validation in train: a stream from a file, pooled by case. */
 #include "tools/train.h"
 
+#include "lib/image/batch.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -9,10 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MALLOC = 32 }; /* around a small text */
-
-struct pool {
-    char *name;
+struct pool { /* of a case */
     uint64_t table[MET_CLASSES][MET_CLASSES];
     struct met_soft soft;
 };
@@ -82,7 +81,6 @@ void validation_open(struct validation *v, const char *path, const struct settin
     struct stat st;
     uint64_t at;
     int e;
-    struct names cases = {0};
     *v = (struct validation){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (v->fd < 0 || fstat(v->fd, &st))
         tool_die("%s: %s", path, strerror(errno));
@@ -99,8 +97,7 @@ void validation_open(struct validation *v, const char *path, const struct settin
         if (ledger_add(&v->ledger, key(v, in, &rec, "patient"), prints))
             tool_die("%s: out of memory (or more than %d scans)", path, LEDGER_MAX);
         const char *name = tns_get(&rec.meta, "case");
-        if (names_add(&cases, name ? name : key(v, in, &rec, "patient")) == NAMES_NONE)
-            tool_die("%s: out of memory", path);
+        tool_add_name(&v->cases, name ? name : key(v, in, &rec, "patient"));
         same(v, in, &rec, "modalities", &v->modalities);
         same(v, in, &rec, "scheme", &v->scheme);
         same_keys(v, in, &rec);
@@ -122,8 +119,7 @@ void validation_open(struct validation *v, const char *path, const struct settin
     v->steps_known = known;
     v->digest = tns_digest(in);
     v->header = tns_header(in)->len;
-    v->pools = cases.len + cases.count * (sizeof(struct pool) + MALLOC);
-    names_free(&cases);
+    v->pools = names_memory(&v->cases) + v->cases.count * sizeof(struct pool);
     tns_release(&rec);
     tns_reader_free(in);
 }
@@ -150,32 +146,14 @@ size_t validation_memory(const struct validation *v, const struct settings *set)
 struct part {
     int n, h, w; /* padded */
     int shape[16][2];
-    int pool[16];
+    uint32_t pool[16];
     float *image, *prob;
     uint8_t *label, *pred;
 };
 
-static struct pool *pools;
-static int npools, pool_room;
+static struct pool *pools; /* by the number of their cases */
 static double ce_sum;
 static uint64_t ce_count;
-
-static int pool_of(const char *name, const struct targets *t)
-{
-    for (int i = npools; i-- > 0;) /* the last one is the likeliest */
-        if (!strcmp(pools[i].name, name))
-            return i;
-    if (npools == pool_room) {
-        pool_room = pool_room ? 2 * pool_room : 64;
-        if (!(pools = realloc(pools, (size_t)pool_room * sizeof *pools)))
-            tool_die("out of memory");
-    }
-    pools[npools] = (struct pool){.name = strdup(name)};
-    if (!pools[npools].name)
-        tool_die("out of memory");
-    met_soft_begin(&pools[npools].soft, t->outputs, t->labels);
-    return npools++;
-}
 
 static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
 {
@@ -204,30 +182,24 @@ static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
     p->n = 0;
 }
 
-static void add(struct part *p, const struct tensor *image, const struct tensor *label, int pool)
+static void add(struct part *p, const struct tensor *image, const struct tensor *label,
+                uint32_t pool)
 {
-    size_t c = image->dim[0], h = image->dim[1], w = image->dim[2];
     size_t plane = (size_t)p->h * (size_t)p->w, i = (size_t)p->n;
-    float *to = p->image + i * c * plane;
-    memset(to, 0, c * plane * sizeof *to);
-    memset(p->label + i * plane, NN_IGNORE, plane);
-    for (size_t k = 0; k < c; k++)
-        for (size_t y = 0; y < h; y++)
-            tensor_to_f32(image, (k * h + y) * w, w, to + k * plane + y * (size_t)p->w);
-    for (size_t y = 0; y < h; y++)
-        memcpy(p->label + i * plane + y * (size_t)p->w, (const uint8_t *)label->data + y * w, w);
-    p->shape[i][0] = (int)h;
-    p->shape[i][1] = (int)w;
+    img_batch_image(image, NULL, p->h, p->w, p->image + i * image->dim[0] * plane);
+    img_batch_label(label, NN_IGNORE, p->h, p->w, p->label + i * plane);
+    p->shape[i][0] = (int)image->dim[1];
+    p->shape[i][1] = (int)image->dim[2];
     p->pool[i] = pool;
     p->n++;
 }
 
-static void reckon(struct scores *s, const struct settings *set)
+static void reckon(struct scores *s, uint32_t cases, const struct settings *set)
 {
     const struct met_convention *policy = met_convention("brats2023");
     struct met_mean loss = {0}, dice[MET_PARTS] = {{0}}, soft[MET_PARTS] = {{0}};
     double hd[MET_HDS] = {0};
-    for (int i = 0; i < npools; i++) {
+    for (uint32_t i = 0; i < cases; i++) {
         met_mean_add(&loss, met_dice_loss(&pools[i].soft, !set->background));
         for (int k = 0; k < MET_PARTS; k++) {
             struct met_counts counts =
@@ -235,9 +207,7 @@ static void reckon(struct scores *s, const struct settings *set)
             met_mean_add(&dice[k], met_score(policy, &counts, hd).dice);
             met_mean_add(&soft[k], met_soft_dice(&pools[i].soft, met_parts[k].labels));
         }
-        free(pools[i].name);
     }
-    npools = 0;
     s->loss = set->loss == NN_CE || set->loss == NN_FOCAL ? 0 : met_mean_value(&loss);
     s->loss += set->loss != NN_DICE && ce_count ? ce_sum / (double)ce_count : 0;
     for (int k = 0; k < MET_PARTS; k++) {
@@ -260,6 +230,10 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
                      .pred = tool_alloc(most)};
     char why[128];
     int e;
+    if (!(pools = calloc(v->cases.count, sizeof *pools)))
+        tool_die("out of memory");
+    for (uint32_t i = 0; i < v->cases.count; i++)
+        met_soft_begin(&pools[i].soft, set->targets.outputs, set->targets.labels);
     ce_sum = 0;
     ce_count = 0;
     while ((e = tns_next(in, &rec)) == 1) {
@@ -286,7 +260,10 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
             evaluate(&p, nn, set);
         p.h = h;
         p.w = w;
-        add(&p, image, label, pool_of(name ? name : key(v, in, &rec, "patient"), &set->targets));
+        uint32_t pool = names_find(&v->cases, name ? name : key(v, in, &rec, "patient"));
+        if (pool == NAMES_NONE)
+            tool_die("%s: has changed since the run began", v->path);
+        add(&p, image, label, pool);
         tool_progress("validating: %llu slices", (unsigned long long)tns_count(in));
     }
     if (e < 0)
@@ -294,7 +271,8 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
     if (tns_digest(in) != v->digest)
         tool_die("%s: has changed since the run began", v->path);
     evaluate(&p, nn, set);
-    reckon(s, set);
+    reckon(s, v->cases.count, set);
+    free(pools);
     free(p.image);
     free(p.prob);
     free(p.label);

@@ -1,3 +1,4 @@
+/* libyaml knows more than we read: what no file of ours has is refused here, once for all. */
 #include "lib/base/events.h"
 
 #include <stdarg.h>

@@ -1,3 +1,5 @@
+/* One block of text, one table of places in it, one hash table that holds numbers: three
+ * allocations however many names there are. */
 #include "lib/base/names.h"
 
 #include <stdlib.h>

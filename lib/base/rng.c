@@ -1,3 +1,4 @@
+/* One word of state: a key is mixed in word by word, and what comes out is mixed once more. */
 #include "lib/base/rng.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* The list of words is short on purpose: a name that is no session keeps two patients apart. */
 #include "lib/base/session.h"
 
 #include <stddef.h>

@@ -1,3 +1,4 @@
+/* Elements one by one for whoever looks at a few, rows at once for the rest; both round alike. */
 #include "lib/base/tensor.h"
 
 #include <math.h>

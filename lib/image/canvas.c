@@ -1,3 +1,5 @@
+/* Whole pixels and integers, so that a picture is the same on every machine; letters alone are
+ * drawn from distances, in double. */
 #include "lib/image/canvas.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Boxes may reach beyond the slice on any side: what lies there is zero. */
 #include "lib/image/crop.h"
 
 #include <string.h>

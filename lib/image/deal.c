@@ -1,3 +1,5 @@
+/* Heavy and light patients are dealt in turn: numbers differ by one at most, sums as little as
+ * that leaves. */
 #include "lib/image/deal.h"
 
 #include "lib/base/rng.h"

@@ -1,3 +1,4 @@
+/* A switch outside of the loops, so that each is a vector's. */
 #include "lib/image/load.h"
 
 #define LOAD(type)                                                                                 \

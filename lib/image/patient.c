@@ -1,3 +1,5 @@
+/* A table of the schemes in which data sets name their scans; what fits none is a patient by
+ * itself. */
 #include "lib/image/patient.h"
 
 #include <stdbool.h>

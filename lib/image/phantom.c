@@ -1,3 +1,5 @@
+/* A study is a plan, drawn once for the patient, and a function of a point in space that looks it
+ * up. Slices and grids are only where that function is asked. */
 #include "lib/image/phantom.h"
 
 #include <math.h>

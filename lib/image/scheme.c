@@ -1,3 +1,5 @@
+/* A scheme is 256 bytes; what words say of a class is weighed against it only to refuse, never to
+ * choose. */
 #include "lib/image/scheme.h"
 
 #include <stdlib.h>

@@ -1,3 +1,5 @@
+/* The layout is worked out first and drawn after, so that a picture that is too large is refused
+ * unmade. */
 #include "lib/image/sheet.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Two passes in double: one pass of squares loses digits where the mean is far from zero. */
 #include "lib/image/znorm.h"
 
 #include <float.h>

@@ -1,3 +1,5 @@
+/* A row for each label and region, then their averages. Masks are made once for a part, and all
+ * that wants them is measured then. */
 #include "lib/metric/metric.h"
 
 #include <math.h>

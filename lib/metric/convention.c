@@ -1,3 +1,4 @@
+/* Conventions are data: what each makes of empty masks stands in a table. */
 #include "lib/metric/metric.h"
 
 #include <math.h>

@@ -1,3 +1,5 @@
+/* One axis at a time, as metric.h says; along rows, where the mask is two-valued, steps are
+ * counted instead. */
 #include "lib/metric/metric.h"
 
 #include <math.h>

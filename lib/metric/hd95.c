@@ -1,3 +1,5 @@
+/* All three definitions ask for distances from one mask's border elements to the other's; they
+ * differ in what an element is, what it weighs, and when the percentile is taken. */
 #include "lib/metric/metric.h"
 
 #include <math.h>

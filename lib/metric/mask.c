@@ -1,3 +1,5 @@
+/* Masks are cut to where there is something: what follows takes time by the size of the tumour,
+ * not the head. */
 #include "lib/metric/metric.h"
 
 #include <stdlib.h>

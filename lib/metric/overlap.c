@@ -1,3 +1,5 @@
+/* All that can be told from counts, without looking at a voxel twice: one table of label by
+ * prediction. */
 #include "lib/metric/metric.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Runs are joined by a forest in the runs themselves; labels have the order of first voxels. */
 #include "lib/metric/runs.h"
 
 #include <stdlib.h>
