@@ -4,6 +4,10 @@
 #include "lib/kernels/sgemm.h"
 #include "lib/kernels/table.h"
 
+#include <assert.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,7 +43,13 @@ static const struct table neon = {"neon", KR_ENTRIES(ENTRY)};
 #undef LEVEL
 #endif
 
-static const struct table *use = &plain;
+static const struct table *use; /* until kr_init: none */
+
+static const struct table *chosen(void)
+{
+    assert(use && "kr_init comes before every kernel");
+    return use;
+}
 
 /* Best first. */
 static const struct table *const levels[] = {
@@ -53,12 +63,21 @@ static const struct table *const levels[] = {
     &plain,
 };
 
+#ifdef __x86_64__
+/* Which the levels' flags let the compiler use, and clang 14 cannot be asked for by name. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
+#endif
+
 static bool supported(const struct table *t)
 {
 #ifdef __x86_64__
     __builtin_cpu_init();
     if (t == &avx2 || t == &avx512)
-        if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+        if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c())
             return false;
     if (t == &avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -87,12 +106,12 @@ const char *kr_init(void)
 
 const char *kr_level(void)
 {
-    return use->name;
+    return chosen()->name;
 }
 
 #define CALL(type, name, params, args)                                                             \
     type name params                                                                               \
     {                                                                                              \
-        return use->name args;                                                                     \
+        return chosen()->name args;                                                                \
     }
 KR_ENTRIES(CALL)

@@ -439,6 +439,8 @@ static void all(void)
 
 int main(void)
 {
+    if (kr_init())
+        return 1;
     test_norm_edges();
     test_group((struct shape){3, 5, 4}, 1, 17, 17); /* instances */
     test_group((struct shape){2, 6, 5}, 1, 24, 4);
