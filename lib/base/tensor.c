@@ -1,4 +1,7 @@
-/* Elements one by one for whoever looks at a few, rows at once for the rest; both round alike. */
+/* Elements one by one for whoever looks at a few, rows at once for the rest; both round alike.
+ *
+ * Halves are converted here and not by the compiler's _Float16: clang 14 has none on x86-64, GCC's
+ * took 15 times as long for a row (30 ms for 4 million against 2), and NaNs came out otherwise. */
 #include "lib/base/tensor.h"
 
 #include <math.h>
@@ -52,17 +55,23 @@ uint16_t f32_to_bf16(float f)
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+/* Without branches: the product makes exponents, and subnormals, right. */
+static inline float half(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, word;
+    int32_t bits = (h & 0x7fff) << 13, scaled;
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    v *= 0x1p112f;
+    memcpy(&scaled, &v, sizeof scaled);
+    word = sign | (uint32_t)(bits < 0x0f800000 ? scaled : bits | 0x7f800000);
+    memcpy(&v, &word, sizeof v);
+    return v;
+}
+
 float f16_to_f32(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, m = h & 0x3ff, u;
-    float f;
-    if (e == 0) {
-        f = ldexpf((float)m, -24);
-        return sign ? -f : f;
-    }
-    u = sign | (e == 31 ? 0xffu : e + 112) << 23 | m << 13;
-    memcpy(&f, &u, 4);
-    return f;
+    return half(h);
 }
 
 uint16_t f32_to_f16(float f)
@@ -167,20 +176,11 @@ void tensor_set(struct tensor *t, size_t i, double v)
     }
 }
 
-/* As f16_to_f32, without branches, for many: the product makes exponents, and subnormals, right. */
 static void widen_f16(const uint16_t *restrict in, size_t n, float *restrict out)
 {
 #pragma omp simd
-    for (size_t i = 0; i < n; i++) {
-        uint32_t sign = (uint32_t)(in[i] & 0x8000) << 16, word;
-        int32_t bits = (in[i] & 0x7fff) << 13, scaled;
-        float v;
-        memcpy(&v, &bits, sizeof v);
-        v *= 0x1p112f;
-        memcpy(&scaled, &v, sizeof scaled);
-        word = sign | (uint32_t)(bits < 0x0f800000 ? scaled : bits | 0x7f800000);
-        memcpy(&out[i], &word, sizeof word);
-    }
+    for (size_t i = 0; i < n; i++)
+        out[i] = half(in[i]);
 }
 
 static void widen_bf16(const uint16_t *restrict in, size_t n, float *restrict out)

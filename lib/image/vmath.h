@@ -1,8 +1,10 @@
 /* vmath.h - elementary functions on four floats at a time, the same on every machine.
  *
  * Vector extensions of GCC and Clang at the width that every 64-bit target has; only additions,
- * multiplications, shifts and comparisons, none of them fused. Errors are relative, over the stated
- * range. Polynomials: Cephes' single precision functions (Moshier). */
+ * multiplications, shifts and comparisons, none of them fused. (The exp and log of
+ * lib/kernels/simd/vmath.h are as wide as the level and fused where it can: other bytes on another
+ * machine, which an augmented image must not have.) Errors are relative, over the stated range.
+ * Polynomials: Cephes' single precision functions (Moshier). */
 #ifndef VMATH_H
 #define VMATH_H
 
