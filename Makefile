@@ -86,7 +86,7 @@ ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has a
 # --- what a machine needs ------------------------------------------------------------------------
 # Debian's names, bookworm's and trixie's; a| where the release has it. Versions of clang-format differ: one is heard.
 CLANG_FORMAT := clang-format-19
-PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-serial
+PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-pthread
 PKG_demo  := $(PKG_build) gnuplot-nox
 PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy groff mandoc locales time jq chromium|
 # AArch64 is emulated.

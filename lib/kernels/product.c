@@ -21,6 +21,7 @@ static struct {
     void *library;
     sgemm *product;
     char *(*core)(void);
+    bool serial;
     char why[256];
 } blas = {.why = "kr_init has not been called"};
 
@@ -52,15 +53,18 @@ void kr_products_load(const char *level)
         return;
     }
     void (*threads)(int);
+    int (*parallel)(void);
     /* As POSIX has it: an object pointer that may be a function's. */
     *(void **)&blas.product = dlsym(blas.library, "cblas_sgemm");
     *(void **)&blas.core = dlsym(blas.library, "openblas_get_corename");
     *(void **)&threads = dlsym(blas.library, "openblas_set_num_threads");
-    if (!blas.product || !blas.core || !threads) {
+    *(void **)&parallel = dlsym(blas.library, "openblas_get_parallel");
+    if (!blas.product || !blas.core || !threads || !parallel) {
         refuse(dlerror());
         return;
     }
     threads(1); /* where it was built on OpenMP */
+    blas.serial = parallel() == 0;
     blas.why[0] = 0;
 }
 
@@ -75,6 +79,11 @@ void kr_products_free(void)
 const char *kr_products(void)
 {
     return blas.product ? NULL : blas.why;
+}
+
+int kr_products_threads(void)
+{
+    return blas.serial ? 1 : KR_PRODUCT_THREADS;
 }
 
 const char *kr_products_core(void)

@@ -21,8 +21,10 @@ const char *kr_products_core(void);
 #define KR_PRODUCTS_BYTES ((size_t)3 << 20)
 #define KR_PRODUCT_BYTES ((size_t)3 << 19)
 
-/* No more threads than this compute them at a time: OpenBLAS has places for so many. */
+/* No more threads than this compute them at a time: OpenBLAS has places for so many. The serial
+ * build (libopenblas0-serial) locks nothing, so its products are one thread's at a time. */
 #define KR_PRODUCT_THREADS 32
+int kr_products_threads(void);
 
 /* --- y[p][o] = bias[o] + sum_i weight[o][i] * x[p][i] -----------------------------------------
  * at each of the pixels of `dims`. Weight (cout, cin), bias (cout) or NULL. Backward, the gradient

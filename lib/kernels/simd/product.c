@@ -17,7 +17,7 @@
 
 INLINE int product_threads(int threads)
 {
-    return threads < KR_PRODUCT_THREADS ? threads : KR_PRODUCT_THREADS;
+    return threads < kr_products_threads() ? threads : kr_products_threads();
 }
 
 /* --- linear ----------------------------------------------------------------------------------- */
@@ -105,8 +105,8 @@ void KR_NAME(kr_linear_backward_weight)(const struct kr_linear *l, const float *
     if (!dbias)
         return;
     double *sums = workspace;
-    KR_NAME(kr_add_backward)(&l->dims, dy, 1, &(struct kr_dx){.c = l->cout, .sums = sums},
-                             sums + 2 * out);
+    KR_NAME(kr_add_backward)
+    (&l->dims, dy, 1, &(struct kr_dx){.c = l->cout, .sums = sums}, sums + 2 * out);
     for (size_t o = 0; o < cout; o++)
         dbias[o] = (float)sums[o];
 }
