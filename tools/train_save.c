@@ -235,7 +235,7 @@ void save_final(const struct run *run, struct model_keys *k, const struct settin
     struct tensor *t = tool_alloc((size_t)f.tensors * sizeof *t);
     int n = 0;
     for (int i = 0; i < f.tensors; i++)
-        if (strncmp(f.tensor[i].name, "m.", 2) && strncmp(f.tensor[i].name, "v.", 2)) {
+        if (!strchr(f.tensor[i].name, ':')) { /* else a moment (nn.h) */
             t[n] = f.tensor[i];
             convert(&t[n++], type[s->weights]);
         }

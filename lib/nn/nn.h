@@ -227,10 +227,10 @@ int nn_load(struct nn *, const struct tensor *, size_t count);
  * for normalisation. */
 int nn_init(struct nn *, uint64_t seed);
 
-/* The optimiser's memory, "m.NAME" and "v.NAME" (Adam) or "m.NAME" (SGD with momentum), DT_F32 or,
- * to fit a ceiling, DT_BF16; and the number of steps taken. For checkpoints: restoring both, and
- * the parameters, continues the run bit for bit. nn_load_moment takes the i-th of them from a list,
- * by its name. */
+/* The optimiser's memory, "m:NAME" and "v:NAME" (Adam) or "m:NAME" (SGD with momentum), DT_F32 or,
+ * to fit a ceiling, DT_BF16 (no parameter's name has a colon); and the number of steps taken. For
+ * checkpoints: restoring both, and the parameters, continues the run bit for bit. nn_load_moment
+ * takes the i-th of them from a list, by its name. */
 const struct tensor *nn_moments(const struct nn *, size_t *count);
 int nn_load_moment(struct nn *, size_t i, const struct tensor *, size_t count);
 uint64_t nn_steps(const struct nn *);

@@ -85,7 +85,7 @@ static void moment(struct nn *nn, const struct stored *p, const char *prefix, vo
     *t = p->t;
     t->dtype = nn->plans.moments_narrow ? DT_BF16 : DT_F32;
     t->data = data;
-    int n = snprintf(t->name, sizeof t->name, "%s.%s", prefix, p->t.name);
+    int n = snprintf(t->name, sizeof t->name, "%s:%s", prefix, p->t.name);
     assert(n < (int)sizeof t->name);
     (void)n;
 }

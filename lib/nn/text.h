@@ -41,7 +41,7 @@
 
 #define NN_TEXT_MAX (64 << 10)
 #define NN_TEXT_OPS 512
-#define NN_TEXT_NAME 48 /* so that "v.NAME.running_mean" is within TENSOR_MAX_NAME */
+#define NN_TEXT_NAME 48 /* so that "v:NAME.running_mean" is within TENSOR_MAX_NAME */
 
 /* One operation, its inputs and attributes as numbers. */
 struct nn_line {

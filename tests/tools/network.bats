@@ -232,6 +232,37 @@ EOF
     train -r -c c.yaml -o m <stream
 }
 
+@test "network: m and v are names as good as others, beside the moments of Adam" {
+    cat >mine.yaml <<'EOF'
+parameters: {inputs: 4, classes: 4}
+blocks:
+  layer:
+    body:
+      - {op: convolution, name: a, channels: 4, kernel: 3}
+      - {op: relu}
+network:
+  - {op: input, channels: inputs}
+  - {op: convolution, name: a, channels: 4, kernel: 3}
+  - {op: layer, name: m}
+  - {op: convolution, name: v, channels: 4, kernel: 3}
+  - {op: head, name: head, channels: classes}
+  - {op: loss}
+EOF
+    sed 's/name: m}/name: one}/; s/name: v,/name: two,/' mine.yaml >other.yaml
+    for n in mine other; do
+        printf 'network: %s.yaml\nbatch: 4\n' $n >$n.c.yaml
+        epochs -n 2 -s 1 train.tns >e.tns
+        train -c $n.c.yaml -o $n <e.tns
+        infer -m $n <train.tns >/dev/null
+    done
+    [ "$(tensors mine | wc -c)" = "$(tensors other | wc -c)" ]
+    # What was cut off goes on with the moments that it had.
+    head -c $(($(wc -c <e.tns) * 3 / 4)) e.tns >cut.tns
+    run -1 train -c mine.c.yaml -o again <cut.tns
+    train -r -c mine.c.yaml -o again <e.tns
+    cmp mine again
+}
+
 @test "network: a model of version 1, which names its network, gives what it gave" {
     # Written by the last program that knew no texts: residual, base 1, dropout 0.1, f16. The sum is that of all that the
     # same program predicted with it.
