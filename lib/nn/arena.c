@@ -122,7 +122,7 @@ size_t nn_measure(struct nn *nn)
     nn->arena_bytes = lay_arena(nn, NULL);
     m->fixed = NN_FIXED_BYTES + nn->bytes + nn->table_bytes + nn->opt.outside;
     if (nn_products(nn))
-        m->fixed += KR_PRODUCTS_BYTES + (size_t)nn->opt.threads * KR_PRODUCT_BYTES;
+        m->fixed += KR_PRODUCTS_BYTES + (size_t)nn->plans.products * KR_PRODUCT_BYTES;
     m->peak = m->parameters + m->gradients + m->moments + m->maps + m->fixed;
     return m->peak;
 }

@@ -113,6 +113,7 @@ static int lay_out(struct nn *nn)
     if (!nn->tables)
         return nn_fail(nn, NN_EMEM, "no memory: %zu bytes", nn->table_bytes);
     nn_lay_tables(nn, (char *)nn_up((size_t)(uintptr_t)nn->tables));
+    s->products = nn_products(nn) ? nn_base_threads(nn->opt.train) : 0;
     for (int i = 0; i < 2; i++) {
         s->moments_narrow = i == 1;
         s->rest[i] = nn_measure(nn);

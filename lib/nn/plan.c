@@ -15,6 +15,8 @@
  * once (clipping, or options.gradients). */
 #include "lib/nn/plan.h"
 
+#include "lib/kernels/product.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,10 +25,6 @@
 /* In flops for each element of a map. */
 #define MEMORY_COST 200.0 /* of writing it, and of reading it: a flop takes what 1/800 ns takes */
 #define NARROW_COST 1500.0
-
-/* The choices must be the same for any number of threads, so they are made as if there were these
- * many; then each step gets as many as there are and it has room for. */
-#define THREADS 2
 
 #define NOTHING 0.012 /* of a forward pass */
 #define WITHOUT_CEILING 0.87
@@ -112,7 +110,7 @@ static void shrink(struct plan *p, size_t room, double most)
     size_t bytes = (size_t)p->g->values * sizeof *p->choice;
     struct plan_choice *useless = calloc(1, bytes + 1);
     memset(p->choice, 0, bytes);
-    nn_schedule(p, THREADS);
+    nn_schedule(p, nn_base_threads(true));
     nn_place(p);
     /* Gaps between buffers may ask for somewhat less than the room. */
     for (size_t goal = room; useless && p->extent > room; goal -= goal / 64) {
@@ -122,7 +120,7 @@ static void shrink(struct plan *p, size_t room, double most)
             if (!c.flag)
                 break;
             *c.flag = true;
-            nn_schedule(p, THREADS);
+            nn_schedule(p, nn_base_threads(true));
             double then = excess(p, goal);
             if (then < now) {
                 now = then;
@@ -130,7 +128,7 @@ static void shrink(struct plan *p, size_t room, double most)
             }
             *c.flag = false;
             *c.useless = true;
-            nn_schedule(p, THREADS);
+            nn_schedule(p, nn_base_threads(true));
         }
         nn_place(p);
         if (goal < 64 || now > 0)
@@ -171,15 +169,16 @@ static size_t least(struct plans *s)
     return high;
 }
 
-/* Gives each step of a plan its threads. The buffers have their places for `base` threads, within
- * `room`. */
-static void spread(struct plan *p, int base, size_t room)
+/* Gives each step of a plan its threads, of which `products` may compute products. The buffers have
+ * their places for `base` threads, within `room`. */
+static void spread(struct plan *p, int base, int products, size_t room)
 {
-    int all = p->opt->threads, tries = 8;
+    int tries = 8;
     live(p);
     for (size_t goal = room;; goal -= goal / 64, tries--) {
         for (int i = 0; i < p->steps; i++) {
             struct step *step = &p->step[i];
+            int all = p->g->op[step->op].kind->products ? products : p->opt->threads;
             step->threads = tries ? all : all < base ? all : base;
             if (step->workspace < 0)
                 continue;
@@ -195,17 +194,28 @@ static void spread(struct plan *p, int base, size_t room)
     }
 }
 
+/* As many threads for products as there are and as `left` bytes have room for, beside those that the
+ * choices were made for. */
+static int spread_products(const struct plans *s, size_t left)
+{
+    int all = s->eval.opt->threads, base = s->products;
+    if (all > KR_PRODUCT_THREADS)
+        all = KR_PRODUCT_THREADS;
+    left /= KR_PRODUCT_BYTES;
+    return !base || all <= base || (size_t)(all - base) <= left ? all : base + (int)left;
+}
+
 int nn_plan(struct plans *s, char *why, size_t size)
 {
     struct plan *p = &s->train;
     size_t ceiling = s->eval.opt->ceiling;
-    nn_schedule(&s->eval, 1);
+    nn_schedule(&s->eval, nn_base_threads(false));
     nn_place(&s->eval);
     if (p->learn) {
         double forward = 0;
         for (int i = 0; i < p->g->ops; i++)
             forward += cost_of(p, &p->g->op[i]);
-        nn_schedule(p, THREADS);
+        nn_schedule(p, nn_base_threads(true));
         nn_place(p);
         size_t room = (size_t)(WITHOUT_CEILING * (double)p->extent);
         shrink(p, room, NOTHING * forward);
@@ -222,9 +232,13 @@ int nn_plan(struct plans *s, char *why, size_t size)
                  least(s));
         return NN_EMEM;
     }
+    int base = s->products;
+    s->products = spread_products(s, ceiling ? ceiling - peak(s) : SIZE_MAX);
     size_t room = ceiling ? ceiling - s->rest[s->moments_narrow] : SIZE_MAX;
-    spread(&s->eval, 1, room);
+    if (ceiling && base && s->products > base)
+        room -= (size_t)(s->products - base) * KR_PRODUCT_BYTES;
+    spread(&s->eval, nn_base_threads(false), s->products, room);
     if (p->learn)
-        spread(p, THREADS, room);
+        spread(p, nn_base_threads(true), s->products, room);
     return 0;
 }

@@ -58,12 +58,21 @@ struct plan {
 };
 
 /* Both plans of a network, and what the process needs besides their maps: rest[1] with moments as
- * bfloat16. */
+ * bfloat16. `products`: the threads that compute products of matrices, each of which
+ * needs memory; before the choices those they are made for, 0 where there are no products. */
 struct plans {
     struct plan train, eval;
     bool moments_narrow;
+    int products;
     size_t rest[2];
 };
+
+/* The choices must be the same for any number of threads, so they are made as if there were these
+ * many; then each step gets as many as there are and it has room for. */
+static inline int nn_base_threads(bool learn)
+{
+    return learn ? 2 : 1;
+}
 
 /* A plan without choices; 0 or -1 if memory is short. */
 int nn_plan_new(struct plan *, const struct graph *, const struct nn_options *, bool learn,

@@ -87,6 +87,42 @@ PY
     done
 }
 
+# OpenBLAS takes memory for each thread, which no choice of the plan may depend on.
+@test "bytes: under a ceiling a network with products of matrices is one model for any number of threads" {
+    cat >net.yaml <<'EOF'
+parameters: {inputs: 4, classes: 4}
+network:
+  - {op: input, channels: inputs}
+  - {op: convolution, name: down, channels: 32, kernel: 5, stride: 4}
+  - {op: layer_norm, name: x}
+  - {op: linear, name: q, channels: 32}
+  - {op: linear, name: k, in: x, channels: 32}
+  - {op: linear, name: v, in: x, channels: 32}
+  - {op: attention, in: [q, k, v], heads: 4}
+  - {op: linear, name: out, channels: 32}
+  - {op: add, in: [x, out]}
+  - {op: convolution, name: wide, channels: 32, kernel: 3}
+  - {op: relu}
+  - {op: linear_resize, factor: 4}
+  - {op: convolution, name: last, channels: 16, kernel: 3}
+  - {op: relu}
+  - {op: head, name: head, channels: classes}
+  - {op: loss}
+EOF
+    printf 'network: net.yaml\nbatch: 4\n' >net.c.yaml
+    for m in $(ceilings train -j 2 -c net.c.yaml -o none <eunet8.tns); do
+        train -j 1 $m -c net.c.yaml -o one <eunet8.tns
+        infer -P -j 1 -m one <wunet8.tns >want.tns
+        for j in 2 3 5; do
+            train -j $j $m -c net.c.yaml -o other <eunet8.tns
+            cmp one other
+            infer -P -j $j $m -m one <wunet8.tns | cmp - want.tns
+            rm other*
+        done
+        rm one*
+    done
+}
+
 @test "bytes: the state of a run does not tell whether a checkpoint fell due" {
     epochs -n 2 tunet8.tns >e.tns
     for c in 0 0.00001; do
