@@ -194,8 +194,8 @@ static void spread(struct plan *p, int base, int products, size_t room)
     }
 }
 
-/* As many threads for products as there are and as `left` bytes have room for, beside those that the
- * choices were made for. */
+/* As many threads for products as there are and as `left` bytes have room for, beside those that
+ * the choices were made for. */
 static int spread_products(const struct plans *s, size_t left)
 {
     int all = s->eval.opt->threads, base = s->products;
