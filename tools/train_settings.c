@@ -200,6 +200,9 @@ static void read_network(struct settings *s, const char *path)
         nn_set(&s->spec, "classes", s->targets.outputs);
         ask(s, &about);
     }
+    if (about.outputs != s->targets.outputs)
+        tool_die("%s: %s: a head that heeds no parameter classes (wanted %d channels, got %d)",
+                 path, s->spec.name, s->targets.outputs, about.outputs);
     write_parameters(s);
     s->channels = about.inputs;
     s->multiple[0] = about.multiple[1];

@@ -463,23 +463,35 @@ static void mark_output(struct graph *g)
             g->op[g->value[g->op[i].in[j]].writer].output = true;
 }
 
+/* The heads: those of all losses have as many outputs, the first is of the image's size. */
+static int check_heads(const struct graph *g, const struct nn_spec *s, char *why, size_t size)
+{
+    const struct nn_extent *first = &g->value[g->op[g->head].out].e;
+    for (int i = 0; i < g->ops; i++) {
+        const struct op *op = &g->op[i];
+        if (op->kind->effect != NN_HEAD)
+            continue;
+        const struct nn_extent *e = &g->value[op->out].e;
+        int n = snprintf(why, size, "%s:%d: operation '%s' (%s): ", s->name, op->line, op->name,
+                         op->kind->name);
+        char *what = why + (n < (int)size ? n : (int)size - 1);
+        size_t left = size - (size_t)(what - why);
+        if (e->c != first->c)
+            return say(what, left, "heads differ in channels (%d and %d)", first->c, e->c);
+        for (int j = 0; j < 3; j++)
+            if (i == g->head && e->down[j] != 1)
+                return say(what, left, "predicts, and has not the image's size (1/%d of it)",
+                           e->down[j]);
+    }
+    return 0;
+}
+
 static int check(const struct graph *g, const struct nn_spec *s, int losses, char *why, size_t size)
 {
     if (!losses)
         return say(why, size, "%s: no loss", s->name);
-    for (int i = 0; i < g->ops; i++)
-        if (g->op[i].kind->effect == NN_HEAD) {
-            int c = g->value[g->op[i].out].e.c, first = g->value[g->op[g->head].out].e.c;
-            if (c != first)
-                return say(why, size, "%s:%d: heads differ in channels (%d and %d)", s->name,
-                           g->op[i].line, first, c);
-        }
-    if (g->value[g->op[g->head].out].e.c > NN_MAX_CLASSES)
-        return say(why, size, "%s: classes out of range (wanted at most %d, got %d)", s->name,
-                   NN_MAX_CLASSES, g->value[g->op[g->head].out].e.c);
-    for (int i = 0; i < 3; i++)
-        if (g->value[g->op[g->head].out].e.down[i] != 1)
-            return say(why, size, "%s: the first loss's head has not the image's size", s->name);
+    if (check_heads(g, s, why, size))
+        return -1;
     for (int i = 0; i < g->params; i++)
         for (int j = 0; j < i; j++)
             if (!strcmp(g->param[i].t.name, g->param[j].t.name))

@@ -182,6 +182,14 @@ EOF
     try 's/  - {op: input.*/  - {op: relu}/' "mine.yaml:24: operation (relu): "*
     try '/op: loss/d' "mine.yaml:36: operation 'head' (head): nobody reads what it makes"
     try 's/classes: 4,/classes: 3,/' "c.yaml: mine.yaml: a head of too few channels (wanted 4 to 16, got 3)"
+    try '/op: up, name: u0/d; s/{op: head,/& in: u1,/' "mine.yaml:35: operation 'head' (head): predicts, and has not the image's size (1/2 of it)"
+    try 's/{op: loss}/&\n  - {op: head, name: low, in: u1, channels: 5}\n  - {op: loss}/' "mine.yaml:38: operation 'low' (head): heads differ in channels (4 and 5)"
+    try 's/classes: 4,/classes: 17,/' "mine.yaml:36: operation 'head' (head): channels: out of range (wanted 1..16, got 17)"
+    echo 'classes: 6' >>c.yaml
+    try 's/channels: classes/channels: 5/' "c.yaml: mine.yaml: a head that heeds no parameter classes (wanted 6 channels, got 5)"
+    sed -i '$s/.*/regions: wt=1,2,3;tc=1,3;et=3/' c.yaml
+    try 's/channels: classes/channels: 5/' "c.yaml: mine.yaml: a head that heeds no parameter classes (wanted 3 channels, got 5)"
+    sed -i '$d' c.yaml
     try 's/op: loss/op: \&x loss/' "mine.yaml:37: anchors, aliases and tags have no place here"
     echo 'parameters: {gruops: 2}' >>c.yaml
     try '' "mine.yaml:2: no parameter 'gruops' (is 'groups' meant?)"
