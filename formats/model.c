@@ -195,7 +195,8 @@ static int read_keys(struct model *m, const char *path, char *why, size_t size)
     if (!(text = st_meta(f, "leaky")) || (strcmp(text, "yes") && strcmp(text, "no")))
         return missing(path, "leaky", why, size);
     m->leaky = *text == 'y';
-    m->steps = st_meta(f, "steps");
+    if ((m->steps = st_meta(f, "steps")) && *m->steps && m->steps[strlen(m->steps) - 1] != '\n')
+        return missing(path, "steps", why, size);
     if ((m->scans = st_meta(f, "scans")) && !sound_scans(m->scans))
         return missing(path, "scans", why, size);
     m->norm = st_meta(f, "norm");

@@ -17,7 +17,8 @@
  * - modalities, scheme: of the stream that it learned from.
  * - norm, cropped: those keys of its records, "none" if they had none; spacing: of their voxels
  *   (contract.h), missing if they did not say.
- * - steps: how that stream was prepared (contract.h), one a line; missing if it did not say.
+ * - steps: how that stream was prepared (contract.h), one a line, each ended; missing if it did not
+ *   say.
  * - history: all lines of that stream's history.
  * - patients: whom it was trained on, one a line, sorted; validated: whom it was validated on.
  * - scans: what it was trained on, as a ledger has it (ledger.h).

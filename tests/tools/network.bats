@@ -321,6 +321,7 @@ m.update(model="1", base="2", channels="4", classes="4", dropout="0")'
     try 'm["parameters"] = "base=nan"' " the model's metadata has no sound 'parameters'"
     try 'm["parameters"] = " ".join(f"a{i}=1" for i in range(17))' " the model's metadata has no sound 'parameters'"
     try 'm["parameters"] = "depth=3"' "2: no parameter 'depth' (is "*
+    try 'm["steps"] = "znorm -p case\ncrop"' " the model's metadata has no sound 'steps'" # no end of the line
     try 'm["model"] = "3"' " a model of a newer version (wanted 2, got 3)"
     try 'm["network"] = ""' "1: empty (wanted a network"*
     try 'm["network"] += "\x1b[2J"' "38: not YAML: "*
