@@ -77,16 +77,12 @@ INLINE void softmax_state(const struct some *s, const float *dy, float *most, fl
 void KR_NAME(kr_softmax_forward)(const struct kr_dims *d, const struct kr_in *in,
                                  const struct kr_out *out, void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w;
-    const size_t cp = (size_t)kr_pad(out->c), block = block_pixels((int)cp);
-    const struct cut cut = cut_of(d->n, sample, 1, out->each);
-    assert(!out->sums || workspace);
-    if (!out->sums)
-        workspace = NULL;
+    const size_t cp = (size_t)kr_pad(out->c);
+    const struct sweep w = sweep_of(d, cp, 2 * cp, out->each, out->sums, workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count);
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         {
             const struct some s = {in, (int)n, p0, p1 - p0, cp};
             float most[SWEEP_MOST], scale[SWEEP_MOST];
@@ -100,22 +96,18 @@ void KR_NAME(kr_softmax_forward)(const struct kr_dims *d, const struct kr_in *in
             }
         }
     }
-    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, out->sums, out->each, 2 * cp);
+    sweep_sum(&w, 0, 2 * cp, out->sums, out->each);
 }
 
 void KR_NAME(kr_softmax_backward)(const struct kr_dims *d, const struct kr_in *in, const float *dy,
                                   const struct kr_dx *dx, void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w;
-    const size_t cp = (size_t)kr_pad(dx->c), block = block_pixels((int)cp);
-    const struct cut cut = cut_of(d->n, sample, 1, dx->each);
-    assert(!dx->sums || workspace);
-    if (!dx->sums)
-        workspace = NULL;
+    const size_t cp = (size_t)kr_pad(dx->c);
+    const struct sweep w = sweep_of(d, cp, 2 * cp, dx->each, dx->sums, workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count);
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         {
             const struct some s = {in, (int)n, p0, p1 - p0, cp};
             float most[SWEEP_MOST], scale[SWEEP_MOST], mean[SWEEP_MOST];
@@ -132,7 +124,7 @@ void KR_NAME(kr_softmax_backward)(const struct kr_dims *d, const struct kr_in *i
             }
         }
     }
-    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, dx->sums, dx->each, 2 * cp);
+    sweep_sum(&w, 0, 2 * cp, dx->sums, dx->each);
 }
 
 /* --- layer normalisation ---------------------------------------------------------------------- */
@@ -173,16 +165,12 @@ INLINE vf channels_load(const float *v, int c, size_t j)
 void KR_NAME(kr_layer_norm_forward)(const struct kr_dims *d, const struct kr_layer_norm *l,
                                     const struct kr_out *out, void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w;
-    const size_t cp = (size_t)kr_pad(out->c), block = block_pixels((int)cp);
-    const struct cut cut = cut_of(d->n, sample, 1, out->each);
-    assert(!out->sums || workspace);
-    if (!out->sums)
-        workspace = NULL;
+    const size_t cp = (size_t)kr_pad(out->c);
+    const struct sweep w = sweep_of(d, cp, 2 * cp, out->each, out->sums, workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count);
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         {
             const struct some s = {&l->in, (int)n, p0, p1 - p0, cp};
             float mean[SWEEP_MOST], invstd[SWEEP_MOST];
@@ -201,7 +189,7 @@ void KR_NAME(kr_layer_norm_forward)(const struct kr_dims *d, const struct kr_lay
             }
         }
     }
-    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, out->sums, out->each, 2 * cp);
+    sweep_sum(&w, 0, 2 * cp, out->sums, out->each);
 }
 
 /* Means over the channels of g = dy * gamma, and of g times the normalised value. */
@@ -232,14 +220,12 @@ void KR_NAME(kr_layer_norm_backward)(const struct kr_dims *d, const struct kr_la
                                      const float *dy, const struct kr_dx *dx, float *dgamma,
                                      float *dbeta, void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w;
-    const size_t cp = (size_t)kr_pad(l->in.c), block = block_pixels((int)cp);
-    const struct cut cut = cut_of(d->n, sample, 1, dx && dx->each);
-    assert(workspace);
+    const size_t cp = (size_t)kr_pad(l->in.c);
+    const struct sweep w = sweep_of(d, cp, 4 * cp, dx && dx->each, true, workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, 4 * cp);
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count);
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         {
             const struct some s = {&l->in, (int)n, p0, p1 - p0, cp};
             float mean[SWEEP_MOST], invstd[SWEEP_MOST], of_g[SWEEP_MOST], of_product[SWEEP_MOST];
@@ -271,10 +257,10 @@ void KR_NAME(kr_layer_norm_backward)(const struct kr_dims *d, const struct kr_la
         }
     }
     if (dx)
-        cut_sum(&cut, workspace, 4 * cp, 0, 2 * cp, dx->sums, dx->each, 2 * cp);
+        sweep_sum(&w, 0, 2 * cp, dx->sums, dx->each);
     for (int c = 0; dgamma && c < l->in.c; c++) {
         double sums[2] = {0};
-        for (int chunk = 0; chunk < cut.chunks; chunk++)
+        for (int chunk = 0; chunk < w.cut.chunks; chunk++)
             for (size_t i = 0; i < 2; i++)
                 sums[i] += ((double *)workspace)[((size_t)chunk * 4 + 2 + i) * cp + (size_t)c];
         dgamma[c] = (float)sums[0];

@@ -55,16 +55,13 @@ INLINE vf join_get(const struct join *t, size_t pixel)
 void KR_NAME(kr_join)(const struct kr_dims *d, const struct kr_in in[2], const struct kr_out *out,
                       void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w;
-    const size_t cp = (size_t)kr_pad(out->c), block = block_pixels((int)cp);
-    const struct cut cut = cut_of(d->n, sample, 1, out->each);
-    assert(out->c == in[0].c + in[1].c && (!out->sums || workspace));
-    if (!out->sums)
-        workspace = NULL;
+    const size_t cp = (size_t)kr_pad(out->c);
+    const struct sweep w = sweep_of(d, cp, 2 * cp, out->each, out->sums, workspace);
+    assert(out->c == in[0].c + in[1].c);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count);
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         for (size_t j = 0; j < cp; j += VL) {
             const struct join t = join_at(in, (int)n, j);
             struct put y = put_at(out, (int)j);
@@ -73,24 +70,20 @@ void KR_NAME(kr_join)(const struct kr_dims *d, const struct kr_in in[2], const s
             put_sum(&y, slot, cp, j);
         }
     }
-    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, out->sums, out->each, 2 * cp);
+    sweep_sum(&w, 0, 2 * cp, out->sums, out->each);
 }
 
 void KR_NAME(kr_join_backward)(const struct kr_dims *d, const float *dy, const struct kr_dx dx[2],
                                void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w, cp = (size_t)kr_pad(dx[0].c + dx[1].c);
+    const size_t cp = (size_t)kr_pad(dx[0].c + dx[1].c);
     const size_t part[2] = {(size_t)kr_pad(dx[0].c), (size_t)kr_pad(dx[1].c)};
-    const size_t count = 2 * (part[0] + part[1]), block = block_pixels((int)cp);
-    const struct cut cut = cut_of(d->n, sample, 1, dx[0].each || dx[1].each);
-    const bool sums = dx[0].sums || dx[1].sums;
-    assert(!sums || workspace);
-    if (!sums)
-        workspace = NULL;
+    const struct sweep w = sweep_of(d, cp, 2 * (part[0] + part[1]), dx[0].each || dx[1].each,
+                                    dx[0].sums || dx[1].sums, workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, count);
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count);
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         for (size_t i = 0; i < 2; i++)
             for (size_t j = 0; j < part[i]; j += VL) {
                 const size_t c = (size_t)dx[i].c, real = j < c ? min_size(VL, c - j) : 0;
@@ -103,8 +96,7 @@ void KR_NAME(kr_join_backward)(const struct kr_dims *d, const float *dy, const s
             }
     }
     for (size_t i = 0; i < 2; i++)
-        cut_sum(&cut, workspace, count, i * 2 * part[0], 2 * part[i], dx[i].sums, dx[i].each,
-                2 * part[i]);
+        sweep_sum(&w, i * 2 * part[0], 2 * part[i], dx[i].sums, dx[i].each);
 }
 
 /* --- products --------------------------------------------------------------------------------- */
@@ -120,17 +112,14 @@ INLINE void ones_get(const struct kr_in *in, size_t n, size_t p0, size_t p1, flo
 void KR_NAME(kr_multiply)(const struct kr_dims *d, const struct kr_in in[2],
                           const struct kr_out *out, void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w;
-    const size_t cp = (size_t)kr_pad(out->c), block = block_pixels((int)cp);
-    const struct cut cut = cut_of(d->n, sample, 1, out->each);
+    const size_t cp = (size_t)kr_pad(out->c);
+    const struct sweep w = sweep_of(d, cp, 2 * cp, out->each, out->sums, workspace);
     const bool single = in[1].c != in[0].c;
-    assert((in[1].c == 1 || !single) && (!out->sums || workspace));
-    if (!out->sums)
-        workspace = NULL;
+    assert(in[1].c == 1 || !single);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count);
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         {
             float one[SWEEP_MOST];
             if (single)
@@ -146,24 +135,21 @@ void KR_NAME(kr_multiply)(const struct kr_dims *d, const struct kr_in in[2],
             }
         }
     }
-    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, out->sums, out->each, 2 * cp);
+    sweep_sum(&w, 0, 2 * cp, out->sums, out->each);
 }
 
 void KR_NAME(kr_multiply_backward)(const struct kr_dims *d, const struct kr_in in[2],
                                    const float *dy, const struct kr_dx dx[2], void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w;
     const size_t cp = (size_t)kr_pad(in[0].c), cp1 = (size_t)kr_pad(in[1].c);
-    const size_t count = 2 * (cp + cp1), block = block_pixels((int)cp);
-    const struct cut cut = cut_of(d->n, sample, 1, dx[0].each || dx[1].each);
-    const bool single = in[1].c != in[0].c, sums = dx[0].sums || dx[1].sums;
-    assert((in[1].c == 1 || !single) && (!sums || workspace));
-    if (!sums)
-        workspace = NULL;
+    const struct sweep w = sweep_of(d, cp, 2 * (cp + cp1), dx[0].each || dx[1].each,
+                                    dx[0].sums || dx[1].sums, workspace);
+    const bool single = in[1].c != in[0].c;
+    assert(in[1].c == 1 || !single);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, count), *slot1 = slot ? slot + 2 * cp : NULL;
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count), *slot1 = slot ? slot + 2 * cp : NULL;
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         {
             float one[SWEEP_MOST];
             vf sum[SWEEP_MOST];
@@ -199,8 +185,8 @@ void KR_NAME(kr_multiply_backward)(const struct kr_dims *d, const struct kr_in i
             }
         }
     }
-    cut_sum(&cut, workspace, count, 0, 2 * cp, dx[0].sums, dx[0].each, 2 * cp);
-    cut_sum(&cut, workspace, count, 2 * cp, 2 * cp1, dx[1].sums, dx[1].each, 2 * cp1);
+    sweep_sum(&w, 0, 2 * cp, dx[0].sums, dx[0].each);
+    sweep_sum(&w, 2 * cp, 2 * cp1, dx[1].sums, dx[1].each);
 }
 
 /* --- curves ----------------------------------------------------------------------------------- */
@@ -228,16 +214,12 @@ INLINE vf curve_slope(enum kr_curve curve, vf v)
 void KR_NAME(kr_curve_forward)(const struct kr_dims *d, enum kr_curve curve, const struct kr_in *in,
                                const struct kr_out *out, void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w;
-    const size_t cp = (size_t)kr_pad(out->c), block = block_pixels((int)cp);
-    const struct cut cut = cut_of(d->n, sample, 1, out->each);
-    assert(!out->sums || workspace);
-    if (!out->sums)
-        workspace = NULL;
+    const size_t cp = (size_t)kr_pad(out->c);
+    const struct sweep w = sweep_of(d, cp, 2 * cp, out->each, out->sums, workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count);
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         for (size_t j = 0; j < cp; j += VL) {
             const struct view v = view_at(in, (int)n, (int)j);
             const vi real = lanes_before(out->c - (int)j);
@@ -247,23 +229,19 @@ void KR_NAME(kr_curve_forward)(const struct kr_dims *d, enum kr_curve curve, con
             put_sum(&y, slot, cp, j);
         }
     }
-    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, out->sums, out->each, 2 * cp);
+    sweep_sum(&w, 0, 2 * cp, out->sums, out->each);
 }
 
 void KR_NAME(kr_curve_backward)(const struct kr_dims *d, enum kr_curve curve,
                                 const struct kr_in *in, const float *dy, const struct kr_dx *dx,
                                 void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w;
-    const size_t cp = (size_t)kr_pad(dx->c), block = block_pixels((int)cp);
-    const struct cut cut = cut_of(d->n, sample, 1, dx->each);
-    assert(!dx->sums || workspace);
-    if (!dx->sums)
-        workspace = NULL;
+    const size_t cp = (size_t)kr_pad(dx->c);
+    const struct sweep w = sweep_of(d, cp, 2 * cp, dx->each, dx->sums, workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count);
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         for (size_t j = 0; j < cp; j += VL) {
             const struct view v = view_at(in, (int)n, (int)j);
             struct grad g = grad_at(dx, (int)n, (int)j);
@@ -272,5 +250,5 @@ void KR_NAME(kr_curve_backward)(const struct kr_dims *d, enum kr_curve curve,
             grad_sum(&g, slot, cp, j);
         }
     }
-    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, dx->sums, dx->each, 2 * cp);
+    sweep_sum(&w, 0, 2 * cp, dx->sums, dx->each);
 }

@@ -111,10 +111,7 @@ void KR_NAME(kr_gate_apply)(const struct kr_dims *d, const struct kr_gate *g, co
                 struct put y = put_at(out, (int)j);
                 for (size_t p = 0, i = p0 * cp + j; p < count; p++, i += cp)
                     put_set(&y, i, view_get(&x, i) * alpha[p]);
-                if (slot) {
-                    sum_add(slot + j, y.sum);
-                    sum_add(slot + cp + j, y.squares);
-                }
+                put_sum(&y, slot, cp, j);
             }
         }
     }
@@ -147,8 +144,7 @@ void KR_NAME(kr_gate_apply_backward)(const struct kr_dims *d, const struct kr_ga
                     s[p] = vfma(dy, view_get(&x, i), s[p]);
                     grad_set(&t, i, dy * alpha[p]);
                 }
-                sum_add(slot + j, t.sum);
-                sum_add(slot + cp + j, t.products);
+                grad_sum(&t, slot, cp, j);
             }
             for (size_t p = 0; p < count; p++) {
                 float v = sum_lanes(s[p]) * alpha[p] * (1 - alpha[p]);
@@ -200,10 +196,8 @@ void KR_NAME(kr_gate_score_backward)(const struct kr_dims *d, const struct kr_ga
                     grad_set(&da, i, dv * psi);
                     grad_set(&db, i, dv * psi);
                 }
-                sum_add(slot + j, da.sum);
-                sum_add(slot + cp + j, da.products);
-                sum_add(slot + 2 * cp + j, db.sum);
-                sum_add(slot + 3 * cp + j, db.products);
+                grad_sum(&da, slot, cp, j);
+                grad_sum(&db, slot + 2 * cp, cp, j);
                 sum_add(slot + 4 * cp + j, sp);
             }
         }

@@ -684,8 +684,7 @@ void KR_NAME(kr_head_backward)(const struct kr_planes *d, const struct kr_loss *
                 const struct view x = view_at(in, n, (int)j);
                 struct grad g = grad_at(dx, n, (int)j);
                 head_run(&t, classes, p0 * cp + j, cp, count, &x, &g, rows + j, slot + j);
-                sum_add(slot + sums_at + j, g.sum);
-                sum_add(slot + sums_at + cp + j, g.products);
+                grad_sum(&g, slot + sums_at, cp, j);
             }
         }
     }

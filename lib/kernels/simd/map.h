@@ -8,9 +8,11 @@
 #ifndef MAP_H
 #define MAP_H
 
+#include "lib/kernels/pointwise.h"
 #include "lib/kernels/simd/shuffle.h"
 #include "lib/kernels/simd/vec.h"
 
+#include <assert.h>
 #include <stddef.h>
 
 #define CHUNKS 32
@@ -288,6 +290,32 @@ INLINE void cut_sum(const struct cut *cut, const void *workspace, size_t count, 
         slots_sum(slot, cut->chunks, count, from, n, to);
     for (size_t i = 0; each && to && i < cut->n; i++)
         slots_sum(slot + i * (size_t)cut->per * count, cut->per, count, from, n, to + i * row);
+}
+
+/* A pass over the pixels of maps of `cp` padded channels, each chunk of which leaves `count` sums in
+ * its slot. */
+struct sweep {
+    struct cut cut;
+    size_t sample, block, count; /* pixels of a sample, and worked on together */
+    void *slots;                 /* NULL: nobody wants the sums */
+};
+
+INLINE struct sweep sweep_of(const struct kr_dims *d, size_t cp, size_t count, bool each,
+                             bool wanted, void *workspace)
+{
+    const size_t sample = (size_t)d->h * (size_t)d->w;
+    assert(!wanted || workspace);
+    return (struct sweep){.cut = cut_of(d->n, sample, 1, each),
+                          .sample = sample,
+                          .block = block_pixels((int)cp),
+                          .count = count,
+                          .slots = wanted ? workspace : NULL};
+}
+
+/* Adds up n of each slot's sums, from the one numbered `from` on. */
+INLINE void sweep_sum(const struct sweep *s, size_t from, size_t n, double *to, bool each)
+{
+    cut_sum(&s->cut, s->slots, s->count, from, n, to, each, n);
 }
 
 #endif

@@ -38,16 +38,12 @@ void KR_NAME(kr_bn_apply)(const struct kr_dims *d, int c, const float *dz, const
 void KR_NAME(kr_add)(const struct kr_dims *d, int nin, const struct kr_in in[],
                      const struct kr_out *out, void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w;
-    const size_t cp = (size_t)kr_pad(out->c), block = block_pixels((int)cp);
-    const struct cut cut = cut_of(d->n, sample, 1, out->each);
-    assert(!out->sums || workspace);
-    if (!out->sums)
-        workspace = NULL;
+    const size_t cp = (size_t)kr_pad(out->c);
+    const struct sweep w = sweep_of(d, cp, 2 * cp, out->each, out->sums, workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, 2 * cp);
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count);
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         for (size_t j = 0; j < cp; j += VL) {
             const struct view a = view_at(&in[0], (int)n, (int)j);
             const struct view b = view_at(&in[nin - 1], (int)n, (int)j);
@@ -58,29 +54,22 @@ void KR_NAME(kr_add)(const struct kr_dims *d, int nin, const struct kr_in in[],
             else
                 for (size_t i = p0 * cp + j; i < p1 * cp; i += cp)
                     put_set(&y, i, view_get(&a, i) + view_get(&b, i));
-            if (slot) {
-                sum_add(slot + j, y.sum);
-                sum_add(slot + cp + j, y.squares);
-            }
+            put_sum(&y, slot, cp, j);
         }
     }
-    cut_sum(&cut, workspace, 2 * cp, 0, 2 * cp, out->sums, out->each, 2 * cp);
+    sweep_sum(&w, 0, 2 * cp, out->sums, out->each);
 }
 
 void KR_NAME(kr_add_backward)(const struct kr_dims *d, const float *dy, int ndx,
                               const struct kr_dx dx[], void *workspace)
 {
-    const size_t sample = (size_t)d->h * (size_t)d->w;
-    const size_t cp = (size_t)kr_pad(dx[0].c), block = block_pixels((int)cp);
-    const bool sums = dx[0].sums || dx[ndx - 1].sums;
-    const struct cut cut = cut_of(d->n, sample, 1, dx[0].each || dx[ndx - 1].each);
-    assert(!sums || workspace);
-    if (!sums)
-        workspace = NULL;
+    const size_t cp = (size_t)kr_pad(dx[0].c);
+    const struct sweep w = sweep_of(d, cp, 4 * cp, dx[0].each || dx[ndx - 1].each,
+                                    dx[0].sums || dx[ndx - 1].sums, workspace);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int chunk = 0; chunk < cut.chunks; chunk++) {
-        double *slot = slot_at(workspace, chunk, 4 * cp);
-        FOR_BLOCKS(&cut, chunk, sample, block)
+    for (int chunk = 0; chunk < w.cut.chunks; chunk++) {
+        double *slot = slot_at(w.slots, chunk, w.count);
+        FOR_BLOCKS(&w.cut, chunk, w.sample, w.block)
         for (size_t j = 0; j < cp; j += VL) {
             struct grad a = grad_at(&dx[0], (int)n, (int)j);
             struct grad b = grad_at(&dx[ndx - 1], (int)n, (int)j);
@@ -91,16 +80,13 @@ void KR_NAME(kr_add_backward)(const struct kr_dims *d, const float *dy, int ndx,
                     grad_set(&b, i, v);
             }
             if (slot) {
-                sum_add(slot + j, a.sum);
-                sum_add(slot + cp + j, a.products);
-                sum_add(slot + 2 * cp + j, b.sum);
-                sum_add(slot + 3 * cp + j, b.products);
+                grad_sum(&a, slot, cp, j);
+                grad_sum(&b, slot + 2 * cp, cp, j);
             }
         }
     }
     for (int i = 0; i < ndx; i++)
-        cut_sum(&cut, workspace, 4 * cp, (size_t)i * 2 * cp, 2 * cp, dx[i].sums, dx[i].each,
-                2 * cp);
+        sweep_sum(&w, (size_t)i * 2 * cp, 2 * cp, dx[i].sums, dx[i].each);
 }
 
 void KR_NAME(kr_from_planar)(const struct kr_dims *d, int c, const float *planar, void *map,

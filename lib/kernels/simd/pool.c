@@ -83,10 +83,7 @@ INLINE void forward(const struct windows *w, const size_t sz, const size_t sy, c
                         window_at(v, w, sz, sy, sx, average, top + x * sx * cp + j);
                     put_set(&y, (r * ow + x) * cp + j, average ? q.v * part : q.v);
                 }
-                if (slot) {
-                    sum_add(slot + j, y.sum);
-                    sum_add(slot + cp + j, y.squares);
-                }
+                put_sum(&y, slot, cp, j);
             }
     }
 }
@@ -128,10 +125,7 @@ INLINE void backward(const struct windows *w, const size_t sz, const size_t sy, 
                     for (size_t b = 0; b < sy && y * sy + b < w->from[1]; b++)
                         for (size_t c = 0; c < sx && x * sx + c < w->from[2]; c++)
                             grad_set(&t, top + b * row + (x * sx + c) * cp + j, vset(0));
-                if (slot) {
-                    sum_add(slot + j, t.sum);
-                    sum_add(slot + cp + j, t.products);
-                }
+                grad_sum(&t, slot, cp, j);
             }
     }
 }
