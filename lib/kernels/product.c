@@ -18,7 +18,7 @@ typedef void sgemm(int order, int ta, int tb, int m, int n, int k, float alpha, 
                    int lda, const float *b, int ldb, float beta, float *c, int ldc);
 
 static struct {
-    void *library;
+    void *handle;
     sgemm *product;
     char *(*core)(void);
     bool serial;
@@ -48,17 +48,17 @@ void kr_products_load(const char *level)
     kr_products_free();
     setenv("OPENBLAS_CORETYPE", core_of(level), 1);
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
-    if (!(blas.library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL))) {
+    if (!(blas.handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL))) {
         refuse(dlerror());
         return;
     }
     void (*threads)(int);
     int (*parallel)(void);
     /* As POSIX has it: an object pointer that may be a function's. */
-    *(void **)&blas.product = dlsym(blas.library, "cblas_sgemm");
-    *(void **)&blas.core = dlsym(blas.library, "openblas_get_corename");
-    *(void **)&threads = dlsym(blas.library, "openblas_set_num_threads");
-    *(void **)&parallel = dlsym(blas.library, "openblas_get_parallel");
+    *(void **)&blas.product = dlsym(blas.handle, "cblas_sgemm");
+    *(void **)&blas.core = dlsym(blas.handle, "openblas_get_corename");
+    *(void **)&threads = dlsym(blas.handle, "openblas_set_num_threads");
+    *(void **)&parallel = dlsym(blas.handle, "openblas_get_parallel");
     if (!blas.product || !blas.core || !threads || !parallel) {
         refuse(dlerror());
         return;
@@ -70,8 +70,8 @@ void kr_products_load(const char *level)
 
 void kr_products_free(void)
 {
-    if (blas.library)
-        dlclose(blas.library);
+    if (blas.handle)
+        dlclose(blas.handle);
     memset(&blas, 0, sizeof blas);
     snprintf(blas.why, sizeof blas.why, "OpenBLAS has been given back");
 }
