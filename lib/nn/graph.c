@@ -1,4 +1,5 @@
-/* graph.c - a description becomes a graph, in two readings. */
+/* graph.c - a description becomes a graph, in two readings. It is one thing: both append operations
+ * by the same rules, and only the second lowers them to views and copies. */
 #include "lib/nn/graph.h"
 #include "lib/kernels/product.h"
 #include "lib/nn/ops.h"

@@ -191,6 +191,14 @@ MAPS_UNUSED static double relative(const struct error *e)
     return e->worst == 0 ? 0 : e->worst / (rms + 1e-30);
 }
 
+MAPS_UNUSED static double floats_error(const float *have, const double *want, size_t n)
+{
+    struct error e = {0};
+    for (size_t i = 0; i < n; i++)
+        compare(&e, (double)have[i], want[i]);
+    return relative(&e);
+}
+
 /* What kr_out asks for, from v (pixel by pixel, c channels), against what the kernel wrote. */
 MAPS_UNUSED static double out_error(const struct kr_out *out, struct shape s, const double *v)
 {

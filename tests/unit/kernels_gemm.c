@@ -207,15 +207,12 @@ static void test_backward(struct rng *r, const struct variant *v, int phases)
         same = same && !memcmp(first_w, w, weights * 4) && !memcmp(first_b, b, (size_t)v->cout * 4);
     }
     char text[160];
-    struct error ew = {0}, eb = {0};
-    for (size_t i = 0; i < weights; i++)
-        compare(&ew, (double)w[i], dw[i]);
-    for (int o = 0; o < v->cout; o++)
-        compare(&eb, (double)b[o], db[o]);
+    const double ew = floats_error(w, dw, weights);
+    const double eb = floats_error(b, db, (size_t)v->cout);
     describe(&p, text, sizeof text);
     ok(error < 1e-5, "%s: backward to data (error %.1e)", text, error);
-    ok(relative(&ew) < 2e-5, "%s: backward to weights (error %.1e)", text, relative(&ew));
-    ok(relative(&eb) < 2e-5, "%s: backward to the bias (error %.1e)", text, relative(&eb));
+    ok(ew < 2e-5, "%s: backward to weights (error %.1e)", text, ew);
+    ok(eb < 2e-5, "%s: backward to the bias (error %.1e)", text, eb);
     ok(same, "%s: backward the same bytes for 1, 2 and 4 threads", text);
     guards_free();
 }

@@ -1,5 +1,5 @@
 /* The head, softmax, prediction, loss: against double, whose gradient is held to finite
- * differences. */
+ * differences. One file, as the head is held to the same losses that are checked alone. */
 #include "lib/kernels/pointwise.h"
 #include "tests/lib/maps.h"
 

@@ -30,14 +30,6 @@ static double map_error(const float *have, const double *want, const float *befo
     return relative(&e);
 }
 
-static double floats_error(const float *have, const double *want, size_t n)
-{
-    struct error e = {0};
-    for (size_t i = 0; i < n; i++)
-        compare(&e, (double)have[i], want[i]);
-    return relative(&e);
-}
-
 static float *copy(const float *of, size_t n)
 {
     float *c = guarded(n * sizeof *c, 64);

@@ -1,5 +1,8 @@
-/* The engine of gather.h. A task stages a band of the source, activated, into memory of its own, so
- * many rows (or slices, or samples) that the band has some hundred results of each phase; a table
+/* gather.c - the engine of gather.h. It is one thing: how results are cut decides what is staged,
+ * what the table says and how products run.
+ *
+ * A task stages a band of the source, activated, into memory of its own, so many rows (or slices,
+ * or samples) that the band has some hundred results of each phase; a table
  * says where each result finds each of its taps; and the register-tiled product goes over results
  * by six and columns by 64, whatever the map's shape. A tap outside the source finds zeros, and
  * where it is outside for all six it is left out.

@@ -292,8 +292,8 @@ INLINE void cut_sum(const struct cut *cut, const void *workspace, size_t count, 
         slots_sum(slot + i * (size_t)cut->per * count, cut->per, count, from, n, to + i * row);
 }
 
-/* A pass over the pixels of maps of `cp` padded channels, each chunk of which leaves `count` sums in
- * its slot. */
+/* A pass over the pixels of maps of `cp` padded channels, each chunk of which leaves `count` sums
+ * in its slot. */
 struct sweep {
     struct cut cut;
     size_t sample, block, count; /* pixels of a sample, and worked on together */
