@@ -25,6 +25,23 @@ int nn_refuse(struct nn_build *b, const char *fmt, ...)
     return -1;
 }
 
+int nn_same_size(struct nn_build *b)
+{
+    for (int i = 1; i < b->ins; i++)
+        if (memcmp(b->in[0]->down, b->in[i]->down, sizeof b->in[0]->down))
+            return nn_refuse(b, "its inputs differ in size");
+    return 0;
+}
+
+int nn_same_channels(struct nn_build *b)
+{
+    for (int i = 1; i < b->ins; i++)
+        if (b->in[0]->c != b->in[i]->c)
+            return nn_refuse(b, "its inputs differ in channels (%d and %d)", b->in[0]->c,
+                             b->in[i]->c);
+    return 0;
+}
+
 int nn_fault(const struct nn_call *c, int code, const char *fmt, ...)
 {
     va_list ap;

@@ -74,6 +74,10 @@ struct nn_build {
 void nn_declare(struct nn_build *, const char *suffix, bool trained, enum nn_first, size_t fan,
                 int rank, const uint32_t dim[]);
 
+/* 0, or a refusal where the inputs are not of one size, or not of as many channels. */
+int nn_same_size(struct nn_build *);
+int nn_same_channels(struct nn_build *);
+
 /* "what" of an error; returns -1. */
 int nn_refuse(struct nn_build *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

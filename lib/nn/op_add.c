@@ -3,12 +3,7 @@
 
 static int shape(struct nn_build *b)
 {
-    for (int i = 0; i < 3; i++)
-        if (b->in[0]->down[i] != b->in[1]->down[i])
-            return nn_refuse(b, "its inputs differ in size");
-    if (b->in[0]->c != b->in[1]->c)
-        return nn_refuse(b, "its inputs differ in channels (%d and %d)", b->in[0]->c, b->in[1]->c);
-    return 0;
+    return nn_same_size(b) || nn_same_channels(b) ? -1 : 0;
 }
 
 static void forward(const struct nn_call *c)

@@ -7,11 +7,8 @@ enum { A, B };
 static int shape(struct nn_build *b)
 {
     uint32_t dim[] = {1, (uint32_t)b->in[A]->c, 1, 1};
-    for (int i = 0; i < 3; i++)
-        if (b->in[A]->down[i] != b->in[B]->down[i])
-            return nn_refuse(b, "its inputs differ in size");
-    if (b->in[A]->c != b->in[B]->c)
-        return nn_refuse(b, "its inputs differ in channels (%d and %d)", b->in[A]->c, b->in[B]->c);
+    if (nn_same_size(b) || nn_same_channels(b))
+        return -1;
     nn_declare(b, "weight", true, NN_UNIFORM, (size_t)b->in[A]->c, 4, dim);
     b->out.c = 1;
     return 0;

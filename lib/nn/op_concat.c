@@ -3,9 +3,8 @@
 
 static int shape(struct nn_build *b)
 {
-    for (int i = 0; i < 3; i++)
-        if (b->in[0]->down[i] != b->in[1]->down[i])
-            return nn_refuse(b, "its inputs differ in size");
+    if (nn_same_size(b))
+        return -1;
     b->out.c = b->in[0]->c + b->in[1]->c;
     return 0;
 }

@@ -6,9 +6,8 @@ enum { SCORE, X };
 
 static int shape(struct nn_build *b)
 {
-    for (int i = 0; i < 3; i++)
-        if (b->in[SCORE]->down[i] != b->in[X]->down[i])
-            return nn_refuse(b, "its inputs differ in size");
+    if (nn_same_size(b))
+        return -1;
     if (b->in[SCORE]->c != 1)
         return nn_refuse(b, "its first input: wanted one channel (got %d)", b->in[SCORE]->c);
     b->out.c = b->in[X]->c;

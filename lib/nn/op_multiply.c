@@ -11,9 +11,8 @@ static int wide(int c0, int c1)
 static int shape(struct nn_build *b)
 {
     const struct nn_extent *x = b->in[0], *y = b->in[1];
-    for (int i = 0; i < 3; i++)
-        if (x->down[i] != y->down[i])
-            return nn_refuse(b, "its inputs differ in size");
+    if (nn_same_size(b))
+        return -1;
     if (x->c != y->c && x->c != 1 && y->c != 1)
         return nn_refuse(b,
                          "its inputs differ in channels (wanted the same, or one, got %d and %d)",
