@@ -12,7 +12,6 @@
 
 #define SETTINGS 28
 #define MAX_BASE 256
-#define MAX_TEXT (64 << 10)
 static const char *const losses[] = {"dice", "dice+ce", "ce", "dice+focal", "focal", NULL};
 static const char *const dices[] = {"batch", "sample", NULL};
 static const char *const optimisers[] = {"adam", "adamw", "sgd", NULL};
@@ -94,7 +93,7 @@ static void check_loss(struct settings *s, const char *path)
  * configuration that somebody else wrote must not make us read. */
 static char *read_text(const char *settings, const char *name, size_t *length)
 {
-    char why[512], *copy = strdup(settings), *text = tool_alloc(MAX_TEXT + 2);
+    char why[512], *copy = strdup(settings), *text = tool_alloc(NN_TEXT_MAX + 2);
     char path[4096];
     if (!copy)
         tool_die("out of memory");
@@ -105,11 +104,11 @@ static char *read_text(const char *settings, const char *name, size_t *length)
     FILE *in = plain_open(path, why, sizeof why);
     if (!in)
         tool_die("%s", why);
-    *length = fread(text, 1, MAX_TEXT + 1, in);
+    *length = fread(text, 1, NN_TEXT_MAX + 1, in);
     if (ferror(in))
         tool_die("%s: %s", path, strerror(errno));
-    if (*length > MAX_TEXT)
-        tool_die("%s: too long for a network (wanted at most %d bytes)", path, MAX_TEXT);
+    if (*length > NN_TEXT_MAX)
+        tool_die("%s: too long for a network (wanted at most %d bytes)", path, NN_TEXT_MAX);
     text[*length] = 0;
     if (strlen(text) != *length)
         tool_die("%s: holds a NUL", path);

@@ -51,6 +51,7 @@ struct nn_setting {
 };
 
 #define NN_MAX_SETTINGS 16
+#define NN_TEXT_MAX (64 << 10) /* bytes of a description */
 
 /* A description, what errors call it, and settings of its parameters. The text is not kept. */
 struct nn_spec {

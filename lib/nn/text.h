@@ -39,7 +39,6 @@
 
 #include "lib/nn/op.h"
 
-#define NN_TEXT_MAX (64 << 10)
 #define NN_TEXT_OPS 512
 #define NN_TEXT_NAME 48 /* so that "v:NAME.running_mean" is within TENSOR_MAX_NAME */
 
