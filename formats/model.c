@@ -2,6 +2,8 @@
  * by key. */
 #include "formats/model.h"
 
+#include "formats/config.h"
+
 #include <errno.h>
 #include <float.h>
 #include <math.h>
@@ -93,6 +95,15 @@ static bool sound_scans(const char *text)
             return false;
     }
     return true;
+}
+
+size_t model_put_parameter(char *text, size_t size, size_t length, const char *name, double value)
+{
+    char number[CONFIG_NUMBER_SIZE];
+    size_t at = length < size ? length : size;
+    config_number(number, value);
+    return length +
+           (size_t)snprintf(text + at, size - at, "%s%s=%s", length ? " " : "", name, number);
 }
 
 static bool add_parameter(struct model *m, const char *name, size_t length, double value)

@@ -75,6 +75,10 @@ struct model {
     struct targets targets; /* what classes and regions make */
 };
 
+/* Appends NAME=VALUE to a text of `parameters` that has `length` bytes, 0 before the first. The
+ * length then, which is at least `size` if it did not fit. */
+size_t model_put_parameter(char *text, size_t size, size_t length, const char *name, double value);
+
 /* 0, or an st_error and "PATH: what" in why. The whole file is checked against its
  * checksum, and every number: all finite, variances not negative. */
 int model_open(struct model *, const char *path, char *why, size_t size)

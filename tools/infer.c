@@ -11,7 +11,6 @@
  * is empty, when a record comes that does not fit. Where the image is the smaller part of a record,
  * or the ceiling too low for whole ones, they go in turn: one at a time, as far as its image, the
  * rest straight from input to output. */
-#include "formats/config.h"
 #include "formats/contract.h"
 #include "formats/ledger.h"
 #include "formats/model.h"
@@ -552,12 +551,8 @@ static void print_network(void)
     char text[MODEL_MAX_PARAMETERS * 64];
     size_t len = 0;
     *text = 0;
-    for (int i = 0; i < spec.settings; i++) {
-        char number[CONFIG_NUMBER_SIZE];
-        config_number(number, spec.set[i].value);
-        len += (size_t)snprintf(text + len, sizeof text - len, "%s%s=%s", i ? " " : "",
-                                spec.set[i].name, number);
-    }
+    for (int i = 0; i < spec.settings; i++)
+        len = model_put_parameter(text, sizeof text, len, spec.set[i].name, spec.set[i].value);
     print_text("parameters", text, len);
     print_lines("network", spec.text);
 }

@@ -165,12 +165,9 @@ static void set_parameters(struct settings *s, const char *path)
 static void write_parameters(struct settings *s)
 {
     size_t len = 0;
-    for (int i = 0; i < s->spec.settings; i++) {
-        char number[CONFIG_NUMBER_SIZE];
-        config_number(number, s->spec.set[i].value);
-        len += (size_t)snprintf(s->parameters + len, sizeof s->parameters - len, "%s%s=%s",
-                                i ? " " : "", s->spec.set[i].name, number);
-    }
+    for (int i = 0; i < s->spec.settings; i++)
+        len = model_put_parameter(s->parameters, sizeof s->parameters, len, s->spec.set[i].name,
+                                  s->spec.set[i].value);
 }
 
 static void ask(struct settings *s, struct nn_about *about)
