@@ -9,7 +9,6 @@
 #include "tools/train.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <libgen.h>
 #include <math.h>
 #include <pthread.h>
@@ -40,133 +39,6 @@ static struct nn *nn;
 static size_t ledger_room, save_room; /* that the plan has for run.ledger, and for its texts */
 
 /* --- before the first step ---------------------------------------------------------------------*/
-
-/* Whether one of them is validated on too; death where that may not be. */
-static bool check_apart(const struct ledger *trained)
-{
-    char words[400];
-    int n = ledger_shared(trained, TRAINED, &val.ledger, VALIDATED, words, sizeof words);
-    if (n < 0)
-        tool_die("out of memory");
-    if (n > 1)
-        snprintf(words + strlen(words), sizeof words - strlen(words), " (and %d more)", n - 1);
-    if (n && !opt.leaky)
-        tool_die("%s; -L lets that pass, and the model says so", words);
-    return n > 0;
-}
-
-/* How many scans will come: as the header says, or one of each patient that it names, or a
- * guess. */
-static void read_scans(void)
-{
-    enum { GUESS = 256, NAME = 64, PRINT = 17 };
-    const char *text = tns_get(tool_header(), "scans");
-    struct ledger_size *s = &source.scans, named = source.named.size;
-    unsigned channels = (unsigned)set.channels, n = named.scans ? named.scans : GUESS;
-    size_t names = named.scans ? named.bytes : (size_t)GUESS * NAME;
-    char end;
-    *s = (struct ledger_size){n, n * channels, names + (size_t)n * channels * PRINT};
-    if (text &&
-        (sscanf(text, "%" SCNu32 " %" SCNu32 " %zu%c", &s->scans, &s->prints, &s->bytes, &end) !=
-             3 ||
-         s->scans > LEDGER_MAX || s->prints > s->bytes || s->bytes / TNS_MAX_HEADER > s->scans))
-        tool_die("stdin: key 'scans': (wanted scans, fingerprints and bytes, got '%.60s')", text);
-}
-
-/* The header may name all patients to come; then a leak is known before anything is done. */
-static void read_patients(void)
-{
-    const char *list = tns_get(tool_header(), "patients");
-    char *copy = strdup(list ? list : "");
-    if (!copy)
-        tool_die("out of memory");
-    for (char *p = copy; *p; p++)
-        *p = *p == ',' ? '\n' : *p;
-    if (ledger_add_lines(&source.named, copy, NULL))
-        tool_die("out of memory");
-    free(copy);
-}
-
-static char *history_text(const struct tns_meta *header)
-{
-    char key[TNS_MAX_KEY + 1], *text = tool_alloc(header->len + 2);
-    const char *value;
-    size_t n = 0;
-    *text = 0;
-    for (size_t pos = 0; tns_each(header, &pos, key, &value);)
-        if (!strcmp(key, "history"))
-            n += (size_t)sprintf(text + n, "%s%s", n ? "\n" : "", value);
-    return text;
-}
-
-static void set_source(struct tns_record *rec)
-{
-    double largest[2];
-    source.modalities = strdup(tool_need_key(rec, "modalities"));
-    source.scheme = strdup(tool_need_key(rec, "scheme"));
-    source.history = history_text(tool_header());
-    const char *digest = tns_get(tool_header(), "digest");
-    source.digest = strdup(digest ? digest : "none");
-    if (!source.modalities || !source.scheme || !source.history || !source.digest)
-        tool_die("out of memory");
-    read_patients();
-    read_scans();
-    source.header = tool_header()->len;
-    contract_keys(&rec->meta, &source.keys);
-    if (!tns_get(&rec->meta, "epoch"))
-        tool_die_at(rec, "no key 'epoch' (wanted a stream of epochs(1))");
-    source.epochs = tool_need_int(rec, "epochs", 1, 1000000);
-    source.length = (uint64_t)tool_need_int(rec, "length", 1, UINT32_MAX);
-    source.h = set.size[0];
-    source.w = set.size[1];
-    if (!source.h) {
-        tool_need_numbers(rec, "largest", 2, largest);
-        if (!(largest[0] >= 1 && largest[0] <= NN_MAX_SIDE && largest[1] >= 1 &&
-              largest[1] <= NN_MAX_SIDE))
-            tool_die_at(rec, "slices of %g by %g (wanted at most %d)", largest[0], largest[1],
-                        NN_MAX_SIDE);
-        source.h = nn_padded((int)largest[0], set.multiple[0]);
-        source.w = nn_padded((int)largest[1], set.multiple[1]);
-    }
-    int known = contract_steps(tool_header(), source.steps);
-    if (known < 0)
-        tool_die("stdin: history too long");
-    source.steps_known = known;
-    if (!known)
-        tool_warn("stdin: no history; the model will not say how its data was prepared");
-}
-
-/* Training, validation and settings have to speak of the same thing. */
-static void check_agreement(void)
-{
-    char why[512];
-    int order[NN_MAX_CIN];
-    if (strcmp(source.scheme, "canonical") && !opt.force)
-        tool_die("stdin: labels are not recoded (wanted scheme=canonical, got scheme=%.60s); -F "
-                 "trains on them",
-                 source.scheme);
-    int n =
-        contract_order(source.modalities, source.modalities, order, NN_MAX_CIN, why, sizeof why);
-    if (n < 0)
-        tool_die("stdin: %s", why);
-    if (n != set.channels)
-        tool_die("%s: channels: the stream has %d modalities (wanted %d, got %.100s)", opt.config,
-                 n, set.channels, source.modalities);
-    if (!opt.validation)
-        return;
-    check_apart(&source.named);
-    if (strcmp(val.modalities, source.modalities))
-        tool_die("%s: other modalities than the training stream (wanted %.100s, got %.100s)",
-                 opt.validation, source.modalities, val.modalities);
-    if (strcmp(val.scheme, source.scheme) && !opt.force)
-        tool_die("%s: another label scheme than the training stream (wanted %.60s, got %.60s)",
-                 opt.validation, source.scheme, val.scheme);
-    if (!opt.force && (contract_keys_differ(&source.keys, &val.keys, why, sizeof why) ||
-                       (source.steps_known && val.steps_known &&
-                        contract_differs(source.steps, val.steps, why, sizeof why))))
-        tool_die("%s: prepared differently from the training stream: %s; -F lets that pass",
-                 opt.validation, why);
-}
 
 static void print_line(void *ctx, const char *text)
 {
@@ -373,7 +245,7 @@ static void evaluate(const struct batch *b)
         }
         run.stopped = set.patience && b->epoch - run.best_epoch >= set.patience;
     }
-    save_log(b->epoch, nn_steps(nn), rate_at(nn_steps(nn) - 1), loss, opt.validation ? &s : NULL);
+    log_epoch(b->epoch, nn_steps(nn), rate_at(nn_steps(nn) - 1), loss, opt.validation ? &s : NULL);
     if (opt.validation)
         tool_note("epoch %ld: loss %.4f, validation %.4f, Dice WT %.3f TC %.3f ET %.3f", b->epoch,
                   loss, s.loss, s.dice[MET_WT], s.dice[MET_TC], s.dice[MET_ET]);
@@ -442,7 +314,7 @@ static bool begin_stream(struct tns_record *rec)
             tool_die("stdin: holds no records");
         return false;
     }
-    set_source(rec);
+    source_read(&source, rec, &set);
     return true;
 }
 
@@ -520,7 +392,7 @@ static void may_read_settings(void)
 
 static void prepare(bool resumed)
 {
-    save_log_keep((long)(run.position / source.length), set.classes);
+    log_keep((long)(run.position / source.length), set.classes);
     make_network();
     fprintf(stderr, "%s: %s%s%s, %llu steps of %d slices up to %dx%d, %d threads, %.0f MiB\n",
             tool_name(), set.called, *set.parameters ? " " : "", set.parameters,
@@ -568,7 +440,7 @@ int main(int argc, char **argv)
 
     bool more = begin_stream(&first);
     if (more)
-        check_agreement();
+        source_agree(&source, &set, opt.config, opt.validation ? &val : NULL, opt.force, opt.leaky);
     run.model = opt.model;
     save_lock(opt.model);
     if (!opt.resume && save_unfinished(opt.model))
@@ -578,7 +450,7 @@ int main(int argc, char **argv)
         opt.resume && save_resume(&run, &set, &source, more, opt.validation ? &val : NULL);
     if (!resumed && access(opt.model, F_OK) == 0)
         tool_die("%s: exists already (wanted another -o; remove it to train it anew)", opt.model);
-    run.leaky = check_apart(&run.ledger);
+    run.leaky = source_apart(&run.ledger, &val, opt.leaky);
     bool over = resumed && (run.stopped || run.position == total());
     if (!more && !over)
         tool_die("stdin: holds no records");

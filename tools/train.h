@@ -125,6 +125,16 @@ void validation_size(struct validation *, size_t pixels);
 size_t validation_memory(const struct validation *, const struct settings *);
 void validation_run(struct validation *, struct nn *, const struct settings *, struct scores *);
 
+/* --- whether they agree ------------------------------------------------------------------------*/
+
+/* What the stream says of itself; dies of what it does not. */
+void source_read(struct source *, struct tns_record *first, const struct settings *);
+/* Training, validation (or NULL) and settings have to speak of the same thing, or it dies. */
+void source_agree(const struct source *, const struct settings *, const char *config,
+                  const struct validation *, bool force, bool leaky);
+/* Whether one of those trained on is validated on too; death where that may not be. */
+bool source_apart(const struct ledger *trained, const struct validation *, bool leaky);
+
 /* --- the files of a run: MODEL, MODEL.best, MODEL.last, MODEL.tsv ------------------------------*/
 
 struct run {
@@ -167,9 +177,11 @@ bool save_resume(struct run *, const struct settings *, struct source *, bool ha
                  const struct validation *);
 void save_restore(const struct run *, struct nn *);
 bool save_unfinished(const char *model);
-/* The log: a line for each epoch that is over; those from `epoch` on are dropped first. Labels
- * below `classes`, and the regions, have columns. */
-void save_log_keep(long epoch, int classes);
-void save_log(long epoch, uint64_t steps, double rate, double loss, const struct scores *);
+
+/* The log, MODEL.tsv: a line for each epoch that is over; those from `epoch` on are dropped first.
+ * Labels below `classes`, and the regions, have columns. */
+int log_open(const char *path);
+void log_keep(long epoch, int classes);
+void log_epoch(long epoch, uint64_t steps, double rate, double loss, const struct scores *);
 
 #endif

@@ -3,7 +3,7 @@
  * - MODEL.last: the whole state at a moment between two batches, replaced as the run goes on;
  * - MODEL.previous: what MODEL.last was before, should that be damaged;
  * - MODEL.best: the weights of the best epoch so far, until they become MODEL;
- * - MODEL.tsv: a line for each epoch; locked while a process writes to any of these.
+ * - MODEL.tsv: the log (train_log.c); locked while a process writes to any of these.
  *
  * It is one thing: what is written here is read here again, key by key. */
 #include "tools/train.h"
@@ -18,7 +18,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "formats/atomic.h"
@@ -250,6 +249,22 @@ void save_final(const struct run *run, struct model_keys *k, const struct settin
     unlink(beside(run->model, ".previous"));
 }
 
+void save_lock(const char *model)
+{
+    const char *path = beside(model, ".tsv");
+    int fd = log_open(path);
+    if (flock(fd, LOCK_EX | LOCK_NB)) {
+        if (errno == EWOULDBLOCK)
+            tool_die("%s: another process is training this model", model);
+        tool_warn("%s: cannot be locked (%s): nobody keeps a second process from training this "
+                  "model",
+                  path, strerror(errno));
+    }
+    static const char *const written[] = {"", ".last", ".best", ".previous"};
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++)
+        afile_sweep_target(beside(model, written[i])); /* of runs that were killed */
+}
+
 /* --- continuing --------------------------------------------------------------------------------*/
 
 static struct st_file last;
@@ -467,121 +482,4 @@ void save_restore(const struct run *run, struct nn *nn)
     }
     nn_set_steps(nn, run->steps);
     st_close(&last);
-}
-
-/* --- the log -----------------------------------------------------------------------------------*/
-
-static FILE *table;
-static double pass_began;
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-#define LOG_HEAD "epoch\tstep\trate\ttrain_loss\tval_loss\tscore"
-
-/* What is there under the log's name may be written over only if it is one. */
-static void check_log(const char *path, nlink_t links)
-{
-    char line[sizeof LOG_HEAD] = "";
-    if (links > 1)
-        tool_die("%s: has another name too (train writes its log there, in place)", path);
-    if (fgets(line, sizeof line, table) && strcmp(line, LOG_HEAD))
-        tool_die("%s: is no log of a training (wanted another -o)", path);
-    rewind(table);
-}
-
-void save_lock(const char *model)
-{
-    struct stat st;
-    const char *path = beside(model, ".tsv");
-    /* It is written in place: a link would lead to somebody else's file. */
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-    if ((fd < 0 && errno == ELOOP) || (fd >= 0 && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode)))
-        tool_die("%s: is no regular file (train writes its log there)", path);
-    if (fd < 0 || !(table = fdopen(fd, "r+")))
-        tool_die("%s: %s", path, strerror(errno));
-    check_log(path, st.st_nlink);
-    if (flock(fd, LOCK_EX | LOCK_NB)) {
-        if (errno == EWOULDBLOCK)
-            tool_die("%s: another process is training this model", model);
-        tool_warn("%s: cannot be locked (%s): nobody keeps a second process from training this "
-                  "model",
-                  path, strerror(errno));
-    }
-    static const char *const written[] = {"", ".last", ".best", ".previous"};
-    for (size_t i = 0; i < sizeof written / sizeof *written; i++)
-        afile_sweep_target(beside(model, written[i])); /* of runs that were killed */
-    pass_began = seconds();
-}
-
-static void log_failed(void)
-{
-    if (fflush(table) || ferror(table))
-        tool_die("the log: %s", strerror(errno));
-}
-
-static int logged; /* labels that have columns */
-
-/* The next part that has a column, from k on; of the background the soft Dice alone. */
-static int part_from(int k, bool soft)
-{
-    if (k == MET_BACKGROUND && !soft)
-        k++;
-    return k >= logged && k < MET_WT ? MET_WT : k;
-}
-
-void save_log_keep(long epoch, int classes)
-{
-    char line[4096];
-    long keep = 0;
-    logged = classes;
-    rewind(table);
-    while (fgets(line, sizeof line, table)) {
-        char *end;
-        long e = strtol(line, &end, 10);
-        if (end != line && e >= epoch)
-            break;
-        keep = ftell(table);
-    }
-    clearerr(table);
-    if (epoch == 0)
-        keep = 0;
-    if (ftruncate(fileno(table), keep) || fseek(table, keep, SEEK_SET))
-        log_failed();
-    if (keep == 0) {
-        fputs(LOG_HEAD, table);
-        for (int soft = 0; soft < 2; soft++)
-            for (int k = part_from(0, soft); k < MET_PARTS; k = part_from(k + 1, soft))
-                fprintf(table, "\t%s_%s", soft ? "soft" : "dice", met_parts[k].name);
-        fputs("\tseconds\n", table);
-    }
-    log_failed();
-}
-
-static void column(double v)
-{
-    if (isnan(v))
-        fputs("\tNA", table);
-    else
-        fprintf(table, "\t%.6g", v);
-}
-
-void save_log(long epoch, uint64_t steps, double rate, double loss, const struct scores *s)
-{
-    double now = seconds();
-    fprintf(table, "%ld\t%llu", epoch, (unsigned long long)steps);
-    column(rate);
-    column(loss);
-    column(s ? s->loss : NAN);
-    column(s ? s->score : NAN);
-    for (int soft = 0; soft < 2; soft++)
-        for (int k = part_from(0, soft); k < MET_PARTS; k = part_from(k + 1, soft))
-            column(!s ? NAN : soft ? s->soft[k] : s->dice[k]);
-    fprintf(table, "\t%.1f\n", now - pass_began);
-    pass_began = now;
-    log_failed();
 }
