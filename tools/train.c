@@ -19,8 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char usage[] =
-    "[-FLnrv] [-e VALIDATION] [-j THREADS] [-M SIZE] [-s SEED] -c CONFIG -o MODEL < STREAM";
+static const char usage[] = "[-FLnrv] [-e VALIDATION] [-j THREADS] [-M SIZE] [-s SEED] [-x PASSES] "
+                            "-c CONFIG -o MODEL < STREAM";
 
 static struct {
     const char *config, *model, *validation;
@@ -28,6 +28,7 @@ static struct {
     int threads;
     unsigned long long memory;
     uint64_t seed;
+    long passes; /* after which to pause; 0: none */
 } opt;
 
 static struct settings set;
@@ -127,6 +128,13 @@ static double now(void)
 static uint64_t total(void) /* records of the run */
 {
     return source.length * (uint64_t)source.epochs;
+}
+
+/* Whether -x ends this process, and not the run. */
+static bool paused(void)
+{
+    return opt.passes && run.position < total() &&
+           run.position / source.length >= (uint64_t)opt.passes;
 }
 
 static uint64_t steps_of_pass(void)
@@ -267,7 +275,7 @@ static void train(void)
             evaluate(b);
         else
             learn(b);
-        if (run.stopped)
+        if (run.stopped || (b->kind == BATCH_MARK && paused()))
             return;
         bool between = run.position % source.length != 0; /* else the mark comes next */
         if (asked_to_stop && (between || b->kind == BATCH_MARK)) {
@@ -340,7 +348,7 @@ static void read_options(int argc, char **argv)
     opt.threads = cores < 1 ? 1 : cores > NN_MAX_THREADS ? NN_MAX_THREADS : (int)cores;
     tool_start(argc, argv, usage);
     tool_share_cores();
-    while ((c = tool_getopt("c:e:Fj:LM:no:rs:")) != -1)
+    while ((c = tool_getopt("c:e:Fj:LM:no:rs:x:")) != -1)
         switch (c) {
         case 'c':
             opt.config = optarg;
@@ -372,6 +380,9 @@ static void read_options(int argc, char **argv)
         case 's':
             opt.seed = (uint64_t)tool_int('s', optarg, 0, __LONG_MAX__);
             opt.seeded = true;
+            break;
+        case 'x':
+            opt.passes = tool_int('x', optarg, 1, 1000000);
             break;
         }
     tool_no_operands();
@@ -451,13 +462,16 @@ int main(int argc, char **argv)
     if (!resumed && access(opt.model, F_OK) == 0)
         tool_die("%s: exists already (wanted another -o; remove it to train it anew)", opt.model);
     run.leaky = source_apart(&run.ledger, &val, opt.leaky);
-    bool over = resumed && (run.stopped || run.position == total());
+    bool over = resumed && (run.stopped || run.position == total() || paused());
     if (!more && !over)
         tool_die("stdin: holds no records");
     if (!over)
         prepare(resumed);
-    if (!run.stopped)
+    if (!run.stopped && !paused())
         go(more ? &first : NULL);
-    finish();
+    if (paused())
+        tool_progress(NULL);
+    else
+        finish();
     return tool_finish();
 }

@@ -541,6 +541,22 @@ PY
     [[ ${lines[-1]} == *"m: another process is training this model"* ]]
 }
 
+@test "train: paused after some passes and continued, the model is that of a run left alone" {
+    for schedule in cosine constant; do
+        printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\nschedule: %s\n' $schedule >c.yaml
+        epochs -n 5 -s 1 train.tns | train -c c.yaml -e val.tns -o whole-$schedule
+        for passes in 1 3 3 9; do # the second 3 has nothing to do, and 9 are more than there are
+            [ ! -e $schedule ]
+            epochs -n 5 -s 1 train.tns | train -r -x $passes -c c.yaml -e val.tns -o $schedule
+            [ $passes = 9 ] || [ "$(awk 'NR > 1' $schedule.tsv | wc -l)" = $passes ]
+        done
+        cmp whole-$schedule $schedule
+        cmp whole-$schedule.last $schedule.last
+        diff <(cut -f 1-19 whole-$schedule.tsv) <(cut -f 1-19 $schedule.tsv)
+    done
+    run -2 pipe 'epochs -n 5 train.tns | train -x 0 -c c.yaml -o none'
+}
+
 @test "train: patience ends a run, and a continued one stays ended" {
     printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 1e-9\npatience: 2\nschedule: constant\n' >c.yaml
     epochs -n 30 -s 1 train.tns | train -c c.yaml -e val.tns -o m || true
