@@ -63,8 +63,10 @@ size_t nn_measure(struct nn *); /* the peak under the plans as they stand: nn->m
 int nn_arena(struct nn *);      /* allocates once, at the first nn_load or nn_init */
 void nn_arena_free(struct nn *);
 
-/* params.c */
+/* params.c; of a list, the tensor of that name or NULL; "4x3x3" */
 void nn_list(struct nn *);
+const struct tensor *nn_find(const struct tensor *, size_t count, const char *name);
+void nn_shape_text(const struct tensor *, char *text, size_t size);
 
 /* Whether processes that share a batch must still agree on a parameter's gradient. */
 static inline bool nn_agreed(const struct graph *g, int param)

@@ -228,6 +228,26 @@ int nn_load(struct nn *, const struct tensor *, size_t count);
  * for normalisation. */
 int nn_init(struct nn *, uint64_t seed);
 
+/* Another network's parameters, for one that is initialised to begin with (fine-tuning): those of the
+ * same name and shape are copied, from any float dtype; the others stay as they are. Where a
+ * dimension goes over the channels of the image or over the network's outputs (a head's), each is
+ * looked for by itself: `input` says of each of our channels which of theirs it is, -1 for none,
+ * `output` the same of outputs. Weights of a channel that is new are 0, so that the network begins
+ * as theirs was; those of an output that is new stay. A kernel with one more extent has theirs as
+ * its middle slice and 0 around it, as the mean of its slices if it is even, as each of them if it
+ * is transposed: where all slices of a volume are one, its values are those of the slice. */
+struct nn_giver {
+    const struct tensor *list;
+    size_t count;
+    const int *input, *output;
+    int inputs, outputs; /* that they have */
+    /* Of each parameter that was not taken, or in part: why. */
+    void (*left)(void *ctx, const char *name, bool part, const char *why);
+    void *ctx;
+};
+/* share: of all our numbers, those that were taken. */
+int nn_take(struct nn *, const struct nn_giver *, double *share);
+
 /* The optimiser's memory, "m:NAME" and "v:NAME" (Adam) or "m:NAME" (SGD with momentum), DT_F32 or,
  * to fit a ceiling, DT_BF16 (no parameter's name has a colon); and the number of steps taken. For
  * checkpoints: restoring both, and the parameters, continues the run bit for bit. nn_load_moment

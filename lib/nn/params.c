@@ -36,7 +36,7 @@ void nn_set_steps(struct nn *nn, uint64_t steps)
     nn->steps = steps;
 }
 
-static const struct tensor *find(const struct tensor *list, size_t count, const char *name)
+const struct tensor *nn_find(const struct tensor *list, size_t count, const char *name)
 {
     for (size_t i = 0; i < count; i++)
         if (!strcmp(list[i].name, name))
@@ -44,7 +44,7 @@ static const struct tensor *find(const struct tensor *list, size_t count, const 
     return NULL;
 }
 
-static void shape_text(const struct tensor *t, char *text, size_t size)
+void nn_shape_text(const struct tensor *t, char *text, size_t size)
 {
     size_t at = 0;
     text[0] = 0;
@@ -56,7 +56,7 @@ static void shape_text(const struct tensor *t, char *text, size_t size)
 static const struct tensor *wanted(struct nn *nn, const struct tensor *list, size_t count,
                                    const struct tensor *want)
 {
-    const struct tensor *t = find(list, count, want->name);
+    const struct tensor *t = nn_find(list, count, want->name);
     if (!t) {
         nn_fail(nn, NN_EARG, "parameter '%s' is missing", want->name);
         return NULL;
@@ -66,8 +66,8 @@ static const struct tensor *wanted(struct nn *nn, const struct tensor *list, siz
         same = t->dim[i] == want->dim[i];
     if (!same) {
         char a[64], b[64];
-        shape_text(want, a, sizeof a);
-        shape_text(t, b, sizeof b);
+        nn_shape_text(want, a, sizeof a);
+        nn_shape_text(t, b, sizeof b);
         nn_fail(nn, NN_EARG, "parameter '%s': wrong shape (wanted %s, got %s)", want->name, a, b);
         return NULL;
     }
