@@ -187,38 +187,6 @@ static void finish(void)
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-struct place { /* of the record's rectangle in the full slice */
-    long y, x;
-    size_t h, w, H, W;
-};
-
-static struct place get_place(struct tns_record *rec, const struct tensor *label)
-{
-    struct place p = {0, 0, label->dim[0], label->dim[1], label->dim[0], label->dim[1]};
-    double c[6];
-    if (!tns_get(&rec->meta, "crop"))
-        return p;
-    tool_need_numbers(rec, "crop", 6, c);
-    for (int i = 0; i < 6; i++)
-        if (c[i] != floor(c[i]) || fabs(c[i]) > TNS_MAX_DIM || (i > 1 && c[i] < 1))
-            tool_die_at(rec, "key 'crop': no rectangle (got '%.80s')", tns_get(&rec->meta, "crop"));
-    if (c[2] != p.h || c[3] != p.w)
-        tool_die_at(rec, "label is not the size of its crop (wanted %gx%g, got %zux%zu)", c[2],
-                    c[3], p.h, p.w);
-    return (struct place){(long)c[0], (long)c[1], p.h, p.w, (size_t)c[4], (size_t)c[5]};
-}
-
-/* What lies outside the slice was padding. */
-static void paste(const struct place *p, const uint8_t *from, uint8_t *to)
-{
-    long lo = p->x < 0 ? -p->x : 0, hi = (long)p->W - p->x;
-    hi = hi < (long)p->w ? hi : (long)p->w;
-    for (long y = 0; y < (long)p->h && lo < hi; y++)
-        if (y + p->y >= 0 && y + p->y < (long)p->H)
-            memcpy(to + (size_t)(y + p->y) * p->W + (size_t)(p->x + lo),
-                   from + (size_t)y * p->w + (size_t)lo, (size_t)(hi - lo));
-}
-
 /* Says by which other name the case was trained on, or counts already. */
 static void say_who(struct tns_record *rec, const char *name)
 {
@@ -376,7 +344,6 @@ static void add(struct tns_record *rec)
     const char *name = tool_need_key(rec, "case"), *scheme = tool_need_key(rec, "scheme"),
                *known = opt.constant < 0 ? tns_get(&rec->meta, "trained") : NULL;
     uint64_t table[MET_CLASSES][MET_CLASSES] = {{0}};
-    double spacing[3];
     size_t bad;
 
     if (strcmp(scheme, "canonical"))
@@ -404,14 +371,10 @@ static void add(struct tns_record *rec)
     if (opt.constant < 0 && tns_get(&rec->meta, "trained_as") && (!known || strcmp(known, "yes")))
         tool_die_at(rec, "trained_as=%.100s, but not trained=yes (got trained=%s)",
                     tns_get(&rec->meta, "trained_as"), known ? known : "nothing");
-    struct place p = get_place(rec, label);
-    long slices = tool_need_int(rec, "slices", 1, TNS_MAX_DIM);
-    size_t slice = (size_t)tool_need_int(rec, "slice", 0, slices - 1);
-    struct met_grid g = {{opt.by_slice ? 1 : (size_t)slices, p.H, p.W}, {0}};
-    tool_need_numbers(rec, "spacing", 3, spacing);
-    for (int i = 0; i < 3; i++)
-        if (!((g.spacing[i] = spacing[2 - i]) > 0 && g.spacing[i] < 1e6))
-            tool_die_at(rec, "key 'spacing': (wanted millimetres above 0, got %g)", g.spacing[i]);
+    struct tool_place p = tool_place(rec, label);
+    size_t slice = opt.by_slice ? 0 : p.slice;
+    struct met_grid g = {{opt.by_slice ? 1 : p.slices, p.H, p.W}, {0}};
+    memcpy(g.spacing, p.spacing, sizeof g.spacing);
 
     if (unit.name && (opt.by_slice || strcmp(unit.name, name)))
         finish();
@@ -419,8 +382,7 @@ static void add(struct tns_record *rec)
         start(rec, &g);
     if (memcmp(&g, &unit.grid, sizeof g))
         tool_die_at(rec, "the case's size or spacing changes");
-    unit.index = slice;
-    slice = opt.by_slice ? 0 : slice;
+    unit.index = p.slice;
     if (unit.seen[slice])
         tool_die_at(rec, "the slice is there twice");
     unit.seen[slice] = 1;
@@ -429,8 +391,8 @@ static void add(struct tns_record *rec)
         tool_die_at(rec, "trained=%s, and another slice of the case says otherwise", known);
     if (known)
         unit.trained = !strcmp(known, "yes");
-    paste(&p, label->data, unit.label + slice * p.H * p.W);
-    paste(&p, pred->data, unit.pred + slice * p.H * p.W);
+    tool_paste(&p, label->data, unit.label + slice * p.H * p.W);
+    tool_paste(&p, pred->data, unit.pred + slice * p.H * p.W);
     add_prob(rec, label);
 }
 

@@ -529,11 +529,18 @@ void tool_write(struct tns_record *rec)
         if (tool.progress)
             show_progress();
     }
-    int e = tns_write(tool.out, rec);
+    tool_write_to(tool.out, "stdout", rec);
+}
+
+void tool_write_to(struct tns_writer *to, const char *name, struct tns_record *rec)
+{
+    int e = tns_write(to, rec);
     if (e == TNS_EINVALID)
-        tool_die_at(rec, "%s", tns_writer_why(tool.out));
+        tool_die_at(rec, "%s", tns_writer_why(to));
+    if (e && rec->from && *tns_why(rec->from)) /* what was passed on from there */
+        tool_die("%s: %s", rec->from == tool.in ? tool.input : name, tns_why(rec->from));
     if (e)
-        out_failed();
+        tool_die("%s: %s", name, tns_writer_why(to));
 }
 
 struct tensor *tool_need(struct tns_record *rec, const char *name, enum dtype dtype, int rank)

@@ -131,6 +131,9 @@ void tool_write(struct tns_record *);
 void tool_read_ahead(void);
 void tool_write_segment(struct tns_meta *header);
 
+/* As tool_write, to another writer, whose name is for messages. */
+void tool_write_to(struct tns_writer *, const char *name, struct tns_record *);
+
 /* What the tool needs, or death with the record's place: a tensor of that rank (and dtype, unless
  * DT_COUNT), a key. */
 struct tensor *tool_need(struct tns_record *, const char *name, enum dtype, int rank);
@@ -143,6 +146,20 @@ bool tool_odd_value(const struct tensor *, char why[128]);
 const char *tool_need_key(struct tns_record *, const char *key);
 long tool_need_int(struct tns_record *, const char *key, long lo, long hi);
 void tool_need_numbers(struct tns_record *, const char *key, int n, double *out);
+
+/* Where a record's tensor of rank 2 lies in its case: a rectangle in the full slice, which the key
+ * `crop` tells, in which slice of how many, with what mm between voxels along z, y and x. Death if
+ * the keys make no sense. */
+struct tool_place {
+    long y, x;
+    size_t h, w, H, W, slice, slices;
+    double spacing[3];
+};
+struct tool_place tool_place(struct tns_record *, const struct tensor *);
+/* The rectangle into a full slice, and out of it; what lies beyond the slice was padding, and stays
+ * out of it and as it is. */
+void tool_paste(const struct tool_place *, const uint8_t *from, uint8_t *slice);
+void tool_lift(const struct tool_place *, const uint8_t *slice, uint8_t *to);
 
 /* The key `fingerprint`, or NULL; death if it is none (tns.md, section 8). A warning, once, where
  * an image comes without, or what infer made of one: patients are compared by name alone then. */
