@@ -43,6 +43,8 @@ COMMANDS = [
     ("tnsview", "{} <label.tns", None),
     ("stats", "{} <label.tns", None),
     ("dice", "{} -L <pred.tns", None),
+    ("tidy", "{} -w 20 -E 20 -i <pred.tns", None),
+    ("tidy", "{} -c -L <pred.tns", None),
     ("slices2nii", "{} -o out <label.tns", "empty"),
     ("overlay", "{} -n 1 -o out <pred.tns", "empty"),
     ("overlay", "{} -I out/labels.txt", "empty"),

@@ -87,6 +87,8 @@ streams() { # TOOL INPUT ARGS...: reads one stream from standard input, and the 
     streams tnsview "$in/norm.tns" -t
     streams stats "$in/norm.tns"
     streams dice "$in/pred.tns" -L
+    streams tidy "$in/pred.tns" -w 20 -i
+    streams tidy "$in/pred.tns" -c -L
     streams folds "$in/norm.tns" -k 2 -s 1
     streams pick "$in/norm.tns" -m "$in/folds" -f 0 val
     streams epochs /dev/null -n 2 -s 1 "$in/norm.tns"

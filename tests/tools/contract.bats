@@ -22,6 +22,7 @@ row() {
     overlay) kind=reader args=(-o pictures) wrong=(-z 99 -o x) input=(scheme=canonical pred=1) memory=no writes=no zero=any ;;
     slices2nii) kind=reader args=(-o volumes) wrong=(-s nonesuch -o x) memory=no writes=no zero=any ;;
     epochs) kind=file args=(-n 2 -s 3) wrong=(-n 0 x) memory=no zero=1 ;;
+    tidy) args=(-w 5 -i) wrong=(-n 7 -w 5) input=(scheme=canonical pred=1) memory=no ;;
     mislabel) kind=file wrong=(-s) memory=no zero=any ;;
     *) return 1 ;;
     esac
@@ -30,7 +31,7 @@ row() {
 
 tools() { # KIND...
     local t
-    for t in recode znorm crop pick augment folds tnsview stats dice overlay slices2nii epochs mislabel; do
+    for t in recode znorm crop pick augment folds tnsview stats dice overlay slices2nii epochs mislabel tidy; do
         if row $t && [[ " $* " = *" $kind "* ]]; then echo $t; fi
     done
 }
@@ -270,6 +271,7 @@ damaged() {
         [[ $status = [12] ]] && [ "$(wc -l <err)" = 1 ] || found "$tool $args: status $status, says $(cat err)"
     done <<'LIST'
 pick -m fifo -f 0 val
+tidy -f fifo
 folds -k 2 -s 1 -l fifo
 epochs -n 1 fifo
 mislabel fifo
