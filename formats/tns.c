@@ -175,6 +175,23 @@ bool tns_is_fingerprint(const char *text)
     return !text[-1];
 }
 
+/* Takes no more than there is: infer counts on it. */
+int tns_copy(struct tns_meta *to, const struct tns_meta *from)
+{
+    if (from->len > to->room) {
+        free(to->text);
+        to->room = 0;
+        to->len = 0;
+        if (!(to->text = malloc(from->len)))
+            return TNS_ENOMEM;
+        to->room = from->len;
+    }
+    if (from->len)
+        memcpy(to->text, from->text, from->len);
+    to->len = from->len;
+    return 0;
+}
+
 void tns_unset(struct tns_meta *m, const char *key)
 {
     char *line = find(m, key, strlen(key));

@@ -73,6 +73,9 @@ int tns_append(struct tns_meta *, const char *key, const char *value)
 
 void tns_unset(struct tns_meta *, const char *key);
 
+/* Makes one the copy of another, in its own memory. */
+int tns_copy(struct tns_meta *to, const struct tns_meta *from) __attribute__((warn_unused_result));
+
 /* A header's digest, if it has one, becomes that of what a step makes of the records. */
 int tns_sign(struct tns_meta *, const char *step) __attribute__((warn_unused_result));
 

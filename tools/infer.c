@@ -334,18 +334,6 @@ static void check_record(struct tns_record *rec, int order[NN_MAX_CIN])
     check_trained(rec);
 }
 
-static void copy_meta(struct tns_meta *to, const struct tns_meta *from)
-{
-    if (from->len > to->room) {
-        free(to->text);
-        to->text = tool_alloc(from->len);
-        to->room = from->len;
-    }
-    if (from->len)
-        memcpy(to->text, from->text, from->len);
-    to->len = from->len;
-}
-
 /* The front goes over to a record of the ring, whose memory stays its own. */
 static void hand_over(struct tns_record *to, struct tns_record *from)
 {
@@ -391,7 +379,8 @@ static void *reading(void *unused)
         if (begins) {
             struct batch *s = await(READ);
             s->kind = SEGMENT;
-            copy_meta(&s->header, tool_header());
+            if (tns_copy(&s->header, tool_header()))
+                tool_die("out of memory");
             pass(s);
         }
         if (!b && more) {
