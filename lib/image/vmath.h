@@ -8,6 +8,7 @@
 #ifndef VMATH_H
 #define VMATH_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -27,6 +28,24 @@ static inline v4 v4_load(const float *p)
 static inline void v4_store(float *p, v4 v)
 {
     memcpy(p, &v, sizeof v);
+}
+
+/* The first n, of which there may be less than four; the others are zero. */
+static inline v4 v4_load_some(const float *p, size_t n)
+{
+    v4 v = V4(0);
+    if (n >= 4)
+        return v4_load(p);
+    memcpy(&v, p, n * sizeof *p);
+    return v;
+}
+
+static inline void v4_store_some(float *p, v4 v, size_t n)
+{
+    if (n >= 4)
+        v4_store(p, v);
+    else
+        memcpy(p, &v, n * sizeof *p);
 }
 
 /* mask ? a : b, mask from a comparison */

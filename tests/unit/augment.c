@@ -1,3 +1,4 @@
+/* One file: every operation is tried on the same disc. */
 #include "lib/image/augment.h"
 #include "lib/image/vmath.h"
 #include "tests/lib/tap.h"
@@ -99,7 +100,7 @@ static void background(void)
         bool zero = true, changed = false;
         for (uint64_t seed = 0; seed < 8; seed++) {
             run((enum img_op)o, img_ops[o].usual.lo, img_ops[o].usual.hi, seed);
-            bool moves = o < IMG_NOISE;
+            bool moves = o <= IMG_FLIP;
             for (int i = 0; i < 4 * N; i++) {
                 zero &= moves || (before[i] != 0) == (after[i] != 0);
                 changed |= before[i] != after[i];
@@ -185,6 +186,151 @@ static void intensity(void)
     ok(!memcmp(after, before, sizeof after), "lowres: a factor of 1 changes nothing");
 }
 
+static bool changed(int k)
+{
+    return memcmp(after + k * N, before + k * N, N * sizeof *after) != 0;
+}
+
+/* What is added is one number a channel, of the deviation asked for, in half of the channels. */
+static void shifting(void)
+{
+    enum { SEEDS = 400 };
+    int n = 0;
+    double sum = 0, square = 0, most = 0;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        run(IMG_SHIFT, 0.2, 0.2, seed);
+        for (int k = 0; k < 4; k++) {
+            double added = after[k * N + N / 2 + W / 2] - before[k * N + N / 2 + W / 2];
+            if (!changed(k))
+                continue;
+            n++;
+            sum += added;
+            square += added * added;
+            for (int i = k * N; i < (k + 1) * N; i++)
+                most = fmax(most, before[i] != 0 ? fabs(after[i] - before[i] - added) : 0);
+        }
+    }
+    /* five standard errors: of 1600 even chances, of a mean, of a deviation */
+    ok(abs(n - 2 * SEEDS) < 5 * 20, "shift: half of the channels (%d of %d)", n, 4 * SEEDS);
+    ok(most < 1e-6, "shift: the same for every pixel (%.1e)", most);
+    ok(fabs(sum / n) < 5 * 0.2 / sqrt(n) && fabs(sqrt(square / n) / 0.2 - 1) < 5 / sqrt(2.0 * n),
+       "shift: normal with the deviation asked for (%.4f, %.4f)", sum / n, sqrt(square / n));
+}
+
+/* The brightest and the darkest stay; between them it rises, straight from point to point. */
+static void remapping(void)
+{
+    for (int points = 3; points <= 11; points += 4) {
+        bool rises = true, moved = false, straight = true;
+        for (int k = 0; k < 4; k++)
+            for (int i = 0; i < N; i++)
+                before[k * N + i] = (float)(1 + i); /* every value once, in their order */
+        run(IMG_HISTOGRAM, points, points, 7);
+        for (int k = 0; k < 4; k++) {
+            const float *p = after + k * N;
+            double cell = (N - 1.0) / (points - 1);
+            for (int i = 1; i < N; i++) {
+                rises &= p[i] >= p[i - 1];
+                moved |= fabsf(p[i] - before[i]) > N / 100.0f;
+            }
+            for (int i = 1; i < N - 1; i++)
+                if (floor((i - 1) / cell) == floor((i + 1) / cell))
+                    straight &= fabs(p[i + 1] - 2.0 * p[i] + p[i - 1]) < 0.01;
+            rises &= fabsf(p[0] - 1) < 0.01f && fabsf(p[N - 1] - N) < 0.01f;
+        }
+        ok(rises && moved && straight,
+           "histogram: %d points, a rising piecewise linear map of the range onto itself", points);
+        make();
+    }
+}
+
+/* What comes back of a plain image with one dark pixel is a + b times the field: the field's
+ * logarithm has to be a polynomial of degree 3, whose fourth differences along x and y are 0. */
+static void fields(void)
+{
+    double m0, s0, m1, s1, worst = 0, varies = 0;
+    for (int i = 0; i < 4 * N; i++)
+        before[i] = i % N == 17 ? 1 : 3 + (float)(i % 2) * 1e-3f;
+    moments(before, &m0, &s0);
+    run(IMG_BIASFIELD, 0.5, 0.5, 4);
+    moments(after, &m1, &s1);
+    ok(fabs(m1 - m0) < 1e-4 && fabs(s1 - s0) < 1e-4, "biasfield: mean and deviation are kept");
+    for (int k = 0; k < 4; k++) {
+        static double f[N];
+        const float *p = after + k * N;
+        for (int i = 0; i < N; i++) /* the dark pixel tells what no signal became */
+            f[i] = log((p[i] - p[17]) / (before[k * N + i] - 1.0));
+        for (int i = 2 * W; i < N - 64 * W; i++)
+            if (i % W < W - 64) {
+                double x[5], y[5];
+                for (int j = 0; j < 5; j++) {
+                    x[j] = f[i + 16 * j];
+                    y[j] = f[i + 16 * W * j];
+                }
+                worst = fmax(worst, fabs(x[0] - 4 * x[1] + 6 * x[2] - 4 * x[3] + x[4]));
+                worst = fmax(worst, fabs(y[0] - 4 * y[1] + 6 * y[2] - 4 * y[3] + y[4]));
+                varies = fmax(varies, fabs(x[4] - x[0]));
+            }
+    }
+    ok(worst < 2e-3 && varies > 0.02,
+       "biasfield: a smooth factor, of degree 3 in its logarithm (%.1e of %.2f)", worst, varies);
+    make();
+}
+
+/* Stripes of one pixel along both axes: those along one go, those along the other stay. */
+static void one_axis(void)
+{
+    int along[2] = {0}, wrong = 0;
+    for (int i = 0; i < 4 * N; i++)
+        before[i] = (float)(1 + i % N % W % 2 + 2 * (i % N / W % 2));
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        run(IMG_ANISOTROPY, 0.5, 0.5, seed);
+        for (int k = 0; k < 4; k++) {
+            int down = 0, right = 0, n = 0;
+            if (!changed(k))
+                continue;
+            for (int i = k * N; i < (k + 1) * N - W; i++)
+                if (i % N % W < W - 1) {
+                    down += fabsf(after[i] - after[i + W]) == 2;
+                    right += fabsf(after[i] - after[i + 1]) == 1;
+                    n++;
+                }
+            wrong += !((down == n && right == 0) || (down == 0 && right == n));
+            along[right == n]++;
+        }
+    }
+    /* 40 of 160 expected either way, deviation 5.5 */
+    ok(wrong == 0 && abs(along[0] - 40) < 28 && abs(along[1] - 40) < 28,
+       "anisotropy: along one axis alone, either as often (%d, %d of 160)", along[0], along[1]);
+    make();
+}
+
+static void boxes(void)
+{
+    int hit = 0, wrong = 0;
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        run(IMG_CUTOUT, 0.25, 0.25, seed);
+        for (int k = 0; k < 4; k++) {
+            double mean, sd;
+            int n = 0;
+            if (!changed(k))
+                continue;
+            moments(before + k * N, &mean, &sd);
+            for (int i = k * N; i < (k + 1) * N; i++)
+                if (after[i] != before[i]) {
+                    n++;
+                    wrong += before[i] == 0 || fabs(after[i] - mean) > 1e-5;
+                }
+            wrong += n > 4 * (H / 4) * (W / 4);
+            hit++;
+        }
+        wrong += memcmp(lab, lab_before, sizeof lab) != 0;
+    }
+    /* A box may lie wholly in the background, so fewer than half. */
+    ok(wrong == 0 && hit > 100 && hit < 250,
+       "cutout: at most four boxes become the mean, labels and background stay (%d of 400)", hit);
+}
+
 static void blurring(void)
 {
     /* An impulse on a plain: what arrives has its weight and its variance. */
@@ -214,7 +360,9 @@ static void blurring(void)
 static void places(void)
 {
     for (int o = IMG_ROTATE; o <= IMG_ELASTIC; o++) {
-        double much = o == IMG_ROTATE ? 17 : o == IMG_SCALE ? 1.4 : img_ops[o].usual.hi;
+        double much = o == IMG_ROTATE                      ? 17
+                      : o == IMG_SCALE || o == IMG_STRETCH ? 1.4
+                                                           : img_ops[o].usual.hi;
         for (int y_wanted = 0; y_wanted < 2; y_wanted++) {
             int inside = 0, wrong = 0;
             float sum = 0;
@@ -268,6 +416,26 @@ static void spatial(void)
     ok(abs(is - 4 * was) < was / 10, "scale: twice the size is four times the area (%d, %d)", was,
        is);
 
+    /* Axes of their own: from 1 to 4, the rings become ellipses that are not round. */
+    double spread[2] = {0};
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        double y2 = 0, x2 = 0, n = 0;
+        run(IMG_STRETCH, 1, 2, seed);
+        for (int i = 0; i < N; i++)
+            if (lab[i] == 1) {
+                y2 += pow(i / W - (H - 1) / 2.0, 2);
+                x2 += pow(i % W - (W - 1) / 2.0, 2);
+                n++;
+            }
+        /* a disc of radius 10 has a variance of 25 along each axis */
+        double fy = sqrt(y2 / n / 25), fx = sqrt(x2 / n / 25);
+        spread[0] = fmax(spread[0], fabs(fy / fx - 1));
+        spread[1] = fmax(spread[1], fabs(fy * fx / (n / (10 * 10 * 3.14159)) - 1));
+    }
+    ok(spread[0] > 0.3 && spread[1] < 0.05,
+       "stretch: each axis by a factor of its own (%.2f), both together the area (%.3f off)",
+       spread[0], spread[1]);
+
     for (int i = 0; i < N; i++)
         lab_before[i] = (uint8_t)(i % 251); /* the rings look the same from either side */
     run(IMG_FLIP, 1, 1, 1);
@@ -319,6 +487,40 @@ static void spatial(void)
             far = fmaxf(far, fabsf(after[i] - before[i]));
     ok(far > 0.5f && far <= 6, "elastic: moves by at most what was drawn (%.2f)", far);
     make();
+}
+
+/* Windows lie within the slice, anywhere with equal chances, or around a label, each as often. */
+static void windows(void)
+{
+    enum { SEEDS = 2000, SIDE = 32 };
+    int outside = 0, missed = 0, of[4] = {0};
+    double y = 0, x = 0;
+    uint8_t small[N] = {0};
+    for (int i = 0; i < N; i++) /* of label 1 four pixels, of label 3 thousands */
+        small[i] = i / W >= 60 && i % W >= 60 ? 3 : i / W < 2 && i % W < 2 ? 1 : 0;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        struct img_box b = img_window(rng_seed(seed), small, H, W, SIDE, SIDE, 0);
+        outside += b.y < 0 || b.x < 0 || b.y + SIDE > H || b.x + SIDE > W || b.height != SIDE ||
+                   b.width != SIDE;
+        y += (double)b.y / SEEDS;
+        x += (double)b.x / SEEDS;
+        b = img_window(rng_seed(seed), small, H, W, SIDE, SIDE, 1);
+        outside += b.y < 0 || b.x < 0 || b.y + SIDE > H || b.x + SIDE > W;
+        /* the middle, but at the edges */
+        int at = (int)((b.y + SIDE / 2) * W + b.x + SIDE / 2);
+        of[b.y == 0 && b.x == 0 ? 1 : small[at]]++;
+        missed += b.y != 0 && b.y != H - SIDE && b.x != 0 && b.x != W - SIDE && small[at] != 3;
+    }
+    /* uniform over 0..64 and 0..80: deviations 18.8 and 23.4; 1000 of 2000: 22 */
+    ok(outside == 0 && fabs(y - 32) < 5 * 18.8 / sqrt(SEEDS) &&
+           fabs(x - 40) < 5 * 23.4 / sqrt(SEEDS),
+       "window: within the slice, anywhere in it (%.1f, %.1f)", y, x);
+    ok(missed == 0 && abs(of[1] - SEEDS / 2) < 110,
+       "window: centred on each label as often, however many pixels it has (%d of %d)", of[1],
+       SEEDS);
+    struct img_box all = img_window(rng_seed(1), NULL, H, W, 1000, 48, 1);
+    ok(all.y == 0 && all.height == H && all.width == 48,
+       "window: no higher than the slice, and without a label anywhere");
 }
 
 static void keys(void)
@@ -381,8 +583,14 @@ int main(void)
     normal_deviates();
     background();
     intensity();
+    shifting();
+    remapping();
+    fields();
+    one_axis();
+    boxes();
     blurring();
     spatial();
+    windows();
     keys();
     odd_sizes();
     return done_testing();
