@@ -1,25 +1,37 @@
 /* augment - random changes of slices for training, each with its probability
  *
- * reads   image (f32), patient, case, slice, epoch, repeat; label with -T
- * changes image; label with rotate, scale, elastic, flip
- * adds    nothing */
+ * reads   image (f32), patient, case, slice, epoch, repeat; label with -T and -f; crop and largest
+ * with -w
+ * changes image; label with rotate, scale, stretch, elastic, flip; with -w image, label, largest
+ * adds    crop with -w
+ *
+ * With -j threads one more reads and checks, so that what is wrong is told in the order of the
+ * stream, and the first writes. */
+#include "lib/base/ring.h"
 #include "lib/image/augment.h"
 #include "tools/tool.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char usage[] =
-    "[-Hv] [-s SEED] [-T LABELS] OP[=LO:HI][@PROBABILITY]... < STREAM > STREAM";
+    "[-Hv] [-j THREADS] [-s SEED] [-T LABELS] [-w HxW [-f SHARE]] OP[=LO:HI][@PROBABILITY]... "
+    "< STREAM > STREAM";
+
+#define ALONG 65536 /* bytes behind image and label that are taken along */
 
 static struct {
     unsigned long long seed;
+    long threads;
     const char *labels;
     bool wanted[256];
+    long height, width; /* of windows; 0: none */
+    double share;       /* of them, around tumour */
     struct img_range op[IMG_OPS];
-} opt;
+} opt = {.threads = 1};
 
 static void set_labels(const char *text)
 {
@@ -33,6 +45,15 @@ static void set_labels(const char *text)
         opt.wanted[v] = true;
         p = end + (*end == ',');
     } while (*p);
+}
+
+static void set_window(const char *text)
+{
+    char end;
+    if (sscanf(text, "%ldx%ld%c", &opt.height, &opt.width, &end) != 2 || opt.height < 1 ||
+        opt.width < 1 || opt.height > IMG_MAX_SIDE || opt.width > IMG_MAX_SIDE)
+        tool_misuse("-w: (wanted HxW such as 128x128, each from 1 to %d, got '%s')", IMG_MAX_SIDE,
+                    text);
 }
 
 static double number(const char *text, const char **end, const char *whole)
@@ -89,6 +110,9 @@ static void describe(char *out, size_t size)
     int n = snprintf(out, size, "-s %llu", opt.seed);
     if (opt.labels)
         n += snprintf(out + n, size - (size_t)n, " -T %.200s", opt.labels);
+    if (opt.height)
+        n += snprintf(out + n, size - (size_t)n, " -w %ldx%ld -f %g", opt.height, opt.width,
+                      opt.share);
     for (int o = 0; o < IMG_OPS; o++) {
         const struct img_range *r = &opt.op[o];
         if (r->p > 0 && o == IMG_FLIP)
@@ -126,23 +150,23 @@ static bool holds_wanted(const struct tensor *label)
     return false;
 }
 
-/* Operations that move pixels must move all that lies on them. */
+/* What moves pixels must move all that lies on them. */
 static bool moves(void)
 {
-    return opt.op[IMG_ROTATE].p > 0 || opt.op[IMG_SCALE].p > 0 || opt.op[IMG_ELASTIC].p > 0 ||
-           opt.op[IMG_FLIP].p > 0;
+    bool any = opt.height > 0;
+    for (int o = 0; o <= IMG_FLIP; o++)
+        any |= opt.op[o].p > 0;
+    return any;
 }
 
-static void change(struct tns_record *rec)
+static void check(struct tns_record *rec)
 {
-    static float *scratch;
-    static size_t room;
-    struct tensor *image = tool_need_image(rec, DT_F32), *label = tns_tensor(rec, "label");
-    uint32_t c = image->dim[0], h = image->dim[1], w = image->dim[2];
+    const struct tensor *image = tool_need_image(rec, DT_F32), *label = tns_tensor(rec, "label");
+    uint32_t h = image->dim[1], w = image->dim[2];
     if (h > IMG_MAX_SIDE || w > IMG_MAX_SIDE)
         tool_die_at(rec, "image: too large (wanted at most %d by %d, got %u by %u)", IMG_MAX_SIDE,
                     IMG_MAX_SIDE, h, w);
-    if (label || opt.labels) {
+    if (label || opt.labels || opt.share > 0) {
         label = tool_need(rec, "label", DT_U8, 2);
         if (label->dim[0] != h || label->dim[1] != w)
             tool_die_at(rec, "label: wrong shape (wanted %u by %u, got %u by %u)", h, w,
@@ -150,46 +174,205 @@ static void change(struct tns_record *rec)
     }
     if (moves() && (tns_tensor(rec, "pred") || tns_tensor(rec, "prob")))
         tool_die_at(rec, "an operation that moves pixels would tear image and prediction apart");
-    if (opt.labels && !holds_wanted(label))
+    key(rec);
+}
+
+static void cut(struct tns_record *rec, const char *name, struct img_box b)
+{
+    struct tensor *t = tns_tensor(rec, name), in;
+    if (!t)
         return;
-    size_t need = img_augment_scratch((int)h, (int)w);
-    if (need > room) {
-        free(scratch);
-        scratch = tool_alloc(need * sizeof *scratch);
-        room = need;
+    in = *t;
+    uint32_t dim[3] = {in.dim[0], (uint32_t)b.height, (uint32_t)b.width};
+    img_crop(&in, b, tool_add(rec, name, in.dtype, in.rank, in.rank == 3 ? dim : dim + 1));
+}
+
+/* So that train plans for windows. */
+static void limit_largest(struct tns_record *rec)
+{
+    double v[2];
+    if (!tns_get(&rec->meta, "largest"))
+        return;
+    tool_need_numbers(rec, "largest", 2, v);
+    tool_set(rec, "largest", "%.0f %.0f", v[0] < (double)opt.height ? v[0] : (double)opt.height,
+             v[1] < (double)opt.width ? v[1] : (double)opt.width);
+}
+
+/* The key `crop` goes on to say where the slice lies, so that crop -u finds its place. */
+static void take_window(struct tns_record *rec)
+{
+    const struct tensor *image = tns_tensor(rec, "image"), *label = tns_tensor(rec, "label");
+    int h = (int)image->dim[1], w = (int)image->dim[2];
+    double was[6] = {0, 0, h, w, h, w};
+    struct img_box b = img_window(key(rec), label ? label->data : NULL, h, w, (int)opt.height,
+                                  (int)opt.width, opt.share);
+    if (tns_get(&rec->meta, "crop"))
+        tool_need_numbers(rec, "crop", 6, was);
+    cut(rec, "image", b);
+    cut(rec, "label", b);
+    tool_set(rec, "crop", "%.0f %.0f %ld %ld %.0f %.0f", was[0] + (double)b.y, was[1] + (double)b.x,
+             b.height, b.width, was[4], was[5]);
+    limit_largest(rec);
+}
+
+struct scratch {
+    float *floats;
+    size_t room;
+};
+
+static void change(struct tns_record *rec, struct scratch *s)
+{
+    struct tensor *image = tns_tensor(rec, "image"), *label = tns_tensor(rec, "label");
+    int c = (int)image->dim[0], h = (int)image->dim[1], w = (int)image->dim[2];
+    size_t need = img_augment_scratch(h, w);
+    if (need > s->room) {
+        free(s->floats);
+        s->floats = tool_alloc(need * sizeof *s->floats);
+        s->room = need;
     }
-    img_augment(opt.op, key(rec), image->data, (int)c, (int)h, (int)w, label ? label->data : NULL,
-                scratch);
+    if (!opt.labels || holds_wanted(label))
+        img_augment(opt.op, key(rec), image->data, c, h, w, label ? label->data : NULL, s->floats);
+    if (opt.height)
+        take_window(rec);
+}
+
+/* What stands behind image and label goes from input to output in pieces, unless it is little; then
+ * nothing of the record is left in the input, and true is returned. */
+static bool take(struct tns_record *rec)
+{
+    size_t behind = 0;
+    for (int i = 0; i < rec->ntensors; i++) {
+        const struct tensor *t = &rec->tensor[i];
+        bool used = !strcmp(t->name, "image") || !strcmp(t->name, "label");
+        behind = used ? 0 : behind + tensor_bytes(t);
+    }
+    tool_take(rec, behind <= ALONG ? NULL : "image label");
+    return behind <= ALONG;
+}
+
+/* --- threads: a ring of records that are read, changed by some thread, and written in order --- */
+
+enum { READ, CHANGE, WRITE, STAGES };
+
+struct slot {
+    enum { SLICE, PASSES, END } kind;
+    bool begins; /* a segment, with this header */
+    struct tns_meta header;
+    struct tns_record rec;
+};
+
+static struct slot slots[RING_SLOTS];
+static struct ring ring = RING(RING_SLOTS, STAGES);
+
+static void *reading(void *unused)
+{
+    struct slot *s;
+    int segment = 0;
+    (void)unused;
+    do {
+        unsigned turn = ring_take(&ring, READ, READ).slot;
+        s = &slots[turn];
+        s->kind = !tool_front(&s->rec) ? END : tns_is_mark(&s->rec) ? PASSES : SLICE;
+        s->begins = tool_segment() > segment;
+        segment = tool_segment();
+        if (s->begins && tns_copy(&s->header, tool_header()))
+            tool_die("out of memory");
+        bool whole = s->kind == END || take(&s->rec);
+        if (s->kind == SLICE)
+            check(&s->rec);
+        ring_pass(&ring, turn);
+        if (!whole) /* the rest is passed on while it is written */
+            ring_drain(&ring);
+    } while (s->kind != END);
+    return NULL;
+}
+
+static void *changing(void *unused)
+{
+    struct scratch scratch = {0};
+    (void)unused;
+    for (;;) {
+        unsigned turn = ring_take(&ring, CHANGE, CHANGE).slot;
+        struct slot *s = &slots[turn];
+        if (s->kind == SLICE)
+            change(&s->rec, &scratch);
+        ring_pass(&ring, turn);
+    }
+    return NULL;
+}
+
+static void in_threads(void)
+{
+    struct slot *s;
+    ring.slots = (unsigned)opt.threads + 2;
+    tool_read_ahead();
+    pthread_detach(tool_thread(reading));
+    for (long i = 0; i < opt.threads; i++)
+        pthread_detach(tool_thread(changing));
+    for (;;) {
+        unsigned turn = ring_take(&ring, WRITE, WRITE).slot;
+        s = &slots[turn];
+        if (s->begins)
+            tool_write_segment(&s->header);
+        if (s->kind == END)
+            return;
+        tool_write(&s->rec);
+        ring_pass(&ring, turn);
+    }
+}
+
+static void alone(void)
+{
+    struct tns_record rec = {0};
+    struct scratch scratch = {0};
+    while (tool_front(&rec)) {
+        take(&rec);
+        if (!tns_is_mark(&rec)) {
+            check(&rec);
+            change(&rec, &scratch);
+        }
+        tool_write(&rec);
+    }
+    tns_release(&rec);
+    free(scratch.floats);
 }
 
 int main(int argc, char **argv)
 {
-    struct tns_record rec = {0};
-    char what[900];
+    char what[1600];
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("s:T:")) != -1)
+    while ((c = tool_getopt("f:j:s:T:w:")) != -1)
         switch (c) {
+        case 'f':
+            opt.share = tool_double('f', optarg, 0, 1);
+            break;
+        case 'j':
+            opt.threads = tool_int('j', optarg, 1, RING_SLOTS - 2);
+            break;
         case 's':
             opt.seed = (unsigned long long)tool_int('s', optarg, 0, __LONG_MAX__);
             break;
         case 'T':
             set_labels(optarg);
             break;
+        case 'w':
+            set_window(optarg);
+            break;
         }
-    if (optind == argc)
+    if (optind == argc && !opt.height)
         tool_usage();
+    if (opt.share > 0 && !opt.height)
+        tool_misuse("-f: of windows, which -w asks for");
     while (optind < argc)
         set_op(argv[optind++]);
 
     describe(what, sizeof what);
     tool_open("%s", what);
-    tool_uses("image label");
-    while (tool_read(&rec)) {
-        change(&rec);
-        tool_write(&rec);
-    }
-    tns_release(&rec);
+    if (opt.threads > 1)
+        in_threads();
+    else
+        alone();
     return tool_finish();
 }

@@ -28,7 +28,7 @@ static struct {
     struct tns_reader *in;
     struct tns_writer *out;
     struct tns_meta begun; /* header of a stream that starts here */
-    char history[1024];
+    char history[2048];
     int segment;
     uint64_t seen;
     double started, shown;

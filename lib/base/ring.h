@@ -14,7 +14,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-#define RING_SLOTS 8
+#define RING_SLOTS 18
 #define RING_STAGES 4
 
 struct ring {

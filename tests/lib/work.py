@@ -39,6 +39,7 @@ COMMANDS = [
     ("epochs", "{} -n 2 -s 1 -b 0.5 -B 4 label.tns", None),
     ("augment", "{} -s 1 noise@1 gamma@1 <crop.tns", None),
     ("augment", "{} -s 1 elastic@1 rotate@1 blur@1 lowres@1 <crop.tns", None),
+    ("augment", "{} -s 1 -j 2 -w 16x16 -f 0.5 histogram@1 <crop.tns", None),
     ("mislabel", "{} -s 1 label.tns", None),
     ("tnsview", "{} <label.tns", None),
     ("stats", "{} <label.tns", None),

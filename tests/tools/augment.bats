@@ -8,7 +8,8 @@ setup() {
 }
 
 @test "augment: what happens to a record does not hang on the records around it" {
-    all="noise@1 brightness@1 contrast@1 gamma@0.5 gammainv@0.5 blur@0.5 lowres@0.5 rotate@0.5 scale@0.5 flip elastic@0.3"
+    all="noise@1 brightness@1 contrast@1 gamma@0.5 gammainv@0.5 blur@0.5 lowres@0.5 rotate@0.5 scale@0.5 flip elastic@0.3
+        stretch@0.5 biasfield@0.5 shift@0.5 anisotropy@0.5 histogram@0.5 cutout@0.5 -w 24x24 -f 0.5"
     epochs -n 2 -s 1 a.tns | augment -s 3 $all >one.tns
     epochs -n 2 -s 8 a.tns | augment -s 3 $all >two.tns
     epochs -n 2 -s 1 -k 5 a.tns | augment -s 3 $all >rest.tns
@@ -58,6 +59,82 @@ assert [i for i, (m, t) in enumerate(read("b.tns")) if m.get("mark") == "epoch" 
 PY
 }
 
+@test "augment: any number of threads gives the same bytes, with marks, segments and what stands behind the label" {
+    all="rotate@0.5 elastic@0.5 noise@1 gamma@0.5 cutout@0.5"
+    epochs -n 2 -s 1 a.tns >one.tns
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 2 -n 3 -1 7 -r -k x-mine=x >two.tns
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 0 >none.tns
+    "$PYTHON" "$ROOT/tests/lib/mkstream.py" make cases=2 slices=5 h=64 w=96 dtype=f4 >behind.tns
+    cat one.tns none.tns two.tns behind.tns >in.tns
+    augment -s 3 $all <in.tns >want.tns
+    augment -s 3 -w 24x24 -f 0.4 $all <in.tns >window.tns
+    for j in 2 3 7 16; do
+        augment -s 3 -j $j $all <in.tns | cmp - want.tns
+        dd bs=$((j * 9001)) status=none <in.tns | augment -s 3 -j $j -w 24x24 -f 0.4 $all | cmp - window.tns
+    done
+}
+
+@test "augment: what is wrong is told of the first record that is, with any number of threads" {
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 5 -x >no.tns
+    cat a.tns no.tns a.tns no.tns >in.tns
+    for j in 1 2 5 16; do
+        run -1 pipe "augment -j $j -T 1 noise@1 rotate@1 elastic@1 <in.tns >b.tns"
+        [ "$output" = "augment: stdin: record 12 (P000 slice 0): no tensor 'label'" ]
+    done
+}
+
+@test "augment: a window is cut out of image and label alike, and crop -u puts it back" {
+    augment -s 5 -w 20x16 -f 0.5 <a.tns >b.tns
+    crop -u <b.tns >u.tns
+    crop -s 40x24 -F -p slice <a.tns >c.tns
+    augment -s 5 -w 20x16 -f 0.5 <c.tns >d.tns
+    py <<'PY'
+places = set()
+for (_, old), (m, new), (_, back) in zip(read("a.tns"), read("b.tns"), read("u.tns")):
+    y, x, h, w, rows, columns = map(int, m["crop"].split())
+    assert (h, w, rows, columns) == (20, 16, 48, 32) and 0 <= y <= 28 and 0 <= x <= 16
+    assert (new["image"] == old["image"][:, y:y + h, x:x + w]).all()
+    assert (new["label"] == old["label"][y:y + h, x:x + w]).all()
+    there = np.zeros((48, 32), bool)
+    there[y:y + h, x:x + w] = True
+    assert (back["image"] == old["image"] * there).all() and (back["label"] == old["label"] * there).all()
+    places.add((y, x))
+assert len(places) > 8
+# Of what was cropped before, it says where it lies on the whole.
+for (_, old), (_, half), (m, new) in zip(read("a.tns"), read("c.tns"), read("d.tns")):
+    y, x, h, w, rows, columns = map(int, m["crop"].split())
+    assert (h, w, rows, columns) == (20, 16, 48, 32)
+    assert (new["label"] == old["label"][y:y + h, x:x + w]).all() and m["cropped"]
+PY
+}
+
+@test "augment: a share of windows lies on tumour, and epochs of windows say how large they are" {
+    # A tumour of one pixel in a corner of large slices: no window finds it by chance.
+    py <<'PY'
+sys.path.insert(0, __import__("os").environ["ROOT"] + "/tests/lib")
+import blobs
+out = open("t.tns", "wb")
+out.write(blobs.record(b"H"))
+for i in range(100):
+    label = np.zeros((96, 96), np.uint8)
+    label[3, 90] = 3
+    out.write(blobs.record(b"R", {"case": "A", "patient": "A", "slice": i}.items(), [("image", np.ones((1, 96, 96), np.float32)), ("label", label)], i))
+out.write(blobs.record(b"E", count=100))
+PY
+    for share in 0 0.33 1; do
+        augment -s 1 -w 24x24 -f $share noise <t.tns >w$share.tns
+    done
+    py <<'PY'
+# By chance in (24 - 20) * (24 - 17) of 73 * 73 places at most: 28 of 5329.
+found = [sum(t["label"].any() for _, t in read(f"w{s}.tns")) for s in ("0", "0.33", "1")]
+assert found[0] <= 4 and 33 - 24 < found[1] < 33 + 24 and found[2] == 100, found
+PY
+    epochs -n 1 a.tns | augment -w 20x99 >e.tns
+    py <<'PY'
+assert {m["largest"] for m, _ in read("e.tns") if "mark" not in m} == {"20 32"}
+PY
+}
+
 @test "augment: a prediction is not torn from its image" {
     "$PYTHON" - <<'PY'
 import re
@@ -78,6 +155,8 @@ open("p.tns", "wb").write(b)
 PY
     run -1 pipe 'augment flip <p.tns >b.tns'
     [[ $output == *"tear image and prediction apart"* ]]
+    run -1 pipe 'augment -w 20x20 <p.tns >b.tns'
+    [[ $output == *"tear image and prediction apart"* ]]
     augment noise <p.tns >b.tns
     run -1 pipe 'augment -T 1 noise <p.tns >b.tns'
     [[ $output == *"no tensor 'label'"* ]]
@@ -88,7 +167,9 @@ PY
     for wrong in nose noise=1:0 noise=-1:1 noise@0 noise@2 noise=x flip=z flip= lowres=0.5:2 noise=nan rotate=0:10@ 'noise noise'; do
         run -2 pipe "augment $wrong <a.tns >b.tns"
     done
-    run -2 pipe 'augment -T x noise <a.tns >b.tns'
+    for wrong in '-T x noise' '-w 20 noise' '-w 0x4 noise' '-w 4x4x4 noise' '-f 0.5 noise' '-w 4x4 -f 2' '-j 0 noise' '-j 17 noise' 'histogram=2:4'; do
+        run -2 pipe "augment $wrong <a.tns >b.tns"
+    done
     run -1 pipe 'head -c 9000 a.tns | augment noise >b.tns'
 }
 
@@ -96,4 +177,11 @@ PY
     need_release "it needs more memory"
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 3 -d 240x240 >f.tns
     [ "$(peak_kib augment noise@1 blur@1 rotate@1 elastic@1 lowres@1 gamma@1 <f.tns)" -le 8192 ]
+    # The page's law: with threads THREADS + 2 whole slices, and 12 bytes a pixel for each.
+    slice=$((240 * 240 * 17))
+    for j in 2 6; do
+        "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 2 -n 8 -d 240x240 >f.tns
+        kib=$(peak_kib augment -j $j noise@1 blur@1 rotate@1 elastic@1 lowres@1 gamma@1 <f.tns)
+        [ "$kib" -le $((3072 + ((j + 2) * slice + j * 12 * 240 * 240) / 1024)) ]
+    done
 }
