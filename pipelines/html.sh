@@ -83,6 +83,7 @@ figure svg { width: 100%; height: auto; display: block; border-radius: 4px } fig
 .big b { display: block; font-size: 1.6rem } .big span { font-size: .88rem; color: var(--dim) }
 details { background: var(--card); border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0; padding: .5rem .8rem } summary { cursor: pointer; font-weight: 600 }
 .sheet { overflow-x: auto; margin: .6rem 0 } .sheet img { max-width: 100%; height: auto; display: block; border-radius: 4px }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; white-space: pre-wrap; overflow-wrap: anywhere }
 .more { display: none; color: var(--dim); font-size: .85rem; margin: .2rem 0 }
 @media (max-width: 66rem) { .wide + .more { display: block } }
 @media (max-width: 48rem) { .sheet + .more { display: block } .sheet img { max-width: none; width: 44rem } table { font-size: .88rem } }
