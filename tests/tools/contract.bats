@@ -79,6 +79,7 @@ setup_file() {
         make "${input[@]}" cases=0 >"$t.zero"
     done
     make cases=2 slices=20 h=240 w=240 extra=0 kind=1 >large
+    make cases=2 slices=2 h=240 w=240 extra=0 kind=1 scheme=canonical pred=1 >large.canonical
 }
 
 setup() {
@@ -341,7 +342,8 @@ LIST
     for t in $(tools filter); do
         row "$t"
         [ "$t" != recode ] || args=(-s brats2017)
-        bash -c 'timeout 60 "$@" <'"$in/large"' 2>err | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}' - "$t" "${args[@]}" && s=0 || s=$?
+        [ ${#input[@]} = 0 ] && s=large || s=large.canonical
+        bash -c 'timeout 60 "$@" <'"$in/$s"' 2>err | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}' - "$t" "${args[@]}" && s=0 || s=$?
         [ $s = 141 ] || found "$t: exit status $s"
         [ ! -s err ] || found "$t: says $(cat err)"
     done
