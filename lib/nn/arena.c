@@ -58,7 +58,7 @@ size_t nn_lay_tables(struct nn *nn, char *base)
     return at;
 }
 
-/* The arena when training: parameters, gradients, moments, then the plans' maps. */
+/* The arena when training: parameters, their average, gradients, moments, then the plans' maps. */
 static size_t lay_arena(struct nn *nn, char *base)
 {
     struct graph *g = &nn->g;
@@ -79,13 +79,19 @@ static size_t lay_arena(struct nn *nn, char *base)
             p->t.data = base + at;
         at += nn_up(n * 4);
         m->parameters += nn_up(n * 4);
+        if (!nn->opt.average)
+            continue;
+        if (base)
+            p->average = (float *)(base + at);
+        at += nn_up(n * 4);
+        m->parameters += nn_up(n * 4);
     }
     for (int i = 0; i < g->params && nn->opt.train; i++) {
         struct stored *p = &nn->param[i];
         size_t n = tensor_count(&p->t);
         if (!g->param[i].trained)
             continue;
-        if (!nn->plans.train.stepwise) {
+        if (nn_keeps_gradient(nn)) {
             if (base)
                 p->grad = (float *)(base + at);
             at += nn_up(n * 4);

@@ -82,10 +82,10 @@ static int lists(struct nn *nn)
     nn->map_at = calloc((size_t)g->values + 1, sizeof *nn->map_at);
     nn->params = calloc(params, sizeof *nn->params);
     nn->grads = calloc(params, sizeof *nn->grads);
-    nn->moments = calloc(2 * params, sizeof *nn->moments);
+    nn->moments = calloc(3 * params, sizeof *nn->moments);
     nn->bytes = sizeof *nn + nn_graph_bytes(g) + nn->plans.eval.bytes + nn->plans.train.bytes +
                 ops * (sizeof *nn->norm + sizeof *nn->dropped + sizeof *nn->loss) +
-                params * (sizeof *nn->param + 4 * sizeof *nn->params) +
+                params * (sizeof *nn->param + 5 * sizeof *nn->params) +
                 (size_t)g->values * sizeof *nn->map_at;
     return nn->param && nn->norm && nn->dropped && nn->loss && nn->map_at && nn->params &&
                    nn->grads && nn->moments

@@ -7,7 +7,8 @@
 /* A parameter as it lies in memory. */
 struct stored {
     struct tensor t;   /* float, in the arena or the caller's */
-    float *grad;       /* trained; NULL where it lives in the plan's maps */
+    float *grad;       /* trained; NULL where it lives in the plan's maps alone */
+    float *average;    /* or, while that is shown, what is trained; NULL: there is none */
     void *m, *v;       /* moments, or NULL */
     bool owned;        /* lies in our memory */
     bool widened;      /* 16-bit weights, made float for each use */
@@ -42,6 +43,8 @@ struct nn {
     struct tensor *params, *grads, *moments;
     size_t nparams, ngrads, nmoments;
     uint64_t steps;
+    uint64_t gathered; /* samples whose gradients have been added up for the next step */
+    bool shown;        /* the average has changed places with the parameters */
 
     /* while running */
     const struct plan *now;
@@ -74,7 +77,14 @@ static inline bool nn_agreed(const struct graph *g, int param)
     return g->param[param].trained && !g->param[param].shared;
 }
 
-/* optim.c: one parameter's step. */
+/* Whether there is a whole gradient, behind a backward pass. */
+static inline bool nn_keeps_gradient(const struct nn *nn)
+{
+    return !nn->plans.train.stepwise || nn->opt.accumulate;
+}
+
+/* optim.c: one parameter's step; one batch's gradient of it, added to those before. */
 void nn_step(struct nn *, int param, const float *grad, double gain);
+void nn_gather(struct nn *, int param, const float *grad);
 
 #endif

@@ -163,6 +163,8 @@ struct nn_options {
                            layer. DT_U8, the zero value, means DT_F32 */
     enum kr_algo algo;  /* KR_AUTO but for tests */
     bool gradients;     /* keep the whole gradient: for nn_gradients and nn_update */
+    bool accumulate;    /* the same, but nn_backward adds to it until nn_update takes the mean */
+    bool average;       /* keep an average of the parameters, which nn_average makes */
     bool trap;          /* name the first operation that makes a value that is not finite (slow) */
     struct nn_training training;
     struct nn_hooks hooks;
@@ -171,7 +173,8 @@ struct nn_options {
 
 /* What the process will have resident at its worst, in bytes. */
 struct nn_memory {
-    size_t parameters; /* with running statistics; for inference the caller's mapped weights */
+    size_t parameters; /* with running statistics, and the average of both; for inference the
+                          caller's mapped weights */
     size_t gradients, moments;
     size_t maps; /* activations, their gradients, and what is widened or recomputed */
     size_t workspace;
@@ -257,6 +260,13 @@ int nn_load_moment(struct nn *, size_t i, const struct tensor *, size_t count);
 uint64_t nn_steps(const struct nn *);
 void nn_set_steps(struct nn *, uint64_t steps);
 
+/* The average of parameters and running statistics goes `share` of the way to what they are: all of
+ * it, 1, the first time. While it is shown it stands in their place: nn_params lists it, nn_load
+ * loads it, nn_infer runs with it; the parameters that are trained are then among the moments,
+ * "w:NAME". It is not to be shown while the network learns. Only with options.average. */
+void nn_average(struct nn *, double share);
+void nn_show_average(struct nn *, bool shown);
+
 /* --- running -----------------------------------------------------------------------------------*/
 
 struct nn_batch {
@@ -294,9 +304,13 @@ struct nn_output {
 };
 int nn_infer(struct nn *, const struct nn_batch *, const struct nn_output *);
 
-/* The halves of nn_train, for programs that add the gradients of several processes between them;
- * only with options.gradients. The names are those of the parameters; running statistics have none.
- * `logits` (N,outputs,D,H,W) may be NULL. The running statistics move in nn_backward. */
+/* The halves of nn_train, for programs that add the gradients of several processes between them, or
+ * those of several batches; only with options.gradients or accumulate. The names are those of the
+ * parameters; running statistics have none. `logits` (N,outputs,D,H,W) may be NULL. The running
+ * statistics move in nn_backward.
+ *
+ * With options.accumulate nn_backward adds the gradient times the batch's samples, and nn_update
+ * divides by the samples of all: the gradient of the mean loss of a sample. */
 int nn_backward(struct nn *, const struct nn_batch *, struct nn_result *, float *logits);
 const struct tensor *nn_gradients(const struct nn *, size_t *count);
 int nn_update(struct nn *, double rate);

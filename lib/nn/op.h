@@ -136,7 +136,7 @@ enum nn_pass {
     PASS_WEIGHT,   /* gradients of parameters */
     PASS_DATA,     /* gradients of inputs */
     PASS_BACKWARD, /* both in one */
-    PASS_UPDATE,   /* the optimiser's step; no operation sees it */
+    PASS_UPDATE,   /* the optimiser's step, or what adds to its gradient; no operation sees it */
     PASS_RECOMPUTE /* forward, once more, for a backward pass */
 };
 #define NN_PASSES (PASS_RECOMPUTE + 1)
@@ -168,7 +168,7 @@ struct nn_call {
     const struct nn_io *io;
     const struct nn_training *training;
     const struct targets *targets;
-    uint64_t step;
+    uint64_t step, before; /* steps taken; samples of this one in batches before */
     enum kr_algo algo;
     int threads;
     void *workspace; /* what `workspace` asked for, 64-byte aligned */

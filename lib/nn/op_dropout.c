@@ -12,7 +12,7 @@ static void forward(const struct nn_call *c)
     for (int n = 0; n < c->y.n; n++) {
         float *gain = c->gain + (size_t)n * slices * row;
         kr_dropout_gain(1, c->y.c, c->attr[0].v[0], c->training->seed, c->step, (uint64_t)c->id,
-                        (uint64_t)n, gain);
+                        c->before + (uint64_t)n, gain);
         for (size_t z = 1; z < slices; z++)
             memcpy(gain + z * row, gain, row * sizeof *gain);
     }

@@ -52,12 +52,23 @@ void nn_step(struct nn *nn, int param, const float *g, double gain)
     kr_adam(&k, n, p->t.data, g, p->m, p->v);
 }
 
+void nn_gather(struct nn *nn, int param, const float *g)
+{
+    float *sum = nn->param[param].grad;
+    const float samples = (float)nn->size.n;
+    const size_t n = tensor_count(&nn->param[param].t);
+    const bool first = nn->gathered == 0;
+#pragma omp parallel for simd schedule(static) num_threads(nn->opt.threads)
+    for (size_t i = 0; i < n; i++)
+        sum[i] = (first ? 0 : sum[i]) + samples * g[i];
+}
+
 int nn_update(struct nn *nn, double rate)
 {
     const struct graph *g = &nn->g;
     const struct nn_hooks *h = &nn->opt.hooks;
-    double gain = 1, clip = nn->opt.training.clip;
-    if (nn->plans.train.stepwise || !nn->opt.train)
+    double gain = nn->gathered ? 1 / (double)nn->gathered : 1, clip = nn->opt.training.clip;
+    if (!nn->opt.train || !nn_keeps_gradient(nn))
         return nn_fail(nn, NN_EARG, "the network was not planned with its whole gradient");
     for (int i = 0; i < g->params && h->gradient; i++)
         if (nn_agreed(g, i) && h->gradient(h->ctx, nn->param[i].grad, tensor_count(&g->param[i].t)))
@@ -70,12 +81,13 @@ int nn_update(struct nn *nn, double rate)
                                       nn->opt.threads);
         if (!isfinite(sum))
             return nn_fail(nn, NN_ENAN, "the gradient is not finite");
-        gain = fmin(1, clip / (sqrt(sum) + 1e-6));
+        gain *= fmin(1, clip / (gain * sqrt(sum) + 1e-6));
     }
     nn->rate = rate;
     for (int i = 0; i < g->params; i++)
         if (g->param[i].trained)
             nn_step(nn, i, nn->param[i].grad, gain);
     nn->steps++;
+    nn->gathered = 0;
     return 0;
 }

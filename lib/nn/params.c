@@ -79,11 +79,12 @@ static const struct tensor *wanted(struct nn *nn, const struct tensor *list, siz
     return t;
 }
 
-static void moment(struct nn *nn, const struct stored *p, const char *prefix, void *data)
+static void moment(struct nn *nn, const struct stored *p, const char *prefix, enum dtype type,
+                   void *data)
 {
     struct tensor *t = &nn->moments[nn->nmoments++];
     *t = p->t;
-    t->dtype = nn->plans.moments_narrow ? DT_BF16 : DT_F32;
+    t->dtype = type;
     t->data = data;
     int n = snprintf(t->name, sizeof t->name, "%s:%s", prefix, p->t.name);
     assert(n < (int)sizeof t->name);
@@ -94,20 +95,23 @@ static void moment(struct nn *nn, const struct stored *p, const char *prefix, vo
 void nn_list(struct nn *nn)
 {
     const struct graph *g = &nn->g;
+    const enum dtype type = nn->plans.moments_narrow ? DT_BF16 : DT_F32;
     nn->nparams = nn->ngrads = nn->nmoments = 0;
     for (int i = 0; i < g->params; i++) {
         struct stored *p = &nn->param[i];
         nn->params[nn->nparams++] = p->widened ? p->raw : p->t;
+        if (nn->shown)
+            moment(nn, p, "w", DT_F32, p->average);
         if (!g->param[i].trained || !nn->opt.train)
             continue;
-        if (!nn->plans.train.stepwise) {
+        if (nn_keeps_gradient(nn)) {
             nn->grads[nn->ngrads] = p->t;
             nn->grads[nn->ngrads++].data = p->grad;
         }
         if (p->m)
-            moment(nn, p, "m", p->m);
+            moment(nn, p, "m", type, p->m);
         if (p->v)
-            moment(nn, p, "v", p->v);
+            moment(nn, p, "v", type, p->v);
     }
 }
 
@@ -182,4 +186,30 @@ int nn_load_moment(struct nn *nn, size_t i, const struct tensor *list, size_t co
         tensor_from_f32(m, at, k, piece);
     }
     return 0;
+}
+
+/* --- the average ------------------------------------------------------------------------------ */
+
+void nn_average(struct nn *nn, double share)
+{
+    for (int i = 0; i < nn->g.params; i++) {
+        const float *x = nn->param[i].t.data, k = (float)share;
+        float *a = nn->param[i].average;
+        const size_t n = tensor_count(&nn->param[i].t);
+#pragma omp parallel for simd schedule(static) num_threads(nn->opt.threads)
+        for (size_t j = 0; j < n; j++)
+            a[j] = k < 1 ? a[j] + k * (x[j] - a[j]) : x[j];
+    }
+}
+
+void nn_show_average(struct nn *nn, bool shown)
+{
+    for (int i = 0; i < nn->g.params && shown != nn->shown; i++) {
+        struct stored *p = &nn->param[i];
+        float *x = p->t.data;
+        p->t.data = p->average;
+        p->average = x;
+    }
+    nn->shown = shown;
+    nn_list(nn);
 }

@@ -12,7 +12,7 @@
  * - at last, the moments are kept as bfloat16 (stochastically rounded).
  *
  * A parameter's gradient is used up as soon as it is whole unless something needs all of them at
- * once (clipping, or options.gradients). */
+ * once (clipping, or options.gradients); or added to the whole (options.accumulate). */
 #include "lib/nn/plan.h"
 
 #include "lib/kernels/product.h"

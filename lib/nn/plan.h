@@ -41,7 +41,7 @@ struct plan_choice {
 struct plan {
     const struct graph *g;
     const struct nn_options *opt;
-    bool learn, stepwise; /* stepwise: each parameter's step when its gradient is whole */
+    bool learn, stepwise; /* stepwise: each parameter's gradient is used up when it is whole */
     struct nn_size size;
     int image; /* the value that is the batch's image as it was given, planes, or -1 */
     struct step *step;

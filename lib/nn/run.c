@@ -140,6 +140,7 @@ static void fill(struct nn *nn, const struct op *op, enum nn_pass pass, int thre
     c->first = op->id == g->loss;
     c->io = &nn->io;
     c->step = nn->steps;
+    c->before = nn->gathered;
     c->failed = &nn->failed;
     c->why = nn->why;
     c->size = sizeof nn->why;
@@ -282,6 +283,10 @@ static void update(struct nn *nn, const struct op *op)
         if (!nn->g.param[q].trained)
             continue;
         float *grad = (float *)place(nn, nn->now->dweight[q]);
+        if (nn->opt.accumulate) {
+            nn_gather(nn, q, grad);
+            continue;
+        }
         if (h->gradient && nn_agreed(&nn->g, q) &&
             h->gradient(h->ctx, grad, tensor_count(&nn->param[q].t))) {
             nn_fail(nn, NN_ESTOP, "the processes could not agree");
@@ -402,12 +407,20 @@ static int usable(struct nn *nn, const struct plan *p, const struct nn_batch *b)
     return 0;
 }
 
+static int learn(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
+{
+    if (usable(nn, &nn->plans.train, b) || run(nn, &nn->plans.train, b, out))
+        return nn->failed;
+    nn->gathered += nn->opt.accumulate ? (uint64_t)b->n : 0;
+    return 0;
+}
+
 int nn_backward(struct nn *nn, const struct nn_batch *b, struct nn_result *result, float *logits)
 {
     struct nn_output out = {.logits = logits};
-    if (!nn->opt.train || !nn->opt.gradients)
+    if (!nn->opt.train || !(nn->opt.gradients || nn->opt.accumulate))
         return nn_fail(nn, NN_EARG, "the network was not planned with its whole gradient");
-    if (usable(nn, &nn->plans.train, b) || run(nn, &nn->plans.train, b, &out))
+    if (learn(nn, b, &out))
         return nn->failed;
     if (result)
         *result = nn->result;
@@ -416,15 +429,14 @@ int nn_backward(struct nn *nn, const struct nn_batch *b, struct nn_result *resul
 
 int nn_train(struct nn *nn, const struct nn_batch *b, double rate, struct nn_result *result)
 {
-    const struct plan *p = &nn->plans.train;
     if (!nn->opt.train)
         return nn_fail(nn, NN_EARG, "the network was not planned for training");
     nn->rate = rate;
-    if (usable(nn, p, b) || run(nn, p, b, NULL))
+    if (learn(nn, b, NULL))
         return nn->failed;
-    if (!p->stepwise && nn_update(nn, rate))
+    if (nn_keeps_gradient(nn) && nn_update(nn, rate))
         return nn->failed;
-    if (p->stepwise)
+    if (!nn_keeps_gradient(nn))
         nn->steps++;
     if (result)
         *result = nn->result;

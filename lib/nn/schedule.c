@@ -28,7 +28,7 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
                 const struct nn_size *size)
 {
     *p = (struct plan){.g = g, .opt = o, .learn = learn, .size = *size};
-    p->stepwise = learn && !o->gradients && o->training.clip == 0;
+    p->stepwise = learn && (o->accumulate || (!o->gradients && o->training.clip == 0));
     size_t ops = (size_t)g->ops, values = (size_t)g->values + 1, params = (size_t)g->params + 1;
     p->step_room = (learn ? 6 : 1) * g->ops;
     p->buffer_room = (learn ? 7 : 3) * g->ops + 2 * g->params;
