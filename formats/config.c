@@ -301,6 +301,8 @@ static bool print_value(const struct config_field *f, char *to, size_t size)
         snprintf(to, size, "%s", *(bool *)f->value ? "true" : "false");
         return true;
     case CONFIG_CHOICE:
+        if (*(int *)f->value < 0)
+            return false;
         snprintf(to, size, "%s", f->choices[*(int *)f->value]);
         return true;
     case CONFIG_SIZE:

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 /* A field that is not given keeps what it holds. It is not printed if that is empty, or a number
- * out of its bounds. */
+ * out of its bounds, or a choice below 0. */
 enum config_type {
     CONFIG_INT,    /* int */
     CONFIG_NUMBER, /* double */

@@ -74,20 +74,11 @@ static void make_network(void)
                            .w = source.w,
                            .threads = opt.threads,
                            .ceiling = opt.memory,
+                           .accumulate = set.accumulate > 1,
+                           .average = set.ema > 0 || set.average,
                            .outside = feed_memory(&set, &source) + texts_memory(),
-                           .training = {.loss = (enum nn_loss)set.loss,
-                                        .optim = (enum nn_optim)set.optimiser,
-                                        .momentum = set.momentum,
-                                        .decay = set.decay,
-                                        .clip = set.clip,
-                                        .seed = set.seed,
-                                        .sample = set.dice,
-                                        .foreground = !set.background,
-                                        .squared = set.squared,
-                                        .gamma = set.gamma},
+                           .training = settings_training(&set),
                            .targets = set.targets};
-    memcpy(o.training.weight, set.class_weights.v,
-           (size_t)set.class_weights.n * sizeof *set.class_weights.v);
     if (opt.validation) {
         validation_size(&val, (size_t)set.batch * (size_t)source.h * (size_t)source.w);
         o.eval_n = val.n;
@@ -139,7 +130,8 @@ static bool paused(void)
 
 static uint64_t steps_of_pass(void)
 {
-    return (source.length + (uint64_t)set.batch - 1) / (uint64_t)set.batch;
+    uint64_t slices = (uint64_t)set.batch * (uint64_t)set.accumulate;
+    return (source.length + slices - 1) / slices;
 }
 
 static double rate_at(uint64_t step)
@@ -205,11 +197,30 @@ static void check_room(void)
     said = true;
 }
 
-static void learn(const struct batch *b)
+/* Batches since the last step. */
+static int pending;
+
+/* A step is taken with the last of its batches; those that an epoch leaves over make one. */
+static int take_step(const struct batch *b, struct nn_result *result)
 {
     struct nn_batch batch = {.n = b->n, .h = b->h, .w = b->w, .image = b->image, .label = b->label};
+    double rate = rate_at(nn_steps(nn));
+    int e = set.accumulate > 1 ? nn_backward(nn, &batch, result, NULL)
+                               : nn_train(nn, &batch, rate, result);
+    if (e || (++pending < set.accumulate && b->position % source.length))
+        return e;
+    if (set.accumulate > 1 && (e = nn_update(nn, rate)))
+        return e;
+    pending = 0;
+    if (set.ema > 0)
+        average_take(&run, nn, &set);
+    return 0;
+}
+
+static void learn(const struct batch *b)
+{
     struct nn_result result;
-    int e = nn_train(nn, &batch, rate_at(nn_steps(nn)), &result);
+    int e = take_step(b, &result);
     if (e == NN_ENAN)
         not_finite(b);
     if (e)
@@ -234,7 +245,10 @@ static void evaluate(const struct batch *b)
 {
     struct scores s;
     double loss = run.loss_count ? run.loss_sum / (double)run.loss_count : NAN;
+    if (set.average && b->epoch >= source.epochs - set.average)
+        average_take(&run, nn, &set);
     if (opt.validation) {
+        average_show(&run, nn, true);
         validation_run(&val, nn, &set, &s);
         if (!isfinite(s.loss))
             tool_die("validation after epoch %ld: the loss is not finite; %s.last is as it was",
@@ -251,6 +265,7 @@ static void evaluate(const struct batch *b)
             model_clear(&keys);
             pthread_mutex_unlock(&writing);
         }
+        average_show(&run, nn, false);
         run.stopped = set.patience && b->epoch - run.best_epoch >= set.patience;
     }
     log_epoch(b->epoch, nn_steps(nn), rate_at(nn_steps(nn) - 1), loss, opt.validation ? &s : NULL);
@@ -278,6 +293,8 @@ static void train(void)
         if (run.stopped || (b->kind == BATCH_MARK && paused()))
             return;
         bool between = run.position % source.length != 0; /* else the mark comes next */
+        if (pending)
+            continue; /* a checkpoint has no half steps */
         if (asked_to_stop && (between || b->kind == BATCH_MARK)) {
             checkpoint();
             tool_die("stopped by a signal; -r continues from record %llu",
@@ -407,8 +424,9 @@ static void prepare(bool resumed)
     make_network();
     fprintf(stderr, "%s: %s%s%s, %llu steps of %d slices up to %dx%d, %d threads, %.0f MiB\n",
             tool_name(), set.called, *set.parameters ? " " : "", set.parameters,
-            (unsigned long long)(steps_of_pass() * (uint64_t)source.epochs), set.batch, source.h,
-            source.w, opt.threads, ceil((double)nn_memory(nn).peak / 1048576));
+            (unsigned long long)(steps_of_pass() * (uint64_t)source.epochs),
+            set.batch * set.accumulate, source.h, source.w, opt.threads,
+            ceil((double)nn_memory(nn).peak / 1048576));
     if (resumed)
         save_restore(&run, nn);
     else if (nn_init(nn, set.seed))

@@ -19,6 +19,7 @@ struct settings {
     char arch[CONFIG_TEXT_MAX], network[CONFIG_TEXT_MAX]; /* one of them is empty */
     int base, inputs, labels;                             /* 0: not said */
     double dropout;                                       /* below 0: not said */
+    int deep_supervision;                                 /* the same */
     struct config_numbers numbers;
     int batch, size[2];
     int loss, optimiser;
@@ -31,7 +32,10 @@ struct settings {
     double rate;
     int schedule, warmup;
     double momentum, decay, clip;
-    int keep; /* the weights of which epoch become MODEL */
+    int accumulate; /* batches to a step */
+    double ema;     /* how much the average of the weights keeps at a step; 0: none */
+    int average;    /* last passes whose weights are averaged; 0: none */
+    int keep;       /* the weights of which epoch become MODEL */
     int patience;
     double checkpoint; /* minutes */
     int weights;       /* index into f32, f16, bf16 */
@@ -47,6 +51,8 @@ struct settings {
 /* Reads the file of -c; dies of what is wrong in it. The seed of -s, if any, goes before the
  * file's. */
 void settings_read(struct settings *, const char *path, const uint64_t *seed);
+/* What of them the network's training takes. */
+struct nn_training settings_training(const struct settings *);
 /* The settings as a file that gives them again. */
 const char *settings_text(const struct settings *);
 
@@ -143,12 +149,18 @@ struct run {
     uint64_t steps;    /* taken until MODEL.last was written */
     double loss_sum;   /* of the records of this epoch so far */
     uint64_t loss_count;
-    long best_epoch; /* whose weights are kept so far; -1: none yet */
+    uint64_t averaged; /* states of the weights that are in their average */
+    long best_epoch;   /* whose weights are kept so far; -1: none yet */
     double best_score;
     bool stopped, leaky;
     struct ledger ledger;            /* of those trained on */
     struct contract_spacing spacing; /* of the same */
 };
+
+/* The weights as they are now go into their average. While it is shown, it stands in their place;
+ * before there is one, they do. */
+void average_take(struct run *, struct nn *, const struct settings *);
+void average_show(const struct run *, struct nn *, bool shown);
 
 /* What messages call the two streams. */
 #define TRAINED "the training stream"
@@ -160,7 +172,7 @@ void save_describe(struct model_keys *, const struct settings *, const struct so
 /* The weights as they are, as MODEL.best; the whole state, as MODEL.last. */
 void save_best(const struct run *, const struct model_keys *, const struct nn *);
 void save_last(const struct run *, struct model_keys *, const struct source *,
-               const struct validation *, const struct nn *);
+               const struct validation *, struct nn *);
 /* What the files' texts take while one is written. */
 size_t save_memory(const struct settings *, const struct source *, const struct validation *,
                    const struct ledger_size *run);

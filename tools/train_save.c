@@ -179,9 +179,10 @@ static void replace_last(const char *model, const struct model_keys *k, const st
 }
 
 void save_last(const struct run *run, struct model_keys *k, const struct source *source,
-               const struct validation *v, const struct nn *nn)
+               const struct validation *v, struct nn *nn)
 {
     size_t n, m;
+    average_show(run, nn, true); /* here too it has the weights' names, and they have others */
     const struct tensor *params = nn_params(nn, &n), *moments = nn_moments(nn, &m);
     struct tensor *all = tool_alloc((n + m) * sizeof *all);
     check_finite(params, n);
@@ -195,6 +196,7 @@ void save_last(const struct run *run, struct model_keys *k, const struct source 
     SETF(k, "run.steps", "%llu", (unsigned long long)nn_steps(nn));
     SETF(k, "run.loss_sum", "%a", run->loss_sum);
     SETF(k, "run.loss_count", "%llu", (unsigned long long)run->loss_count);
+    SETF(k, "run.averaged", "%llu", (unsigned long long)run->averaged);
     SETF(k, "run.best_epoch", "%ld", run->best_epoch);
     SETF(k, "run.best_score", "%a", run->best_score);
     set(k, "run.stopped", run->stopped ? "yes" : "no");
@@ -202,6 +204,7 @@ void save_last(const struct run *run, struct model_keys *k, const struct source 
     nn_narrowed(nn, narrowed, sizeof narrowed);
     set(k, "run.narrowed", narrowed);
     replace_last(run->model, k, all, n + m);
+    average_show(run, nn, false);
     free(all);
 }
 
@@ -421,6 +424,7 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
     same("network", "network", s->spec.text);
     run->position = number("run.position");
     run->steps = number("run.steps");
+    run->averaged = number("run.averaged");
     run->loss_sum = real("run.loss_sum");
     run->loss_count = number("run.loss_count");
     run->best_epoch = (long)real("run.best_epoch");
@@ -472,6 +476,7 @@ void save_restore(const struct run *run, struct nn *nn)
                  need("run.narrowed"), narrowed);
     /* File and network hold the same: never both whole in memory. */
     st_forget(&last);
+    average_show(run, nn, true);
     if (nn_load(nn, last.tensor, (size_t)last.tensors))
         tool_die("%s: %s", beside(run->model, ".last"), nn_why(nn));
     nn_moments(nn, &m);
@@ -480,6 +485,7 @@ void save_restore(const struct run *run, struct nn *nn)
         if (nn_load_moment(nn, i, last.tensor, (size_t)last.tensors))
             tool_die("%s: %s", beside(run->model, ".last"), nn_why(nn));
     }
+    average_show(run, nn, false);
     nn_set_steps(nn, run->steps);
     st_close(&last);
 }

@@ -10,13 +10,14 @@
 #include "formats/plain.h"
 #include "lib/base/names.h"
 
-#define SETTINGS 28
+#define SETTINGS 32
 #define MAX_BASE 256
 static const char *const losses[] = {"dice", "dice+ce", "ce", "dice+focal", "focal", NULL};
 static const char *const dices[] = {"batch", "sample", NULL};
 static const char *const optimisers[] = {"adam", "adamw", "sgd", NULL};
 static const char *const schedules[] = {"constant", "cosine", "polynomial", NULL};
 static const char *const dtypes[] = {"f32", "f16", "bf16", NULL};
+static const char *const switches[] = {"false", "true", NULL};
 static const char *const keeps[] = {"best", "last", NULL};
 
 enum { CLASSES = 4 }; /* that the study has, and the least */
@@ -32,6 +33,7 @@ static void settings_table(struct settings *s, struct config_field f[SETTINGS])
         {"classes", CONFIG_INT, &s->labels, CLASSES, NN_MAX_CLASSES, NULL, false},
         {"regions", CONFIG_TEXT, s->regions, 0, 0, NULL, false},
         {"dropout", CONFIG_NUMBER, &s->dropout, 0, 0.99, NULL, false},
+        {"deep_supervision", CONFIG_CHOICE, &s->deep_supervision, 0, 0, switches, false},
         {"parameters", CONFIG_NUMBERS, &s->numbers, 0, 0, NULL, false},
         {"batch", CONFIG_INT, &s->batch, 1, NN_MAX_BATCH, NULL, false},
         {"size", CONFIG_SIZE, s->size, 1, NN_MAX_SIDE, NULL, false},
@@ -48,6 +50,9 @@ static void settings_table(struct settings *s, struct config_field f[SETTINGS])
         {"momentum", CONFIG_NUMBER, &s->momentum, 0, 0.9999, NULL, false},
         {"decay", CONFIG_NUMBER, &s->decay, 0, 1, NULL, false},
         {"clip", CONFIG_NUMBER, &s->clip, 0, 1e9, NULL, false},
+        {"accumulate", CONFIG_INT, &s->accumulate, 1, 1000, NULL, false},
+        {"ema", CONFIG_NUMBER, &s->ema, 0, 0.999999, NULL, false},
+        {"average", CONFIG_INT, &s->average, 0, 1000000, NULL, false},
         {"keep", CONFIG_CHOICE, &s->keep, 0, 0, keeps, false},
         {"patience", CONFIG_INT, &s->patience, 0, 1000000, NULL, false},
         {"checkpoint", CONFIG_NUMBER, &s->checkpoint, 0, 100000, NULL, false},
@@ -154,6 +159,8 @@ static void set_parameters(struct settings *s, const char *path)
         nn_set(&s->spec, "classes", s->labels);
     if (s->dropout >= 0)
         nn_set(&s->spec, "dropout", s->dropout);
+    if (s->deep_supervision >= 0)
+        nn_set(&s->spec, "deep_supervision", s->deep_supervision);
     for (int i = 0, n = s->spec.settings; i < s->numbers.n; i++) {
         for (int k = 0; k < n; k++)
             if (!strcmp(s->spec.set[k].name, s->numbers.of[i].name))
@@ -210,6 +217,8 @@ void settings_read(struct settings *s, const char *path, const uint64_t *seed)
     struct config_field f[SETTINGS];
     char why[512];
     *s = (struct settings){.dropout = -1,
+                           .deep_supervision = -1,
+                           .accumulate = 1,
                            .batch = 8,
                            .loss = NN_DICE_CE,
                            .background = true,
@@ -227,9 +236,29 @@ void settings_read(struct settings *s, const char *path, const uint64_t *seed)
                  s->multiple[1], s->size[0], s->size[1]);
     if (s->patience && s->keep == KEEP_LAST)
         tool_die("%s: patience waits for a best epoch (keep is last)", path);
+    if (s->ema > 0 && s->average)
+        tool_die("%s: both ema and average (wanted one of them)", path);
+    if (s->patience && s->average)
+        tool_die("%s: average is of the last passes, and with patience nobody knows which", path);
     check_loss(s, path);
     if (seed)
         s->seed = *seed;
+}
+
+struct nn_training settings_training(const struct settings *s)
+{
+    struct nn_training t = {.loss = (enum nn_loss)s->loss,
+                            .optim = (enum nn_optim)s->optimiser,
+                            .momentum = s->momentum,
+                            .decay = s->decay,
+                            .clip = s->clip,
+                            .seed = s->seed,
+                            .sample = s->dice,
+                            .foreground = !s->background,
+                            .squared = s->squared,
+                            .gamma = s->gamma};
+    memcpy(t.weight, s->class_weights.v, (size_t)s->class_weights.n * sizeof *t.weight);
+    return t;
 }
 
 const char *settings_text(const struct settings *s)

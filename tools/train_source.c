@@ -117,6 +117,9 @@ void source_agree(const struct source *source, const struct settings *set, const
     if (n != set->channels)
         tool_die("%s: channels: the stream has %d modalities (wanted %d, got %.100s)", config, n,
                  set->channels, source->modalities);
+    if (set->average > source->epochs)
+        tool_die("%s: average: more passes than the stream has (wanted at most %ld, got %d)",
+                 config, source->epochs, set->average);
     if (!val)
         return;
     source_apart(&source->named, val, leaky);

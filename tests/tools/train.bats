@@ -54,9 +54,14 @@ PY
 }
 
 @test "train: killed at any moment and continued, the model is that of a run left alone" {
-    for arch in unet residual; do
-        printf 'arch: %s\nbase: 4\nbatch: 5\nrate: 0.01\ncheckpoint: 0.0001\n' $arch >c.yaml
-        [ $arch = unet ] || echo 'dropout: 0.2' >>c.yaml
+    for arch in unet residual ema average; do
+        printf 'base: 4\nbatch: 5\nrate: 0.01\ncheckpoint: 0.0001\n' >c.yaml
+        case $arch in
+        unet) echo 'arch: unet' ;;
+        residual) printf 'arch: residual\ndropout: 0.2\n' ;;
+        ema) printf 'arch: unet\naccumulate: 2\nema: 0.9\npatience: 9\n' ;;
+        average) printf 'arch: unet\naverage: 3\n' ;;
+        esac >>c.yaml
         epochs -n 5 -s 1 train.tns | train -c c.yaml -e val.tns -o whole-$arch
         # Killed as soon as the checkpoint has changed n times, for n = 1, 2, ...: each time a little
         # further, sometimes while a file is written. What is left over begins again.
@@ -271,6 +276,12 @@ PY
     try 'arch: unet\nbase: 4\nsize: 40x32\n' " size: (wanted multiples of 16x16, got 40x32)"
     try 'arch: unet\nbase: 4\nkeep: last\npatience: 3\n' " patience waits for a best epoch (keep is last)"
     try 'arch: unet\nbase: 4\n---\na: b\n' "3: a second document"
+    try 'arch: unet\nema: 1\n' "2: ema: (wanted a number from 0 to 0.999999, got '1')"
+    try 'arch: unet\nema: 0.99\naverage: 2\n' " both ema and average (wanted one of them)"
+    try 'arch: unet\npatience: 2\naverage: 2\n' " average is of the last passes, and with patience nobody knows which"
+    try 'arch: unet\naverage: 2\n' " average: more passes than the stream has (wanted at most 1, got 2)"
+    try 'arch: unet\naccumulate: 0\n' "2: accumulate: (wanted a whole number from 1 to 1000, got '0')"
+    try 'arch: unet\ndeep_supervision: some\n' "2: deep_supervision: (wanted one of false, true, got 'some')"
     u='arch: unet\nbase: 4\n'
     try "${u}loss: bce\n" "3: loss: (wanted one of dice, dice+ce, ce, dice+focal, focal, got 'bce')"
     try "${u}loss: ce\ndice: sample\n" " dice is of Dice, which the loss is without (loss is ce)"
@@ -288,6 +299,10 @@ PY
     try "${u}regions: wt=1,2,3:2\nclass_weights: [1, 1]\n" " class_weights: (wanted 1 numbers, one for each region, got 2)"
     run -1 pipe 'epochs -n 1 train.tns | train -c none.yaml -o m'
     [[ $output == *"none.yaml: No such file"* ]]
+    printf 'parameters: {inputs: 4, classes: 4}\nnetwork:\n  - {op: input, channels: inputs}\n  - {op: head, name: head, channels: classes}\n  - {op: loss}\n' >flat.yaml
+    printf 'network: flat.yaml\ndeep_supervision: true\n' >w.yaml
+    run -1 --separate-stderr pipe 'epochs -n 1 train.tns | train -c w.yaml -o m'
+    [ "$stderr" = "train: flat.yaml:1: no parameter 'deep_supervision' (is 'inputs' meant?)" ]
 }
 
 @test "train: every loss learns, gives the same bytes for any threads, and is what the model tells" {
@@ -650,7 +665,15 @@ kept() {
             done
         done
     done
+    # An average and a gradient that is added up beside weights that outweigh the maps, and more heads.
+    blobs -p 1 -n 4 -d 16x16 >b.tns
+    epochs -n 2 b.tns >e.tns
+    for how in 'accumulate: 2\nema: 0.99' 'accumulate: 3\nclip: 1\naverage: 1'; do
+        printf "arch: unet\nbase: 16\nbatch: 1\ndeep_supervision: true\n$how\n" >k.yaml
+        kept e.tns -j 2 -c k.yaml -L -e b.tns
+    done
     if [ -n "${LONG-}" ]; then
+        blobs -p 2 -n 3 -d "$size" >b.tns
         epochs -n 40 b.tns >e.tns
         printf 'arch: unet\nbase: 4\nbatch: 3\n' >k.yaml
         kept e.tns -c k.yaml -L -e v.tns

@@ -1,5 +1,6 @@
 /* The hooks of a handle: two that share a batch and agree at every sum learn what one learns of the
- * whole; progress counts every step; a cancelled call says so and changes nothing. */
+ * whole; progress counts every step; a cancelled call says so and changes nothing; what serves
+ * training alone takes no step of use. */
 #include "lib/base/rng.h"
 #include "lib/nn/nn.h"
 #include "tests/lib/tap.h"
@@ -185,6 +186,32 @@ static void test_progress(void)
     nn_free(nn), nn_free(plain);
 }
 
+/* Steps of an evaluation, or of a training step, with heads at the lower resolutions or without. */
+static int steps_of(bool train, bool deep)
+{
+    char why[256];
+    struct nn_options o = {.train = true, .n = N, .h = H, .w = W, .threads = 1};
+    struct nn_batch b = {.n = N, .h = H, .w = W, .image = image, .label = label};
+    struct nn_output out = {.result = &(struct nn_result){0}};
+    struct nn_spec s = nn_network("unet", 4, CIN, CLASSES);
+    nn_set(&s, "deep_supervision", deep);
+    o.hooks.progress = progress;
+    struct nn *nn = nn_new(&s, &o, why, sizeof why);
+    bool good =
+        nn && !nn_init(nn, 1) && !(train ? nn_train(nn, &b, 0.01, NULL) : nn_infer(nn, &b, &out));
+    nn_free(nn);
+    return good ? seen.steps : -1;
+}
+
+static void test_heads(void)
+{
+    int flat = steps_of(false, false), deep = steps_of(false, true);
+    ok(flat > 0 && flat == deep, "heads of deep supervision take no step of use: %d, %d", flat,
+       deep);
+    flat = steps_of(true, false), deep = steps_of(true, true);
+    ok(flat > 0 && deep > flat, "but of training: %d, %d", flat, deep);
+}
+
 int main(void)
 {
     struct rng r = rng_seed(9);
@@ -199,5 +226,6 @@ int main(void)
     test_agreement("unet", 0.1);
     test_agreement("attention", 0);
     test_progress();
+    test_heads();
     return done_testing();
 }
