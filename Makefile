@@ -105,7 +105,7 @@ help:
 	@echo 'make                 the tools, into bin/ (CONFIG=release|debug|asan|tsan: build/CONFIG/bin)'
 	@echo 'make demo            the whole study on synthetic patients, with a page to look at'
 	@echo 'make study DATA=dir  the study on real patients (attempt1 to residual, control: one part of it)'
-	@echo 'make explore | predict   look at the cases; segment unlabelled ones with MODEL=file'
+	@echo 'make explore | predict   look at the cases; segment unlabelled ones with MODEL=file or folder'
 	@echo 'make search DATA=dir which recipe is best: successive halving over a table of them (SETTINGS=), on any number of machines'
 	@echo '                     the knobs of these: make -f pipelines/Makefile help'
 	@echo 'make packages        installs what all of this needs, and says what (demo, check and their like call it)'

@@ -106,6 +106,36 @@ PY
     [ ! -e out ]
 }
 
+@test "predict: a folder with a recipe is a model, and what is wrong in the recipe is a line" {
+    mkdir new folder && cp -r "$given"/cases/*_004 new
+    cp "$given/model" folder/one
+    printf 'recipe\t1\nmodel\tone\ntidy\t-w 40 -i\n' >folder/recipe
+    glio predict DATA="$PWD/new" MODEL="$PWD/folder" >/dev/null 2>&1
+    nii2slices new/* | recode -s brats2017 | znorm | crop -s 48x48 | infer -m folder/one | tidy -w 40 -i | crop -u | slices2nii -n pred -s brats2017 -o by-hand
+    cmp by-hand/*.gz out/predict/segmentations/*.gz
+    # Another rule is another model.
+    sed -i 's/40/50/' folder/recipe
+    run -2 glio predict DATA="$PWD/new" MODEL="$PWD/folder"
+    [[ $output == *"MODEL '$PWD/folder' has changed"* ]]
+    refused() { # RECIPE WORDS
+        printf "$1" >folder/recipe
+        run -2 glio predict DATA="$PWD/new" MODEL="$PWD/folder" OUT="$PWD/other"
+        [ "$(grep -v '^make' <<<"$output" | wc -l)" = 1 ]
+        [[ $output == "predict: MODEL: '$PWD/folder': $2"* ]] || { echo "$output"; return 1; }
+        [ ! -e other ]
+    }
+    refused 'recipe\t2\nmodel\tone\n' "recipe:1: no recipe of this version"
+    refused 'recipe\t1\n' "recipe: names no model"
+    refused 'recipe\t1\nmodel\ttwo\n' "no file 'two'"
+    refused 'recipe\t1\nmodel\t../folder/one\n' "recipe:2: (wanted a file of this folder"
+    refused 'recipe\t1\nmodel\tone\nviews\tz\n' "recipe:3: views: (wanted x, y or xy, got 'z')"
+    refused 'recipe\t1\nmodel\tone\ntidy\t-w 5;id\n' "recipe:3: tidy: (wanted its options"
+    refused 'recipe\t1\nmodel\tone\nrun\tid\n' "recipe:3: unknown 'run'"
+    rm folder/recipe
+    run -2 glio predict DATA="$PWD/new" MODEL="$PWD/folder" OUT="$PWD/other"
+    [[ $output == *"wanted a model file, or a folder with a recipe, got '$PWD/folder'"* ]]
+}
+
 @test "predict: one case that fails is named, the others are done, and only what changed is done again" {
     mkdir new
     cp -r "$given"/cases/*_00[123] new

@@ -1,0 +1,64 @@
+# model.sh - a model and its use. For `.` alone.
+#
+# A model is a file that train wrote, or a folder with a text `recipe`, which names several, and how they are used; a tab
+# between name and value:
+#
+#     recipe  1          the first line
+#     model   FILE       of that folder; several are averaged in this order
+#     views   AXES       mirrored and averaged, as infer -t takes them
+#     tidy    OPTIONS    what tidy does to the prediction,
+#     rules   FILE       or what tidy -c chose, of that folder, for tidy -f
+
+# Sets MODELS (a line each), VIEWS and TIDY (options); or says what is wrong, and fails.
+open_model() { # MODEL
+    MODELS=$1 VIEWS= TIDY= RULES=
+    [ ! -f "$1" ] || return 0
+    [ -f "$1/recipe" ] || { echo "(wanted a model file, or a folder with a recipe, got '$1')"; return 1; }
+    bad=$(awk -F '\t' '
+        function wrong(what) { printf "recipe:%d: %s", NR, what; exit }
+        NR == 1 { if ($0 != "recipe\t1") wrong("no recipe of this version"); next }
+        NF != 2 || seen[$1]++ && $1 != "model" { wrong("(wanted a name and a value, each once)") }
+        $1 == "model" || $1 == "rules" { if ($2 !~ /^[A-Za-z0-9][A-Za-z0-9_.-]*$/) wrong("(wanted a file of this folder, got \047" $2 "\047)"); next }
+        $1 == "views" { if ($2 !~ /^(x|y|xy|yx)$/) wrong("views: (wanted x, y or xy, got \047" $2 "\047)"); next }
+        $1 == "tidy" { if ($2 !~ /^(-[il]|-[wteEn] [0-9.]+)( -[il]| -[wteEn] [0-9.]+)*$/) wrong("tidy: (wanted its options, got \047" $2 "\047)"); next }
+        { wrong("unknown \047" $1 "\047") }
+        END { if (!NR || !seen["model"]) printf "recipe: names no model" }' "$1/recipe")
+    [ -z "$bad" ] || { echo "'$1': $bad"; return 1; }
+    MODELS=$(recipe_value model "$1" | sed "s|^|$(printf '%s' "$1" | sed 's/[&\\|]/\\&/g')/|")
+    VIEWS=$(recipe_value views "$1")
+    TIDY=$(recipe_value tidy "$1")
+    RULES=$(recipe_value rules "$1")
+    RULES=${RULES:+$1/$RULES}
+    for file in $(recipe_value model "$1") $(recipe_value rules "$1"); do
+        [ -f "$1/$file" ] || { echo "'$1': no file '$file', which its recipe names"; return 1; }
+    done
+}
+recipe_value() { # NAME FOLDER
+    awk -F '\t' -v name="$1" '$1 == name { print $2 }' "$2/recipe"
+}
+
+# All that they are, to be known again; of a single file its bytes.
+model_text() {
+    printf '%s\n' "$MODELS" | while IFS= read -r file; do cat "$file"; done
+    [ -z "$RULES" ] || cat "$RULES"
+    printf %s "$VIEWS$TIDY"
+}
+
+# infer with the models of MODELS; further options are its own.
+use_models() ( # OPTION...
+    while IFS= read -r file; do set -- "$@" -m "$file"; done <<EOF
+$MODELS
+EOF
+    infer ${VIEWS:+-t $VIEWS} "$@"
+)
+# And what comes after it.
+use_rules() (
+    set -f
+    if [ -n "$RULES" ]; then
+        tidy -f "$RULES"
+    elif [ -n "$TIDY" ]; then
+        tidy $TIDY
+    else
+        cat
+    fi
+)
