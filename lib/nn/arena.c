@@ -126,9 +126,10 @@ size_t nn_measure(struct nn *nn)
 {
     struct nn_memory *m = &nn->memory;
     nn->arena_bytes = lay_arena(nn, NULL);
-    m->fixed = NN_FIXED_BYTES + nn->bytes + nn->table_bytes + nn->opt.outside;
+    m->own = nn->bytes + nn->table_bytes;
     if (nn_products(nn))
-        m->fixed += KR_PRODUCTS_BYTES + (size_t)nn->plans.products * KR_PRODUCT_BYTES;
+        m->own += KR_PRODUCTS_BYTES + (size_t)nn->plans.products * KR_PRODUCT_BYTES;
+    m->fixed = NN_FIXED_BYTES + m->own + nn->opt.outside;
     m->peak = m->parameters + m->gradients + m->moments + m->maps + m->fixed;
     return m->peak;
 }
@@ -148,9 +149,21 @@ int nn_arena(struct nn *nn)
     return 0;
 }
 
+int nn_share(struct nn *nn, struct nn *of)
+{
+    if (nn->opt.train || of->opt.train || nn->arena || nn->arena_bytes > of->arena_bytes)
+        return nn_fail(nn, NN_EARG, "the maps of these networks cannot share their memory");
+    if (nn_arena(of))
+        return nn_fail(nn, of->failed, "%s", of->why);
+    nn->shared = true;
+    nn->arena = of->arena;
+    lay_arena(nn, nn->arena);
+    return 0;
+}
+
 void nn_arena_free(struct nn *nn)
 {
-    if (nn->arena)
+    if (nn->arena && !nn->shared)
         munmap(nn->arena, nn->arena_bytes);
     nn->arena = NULL;
 }

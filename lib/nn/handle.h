@@ -32,6 +32,7 @@ struct nn {
 
     char *arena, *maps; /* maps: where the plan's buffers start */
     size_t arena_bytes;
+    bool shared; /* the arena is another handle's */
     void *tables;
     size_t table_bytes, bytes; /* bytes: of the handle and its lists */
     struct stored *param;

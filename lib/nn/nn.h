@@ -179,6 +179,7 @@ struct nn_memory {
     size_t maps; /* activations, their gradients, and what is widened or recomputed */
     size_t workspace;
     size_t fixed; /* program, libraries, tables, threads, and `outside` */
+    size_t own;   /* of these the handle's: what another one in the same process adds */
     size_t peak;  /* the sum */
 };
 
@@ -225,6 +226,10 @@ const struct tensor *nn_params(const struct nn *, size_t *count);
  * train they are copied (from any float dtype); without, big ones are used in place and must
  * stay. */
 int nn_load(struct nn *, const struct tensor *, size_t count);
+
+/* Of two handles for use alone, which never run at the same time: the maps of `nn` will lie where
+ * those of `of` do, which must take as many bytes (nn_memory) and outlive it. Before nn_load. */
+int nn_share(struct nn *nn, struct nn *of);
 
 /* As torch.nn begins, keyed by (seed, name): a convolution's weights and bias uniform within
  * 1 / sqrt(fan), where fan is the number of weights for each index of the first dimension; 1 and 0

@@ -323,6 +323,42 @@ static void test_narrow_weights(enum dtype dtype)
     nn_free(nn);
 }
 
+/* Two networks by turns, in memory of their own and in that of the larger one. */
+static void test_shared_maps(void)
+{
+    static float prob[2][2][N * CLASSES * H * W];
+    static const char *const arch[] = {"unet", "attention"};
+    struct nn *from[2], *use[2];
+    size_t n, peak[2];
+    bool good = true;
+    for (int i = 0; i < 2; i++)
+        steps(from[i] = net(arch[i], i ? 4 : 6, &options), 2);
+    for (int shared = 0; shared < 2; shared++) {
+        for (int i = 0; i < 2; i++) {
+            struct nn_spec s = spec_of(arch[i], i ? 4 : 6);
+            struct nn_options o = {.n = N, .h = H, .w = W, .threads = 2};
+            use[i] = nn_new(&s, &o, why, sizeof why);
+            peak[i] = nn_memory(use[i]).peak;
+        }
+        good &= !shared || !nn_share(use[1], use[0]);
+        for (int i = 0; i < 2; i++) {
+            const struct tensor *p = nn_params(from[i], &n);
+            good &= !nn_load(use[i], p, n);
+        }
+        for (int turn = 0; turn < 4; turn++) {
+            struct nn_output out = {.prob = prob[shared][turn % 2]};
+            good &= !nn_infer(use[turn % 2], &batch, &out);
+        }
+        if (shared)
+            ok(nn_share(use[0], use[1]) == NN_EARG && nn_share(use[1], from[0]) == NN_EARG,
+               "memory that is too small, or of a training, cannot be shared: %s", nn_why(use[1]));
+        nn_free(use[1]), nn_free(use[0]);
+    }
+    ok(good && !memcmp(prob[0], prob[1], sizeof *prob) && peak[0] > peak[1],
+       "two networks by turns in the same memory give what they give alone");
+    nn_free(from[0]), nn_free(from[1]);
+}
+
 static void test_clip(void)
 {
     struct nn_options o = options;
@@ -522,6 +558,7 @@ int main(void)
     test_shapes();
     test_narrow_weights(DT_F16);
     test_narrow_weights(DT_BF16);
+    test_shared_maps();
     test_clip();
     test_masks();
     test_eps();
