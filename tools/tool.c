@@ -28,7 +28,7 @@ static struct {
     struct tns_reader *in;
     struct tns_writer *out;
     struct tns_meta begun; /* header of a stream that starts here */
-    char history[2048];
+    char history[4096];
     int segment;
     uint64_t seen;
     double started, shown;
@@ -158,8 +158,14 @@ void tool_start(int argc, char **argv, const char *usage)
     tool.started = now();
 }
 
-static char cut_text[1200];
-static size_t cut_bytes;
+/* Files that are mapped, and what is said of one that was cut. The last of them lies wherever none
+ * of the others does. */
+static struct mapped {
+    const char *from;
+    size_t bytes, length;
+    char text[1200];
+} mapped[TOOL_MAPS];
+static int maps;
 
 static void cut(int sig, siginfo_t *info, void *context)
 {
@@ -172,19 +178,31 @@ static void cut(int sig, siginfo_t *info, void *context)
     }
     while (atomic_flag_test_and_set(&taken)) /* another thread says it */
         pause();
+    const struct mapped *m = mapped;
+    while (m < mapped + maps - 1 && (uintptr_t)info->si_addr - (uintptr_t)m->from >= m->bytes)
+        m++;
     afile_sweep();
-    (void)!write(2, cut_text, cut_bytes);
+    (void)!write(2, m->text, m->length);
     _exit(1);
 }
 
 void tool_maps(const char *path)
 {
     struct sigaction a = {.sa_sigaction = cut, .sa_flags = SA_SIGINFO};
-    int n = snprintf(cut_text, sizeof cut_text,
+    if (!maps || mapped[maps - 1].from)
+        maps++;
+    struct mapped *m = &mapped[maps - 1];
+    int n = snprintf(m->text, sizeof m->text,
                      "%s: %.1000s: cannot be read any more (was it cut while it is in use?)\n",
                      tool.name, path);
-    cut_bytes = n < 0 ? 0 : (size_t)n < sizeof cut_text ? (size_t)n : sizeof cut_text - 1;
+    m->length = n < 0 ? 0 : (size_t)n < sizeof m->text ? (size_t)n : sizeof m->text - 1;
     sigaction(SIGBUS, &a, NULL);
+}
+
+void tool_mapped(const void *from, size_t bytes)
+{
+    mapped[maps - 1].from = from;
+    mapped[maps - 1].bytes = bytes;
 }
 
 void tool_share_cores(void)

@@ -66,8 +66,11 @@ uint32_t tool_add_name(struct names *, const char *);
 pthread_t tool_thread(void *(*)(void *));
 
 /* The file is about to be mapped: should it be cut while it is in use, the tool ends as after any
- * other error, and not by a signal. One file at a time. */
+ * other error, and not by a signal. One file at a time; or several, at most TOOL_MAPS, each of
+ * which is told where it lies before the next. */
+#define TOOL_MAPS 32
 void tool_maps(const char *path);
+void tool_mapped(const void *from, size_t bytes);
 
 /* Least privilege, where the kernel has seccomp and Landlock (tool_confine.c). From tool_confine on
  * the process reads and writes what is open and makes threads; it opens no other file, has no
