@@ -1,4 +1,4 @@
-/* targets.c - the text of regions, read and checked. */
+/* targets.c - the text of regions, read and checked; what probabilities of them predict. */
 #include "lib/base/targets.h"
 
 #include <ctype.h>
@@ -119,4 +119,17 @@ int targets_make(struct targets *t, int classes, const char *regions, char *why,
         for (int l = 0; l < classes; l++)
             t->of[l] |= (uint16_t)((t->labels[k] >> l & 1) << k);
     return t->regions ? infer_paint(&r) : 0;
+}
+
+void targets_predict(const struct targets *t, const float *prob, size_t n, uint8_t *pred)
+{
+    for (size_t i = 0; i < n; i++) {
+        int best = 0;
+        for (int k = 1; !t->regions && k < t->outputs; k++)
+            best = prob[(size_t)k * n + i] > prob[(size_t)best * n + i] ? k : best;
+        pred[i] = t->regions ? 0 : t->paints[best];
+        for (int k = 0; t->regions && k < t->outputs; k++)
+            if (prob[(size_t)k * n + i] > 0.5f)
+                pred[i] = t->paints[k];
+    }
 }

@@ -33,4 +33,8 @@ struct targets {
  * wrong with it in `why`. */
 int targets_make(struct targets *, int classes, const char *regions, char *why, size_t size);
 
+/* What probabilities predict for n pixels, those of output k from prob[k * n] on: the class of the
+ * largest, the first of equals; or what regions paint. */
+void targets_predict(const struct targets *, const float *prob, size_t n, uint8_t *pred);
+
 #endif

@@ -20,3 +20,31 @@ void img_batch_label(const struct tensor *label, uint8_t beyond, int h, int w, u
     for (size_t y = 0; y < rows; y++)
         memcpy(to + y * (size_t)w, (const uint8_t *)label->data + y * columns, columns);
 }
+
+static void swap(float *a, float *b)
+{
+    float t = *a;
+    *a = *b;
+    *b = t;
+}
+
+void img_batch_mirror(float *planes, size_t n, int h, int w, int rows, int columns, bool x, bool y)
+{
+    for (size_t i = 0; i < n; i++, planes += (size_t)h * (size_t)w) {
+        for (int r = 0; x && r < rows; r++)
+            for (float *a = planes + (size_t)r * (size_t)w, *b = a + columns - 1; a < b; a++, b--)
+                swap(a, b);
+        for (int r = 0; y && r < rows / 2; r++)
+            for (int c = 0; c < columns; c++)
+                swap(planes + (size_t)r * (size_t)w + c,
+                     planes + (size_t)(rows - 1 - r) * (size_t)w + c);
+    }
+}
+
+void img_batch_add(const float *planes, size_t n, int h, int w, int rows, int columns, float *sum)
+{
+    for (size_t i = 0; i < n; i++, planes += (size_t)h * (size_t)w)
+        for (int r = 0; r < rows; r++, sum += columns)
+            for (int c = 0; c < columns; c++)
+                sum[c] += planes[(size_t)r * (size_t)w + (size_t)c];
+}

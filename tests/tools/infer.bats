@@ -1,5 +1,6 @@
 load ../lib/common
 load ../lib/records
+load ../lib/memory
 
 blobs() {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices -l "znorm -p case" -k norm=case "$@"
@@ -358,32 +359,6 @@ PY
     run -1 --separate-stderr pipe 'infer -m bad <new.tns >out'
     [[ $stderr = "infer: stdin: case P01"?" slice "?": the network's output is not finite" ]]
     run -1 tnsview -c <out
-}
-
-# least FILE ARGS...: the least that it names, into $least.
-least() {
-    local file=$1
-    shift
-    least=$(infer -F -M 1K "$@" 2>&1 >out.least <"$file" | sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p')
-}
-
-# kept FILE ARGS...: what infer took for the stream, in KiB, is no more than it had planned, nor than its
-# ceiling; and the same with the least ceiling that it names, which gives the same bytes.
-kept() {
-    local file=$1 kib plan least=0
-    shift
-    kib=$(command time -q -o peak -f %M infer -F -v "$@" <"$file" 2>said >out && cat peak)
-    plan=$(sed -n 's/.* \([0-9.]*\) MiB$/\1/p' said | sort -n | tail -1)
-    echo "$*: planned $plan MiB, took $kib KiB" >>took
-    awk -v p="$plan" -v k="$kib" 'BEGIN { exit !(k > 0 && k <= p * 1024) }' || echo "$file $*: planned $plan MiB, took $kib KiB" >>over
-    least "$file" "$@"
-    # A later record may need more than the first.
-    until kib=$(command time -q -o peak -f %M infer -F -M "${least}M" "$@" <"$file" 2>said >out.least && cat peak); do
-        ! grep -q "at least $least " said || return 1
-        least=$(sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p' said)
-    done
-    awk -v p="$least" -v k="$kib" 'BEGIN { exit !(k > 0 && k <= p * 1024) }' || echo "$file -M ${least}M $*: took $kib KiB" >>over
-    cmp out out.least || echo "$file $*: other bytes with -M ${least}M" >>over
 }
 
 @test "infer: takes no more than it planned, nor than its ceiling, and refuses with the least that would do" {

@@ -35,5 +35,26 @@ int main(void)
         for (int x = 0; x < W; x++)
             right &= got[y * W + x] == (y < 2 && x < 3 ? bytes[y * 3 + x] : 255);
     ok(right && !got[H * W], "a label, 255 around it");
+    /* Each voxel has a number of its own; what lies beyond the slice is 99 and stays. */
+    for (int axes = 0; axes < 4; axes++) {
+        float planes[2 * H * W], sum[2 * 15];
+        int mirrored = 1, added = 1;
+        for (int i = 0; i < 2 * H * W; i++)
+            planes[i] = i / W % H < 3 && i % W < 5 ? (float)i : 99;
+        for (int i = 0; i < 30; i++)
+            sum[i] = (float)(1000 * i);
+        img_batch_mirror(planes, 2, H, W, 3, 5, axes & 1, axes & 2);
+        img_batch_add(planes, 2, H, W, 3, 5, sum);
+        for (int i = 0; i < 2 * H * W; i++) {
+            int c = i / (H * W), y = i / W % H, x = i % W;
+            int from = (c * H + (axes & 2 ? 2 - y : y)) * W + (axes & 1 ? 4 - x : x);
+            bool inside = y < 3 && x < 5;
+            mirrored &= planes[i] == (float)(inside ? from : 99);
+            int at = (c * 3 + y) * 5 + x;
+            added &= !inside || sum[at] == (float)(1000 * at + from);
+        }
+        ok(mirrored, "planes mirrored in%s%s", axes & 1 ? " x" : "", axes & 2 ? " y" : "");
+        ok(added, "and added without what lies beyond");
+    }
     return done_testing();
 }

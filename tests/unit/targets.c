@@ -66,5 +66,16 @@ int main(void)
     refused(16,
             "a=1;b=2;c=3;d=4;e=5;f=6;g=7;h=8;i=9;j=10;k=11;l=12;m=13;n=14;o=15;p=1:1;q=2:2;r=3:3",
             "at most 16 regions");
+    static const float prob[3][4] = {
+        {.6f, .5f, .2f, .4f}, {.7f, .5f, .1f, .4f}, {.1f, .4f, .8f, .3f}};
+    uint8_t pred[4];
+    e = targets_make(&t, 4, "wt=1,2,3;tc=1,3;et=3", why, sizeof why);
+    targets_predict(&t, prob[0], 4, pred);
+    ok(!e && pred[0] == 1 && pred[1] == 0 && pred[2] == 3 && pred[3] == 0,
+       "regions paint one over the other where they are likelier than not");
+    e = targets_make(&t, 3, "", why, sizeof why);
+    targets_predict(&t, prob[0], 4, pred);
+    ok(!e && pred[0] == 1 && pred[1] == 0 && pred[2] == 2 && pred[3] == 0,
+       "of classes the likeliest, the first of equals");
     return done_testing();
 }

@@ -1,0 +1,155 @@
+/* infer_check.c - whether a stream is what the models learned from, and whom they know. */
+#include "tools/infer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FILLS 0.95 /* of each side of a slice; brains in their field of view take up to 0.8 */
+
+void check_segment(const struct tns_meta *header)
+{
+    char steps[CONTRACT_MAX], why[512];
+    int known = contract_steps(header, steps);
+    if (known < 0)
+        tool_die("stdin: history too long");
+    if (opt.force)
+        return;
+    const struct model *model = &member->model;
+    if (!model->steps)
+        tool_die("%s: does not say how its data was prepared; -F lets that pass", member->path);
+    if (!known)
+        tool_die("stdin: no history, so nobody can tell how it was prepared; -F lets that pass");
+    if (contract_differs(model->steps, steps, why, sizeof why))
+        tool_die("stdin: prepared differently from what the model learned from: %s; -F lets that "
+                 "pass",
+                 why);
+}
+
+/* What is true of a whole case is said once of it; of so many, and no more. */
+static bool first_time(struct names *said, const char *text)
+{
+    uint32_t known = said->count;
+    if (names_find(said, text) != NAMES_NONE || names_memory(said) > SAID / 2)
+        return false;
+    tool_add_name(said, text);
+    if (names_memory(said) > SAID / 2)
+        tool_warn("... and so on; this is not said again after %u times", known + 1);
+    return true;
+}
+
+/* Was a model trained on this patient, maybe under another name? Who was found out by one scan is
+ * known by all that come after it. */
+static void check_trained(struct tns_record *rec)
+{
+    const char *patient = tool_need_key(rec, "patient"), *prints = tool_fingerprint(rec);
+    struct meeting m;
+    bool met = ledger_meets(&trained, patient, prints, &m);
+    bool renamed = met && strcmp(m.patient, patient);
+    tool_set(rec, "trained", met ? "yes" : "no");
+    tns_unset(&rec->meta, "trained_as");
+    if (met && ledger_tie(&trained, patient, prints, m.patient))
+        tool_die("out of memory");
+    if (!renamed)
+        return;
+    tool_set(rec, "trained_as", "%s", m.patient);
+    static struct names said;
+    char words[400];
+    if (first_time(&said, patient)) {
+        ledger_words(patient, "the stream", &m, "the model's training", words, sizeof words);
+        tool_warn("%s", words);
+    }
+}
+
+/* A brain ends before the slice does; a head with its skull, in the noise around it, does not. */
+static void check_brain(struct tns_record *rec)
+{
+    static struct names said;
+    const struct tensor *t = tns_tensor(rec, "image");
+    double box[4], crop[6];
+    if (!tns_get_numbers(&rec->meta, "brain", 4, box))
+        return;
+    if (!tns_get_numbers(&rec->meta, "crop", 6, crop))
+        crop[4] = t->dim[1], crop[5] = t->dim[2];
+    if (box[2] >= FILLS * crop[4] && box[3] >= FILLS * crop[5] &&
+        first_time(&said, key_or(rec, "case")))
+        tool_warn_at(rec,
+                     "what is not zero fills the slice (%gx%g of %gx%g), as a head with its skull "
+                     "does, or a background that is not zero",
+                     box[2], box[3], crop[4], crop[5]);
+}
+
+/* How the record says that its image was prepared, whatever the history shows. */
+static void check_keys(struct tns_record *rec)
+{
+    char why[256];
+    struct contract_keys got;
+    contract_keys(&rec->meta, &got);
+    if (!opt.force && contract_keys_differ(&member->keys, &got, why, sizeof why))
+        tool_die_at(rec,
+                    "prepared differently from what the model learned from: %s; -F lets that pass",
+                    why);
+}
+
+static void check_spacing(struct tns_record *rec)
+{
+    static struct names said;
+    double spacing[3];
+    if (!tns_get_numbers(&rec->meta, "spacing", 3, spacing))
+        return;
+    for (int i = 0; i < members; i++)
+        if (member[i].model.spacing && !contract_spacing_near(&member[i].learned, spacing) &&
+            first_time(&said, key_or(rec, "case")))
+            tool_warn_at(rec, "spacing %.60s is not what the model learned from (%.120s)",
+                         tns_get(&rec->meta, "spacing"), member[i].model.spacing);
+}
+
+static void check_image(struct tns_record *rec)
+{
+    char why[512];
+    int order[NN_MAX_CIN];
+    const struct tensor *t = tool_need(rec, "image", DT_COUNT, 3);
+    int n = contract_order(member->model.modalities, tool_need_key(rec, "modalities"), order,
+                           NN_MAX_CIN, why, sizeof why);
+    if (n < 0)
+        tool_die_at(rec, "%s", why);
+    if (n != member->about.inputs || t->dim[0] != (uint32_t)n)
+        tool_die_at(rec, "image: wrong number of channels (wanted %d, got %u)",
+                    member->about.inputs, t->dim[0]);
+    if (t->dim[1] > NN_MAX_SIDE || t->dim[2] > NN_MAX_SIDE)
+        tool_die_at(rec, "image: too large (wanted at most %d, got %u by %u)", NN_MAX_SIDE,
+                    t->dim[1], t->dim[2]);
+}
+
+/* A record has one scheme, and pred will have the models'. */
+static void check_label(struct tns_record *rec)
+{
+    const char *scheme = tns_get(&rec->meta, "scheme"), *wanted = member->model.scheme;
+    if (!tns_tensor(rec, "label") || (scheme && !strcmp(scheme, wanted)))
+        return;
+    if (!opt.force)
+        tool_die_at(rec,
+                    "another label scheme than the model's (wanted %.60s, got %.60s: recode); "
+                    "-F drops the label",
+                    wanted, scheme ? scheme : "none");
+    tns_remove(rec, "label");
+}
+
+/* What an earlier prediction said of itself. */
+static void forget(struct tns_record *rec)
+{
+    tns_remove(rec, "prob");
+    tns_remove(rec, "entropy");
+    tns_remove(rec, "disagreement");
+    tns_unset(&rec->meta, "regions");
+}
+
+void check_record(struct tns_record *rec)
+{
+    check_image(rec);
+    check_label(rec);
+    check_keys(rec);
+    check_spacing(rec);
+    check_brain(rec);
+    check_trained(rec);
+    forget(rec);
+}
