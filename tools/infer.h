@@ -19,7 +19,7 @@ extern struct options {
 
 enum { MIRROR_X = 1, MIRROR_Y = 2 };
 
-/* --- infer_models.c: one model, or several that predict together ------------------------------- */
+/* --- infer_models.c: one model, or several that predict together ------------------------------ */
 
 struct member {
     const char *path;
@@ -49,7 +49,7 @@ void models_history(char *text, size_t size);
 void models_print(void);
 void models_close(void);
 
-/* --- infer_check.c: is that what they learned from? -------------------------------------------- */
+/* --- infer_check.c: is that what they learned from? ------------------------------------------- */
 
 void check_segment(const struct tns_meta *header);
 /* Before its payloads have been taken; notes `trained`. */
@@ -62,7 +62,7 @@ static inline const char *key_or(const struct tns_record *rec, const char *key)
     return v ? v : "?";
 }
 
-/* --- infer_plan.c: memory, and what is computed in it ------------------------------------------ */
+/* --- infer_plan.c: memory, and what is computed in it ----------------------------------------- */
 
 /* A side of a model's input for slices whose padded side is that. */
 static inline int member_side(const struct member *m, int axis, int side)

@@ -14,8 +14,8 @@ void img_batch_image(const struct tensor *image, const int *order, int h, int w,
 /* A label (H,W) of bytes as a plane of h x w, padded with `beyond`. */
 void img_batch_label(const struct tensor *label, uint8_t beyond, int h, int w, uint8_t *to);
 
-/* Mirrors n planes of h x w in place, within their first rows and columns: x along the rows, y along
- * the columns. */
+/* Mirrors n planes of h x w in place, within their first rows and columns: x along the rows, y
+ * along the columns. */
 void img_batch_mirror(float *planes, size_t n, int h, int w, int rows, int columns, bool x, bool y);
 
 /* The first rows and columns of n planes of h x w, added to n planes that have no others. */
