@@ -1,7 +1,7 @@
 /* crop - cut slices to the brain, or put them back
  *
- * reads   image, label, pred, prob; brain unless -p slice; crop, regions
- * changes image, label, pred, prob
+ * reads   image, label, pred, prob, entropy, disagreement; brain unless -p slice; crop, regions
+ * changes image, label, pred, prob, entropy, disagreement
  * adds    crop, cropped; with -u drops them */
 #include "lib/image/crop.h"
 #include "tools/tool.h"
@@ -15,8 +15,8 @@ static const char usage[] = "[-FHv] [-p case|slice] [-m MULTIPLE | -s HxW] < STR
 #define MAX_SIDE 16384
 #define SPARE 0.01 /* of a case's brain: what a box may leave out, a rim and stray voxels */
 
-static const char *const cropped[] = {"image", "label", "pred", "prob"};
-enum { IMAGE, LABEL, PRED, PROB, CROPPED };
+static const char *const cropped[] = {"image", "label", "pred", "prob", "entropy", "disagreement"};
+enum { IMAGE, LABEL, PRED, PROB, CROPPED = sizeof cropped / sizeof *cropped };
 
 static struct {
     bool by_slice, undo, force;
@@ -273,7 +273,7 @@ int main(int argc, char **argv)
     else
         snprintf(opt.how, sizeof opt.how, "-p %s -m %ld", per, opt.multiple);
     tool_open("%s%s", opt.force ? "-F " : "", opt.undo ? "-u" : opt.how);
-    tool_uses("image label pred prob");
+    tool_uses("image label pred prob entropy disagreement");
     while (tool_read(&rec)) {
         if (!opt.undo || tns_get(&rec.meta, "crop"))
             crop(&rec);

@@ -202,6 +202,26 @@ save("in.tns", r)'
     done
 }
 
+@test "crop: maps of uncertainty go along, and -u puts them back with 0 where it was cut" {
+    py '
+r = study(cases=1, slices=2)
+for i, (m, t) in enumerate(r):
+    t["entropy"], t["disagreement"] = (np.random.default_rng(9 * i + k).random((24, 20), "f4") + 1 for k in range(2))
+save("in.tns", r)'
+    for how in "-s 30x30" "-s 16x14"; do
+        # shellcheck disable=SC2086
+        crop $how <in.tns >cut.tns
+        crop -u <cut.tns >out.tns
+        py '
+for (m, a), (n, b), (o, c) in zip(*map(records, ("in.tns", "cut.tns", "out.tns"))):
+    y, x, h, w = map(int, n["crop"].split()[:4])
+    kept = np.zeros((24, 20), bool)
+    kept[max(y, 0):y + h, max(x, 0):x + w] = True
+    for k in "entropy", "disagreement":
+        assert b[k].shape == (h, w) and c[k].dtype == np.float32 and (c[k] == np.where(kept, a[k], 0)).all()'
+    done
+}
+
 @test "crop: what is made up around prob is certain background" {
     py '
 r = study(cases=1, slices=1)

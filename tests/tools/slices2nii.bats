@@ -83,6 +83,26 @@ assert d.sum() == inside * len(rs) and d.size > d.sum() > 0, (rs[0][0]["crop"], 
 P
 }
 
+@test "slices2nii: a map of uncertainty is a volume of floats, 0 outside the box, cropped or put back" {
+    py <<'P'
+case("P1", "PSR")
+subprocess.run("nii2slices P1 | crop -m 4 >s", shell=True, check=True)
+r = np.random.default_rng(4)
+rs = [(m, {**t, "entropy": r.random(t["image"].shape[1:], "f4")}) for m, t in records("s")]
+open("p", "wb").write(mkstream.stream([], rs))
+subprocess.run("slices2nii -n entropy -o cut <p && crop -u <p >q && slices2nii -n entropy -o whole <q", shell=True, check=True)
+y, x, h, w, H, W = map(int, rs[0][0]["crop"].split())
+want = np.zeros((len(rs), H, W), "f4")
+rows, columns = slice(max(y, 0), min(H, y + h)), slice(max(x, 0), min(W, x + w))
+for i, (_, t) in enumerate(rs):
+    want[i, rows, columns] = t["entropy"][rows.start - y:rows.stop - y, columns.start - x:columns.stop - x]
+for f in "cut/P1_entropy.nii.gz", "whole/P1_entropy.nii.gz":
+    head, d = load(f)
+    assert d.dtype == "<f4" and (d == turned(want.transpose(2, 1, 0), "PSR")[0]).all()
+    assert struct.unpack_from("<2f", head, 112) == (1, 0) # stored as they are
+P
+}
+
 @test "slices2nii: mixed cases and any order of slices" {
     py <<'P'
 case("P1"); case("P2", seg=mask(first=1, last=5))
