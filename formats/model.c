@@ -213,6 +213,8 @@ static int read_keys(struct model *m, const char *path, char *why, size_t size)
     m->norm = st_meta(f, "norm");
     m->cropped = st_meta(f, "cropped");
     m->spacing = st_meta(f, "spacing");
+    m->begun = st_meta(f, "begun");
+    m->inherited = st_meta(f, "inherited");
     text = st_meta(f, "weights");
     for (m->weights = DT_F16; m->weights <= DT_F32; m->weights++)
         if (text && !strcmp(text, dtype_name(m->weights)))

@@ -22,7 +22,13 @@
  * - history: all lines of that stream's history.
  * - patients: whom it was trained on, one a line, sorted; validated: whom it was validated on.
  * - scans: what it was trained on, as a ledger has it (ledger.h).
- * - leaky: yes if validation patients were among the training patients, else no.
+ * - continued: after how many passes the run was given more than it had been, blanks between;
+ *   missing if it never was, or its rate is constant.
+ * - begun: the models that the run began from, a line each, the last first: checksum (as the file
+ *   has it), blank, file name; inherited: those of `patients` whom the first of them had learned
+ *   from. Both missing if it began anew.
+ * - leaky: yes if validation patients were among the training patients, here or in a model
+ *   that it began from, else no.
  * - seed, epochs, epoch (after which these weights were kept, from 0), score (mean Dice of
  *   WT, TC and ET then, if validated), steps_taken.
  *
@@ -69,6 +75,7 @@ struct model {
     int parameters;
     const char *modalities, *scheme, *steps, *patients, *scans, *generator;
     const char *norm, *cropped, *spacing;
+    const char *begun, *inherited;
     const char *regions;
     enum dtype weights;
     bool leaky;

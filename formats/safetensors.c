@@ -325,23 +325,31 @@ bool st_changed(const struct st_file *f)
             st.st_mtim.tv_sec != f->written.tv_sec || st.st_mtim.tv_nsec != f->written.tv_nsec);
 }
 
-int st_check(const struct st_file *f, char *why, size_t size)
+int st_digest(const struct st_file *f, char digits[17])
 {
     static const char zeros[] = "0000000000000000";
+    const size_t gap = f->checksum ? f->checksum : f->size, after = f->checksum ? gap + 16 : gap;
+    XXH3_state_t *x = XXH3_createState();
+    if (!x)
+        return ST_IO;
+    XXH3_64bits_reset(x);
+    XXH3_64bits_update(x, f->bytes, gap);
+    XXH3_64bits_update(x, zeros, after - gap);
+    XXH3_64bits_update(x, f->bytes + after, f->size - after);
+    snprintf(digits, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(x));
+    XXH3_freeState(x);
+    return ST_OK;
+}
+
+int st_check(const struct st_file *f, char *why, size_t size)
+{
     char digits[17];
     if (!f->checksum)
         return 0;
-    XXH3_state_t *x = XXH3_createState();
-    if (!x) {
+    if (st_digest(f, digits)) {
         snprintf(why, size, "out of memory");
         return ST_IO;
     }
-    XXH3_64bits_reset(x);
-    XXH3_64bits_update(x, f->bytes, f->checksum);
-    XXH3_64bits_update(x, zeros, 16);
-    XXH3_64bits_update(x, f->bytes + f->checksum + 16, f->size - f->checksum - 16);
-    snprintf(digits, sizeof digits, "%016llx", (unsigned long long)XXH3_64bits_digest(x));
-    XXH3_freeState(x);
     if (!memcmp(digits, f->bytes + f->checksum, 16))
         return 1;
     snprintf(why, size, "checksum differs (wanted %.16s, got %s)",

@@ -63,6 +63,10 @@ void st_close(struct st_file *);
 /* Has a mapped file been written since it was opened? */
 bool st_changed(const struct st_file *);
 
+/* The checksum of the whole file as st_write stores it, whether it stands in the file or not. Reads
+ * every byte. ST_OK or ST_IO. */
+__attribute__((warn_unused_result)) int st_digest(const struct st_file *, char digits[17]);
+
 /* Compares the whole file with the checksum that st_write stores: 1 it agrees, 0 the file has none
  * (another program's: who reads back what he wrote himself asks for 1), ST_CORRUPT it differs.
  * Reads every byte. */

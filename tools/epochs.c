@@ -313,10 +313,12 @@ int main(int argc, char **argv)
     struct tns_reader *in = tns_reader_new(fd);
     if (!in)
         tool_die("out of memory");
-    char batch[300] = "";
+    char batch[300] = "", step[400];
     if (opt.share > 0)
         snprintf(batch, sizeof batch, " -b %g -B %ld -T %.200s", opt.share, opt.batch, opt.labels);
-    tool_open_out("-n %ld -s %llu%s%s", opt.epochs, opt.seed, batch, opt.force ? " -F" : "");
+    snprintf(step, sizeof step, "-s %llu%s%s", opt.seed, batch, opt.force ? " -F" : "");
+    tool_open_out("-n %ld %s", opt.epochs, step);
+    tool_signs(step); /* a run may be given more passes than it had */
     make_index(in, name);
     list_patients();
     if (tns_setf(tool_header(), "digest", "%016" PRIx64, tns_digest(in)))

@@ -271,6 +271,8 @@ void models_print(void)
     print_lines("prepared", m->steps ? "known" : "unknown");
     if (m->regions)
         print_text("regions", m->regions, strlen(m->regions));
+    for (int i = 0; i < members; i++)
+        print_lines("begun", member[i].model.begun ? member[i].model.begun : "");
     print_lines("step", m->steps ? m->steps : "");
     print_hidden("znorm", "-p ", m->norm);
     print_hidden("crop", "", m->cropped);

@@ -29,6 +29,7 @@ static struct {
     struct tns_writer *out;
     struct tns_meta begun; /* header of a stream that starts here */
     char history[4096];
+    const char *step; /* what the digest takes of it, or NULL: all */
     int segment;
     uint64_t seen;
     double started, shown;
@@ -378,7 +379,7 @@ static void begin_out(const char *fmt, va_list ap)
 /* What becomes of the records shows in the header, with -H too. */
 static void write_header(struct tns_meta *m)
 {
-    if (tns_sign(m, tool.history))
+    if (tns_sign(m, tool.step ? tool.step : tool.history))
         tool_die("the header's digest cannot take this step: %s", tool.history);
     if (!tool.no_history && tns_append(m, "history", tool.history))
         tool_die("the history cannot take this line: %s", tool.history);
@@ -419,6 +420,11 @@ void tool_open_out(const char *fmt, ...)
     if (!tool.no_history && tns_set(&tool.begun, "generator", "gliopipe " GLIOPIPE_VERSION))
         tool_die("out of memory");
     tool_confine();
+}
+
+void tool_signs(const char *step)
+{
+    tool.step = step;
 }
 
 struct tns_meta *tool_header(void)

@@ -104,6 +104,11 @@ void tool_open_out(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* As tool_open_in, from a descriptor with a name for messages. */
 void tool_open_file(int fd, const char *name);
 
+/* What the header's digest takes of this step, where that is less than its line of history: of what
+ * changes no record, such as how often they come, the digest must not tell. Before the header is
+ * written; the text stays the caller's. */
+void tool_signs(const char *step);
+
 /* The header of the segment being read; of tool_open_out's stream before its first tool_write. */
 struct tns_meta *tool_header(void);
 

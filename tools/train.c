@@ -19,11 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char usage[] = "[-FLnrv] [-e VALIDATION] [-j THREADS] [-M SIZE] [-s SEED] [-x PASSES] "
-                            "-c CONFIG -o MODEL < STREAM";
+static const char usage[] = "[-FLnrv] [-e VALIDATION] [-i MODEL] [-j THREADS] [-M SIZE] "
+                            "[-s SEED] [-x PASSES] -c CONFIG -o MODEL < STREAM";
 
 static struct {
-    const char *config, *model, *validation;
+    const char *config, *model, *validation, *origin;
     bool force, leaky, plan, resume, seeded;
     int threads;
     unsigned long long memory;
@@ -34,6 +34,7 @@ static struct {
 static struct settings set;
 static struct source source;
 static struct validation val;
+static struct origin origin;
 static struct run run = {.best_epoch = -1, .best_score = -1};
 static struct model_keys keys;
 static struct nn *nn;
@@ -51,18 +52,21 @@ static void print_line(void *ctx, const char *text)
  * as they lie in the reader and its buffer. */
 static size_t texts_memory(void)
 {
-    const struct ledger_size *all = &source.scans, *had = &run.ledger.size;
-    struct ledger_size more = {all->scans > had->scans ? all->scans - had->scans : 0,
-                               all->prints > had->prints ? all->prints - had->prints : 0,
-                               all->bytes > had->bytes ? all->bytes - had->bytes : 0};
+    const struct ledger_size *had = &run.ledger.size, *come = &source.scans,
+                             *from = &origin.ledger.size;
+    struct ledger_size all = {come->scans + from->scans, come->prints + from->prints,
+                              come->bytes + from->bytes};
+    struct ledger_size more = {all.scans > had->scans ? all.scans - had->scans : 0,
+                               all.prints > had->prints ? all.prints - had->prints : 0,
+                               all.bytes > had->bytes ? all.bytes - had->bytes : 0};
     struct ledger_size sum = {had->scans + more.scans, had->prints + more.prints,
                               had->bytes + more.bytes};
     if (ledger_reserve(&run.ledger, &more))
         tool_die("out of memory");
     ledger_room = ledger_memory(&run.ledger);
-    save_room = save_memory(&set, &source, opt.validation ? &val : NULL, &sum);
-    return ledger_room + save_room + ledger_memory(&source.named) + ledger_memory(&val.ledger) +
-           3 * source.header + 2 * val.header + val.pools;
+    save_room = save_memory(&set, &source, opt.validation ? &val : NULL, &run, &sum);
+    return ledger_room + save_room + origin_memory(&origin) + ledger_memory(&source.named) +
+           ledger_memory(&val.ledger) + 3 * source.header + 2 * val.header + val.pools;
 }
 
 static void make_network(void)
@@ -185,7 +189,7 @@ static void check_room(void)
     size_t ledger = ledger_memory(&run.ledger), peak = nn_memory(nn).peak;
     if (ledger <= ledger_room || (said && !opt.memory))
         return;
-    size_t save = save_memory(&set, &source, opt.validation ? &val : NULL, &run.ledger.size);
+    size_t save = save_memory(&set, &source, opt.validation ? &val : NULL, &run, &run.ledger.size);
     peak += ledger - ledger_room + (save > save_room ? save - save_room : 0);
     double least = ceil((double)peak / 1048576);
     if (opt.memory && peak > opt.memory)
@@ -352,6 +356,8 @@ static void plan(void)
     } else {
         begin_stream(&rec);
     }
+    if (opt.origin)
+        origin_inherit(&origin, &run);
     make_network();
     nn_print(nn, print_line, NULL);
     nn_free(nn);
@@ -365,7 +371,7 @@ static void read_options(int argc, char **argv)
     opt.threads = cores < 1 ? 1 : cores > NN_MAX_THREADS ? NN_MAX_THREADS : (int)cores;
     tool_start(argc, argv, usage);
     tool_share_cores();
-    while ((c = tool_getopt("c:e:Fj:LM:no:rs:x:")) != -1)
+    while ((c = tool_getopt("c:e:Fi:j:LM:no:rs:x:")) != -1)
         switch (c) {
         case 'c':
             opt.config = optarg;
@@ -375,6 +381,9 @@ static void read_options(int argc, char **argv)
             break;
         case 'F':
             opt.force = true;
+            break;
+        case 'i':
+            opt.origin = optarg;
             break;
         case 'j':
             opt.threads = (int)tool_int('j', optarg, 1, NN_MAX_THREADS);
@@ -431,6 +440,10 @@ static void prepare(bool resumed)
         save_restore(&run, nn);
     else if (nn_init(nn, set.seed))
         tool_die("%s", nn_why(nn));
+    else if (opt.origin)
+        origin_take(&origin, nn, &set, &source);
+    if (set.average && run.longer)
+        run.averaged = 0; /* those were not the last passes */
 }
 
 static void go(struct tns_record *first)
@@ -453,6 +466,8 @@ int main(int argc, char **argv)
     may_read_settings();
     if (opt.validation)
         tool_may_read(opt.validation);
+    if (opt.origin)
+        tool_may_read(opt.origin);
     if (!opt.plan)
         save_may_write(opt.model);
     const char *bad = kr_init(); /* before tool_confine, as it may load a library */
@@ -462,6 +477,8 @@ int main(int argc, char **argv)
     settings_read(&set, opt.config, opt.seeded ? &opt.seed : NULL);
     if (opt.validation)
         validation_open(&val, opt.validation, &set);
+    if (opt.origin)
+        origin_open(&origin, opt.origin, opt.memory);
     if (opt.plan) {
         plan();
         return tool_finish();
@@ -470,16 +487,21 @@ int main(int argc, char **argv)
     bool more = begin_stream(&first);
     if (more)
         source_agree(&source, &set, opt.config, opt.validation ? &val : NULL, opt.force, opt.leaky);
+    if (more && opt.origin)
+        origin_agree(&origin, &source, opt.force);
     run.model = opt.model;
     save_lock(opt.model);
     if (!opt.resume && save_unfinished(opt.model))
         tool_die("%s.last: a run that is not finished (-r continues it; remove it to begin anew)",
                  opt.model);
     bool resumed =
-        opt.resume && save_resume(&run, &set, &source, more, opt.validation ? &val : NULL);
+        opt.resume && save_resume(&run, &set, &source, more, opt.validation ? &val : NULL, &origin);
     if (!resumed && access(opt.model, F_OK) == 0)
         tool_die("%s: exists already (wanted another -o; remove it to train it anew)", opt.model);
-    run.leaky = source_apart(&run.ledger, &val, opt.leaky);
+    run.leaky = origin_apart(&origin, &val, opt.leaky);
+    if (opt.origin && !resumed)
+        origin_inherit(&origin, &run);
+    run.leaky |= source_apart(&run.ledger, TRAINED, &val, opt.leaky);
     bool over = resumed && (run.stopped || run.position == total() || paused());
     if (!more && !over)
         tool_die("stdin: holds no records");

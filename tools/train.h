@@ -138,8 +138,40 @@ void source_read(struct source *, struct tns_record *first, const struct setting
 /* Training, validation (or NULL) and settings have to speak of the same thing, or it dies. */
 void source_agree(const struct source *, const struct settings *, const char *config,
                   const struct validation *, bool force, bool leaky);
-/* Whether one of those trained on is validated on too; death where that may not be. */
-bool source_apart(const struct ledger *trained, const struct validation *, bool leaky);
+/* Whether one of those trained on (in what messages call that) is validated on too; death where
+ * that may not be. */
+bool source_apart(const struct ledger *trained, const char *what, const struct validation *,
+                  bool leaky);
+
+/* --- the model that a run begins from ----------------------------------------------------------*/
+
+struct origin {
+    const char *path; /* NULL: none, and it begins anew */
+    char sum[17];     /* the file's */
+    char *begun;      /* as the run's model will have it */
+    char *modalities, *scheme, *patients, *scans;
+    struct ledger ledger;
+    struct targets targets;
+    struct contract_keys keys;
+    struct contract_spacing spacing;
+    char steps[CONTRACT_MAX];
+    bool steps_known, leaky;
+};
+
+/* All but the weights; dies where the file does not fit the ceiling, 0 for none. */
+void origin_open(struct origin *, const char *path, unsigned long long ceiling);
+/* The stream has to be prepared as the model's was, or it dies. */
+void origin_agree(const struct origin *, const struct source *, bool force);
+/* As source_apart, of those that the model learned from. True of a model that is leaky itself. */
+bool origin_apart(const struct origin *, const struct validation *, bool leaky);
+struct run;
+/* What the run has of it when it begins: whom it has learned from. */
+void origin_inherit(const struct origin *, struct run *);
+size_t origin_memory(const struct origin *);
+/* Its weights, as far as they fit the network, which is initialised; says in a line which do not,
+ * and dies where hardly any do. */
+void origin_take(const struct origin *, struct nn *, const struct settings *,
+                 const struct source *);
 
 /* --- the files of a run: MODEL, MODEL.best, MODEL.last, MODEL.tsv ------------------------------*/
 
@@ -153,6 +185,9 @@ struct run {
     long best_epoch;   /* whose weights are kept so far; -1: none yet */
     double best_score;
     bool stopped, leaky;
+    bool longer;                     /* this process gives it more passes than it had */
+    char *continued;                 /* as a model has it; NULL: never */
+    char *begun, *inherited;         /* of -i, as a model has them (model.h); NULL: none */
     struct ledger ledger;            /* of those trained on */
     struct contract_spacing spacing; /* of the same */
 };
@@ -175,7 +210,7 @@ void save_last(const struct run *, struct model_keys *, const struct source *,
                const struct validation *, struct nn *);
 /* What the files' texts take while one is written. */
 size_t save_memory(const struct settings *, const struct source *, const struct validation *,
-                   const struct ledger_size *run);
+                   const struct run *, const struct ledger_size *trained);
 /* MODEL itself, from MODEL.best (or MODEL.last, when no epoch was chosen); the network's memory
  * has been given back. */
 void save_final(const struct run *, struct model_keys *, const struct settings *, bool from_best);
@@ -186,7 +221,7 @@ void save_may_write(const char *model);
  * a network, its state are what MODEL.last holds. */
 void save_lock(const char *model);
 bool save_resume(struct run *, const struct settings *, struct source *, bool have_stream,
-                 const struct validation *);
+                 const struct validation *, const struct origin *);
 void save_restore(const struct run *, struct nn *);
 bool save_unfinished(const char *model);
 

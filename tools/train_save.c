@@ -59,12 +59,14 @@ static void give(struct model_keys *k, const char *key, char *text)
 }
 
 size_t save_memory(const struct settings *s, const struct source *source,
-                   const struct validation *v, const struct ledger_size *run)
+                   const struct validation *v, const struct run *run,
+                   const struct ledger_size *trained)
 {
     size_t history = s->spec.length + (source->history ? strlen(source->history) : 0);
     size_t names = v ? ledger_text_bytes(&v->ledger.size) : 0;
-    size_t text = ledger_text_bytes(run) + names + history;
-    size_t file = ledger_file_bytes(run) + 6 * names + 2 * history;
+    names += run->begun ? strlen(run->begun) + strlen(run->inherited) : 0;
+    size_t text = ledger_text_bytes(trained) + names + history;
+    size_t file = ledger_file_bytes(trained) + 6 * names + 2 * history;
     /* The keys, the head of the file, and that again as the reader maps and understands it. */
     return 2 * text + 2 * file;
 }
@@ -98,6 +100,12 @@ void save_describe(struct model_keys *k, const struct settings *s, const struct 
     give(k, "scans", ledger_scans(&run->ledger));
     if (v)
         give(k, "validated", ledger_patients(&v->ledger, '\n'));
+    if (run->continued)
+        set(k, "continued", run->continued);
+    if (run->begun) {
+        set(k, "begun", run->begun);
+        set(k, "inherited", run->inherited);
+    }
     set(k, "leaky", run->leaky ? "yes" : "no");
     SETF(k, "seed", "%llu", (unsigned long long)s->seed);
     SETF(k, "epochs", "%ld", source->epochs);
@@ -228,9 +236,8 @@ void save_final(const struct run *run, struct model_keys *k, const struct settin
     char why[1024];
     struct st_file f;
     static const enum dtype type[] = {DT_F32, DT_F16, DT_BF16};
-    const char *path = beside(run->model, from_best ? ".best" : ".last");
-    if (from_best && access(path, F_OK) && access(run->model, F_OK) == 0)
-        return; /* a run that is over already */
+    const bool own = from_best && access(beside(run->model, ".best"), F_OK);
+    const char *path = beside(run->model, own ? "" : from_best ? ".best" : ".last");
     if (open_own(&f, path, why, sizeof why))
         tool_die("%s", why);
     set(k, "weights", dtypes[s->weights]);
@@ -301,12 +308,22 @@ static double real(const char *key)
     return v;
 }
 
+/* Of a line of history by epochs: how far it says how many. A run may be given more than it had. */
+static size_t passes(const char *key, const char *line)
+{
+    static const char head[] = "epochs -n ";
+    const size_t n = sizeof head - 1;
+    bool is = !strcmp(key, "history") && !strncmp(line, head, n);
+    return is ? n + strspn(line + n, "0123456789") : 0;
+}
+
 static void same(const char *key, const char *what, const char *now)
 {
     const char *then = need(key);
     while (*then && *now) {
         size_t a = strcspn(then, "\n"), b = strcspn(now, "\n");
-        if (a != b || memcmp(then, now, a))
+        size_t x = passes(key, then), y = passes(key, now);
+        if (!x != !y || a - x != b - y || memcmp(then + x, now + y, a - x))
             break;
         then += a + (then[a] == '\n');
         now += b + (now[b] == '\n');
@@ -411,8 +428,67 @@ static void same_streams(const struct run *run, const struct source *source, boo
                   "far");
 }
 
+/* The run began from the model that -i names, or from none. */
+static void same_origin(struct run *run, const struct origin *o)
+{
+    const char *begun = st_meta(&last, "begun");
+    int sum = begun ? (int)strcspn(begun, " ") : 0, name = begun ? (int)strcspn(begun, "\n") : 0;
+    if (begun && !o->path)
+        tool_die("-r: the run so far began from %.*s (wanted the -i that it had)", name - sum,
+                 begun + sum + (sum < name));
+    if (!begun && o->path)
+        tool_die("-r: the run so far began from no model (wanted no -i, got %s)", o->path);
+    if (!begun)
+        return;
+    if (strncmp(begun, o->sum, (size_t)sum) || o->sum[sum])
+        tool_die("-r: %s: another model than the run so far began from (wanted checksum %.*s, got "
+                 "%s)",
+                 o->path, sum, begun, o->sum);
+    run->begun = strdup(begun);
+    run->inherited = strdup(need("inherited"));
+    if (!run->begun || !run->inherited)
+        tool_die("out of memory");
+}
+
+/* A constant rate does not know how many passes will come. What does, a falling one or an average of
+ * the last passes, was made for fewer of them: then the run says for ever that it was given more. */
+static void more_passes(struct run *run, const struct settings *s, const struct source *source)
+{
+    const long then = (long)number("epochs");
+    char *before = run->continued;
+    if (source->epochs < then)
+        tool_die("-r: fewer passes than those of the run so far (wanted at least %ld, got %ld)",
+                 then, source->epochs);
+    run->longer = source->epochs > then;
+    if (!run->longer || (s->schedule == NN_CONSTANT && !(s->average && run->averaged)))
+        return;
+    tool_warn("-r: %ld passes instead of %ld: what has been was made for %ld, and the model is not "
+              "that of one run of %ld",
+              source->epochs, then, then, source->epochs);
+    if (asprintf(&run->continued, "%s%s%llu", before ? before : "", before ? " " : "",
+                 (unsigned long long)(run->position / source->length)) < 0)
+        tool_die("out of memory");
+    free(before);
+}
+
+/* The best weights so far are in MODEL.best or, when the run was over, in MODEL. */
+static void best_is_there(const struct run *run, const struct settings *s)
+{
+    struct st_file f;
+    char why[1024], epoch[24];
+    if (run->best_epoch < 0 || s->keep != KEEP_BEST || !access(beside(run->model, ".best"), F_OK))
+        return;
+    if (st_open(&f, run->model, why, sizeof why))
+        tool_die("-r: the best weights so far are gone: %s", why);
+    snprintf(epoch, sizeof epoch, "%ld", run->best_epoch);
+    const char *its = st_meta(&f, "epoch"), *config = st_meta(&f, "config");
+    if (!its || strcmp(its, epoch) || !config || strcmp(config, settings_text(s)))
+        tool_die("%s: is not of this run, whose best weights so far are gone", run->model);
+    st_close(&f);
+}
+
 bool save_resume(struct run *run, const struct settings *s, struct source *source, bool have_stream,
-                 const struct validation *v)
+                 const struct validation *v, const struct origin *origin)
 {
     if (!open_last(run->model))
         return false;
@@ -422,6 +498,7 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
             beside(run->model, ".last"));
     same("config", "configuration", settings_text(s));
     same("network", "network", s->spec.text);
+    same_origin(run, origin);
     run->position = number("run.position");
     run->steps = number("run.steps");
     run->averaged = number("run.averaged");
@@ -430,7 +507,9 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
     run->best_epoch = (long)real("run.best_epoch");
     run->best_score = real("run.best_score");
     run->stopped = !strcmp(need("run.stopped"), "yes");
-    const char *spacing = st_meta(&last, "spacing");
+    const char *spacing = st_meta(&last, "spacing"), *continued = st_meta(&last, "continued");
+    if (continued && !(run->continued = strdup(continued)))
+        tool_die("out of memory");
     if (spacing && contract_spacing_read(&run->spacing, spacing))
         tool_die("the checkpoint's 'spacing' is no range");
     if (ledger_add_lines(&run->ledger, need("patients"), need("scans")))
@@ -443,6 +522,7 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
     if (!length || run->position > length * number("epochs"))
         tool_die("the checkpoint's position is past its end");
     if (have_stream) {
+        more_passes(run, s, source);
         same("modalities", "list of modalities", source->modalities);
         same("scheme", "label scheme", source->scheme);
         same("history", "history of the stream", source->history);
@@ -462,6 +542,7 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
         snprintf(source->steps, sizeof source->steps, "%s", steps ? steps : "");
     }
     same_streams(run, source, have_stream, v);
+    best_is_there(run, s);
     return true;
 }
 

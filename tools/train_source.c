@@ -7,10 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool source_apart(const struct ledger *trained, const struct validation *val, bool leaky)
+bool source_apart(const struct ledger *trained, const char *what, const struct validation *val,
+                  bool leaky)
 {
     char words[400];
-    int n = ledger_shared(trained, TRAINED, &val->ledger, VALIDATED, words, sizeof words);
+    int n = ledger_shared(trained, what, &val->ledger, VALIDATED, words, sizeof words);
     if (n < 0)
         tool_die("out of memory");
     if (n > 1)
@@ -122,7 +123,7 @@ void source_agree(const struct source *source, const struct settings *set, const
                  config, source->epochs, set->average);
     if (!val)
         return;
-    source_apart(&source->named, val, leaky);
+    source_apart(&source->named, TRAINED, val, leaky);
     if (strcmp(val->modalities, source->modalities))
         tool_die("%s: other modalities than the training stream (wanted %.100s, got %.100s)",
                  val->path, source->modalities, val->modalities);

@@ -236,8 +236,8 @@ int nn_share(struct nn *nn, struct nn *of);
  * for normalisation. */
 int nn_init(struct nn *, uint64_t seed);
 
-/* Another network's parameters, for one that is initialised to begin with (fine-tuning): those of the
- * same name and shape are copied, from any float dtype; the others stay as they are. Where a
+/* Another network's parameters, for one that is initialised to begin with (fine-tuning): those of
+ * the same name and shape are copied, from any float dtype; the others stay as they are. Where a
  * dimension goes over the channels of the image or over the network's outputs (a head's), each is
  * looked for by itself: `input` says of each of our channels which of theirs it is, -1 for none,
  * `output` the same of outputs. Weights of a channel that is new are 0, so that the network begins

@@ -102,8 +102,8 @@ static void fill(const struct tensor *theirs, size_t at, size_t n, size_t depth,
     }
 }
 
-/* How many numbers were taken. A new channel's weights are 0; of a normalisation, and of outputs, what
- * is new stays. */
+/* How many numbers were taken. A new channel's weights are 0; of a normalisation, and of outputs,
+ * what is new stays. */
 static size_t copy(struct tensor *ours, const struct tensor *theirs, const struct way *w)
 {
     const bool weights = ours->rank > 1;

@@ -502,7 +502,7 @@ PY
     run -1 train -c u.yaml -o n <cut
     [ -e n.last ]
     for other in 'epochs -H -n 2 -s 5 AB.tns | augment -H -s 3 flip@.5' 'epochs -H -n 2 -s 1 -b .5 AB.tns | augment -H -s 3 flip@.5' \
-        'epochs -H -n 3 -s 1 AB.tns | augment -H -s 3 flip@.5' 'epochs -H -n 2 -s 1 AB.tns | augment -H -s 4 flip@.5' \
+        'epochs -H -n 2 -s 1 AB.tns | augment -H -s 4 flip@.5' \
         'epochs -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.6' 'epochs -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 noise' \
         'epochs -H -n 2 -s 1 AB.tns' 'epochs -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 | crop -u -H'; do
         dies "another training stream than that of the run so far (other records, or the same in another order, or changed otherwise)" \

@@ -1,0 +1,250 @@
+/* The model that a run begins from (-i): what it says of itself, whom it learned from, and what the
+ * run's network takes of its weights. */
+#include "tools/train.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define INHERITED "the training of -i's model"
+
+static char *copied(const char *text)
+{
+    char *copy = strdup(text);
+    if (!copy)
+        tool_die("out of memory");
+    return copy;
+}
+
+static void open_model(struct model *m, const char *path)
+{
+    char why[1024];
+    tool_maps(path);
+    if (model_open(m, path, why, sizeof why))
+        tool_die("-i: %s", why);
+}
+
+/* What others wrote must not move a cursor, nor end a line. */
+static void plain(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
+/* Its checksum and name, then what it began from itself. */
+static char *begun_text(const struct model *m, const char *path, const char *sum)
+{
+    const char *slash = strrchr(path, '/');
+    char *name = copied(slash ? slash + 1 : path), *text;
+    plain(name);
+    if (asprintf(&text, m->begun ? "%s %s\n%s" : "%s %s", sum, name, m->begun) < 0)
+        tool_die("out of memory");
+    free(name);
+    return text;
+}
+
+void origin_open(struct origin *o, const char *path, unsigned long long ceiling)
+{
+    struct model m;
+    struct stat st;
+    if (ceiling && !stat(path, &st) && (size_t)st.st_size + NN_FIXED_BYTES > ceiling)
+        tool_die("-i: %s: takes at least %zu MiB to be read (wanted within -M)", path,
+                 (((size_t)st.st_size + NN_FIXED_BYTES) >> 20) + 1);
+    open_model(&m, path);
+    *o = (struct origin){.path = path, .leaky = m.leaky, .targets = m.targets};
+    if (st_digest(&m.file, o->sum))
+        tool_die("out of memory");
+    o->begun = begun_text(&m, path, o->sum);
+    o->modalities = copied(m.modalities);
+    o->scheme = copied(m.scheme);
+    o->patients = copied(m.patients);
+    o->scans = copied(m.scans ? m.scans : "");
+    o->steps_known = m.steps != NULL;
+    if (snprintf(o->steps, sizeof o->steps, "%s", m.steps ? m.steps : "") >= CONTRACT_MAX)
+        tool_die("-i: %s: the model's 'steps' are too long", path);
+    contract_keys_of_steps(o->steps, &o->keys);
+    if (m.norm)
+        snprintf(o->keys.norm, sizeof o->keys.norm, "%s", m.norm);
+    if (m.cropped)
+        snprintf(o->keys.cropped, sizeof o->keys.cropped, "%s", m.cropped);
+    if (m.spacing && contract_spacing_read(&o->spacing, m.spacing))
+        tool_die("-i: %s: the model's metadata has no sound 'spacing'", path);
+    if (ledger_add_lines(&o->ledger, m.patients, m.scans))
+        tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
+    if (ledger_blind(&o->ledger))
+        tool_warn("-i: %s: holds no fingerprints of some it was trained on: they are known by name "
+                  "alone",
+                  path);
+    model_close(&m);
+}
+
+void origin_agree(const struct origin *o, const struct source *source, bool force)
+{
+    char why[512];
+    if (force)
+        return;
+    if (strcmp(o->scheme, source->scheme))
+        tool_die("-i: %s: another label scheme than the training stream's (wanted %.60s, got "
+                 "%.60s); -F lets that pass",
+                 o->path, source->scheme, o->scheme);
+    if (!o->steps_known)
+        tool_die("-i: %s: does not say how its data was prepared; -F lets that pass", o->path);
+    if (contract_keys_differ(&o->keys, &source->keys, why, sizeof why) ||
+        (source->steps_known && contract_differs(o->steps, source->steps, why, sizeof why)))
+        tool_die("stdin: prepared differently from what -i's model learned from: %s; -F lets that "
+                 "pass",
+                 why);
+}
+
+bool origin_apart(const struct origin *o, const struct validation *val, bool leaky)
+{
+    return source_apart(&o->ledger, INHERITED, val, leaky) || o->leaky;
+}
+
+void origin_inherit(const struct origin *o, struct run *run)
+{
+    if (ledger_add_lines(&run->ledger, o->patients, o->scans))
+        tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
+    run->spacing = o->spacing;
+    run->begun = copied(o->begun);
+    run->inherited = copied(o->patients);
+}
+
+size_t origin_memory(const struct origin *o)
+{
+    return o->path ? ledger_memory(&o->ledger) + strlen(o->patients) + strlen(o->scans) : 0;
+}
+
+/* --- weights -----------------------------------------------------------------------------------*/
+
+/* A list of names for people, the first few. */
+struct list {
+    char text[200];
+    int count;
+};
+
+static void add(struct list *l, const char *name, size_t n)
+{
+    enum { SHOWN = 4 };
+    size_t at = strlen(l->text);
+    if (l->count++ < SHOWN)
+        snprintf(l->text + at, sizeof l->text - at, "%s%.*s", at ? ", " : "", (int)n, name);
+    else if (l->count == SHOWN + 1)
+        snprintf(l->text + at, sizeof l->text - at, ", ...");
+    plain(l->text);
+}
+
+static void show(const struct list *l, const char *what)
+{
+    if (l->count)
+        fprintf(stderr, "; %s: %s", what, l->text);
+}
+
+/* The place of a name in names with commas between them, or -1. */
+static int place(const char *names, const char *name, size_t n)
+{
+    for (int i = 0;; i++, names += strcspn(names, ",") + 1) {
+        if (strcspn(names, ",") == n && !memcmp(names, name, n))
+            return i;
+        if (!names[strcspn(names, ",")])
+            return -1;
+    }
+}
+
+/* Of each of ours the place in theirs, and those that are not there. How many there are of ours. */
+static int match(const char *ours, const char *theirs, int *to, struct list *lacking)
+{
+    int i = 0;
+    for (const char *p = ours;; p++) {
+        size_t n = strcspn(p, ",");
+        int at = place(theirs, p, n);
+        if (at < 0)
+            add(lacking, p, n);
+        if (to)
+            to[i] = at;
+        i++;
+        p += n;
+        if (!*p)
+            return i;
+    }
+}
+
+/* A label is itself; a region is known by its name. */
+static void match_outputs(const struct targets *ours, const struct targets *theirs, int *to)
+{
+    for (int i = 0; i < ours->outputs; i++) {
+        to[i] = -1;
+        for (int k = 0; k < theirs->outputs && ours->regions == theirs->regions; k++)
+            if (ours->regions ? !strcmp(ours->name[i], theirs->name[k]) : i == k)
+                to[i] = k;
+    }
+}
+
+struct report {
+    struct list part, none;
+};
+
+static void left(void *ctx, const char *name, bool part, const char *why)
+{
+    struct report *r = ctx;
+    add(part ? &r->part : &r->none, name, strlen(name));
+    tool_note("-i: parameter '%s': %s", name, why);
+}
+
+static void find_unused(const struct nn *nn, const struct st_file *f, struct list *unused)
+{
+    size_t n;
+    const struct tensor *t = nn_params(nn, &n);
+    for (int i = 0; i < f->tensors; i++) {
+        size_t k = 0;
+        const char *name = f->tensor[i].name;
+        while (k < n && strcmp(t[k].name, name))
+            k++;
+        if (k == n && !strchr(name, ':')) /* else a moment (nn.h) */
+            add(unused, name, strlen(name));
+    }
+}
+
+void origin_take(const struct origin *o, struct nn *nn, const struct settings *s,
+                 const struct source *source)
+{
+    struct model m;
+    char sum[17];
+    int input[NN_MAX_CIN], output[NN_MAX_CLASSES];
+    struct report report = {0};
+    struct list fresh = {0}, gone = {0}, unused = {0};
+    double share;
+    open_model(&m, o->path);
+    if (st_digest(&m.file, sum) || strcmp(sum, o->sum))
+        tool_die("-i: %s: has changed since the run began", o->path);
+    match(source->modalities, o->modalities, input, &fresh);
+    match_outputs(&s->targets, &o->targets, output);
+    struct nn_giver g = {.list = m.file.tensor,
+                         .count = (size_t)m.file.tensors,
+                         .input = input,
+                         .inputs = match(o->modalities, source->modalities, NULL, &gone),
+                         .output = output,
+                         .outputs = o->targets.outputs,
+                         .left = left,
+                         .ctx = &report};
+    st_forget(&m.file);
+    if (nn_take(nn, &g, &share))
+        tool_die("%s", nn_why(nn));
+    if (share < 0.5)
+        tool_die("-i: %s: another network than %s: of the weights %.2g %% fit by name and shape "
+                 "(wanted half of them)",
+                 o->path, s->called, 100 * share);
+    find_unused(nn, &m.file, &unused);
+    fprintf(stderr, "%s: begins from %s: %g %% of the weights", tool_name(), o->path,
+            floor(1e4 * share) / 100);
+    show(&fresh, "modalities that it did not know");
+    show(&gone, "of it, modalities that do not come");
+    show(&report.part, "in part");
+    show(&report.none, "as initialised");
+    show(&unused, "of it, left out");
+    fputc('\n', stderr);
+    model_close(&m);
+}
