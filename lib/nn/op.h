@@ -224,7 +224,7 @@ struct nn_kind {
     bool (*behind)(const struct nn_call *, bool data);
     /* Whether it can read its input as it was given, planes: then no map is made of it. */
     bool (*planar)(const struct nn_call *);
-    size_t (*workspace)(const struct nn_call *); /* bytes; NULL: none */
+    size_t (*workspace)(const struct nn_call *); /* bytes, whatever dtypes maps have; NULL: none */
     double (*flops)(const struct nn_call *);     /* forward, of the whole batch; NULL: hardly any */
     /* Of a normalisation: scale and shift from running statistics, before an evaluation; running
      * statistics take the batch's, once the loss is known to be finite. */

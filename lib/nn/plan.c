@@ -42,9 +42,14 @@ static double cost_of(const struct plan *p, const struct op *op)
 static void live(struct plan *p)
 {
     memset(p->live, 0, (size_t)p->steps * sizeof *p->live);
-    for (int i = 0; i < p->buffers; i++)
-        for (int s = p->buffer[i].first; s <= p->buffer[i].last; s++)
-            p->live[s] += p->buffer[i].bytes;
+    for (int i = 0; i < p->buffers; i++) {
+        const struct buffer *b = &p->buffer[i];
+        p->live[b->first] += b->bytes;
+        if (b->last + 1 < p->steps)
+            p->live[b->last + 1] -= b->bytes;
+    }
+    for (int s = 1; s < p->steps; s++)
+        p->live[s] += p->live[s - 1];
 }
 
 /* What is too much, summed over the steps. */
@@ -57,14 +62,18 @@ static double excess(struct plan *p, size_t room)
     return sum;
 }
 
-/* What freeing `bytes` from step `from` to step `to` takes off that. */
-static double relief(const struct plan *p, size_t room, int from, int to, size_t bytes)
+/* What freeing `bytes` from step `from` to step `to` takes off that, for each flop that it costs; 0
+ * where that cannot be above `least`. */
+static double relief(const struct plan *p, size_t room, int from, int to, size_t bytes, double cost,
+                     double least)
 {
     double sum = 0;
+    if ((double)bytes * (to - from + 1) / cost <= least)
+        return 0;
     for (int s = from; s <= to; s++)
         if (p->live[s] > room)
             sum += p->live[s] - room < bytes ? (double)(p->live[s] - room) : (double)bytes;
-    return sum;
+    return sum / cost;
 }
 
 struct best {
@@ -86,21 +95,42 @@ static struct best best(struct plan *p, size_t room, double most, struct plan_ch
             continue;
         const struct op *op = &p->g->op[v->writer];
         const struct buffer *b = &p->buffer[pv->map];
-        double cost = cost_of(p, op);
+        double cost = p->op[op->id].cost;
         if (!choice->recompute && !useless[i].recompute && pv->idle[1] >= 0 && cost <= most) {
-            double worth = relief(p, room, pv->idle[0] + 1, pv->idle[1] - 1, b->bytes);
-            if (worth / cost > c.worth)
-                c = (struct best){&choice->recompute, &useless[i].recompute, worth / cost};
+            double worth =
+                relief(p, room, pv->idle[0] + 1, pv->idle[1] - 1, b->bytes, cost, c.worth);
+            if (worth > c.worth)
+                c = (struct best){&choice->recompute, &useless[i].recompute, worth};
         }
         cost = NARROW_COST * (double)b->bytes / 4;
         if (!choice->narrow && !useless[i].narrow && op->kind->finishes && !v->plain &&
             isinf(most)) {
-            double worth = relief(p, room, b->first, b->last, b->bytes / 2);
-            if (worth / cost > c.worth)
-                c = (struct best){&choice->narrow, &useless[i].narrow, worth / cost};
+            double worth = relief(p, room, b->first, b->last, b->bytes / 2, cost, c.worth);
+            if (worth > c.worth)
+                c = (struct best){&choice->narrow, &useless[i].narrow, worth};
         }
     }
     return c;
+}
+
+/* Whether no step has more than the goal, once each choice is made that brings them nearer and costs
+ * at most `most`. */
+static bool press(struct plan *p, size_t goal, double most, struct plan_choice *useless)
+{
+    double now = excess(p, goal);
+    for (struct best c; (c = best(p, goal, most, useless)).flag;) {
+        *c.flag = true;
+        nn_schedule(p);
+        double then = excess(p, goal);
+        if (then < now) {
+            now = then;
+            continue;
+        }
+        *c.flag = false;
+        *c.useless = true;
+        nn_schedule(p);
+    }
+    return now == 0;
 }
 
 /* Shrinks the plan until its buffers have room, or as far as they will, by choices that cost at
@@ -110,28 +140,12 @@ static void shrink(struct plan *p, size_t room, double most)
     size_t bytes = (size_t)p->g->values * sizeof *p->choice;
     struct plan_choice *useless = calloc(1, bytes + 1);
     memset(p->choice, 0, bytes);
-    nn_schedule(p, nn_base_threads(true));
-    nn_place(p);
+    nn_schedule(p);
     /* Gaps between buffers may ask for somewhat less than the room. */
-    for (size_t goal = room; useless && p->extent > room; goal -= goal / 64) {
-        double now = excess(p, goal);
-        for (;;) {
-            struct best c = best(p, goal, most, useless);
-            if (!c.flag)
-                break;
-            *c.flag = true;
-            nn_schedule(p, nn_base_threads(true));
-            double then = excess(p, goal);
-            if (then < now) {
-                now = then;
-                continue;
-            }
-            *c.flag = false;
-            *c.useless = true;
-            nn_schedule(p, nn_base_threads(true));
-        }
+    for (size_t goal = room;; goal -= goal / 64) {
+        bool all = useless && press(p, goal, most, useless);
         nn_place(p);
-        if (goal < 64 || now > 0)
+        if (p->extent <= room || goal < 64 || !all)
             break;
     }
     free(useless);
@@ -155,18 +169,29 @@ static bool fits(struct plans *s, size_t ceiling)
     return peak(s) <= ceiling;
 }
 
-/* The smallest ceiling, in whole MiB, that fits. */
-static size_t least(struct plans *s)
+static size_t whole_mib(size_t bytes)
 {
-    fits(s, 0);
-    size_t low = 0, high = (peak(s) + (1 << 20) - 1) >> 20;
-    while (s->train.learn && high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-        *(fits(s, middle << 20) ? &high : &low) = middle;
+    return (bytes + (1 << 20) - 1) >> 20;
+}
+
+/* Makes the plan as tight as it will get. That is not always what the tightest room leads to, so
+ * rooms below what was reached are tried too, for 1, 4, 16... MiB less of the process. */
+static void tighten(struct plans *s)
+{
+    struct plan *p = &s->train;
+    size_t rest = s->rest[s->moments_narrow], best = 0, less = 1;
+    shrink(p, best, INFINITY);
+    for (size_t least = p->extent; less << 20 < least / 4;) {
+        size_t room = ((whole_mib(rest + least) - less) << 20) - rest;
+        shrink(p, room, INFINITY);
+        less *= 4;
+        if (p->extent < least) {
+            least = p->extent;
+            best = room;
+            less = 1;
+        }
     }
-    while (!fits(s, high << 20)) /* the first was only a guess */
-        high++;
-    return high;
+    shrink(p, best, INFINITY);
 }
 
 /* Gives each step of a plan its threads, of which `products` may compute products. The buffers have
@@ -209,13 +234,13 @@ int nn_plan(struct plans *s, char *why, size_t size)
 {
     struct plan *p = &s->train;
     size_t ceiling = s->eval.opt->ceiling;
-    nn_schedule(&s->eval, nn_base_threads(false));
+    nn_schedule(&s->eval);
     nn_place(&s->eval);
     if (p->learn) {
         double forward = 0;
         for (int i = 0; i < p->g->ops; i++)
-            forward += cost_of(p, &p->g->op[i]);
-        nn_schedule(p, nn_base_threads(true));
+            forward += p->op[i].cost = cost_of(p, &p->g->op[i]);
+        nn_schedule(p);
         nn_place(p);
         size_t room = (size_t)(WITHOUT_CEILING * (double)p->extent);
         shrink(p, room, NOTHING * forward);
@@ -227,9 +252,13 @@ int nn_plan(struct plans *s, char *why, size_t size)
         s->moments_narrow = true;
         fit = fits(s, ceiling);
     }
+    if (!fit && p->learn) {
+        tighten(s);
+        fit = peak(s) <= ceiling;
+    }
     if (!fit) {
         snprintf(why, size, "does not fit in %zu MiB (at least %zu MiB are needed)", ceiling >> 20,
-                 least(s));
+                 whole_mib(peak(s)));
         return NN_EMEM;
     }
     int base = s->products;

@@ -19,11 +19,19 @@ struct buffer {
     int first, last;
 };
 
+/* While buffers are placed: the heaviest first. */
+struct placing {
+    double weight;
+    int buffer;
+};
+
 /* Of an operation. */
 struct plan_op {
     bool first[NN_IN][2], final[NN_IN][2]; /* the part's gradient: first and last writer */
     bool behind;             /* its backward pass takes the normalisation behind it along (kr_dy) */
+    double cost;             /* of making its map */
     size_t least[NN_PASSES]; /* of a step's workspace, plus 1; 0: not yet known */
+    size_t wants[NN_PASSES]; /* the same, with as many threads as choices are made for */
 };
 
 /* Of a value: buffers, or -1. */
@@ -50,11 +58,12 @@ struct plan {
     struct plan_op *op;
     struct plan_value *value;
     struct plan_choice *choice;
-    int *dweight, *wide; /* of a parameter: a gradient's or widened weight's buffer, or -1 */
-    size_t extent;       /* of all buffers */
-    size_t bytes;        /* of these tables */
-    size_t *live;        /* of each step: bytes in use; scratch */
-    int *order;          /* 2 of each buffer; scratch */
+    int *dweight, *wide;     /* of a parameter: a gradient's or widened weight's buffer, or -1 */
+    size_t extent;           /* of all buffers */
+    size_t bytes;            /* of these tables */
+    size_t *live;            /* of each step: bytes in use; scratch */
+    struct placing *placing; /* of each buffer; scratch, as the next */
+    int *scratch;            /* 2 of each buffer */
 };
 
 /* Both plans of a network, and what the process needs besides their maps: rest[1] with moments as
@@ -82,9 +91,9 @@ void nn_plan_free(struct plan *);
 /* The choices: 0, or NN_EMEM and a line in why. */
 int nn_plan(struct plans *, char *why, size_t size);
 
-/* Steps and buffers from the choices, with workspaces for `threads`. A workspace also does, with
- * one thread, for every batch of at most the plan's number, depth, height and width. */
-void nn_schedule(struct plan *, int threads);
+/* Steps and buffers from the choices, with workspaces for nn_base_threads. A workspace also does,
+ * with one thread, for every batch of at most the plan's number, depth, height and width. */
+void nn_schedule(struct plan *);
 size_t nn_wants(struct plan *, const struct step *, int threads);
 void nn_place(struct plan *); /* offsets */
 

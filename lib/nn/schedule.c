@@ -1,5 +1,5 @@
 /* schedule.c - turns a graph and a plan's choices into steps, and each step's memory into buffers
- * with a lifetime; then gives each buffer its place.
+ * with a lifetime.
  *
  * Forward, an operation reads its inputs' maps and writes its own. Backward, in reverse: a
  * normalisation turns the gradient of its map's view into that of the map, in place, and is the
@@ -34,28 +34,30 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
     p->buffer_room = (learn ? 7 : 3) * g->ops + 2 * g->params;
     size_t steps = (size_t)p->step_room, buffers = (size_t)p->buffer_room;
     p->bytes = steps * (sizeof *p->step + sizeof *p->live) +
-               buffers * (sizeof *p->buffer + 2 * sizeof *p->order) + ops * sizeof *p->op +
+               buffers * (sizeof *p->buffer + sizeof *p->placing + 2 * sizeof *p->scratch) +
+               ops * sizeof *p->op +
                values * (sizeof *p->value + sizeof *p->choice + 2 * sizeof(int)) +
                2 * params * sizeof(int);
     p->step = calloc(steps, sizeof *p->step);
     p->live = calloc(steps, sizeof *p->live);
     p->buffer = calloc(buffers, sizeof *p->buffer);
-    p->order = calloc(2 * buffers, sizeof *p->order);
+    p->placing = calloc(buffers, sizeof *p->placing);
+    p->scratch = calloc(2 * buffers, sizeof *p->scratch);
     p->op = calloc(ops, sizeof *p->op);
     p->value = calloc(values, sizeof *p->value);
     p->choice = calloc(values, sizeof *p->choice);
     p->dweight = calloc(params, sizeof *p->dweight);
     p->wide = calloc(params, sizeof *p->wide);
-    return p->step && p->live && p->buffer && p->order && p->op && p->value && p->choice &&
-                   p->dweight && p->wide
+    return p->step && p->live && p->buffer && p->placing && p->scratch && p->op && p->value &&
+                   p->choice && p->dweight && p->wide
                ? 0
                : -1;
 }
 
 void nn_plan_free(struct plan *p)
 {
-    void *all[] = {p->step,  p->live,   p->buffer,  p->order, p->op,
-                   p->value, p->choice, p->dweight, p->wide};
+    void *all[] = {p->step, p->live,  p->buffer, p->placing, p->scratch,
+                   p->op,   p->value, p->choice, p->dweight, p->wide};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
     *p = (struct plan){0};
@@ -192,7 +194,11 @@ size_t nn_wants(struct plan *p, const struct step *at, int threads)
 /* Workspace is asked for once the buffers that the step reads are known. */
 static void want_workspace(struct state *s, int at)
 {
-    size_t bytes = nn_wants(s->p, &s->p->step[at], s->threads);
+    const struct step *step = &s->p->step[at];
+    size_t *known = &s->p->op[step->op].wants[step->pass];
+    if (!*known)
+        *known = nn_wants(s->p, step, s->threads) + 1;
+    size_t bytes = *known - 1;
     if (bytes)
         s->p->step[at].workspace = add(s, bytes, at);
 }
@@ -411,11 +417,12 @@ static void clear(int *v, int n)
         v[i] = -1;
 }
 
-void nn_schedule(struct plan *p, int threads)
+void nn_schedule(struct plan *p)
 {
     const struct graph *g = p->g;
-    int *alive = p->order, *left = p->order + g->values;
-    struct state s = {.p = p, .g = g, .threads = threads, .alive = alive, .left = left};
+    int *alive = p->scratch, *left = p->scratch + g->values;
+    struct state s = {
+        .p = p, .g = g, .threads = nn_base_threads(p->learn), .alive = alive, .left = left};
     p->steps = p->buffers = 0;
     p->image = -1;
     clear(p->dweight, g->params), clear(p->wide, g->params);
@@ -439,62 +446,4 @@ void nn_schedule(struct plan *p, int threads)
             backward_view(&s, &g->op[i]);
         else
             backward(&s, &g->op[i]);
-}
-
-/* --- places ----------------------------------------------------------------------------------- */
-
-/* What decides the order of placing: the size, or the size times the steps it is in use, or the
- * first step. What lives for one step, as workspaces do, comes last. */
-static double weight(const struct plan *p, const struct buffer *b, int rule)
-{
-    double w = rule == 0   ? (double)b->bytes
-               : rule == 1 ? (double)b->bytes * (b->last - b->first + 1)
-                           : (double)(p->steps - b->first + 1);
-    return b->last > b->first ? w : w * 1e-12;
-}
-
-/* Each buffer, in the rule's order, into the lowest gap that its lifetime leaves: so that the
- * workspaces of most steps are the same memory, which is in cache from the step before. */
-static void place_by(struct plan *p, int rule)
-{
-    int *order = p->order, *placed = p->order + p->buffer_room, n = 0;
-    for (int i = 0; i < p->buffers; i++) {
-        double w = weight(p, &p->buffer[i], rule);
-        int j = i;
-        for (; j > 0 && weight(p, &p->buffer[order[j - 1]], rule) < w; j--)
-            order[j] = order[j - 1];
-        order[j] = i;
-    }
-    p->extent = 0;
-    for (int i = 0; i < p->buffers; i++) {
-        struct buffer *b = &p->buffer[order[i]];
-        b->offset = 0;
-        for (int j = 0; j < n; j++) { /* placed[] is sorted by offset */
-            const struct buffer *q = &p->buffer[placed[j]];
-            if (q->last < b->first || b->last < q->first)
-                continue;
-            if (q->offset >= b->offset + b->bytes)
-                break;
-            if (q->offset + q->bytes > b->offset)
-                b->offset = q->offset + q->bytes;
-        }
-        int j = n++;
-        for (; j > 0 && p->buffer[placed[j - 1]].offset > b->offset; j--)
-            placed[j] = placed[j - 1];
-        placed[j] = order[i];
-        if (b->offset + b->bytes > p->extent)
-            p->extent = b->offset + b->bytes;
-    }
-}
-
-void nn_place(struct plan *p)
-{
-    int best = 0;
-    size_t least = SIZE_MAX;
-    for (int rule = 0; rule < 3; rule++) {
-        place_by(p, rule);
-        if (p->extent < least)
-            least = p->extent, best = rule;
-    }
-    place_by(p, best);
 }

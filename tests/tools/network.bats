@@ -336,3 +336,19 @@ m.update(model="1", base="2", channels="4", classes="4", dropout="0")'
     run -1 --separate-stderr pipe 'infer -m bad <train.tns >p.tns'
     [[ $stderr == "infer: bad: "*"'zz.up.weight'"* && $stderr != *$'\n'* ]]
 }
+
+@test "network: what 512 operations need at least is told, and is enough" {
+    (echo 'network:'; echo '  - {op: input, channels: 4}'
+     for i in $(seq 509); do echo "  - {op: convolution, name: c$i, channels: 4, kernel: 3}"; done
+     echo '  - {op: head, name: head, channels: 4}'; echo '  - {op: loss}') >long.yaml
+    printf 'network: long.yaml\nbatch: 4\nsize: 32x32\n' >c.yaml
+    run -1 --separate-stderr train -n -M 1M -c c.yaml
+    [[ $stderr =~ ^"train: does not fit in 1 MiB (at least "([0-9]+)" MiB are needed)"$ ]]
+    least=${BASH_REMATCH[1]}
+    train -n -M ${least}M -c c.yaml >plan
+    run -1 train -n -M $((least - 1))M -c c.yaml
+    # Every second map kept, and the one between made again from it, would be half of what is kept without a ceiling.
+    train -n -c c.yaml >free
+    maps() { sed -n 's/^memory:.*maps \([0-9.]*\),.*/\1/p' "$1"; }
+    awk -v a="$(maps plan)" -v b="$(maps free)" 'BEGIN { exit !(a > 0 && a < b / 2) }'
+}

@@ -184,6 +184,28 @@ static void test_ceilings(const char *arch)
     nn_free(free_);
 }
 
+/* A plan is found wherever a lower ceiling has one. */
+static void test_every_ceiling(void)
+{
+    struct nn_options o = {.train = true, .n = 2, .h = 224, .w = 160};
+    struct nn_spec s = nn_network("residual", 16, 4, 4);
+    struct nn *nn = nn_new(&s, &o, why, sizeof why);
+    size_t peak = nn_memory(nn).peak, ceilings = 0, kept = 0;
+    unsigned long long least = 0;
+    nn_free(nn);
+    o.ceiling = 1 << 20;
+    nn_free(nn_new(&s, &o, why, sizeof why));
+    sscanf(why, "does not fit in 1 MiB (at least %llu MiB", &least);
+    for (o.ceiling = least << 20; least && o.ceiling < peak; o.ceiling += 1 << 20, ceilings++) {
+        nn = nn_new(&s, &o, why, sizeof why);
+        kept += nn && nn_memory(nn).peak <= o.ceiling;
+        nn_free(nn);
+    }
+    ok(ceilings > 20 && kept == ceilings,
+       "every ceiling from %llu to %zu MiB has a plan (%zu of %zu)", least, peak >> 20, kept,
+       ceilings);
+}
+
 /* What is kept, made again or narrowed depends on the ceiling and the shapes: under each ceiling
  * any number of threads learns the same, and the least that would do is the same. */
 static void test_ceiling_threads(const char *arch)
@@ -553,6 +575,7 @@ int main(void)
         test_ceiling_threads(nn_names[a]);
         test_learning(nn_names[a], NN_ADAM, 3e-3, "Adam");
     }
+    test_every_ceiling();
     test_learning("unet", NN_SGD, 2e-2, "SGD");
     test_learning("unet", NN_ADAMW, 3e-3, "AdamW");
     test_shapes();
