@@ -398,27 +398,6 @@ static void add(struct tns_record *rec)
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-static void put_number(double v)
-{
-    printf(isnan(v) ? opt.json ? "null" : "nan" : "%.8g", v);
-}
-
-/* Text of the stream, which is UTF-8 without line ends: as it is but for control characters. */
-static void put_text(const char *s)
-{
-    if (opt.json)
-        putchar('"');
-    for (; *s; s++)
-        if ((unsigned char)*s < ' ' || *s == 0x7f)
-            printf(opt.json ? "\\u%04x" : "?", (unsigned char)*s);
-        else if (opt.json && (*s == '"' || *s == '\\'))
-            printf("\\%c", *s);
-        else
-            putchar(*s);
-    if (opt.json)
-        putchar('"');
-}
-
 static void put_begin(void)
 {
     if (opt.json) {
@@ -447,7 +426,7 @@ static void put_values(int row, const double *v)
             printf("%s\"%s\": ", i ? ", " : "", column[i].name);
         else
             putchar('\t');
-        put_number(v[i]);
+        tool_put_number(v[i], opt.json);
     }
     putchar(opt.json ? '}' : '\n');
 }
@@ -482,9 +461,9 @@ static void put_case(const struct result *c)
 {
     if (opt.json) {
         printf("%s\n  {\"case\": ", c > result ? "," : "");
-        put_text(c->name);
+        tool_put_text(c->name, opt.json);
         printf(", \"patient\": ");
-        put_text(c->patient);
+        tool_put_text(c->patient, opt.json);
         if (opt.by_slice)
             printf(", \"slice\": %zu", c->index);
         printf(", \"trained\": %s, \"slices\": %zu, \"absent\": %zu, \"parts\": {",
@@ -493,9 +472,9 @@ static void put_case(const struct result *c)
     for (int r = 0; r < rows(labels); r++) {
         if (!opt.json) {
             printf("%s\t", opt.by_slice ? "slice" : "case");
-            put_text(c->name);
+            tool_put_text(c->name, opt.json);
             putchar('\t');
-            put_text(c->patient);
+            tool_put_text(c->patient, opt.json);
             printf(opt.by_slice ? "\t%zu" : "\t-", c->index);
             printf("\t%s\t%zu\t%zu", yes_no(c->trained, "yes", "no", "-"), c->slices, c->absent);
         }

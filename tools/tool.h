@@ -184,6 +184,11 @@ void tool_set(struct tns_record *, const char *key, const char *fmt, ...)
 struct tensor *tool_add(struct tns_record *, const char *name, enum dtype, int rank,
                         const uint32_t *dim);
 
+/* A value of a table on standard output, plain or as JSON: text of a stream, which is UTF-8 without
+ * line ends, as it is but for control characters; a number, or nan (null). */
+void tool_put_text(const char *, bool json);
+void tool_put_number(double, bool json);
+
 /* Ends the output stream, checks and closes standard output, returns 0. */
 int tool_finish(void);
 

@@ -1,0 +1,25 @@
+/* Values of tables, as TSV and as JSON have them. */
+#include "tools/tool.h"
+
+#include <math.h>
+#include <stdio.h>
+
+void tool_put_number(double v, bool json)
+{
+    printf(isnan(v) ? json ? "null" : "nan" : "%.8g", v);
+}
+
+void tool_put_text(const char *s, bool json)
+{
+    if (json)
+        putchar('"');
+    for (; *s; s++)
+        if ((unsigned char)*s < ' ' || *s == 0x7f)
+            printf(json ? "\\u%04x" : "?", (unsigned char)*s);
+        else if (json && (*s == '"' || *s == '\\'))
+            printf("\\%c", *s);
+        else
+            putchar(*s);
+    if (json)
+        putchar('"');
+}
