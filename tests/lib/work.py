@@ -19,7 +19,7 @@ def prepare(d):
     shell("phantom -n 2 -d 32x32x12 -s 3 -o cases && phantom -n 1 -d 16x16x8 -l msd -o msd && nii2slices -t cases/*/ >raw.tns &&"
           "recode -s brats2017 <raw.tns >label.tns && znorm <label.tns >norm.tns && crop -m 16 <norm.tns >crop.tns &&"
           "folds -k 2 -s 1 <label.tns >folds && epochs -n 3 -s 1 crop.tns >epochs.tns && train -j 1 -c tiny.yaml -o model <epochs.tns &&"
-          "infer -j 1 -m model <crop.tns >pred.tns", d).check_returncode()
+          "infer -j 1 -m model <crop.tns >pred.tns && dice -L <pred.tns >scores && dice -b 2 <pred.tns >constant", d).check_returncode()
     # A run that stopped in its third pass at the latest, where its stream was cut.
     shell("head -c $(($(wc -c <epochs.tns) * 5 / 6)) epochs.tns | train -j 1 -c tiny.yaml -o half/m; test -e half/m.last", d).check_returncode()
 
@@ -46,6 +46,8 @@ COMMANDS = [
     ("dice", "{} -L <pred.tns", None),
     ("tidy", "{} -w 20 -E 20 -i <pred.tns", None),
     ("tidy", "{} -c -L <pred.tns", None),
+    ("compare", "{} -L -m dice,hd95 A=scores B=constant", None),
+    ("compare", "{} -L -J -G 1 A=scores B=constant", None),
     ("slices2nii", "{} -o out <label.tns", "empty"),
     ("overlay", "{} -n 1 -o out <pred.tns", "empty"),
     ("overlay", "{} -I out/labels.txt", "empty"),

@@ -100,6 +100,10 @@ streams() { # TOOL INPUT ARGS...: reads one stream from standard input, and the 
     refused text
     probed folds -k 2 -s 1 -l "$in/list" >/dev/null
     refused text
+    dice -L <"$in/pred.tns" >scores
+    cut -f 2 scores | sed 's/.*/&\there/' >sites
+    probed compare -L -g sites A=scores B=scores >/dev/null
+    refused text
 }
 
 @test "confine: nii2slices reads the cases that were named, and nothing else" {
