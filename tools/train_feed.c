@@ -191,14 +191,12 @@ static void check_pass(struct tns_record *rec)
                     tns_get(&rec->meta, "epochs"));
 }
 
-/* Whether a batch ends before record `at` > 0 of an epoch. There are as few batches as will do, of
- * sizes that differ by one at most: a last one of a few slices would be a wild step, and spoil the
- * running statistics with which the epoch ends. */
+/* Whether a batch ends before record `at` > 0 of an epoch: a last one of a few slices would be a
+ * wild step, and spoil the running statistics with which the epoch ends. */
 static bool batch_ends(uint64_t at)
 {
     uint64_t length = feed.o.source->length, most = (uint64_t)feed.o.set->batch;
-    uint64_t batches = (length + most - 1) / most;
-    return ((at + 1) * batches - 1) / length > (at * batches - 1) / length;
+    return img_batch_of(at, length, most) > img_batch_of(at - 1, length, most);
 }
 
 static void take(struct tns_record *rec)

@@ -48,3 +48,9 @@ void img_batch_add(const float *planes, size_t n, int h, int w, int rows, int co
             for (int c = 0; c < columns; c++)
                 sum[c] += planes[(size_t)r * (size_t)w + (size_t)c];
 }
+
+uint64_t img_batch_of(uint64_t at, uint64_t length, uint64_t most)
+{
+    uint64_t batches = (length + most - 1) / most;
+    return ((at + 1) * batches - 1) / length;
+}

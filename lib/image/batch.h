@@ -21,4 +21,8 @@ void img_batch_mirror(float *planes, size_t n, int h, int w, int rows, int colum
 /* The first rows and columns of n planes of h x w, added to n planes that have no others. */
 void img_batch_add(const float *planes, size_t n, int h, int w, int rows, int columns, float *sum);
 
+/* Into which batch, from 0, record `at` of `length` falls. There are as few batches of at most
+ * `most` as will do, of sizes that differ by one at most. */
+uint64_t img_batch_of(uint64_t at, uint64_t length, uint64_t most);
+
 #endif
