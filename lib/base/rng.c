@@ -66,3 +66,22 @@ void rng_shuffle(struct rng *r, uint32_t *v, uint32_t n)
         v[j] = t;
     }
 }
+
+void rng_deal(struct rng *r, const double *weight, uint32_t *v, uint32_t n, uint32_t *drawn,
+              uint32_t m)
+{
+    double sum = 0, below = 0;
+    uint32_t i = 0;
+    rng_shuffle(r, v, n);
+    for (uint32_t k = 0; k < n; k++)
+        sum += weight[v[k]];
+    /* Of 21 bits, so that k + start is exact, and never where shares that are whole meet. */
+    double start = ((double)rng_below(r, 1 << 20) + 0.5) * 0x1p-20;
+    for (uint32_t k = 0; k < m; k++) {
+        double at = (k + start) * (sum / m);
+        while (i < n - 1 && at >= below + weight[v[i]])
+            below += weight[v[i++]];
+        drawn[k] = v[i];
+    }
+    rng_shuffle(r, drawn, m);
+}

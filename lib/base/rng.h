@@ -25,4 +25,10 @@ uint64_t rng_below(struct rng *, uint64_t n);            /* 0 .. n-1, unbiased; 
 double rng_normal(struct rng *);                         /* mean 0, deviation 1 (Box-Muller) */
 void rng_shuffle(struct rng *, uint32_t *v, uint32_t n); /* Fisher-Yates, in place */
 
+/* Draws m of n items (n > 0), weight[item] each, by systematic sampling: an item of the share s of
+ * all weight is drawn as often as m s says, rounded down or up, and m s times on average. In random
+ * order; v is shuffled. Weights are not negative, and one of the items has more than 0. */
+void rng_deal(struct rng *, const double *weight, uint32_t *v, uint32_t n, uint32_t *drawn,
+              uint32_t m);
+
 #endif

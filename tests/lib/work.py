@@ -18,6 +18,7 @@ def prepare(d):
         f.write("arch: unet\nbase: 1\nbatch: 8\n")
     shell("phantom -n 2 -d 32x32x12 -s 3 -o cases && phantom -n 1 -d 16x16x8 -l msd -o msd && nii2slices -t cases/*/ >raw.tns &&"
           "recode -s brats2017 <raw.tns >label.tns && znorm <label.tns >norm.tns && crop -m 16 <norm.tns >crop.tns &&"
+          "tnsview -k patient <label.tns | sort -u | sed 's/$/\t2/' >weights &&"
           "folds -k 2 -s 1 <label.tns >folds && epochs -n 3 -s 1 crop.tns >epochs.tns && train -j 1 -c tiny.yaml -o model <epochs.tns &&"
           "infer -j 1 -m model <crop.tns >pred.tns && dice -L <pred.tns >scores && dice -b 2 <pred.tns >constant", d).check_returncode()
     # A run that stopped in its third pass at the latest, where its stream was cut.
@@ -37,6 +38,7 @@ COMMANDS = [
     ("pick", "{} -m folds -f 0 train <label.tns", None),
     ("epochs", "{} -n 2 -s 1 label.tns", None),
     ("epochs", "{} -n 2 -s 1 -b 0.5 -B 4 label.tns", None),
+    ("epochs", "{} -n 2 -s 1 -l 3 -p -w weights -b 0.5 -c label.tns", None),
     ("augment", "{} -s 1 noise@1 gamma@1 <crop.tns", None),
     ("augment", "{} -s 1 elastic@1 rotate@1 blur@1 lowres@1 <crop.tns", None),
     ("augment", "{} -s 1 -j 2 -w 16x16 -f 0.5 histogram@1 <crop.tns", None),

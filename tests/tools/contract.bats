@@ -451,7 +451,9 @@ print(*["BraTS20_Training_001"] * 2, sep="\t")' "$n" "$length" >list
     done
     "$PYTHON" "$ROOT/tests/lib/many.py" 5000 40 0 >s
     allows 5000 $((500 + 6 * 40)) folds -k 5 -s 1 <s
-    allows 5000 $((12 + 400 + 4 * 40)) epochs -n 1 s
+    allows 5000 $((20 + 400 + 4 * 40)) epochs -n 1 s
+    tnsview -k patient <s | sed 's/$/\t2/' | sort -u >weights
+    allows 5000 $((44 + 400 + 4 * 40 + 200 + 6 * 40)) epochs -n 1 -p -w weights s
     judge
 }
 
