@@ -189,6 +189,39 @@ study() {
     [ "$(grep -c '<div class="wide"><table>' page.html)" = "$(grep -c '</table></div><p class="more">' page.html)" ]
 }
 
+@test "study-page: attempts are compared patient by patient with the first" {
+    need_command gnuplot
+    study
+    "$P/study-page" o >page.html
+    run grep -c 'Patient by patient' page.html # one attempt alone has volumes
+    [ "$output" = 0 ]
+    # Six patients, three in a fold: 0.10 to 0.15 more each, in every region; and half of them less, half more, by as much.
+    for f in 0 1; do
+        first='' more='' same=''
+        for i in 1 2 3; do
+            d=$((9 + 3 * f + i))
+            first="$first 0.3,0.3,0.3,9"
+            more="$more 0.$((30 + d)),0.$((30 + d)),0.$((30 + d)),9"
+            same="$same 0.$((30 + (f ? d - 3 : -d))),0.3,0.3,9"
+        done
+        for t in "attempt2$first" "combined$more" "attempt4$same"; do
+            # shellcheck disable=SC2086
+            set -- $t
+            volumes "o/fold$f/$1/volumes.tsv" "${@:2}"
+            sed -i "s/\tc\([0-9]\)/\tf$f.\1/g" "o/fold$f/$1/volumes.tsv"
+        done
+    done
+    for f in 0 1; do slices o/fold$f/attempt4/slices.tsv 0.4; done
+    "$P/table" -t o attempt1 attempt2 attempt4 combined >o/study.tsv
+    "$P/study-page" o >page.html
+    sed -n '/<h2>Patient by patient, against attempt2/,/<h2>/p' page.html >section
+    # All six signs alike: 2 of 64. Holm over eight tests, four of which are as small: 8 times that.
+    row=$(grep '<tr><td>combined' section)
+    [[ $row =~ ^'<tr><td>combined</td><td>6</td>'(<td>\+0\.125<small>0\.1[12][0-9]\ to\ 0\.1[34][0-9]\<br\>p\ 0\.250\</small\>\</td\>){4}'</tr>'$ ]]
+    row=$(grep '<tr><td>attempt4' section)
+    [[ $row =~ ^'<tr><td>attempt4</td><td>6</td><td>+0.000<small>-0.'[01][0-9]+' to 0.'[01][0-9]+'<br>p 1.000</small></td>' ]]
+}
+
 @test "study-page: names with signs of HTML stay text" {
     need_command gnuplot
     study
