@@ -1,6 +1,7 @@
 /* overlay - pictures of scan, truth, prediction and their overlap
  *
- * reads   image, label, pred (u8); case, slice, slices, modalities, scheme, spacing
+ * reads   image, label, pred (u8), the map of -u (f32); case, slice, slices, modalities, scheme,
+ *         spacing
  * writes  PNG files; no stream */
 #include <errno.h>
 #include <stdio.h>
@@ -15,11 +16,11 @@
 #include "tools/tool.h"
 
 static const char usage[] =
-    "[-clv] [-a | -k EVERY | -n COUNT] [-m MODALITY,...] [-z ZOOM] -o DIR < STREAM\n"
+    "[-clv] [-a | -k EVERY | -n COUNT] [-m MODALITY,...] [-u MAP] [-z ZOOM] -o DIR < STREAM\n"
     "       overlay -I FILE";
 
 static struct {
-    const char *dir, *labels;
+    const char *dir, *labels, *heat;
     char *modality[IMG_SHEET_SCANS];
     int nmodality, every, zoom;
     size_t most; /* slices with much tumour; 0: all, or every k-th */
@@ -89,6 +90,7 @@ static void free_slice(struct kept *k)
         free((void *)k->s.scan[i]);
     free((void *)k->s.label);
     free((void *)k->s.pred);
+    free((void *)k->s.heat);
 }
 
 /* What the picture says of a region, and of which slices it is the truth. */
@@ -109,70 +111,10 @@ static void write_note(char *note, size_t size)
     }
 }
 
-/* The smallest rectangle with all that is not black or marked in the slices shown, and a margin:
- * heads fill half of an uncropped slice. Slices that differ in size are cut already. */
-struct box {
-    int x0, y0, x1, y1;
-};
-
-static void grow_box(struct box *b, const uint8_t *v, int w, int h)
-{
-    for (int y = 0; v && y < h; y++)
-        for (int x = 0; x < w; x++)
-            if (v[y * w + x]) {
-                b->x0 = x < b->x0 ? x : b->x0;
-                b->x1 = x > b->x1 ? x : b->x1;
-                b->y0 = y < b->y0 ? y : b->y0;
-                b->y1 = y > b->y1 ? y : b->y1;
-            }
-}
-
-static void cut(const uint8_t *plane, int w, const struct box *b)
-{
-    uint8_t *to = (uint8_t *)plane; /* it is ours: img_slice only promises to leave it */
-    size_t n = (size_t)(b->x1 - b->x0 + 1);
-    for (int y = b->y0; plane && y <= b->y1; y++, to += n)
-        memmove(to, plane + (size_t)y * (size_t)w + b->x0, n);
-}
-
-static void trim(void)
-{
-    enum { MARGIN = 4 };
-    int w = now.slice[0].s.w, h = now.slice[0].s.h;
-    struct box b = {w, h, -1, -1};
-    for (size_t i = 0; i < now.n; i++) {
-        const struct img_slice *s = &now.slice[i].s;
-        if (s->w != w || s->h != h)
-            return;
-        for (int k = 0; k < opt.nmodality; k++)
-            grow_box(&b, s->scan[k], w, h);
-        grow_box(&b, s->label, w, h);
-        grow_box(&b, s->pred, w, h);
-    }
-    if (b.x1 < 0)
-        return;
-    b.x0 = b.x0 > MARGIN ? b.x0 - MARGIN : 0;
-    b.y0 = b.y0 > MARGIN ? b.y0 - MARGIN : 0;
-    b.x1 = b.x1 + MARGIN < w ? b.x1 + MARGIN : w - 1;
-    b.y1 = b.y1 + MARGIN < h ? b.y1 + MARGIN : h - 1;
-    for (size_t i = 0; i < now.n; i++) {
-        struct img_slice *s = &now.slice[i].s;
-        for (int k = 0; k < opt.nmodality; k++)
-            cut(s->scan[k], w, &b);
-        cut(s->label, w, &b);
-        cut(s->pred, w, &b);
-        s->w = b.x1 - b.x0 + 1;
-        s->h = b.y1 - b.y0 + 1;
-    }
-}
-
-static void draw(struct img_sheet *s, const struct kept *k, size_t n, const char *path)
+static void draw(struct img_sheet *s, const struct img_slice *list, size_t n, const char *path)
 {
     char why[512];
     struct img_picture p;
-    struct img_slice *list = tool_alloc(n * sizeof *list);
-    for (size_t i = 0; i < n; i++)
-        list[i] = k[i].s;
     int e = img_sheet_draw(s, list, (int)n, &p);
     if (e)
         tool_die("%s: %s", path,
@@ -181,7 +123,6 @@ static void draw(struct img_sheet *s, const struct kept *k, size_t n, const char
     if (png_save(path, p.width, p.height, p.pixels, why, sizeof why))
         tool_die("%s: %s", path, why);
     img_picture_free(&p);
-    free(list);
 }
 
 /* The best slice that lies as far from those taken, or NULL. */
@@ -230,6 +171,7 @@ static void finish_case(void)
                           .nscan = opt.nmodality,
                           .label = now.label,
                           .pred = now.pred,
+                          .heat = opt.heat,
                           .lines = opt.lines,
                           .zoom = {now.zoom[0], now.zoom[1]}};
     if (!now.seen)
@@ -240,19 +182,21 @@ static void finish_case(void)
     snprintf(title, sizeof title, "%s", now.name);
     if (now.label && now.pred)
         write_note(note, sizeof note);
-    if (now.n)
-        trim();
+    struct img_slice *list = tool_alloc((now.n + 1) * sizeof *list);
+    for (size_t i = 0; i < now.n; i++)
+        list[i] = now.slice[i].s;
+    img_sheet_trim(&s, list, (int)now.n);
     struct tns_record named = {0};
     tool_set(&named, "case", "%s", now.name);
     if (opt.sheet && now.n)
-        draw(&s, now.slice, now.n, tool_case_path(&named, opt.dir, ".png"));
+        draw(&s, list, now.n, tool_case_path(&named, opt.dir, ".png"));
     for (size_t i = 0; i < now.n; i++) {
         if (!opt.sheet)
-            draw(&s, &now.slice[i], 1,
-                 tool_case_path(&named, opt.dir, "_z%03ld.png", now.slice[i].s.z));
+            draw(&s, &list[i], 1, tool_case_path(&named, opt.dir, "_z%03ld.png", list[i].z));
         free_slice(&now.slice[i]);
     }
     tns_release(&named);
+    free(list);
     tool_add_name(&done, now.name);
     now.n = 0;
 }
@@ -304,14 +248,35 @@ static uint32_t channel(struct tns_record *rec, const char *wanted, uint32_t cha
     tool_die_at(rec, "no modality '%s' (have %s)", wanted, tool_need_key(rec, "modalities"));
 }
 
+static void same_shape(struct tns_record *rec, const struct tensor *t, uint32_t h, uint32_t w)
+{
+    if (t->dim[0] != h || t->dim[1] != w)
+        tool_die_at(rec, "tensor '%s': shape differs from the image's (wanted %ux%u, got %ux%u)",
+                    t->name, h, w, t->dim[0], t->dim[1]);
+}
+
 static const uint8_t *copy_labels(struct tns_record *rec, const char *name, uint32_t h, uint32_t w)
 {
     struct tensor *t = tool_need(rec, name, DT_U8, 2);
-    if (t->dim[0] != h || t->dim[1] != w)
-        tool_die_at(rec, "tensor '%s': shape differs from the image's (wanted %ux%u, got %ux%u)",
-                    name, h, w, t->dim[0], t->dim[1]);
+    same_shape(rec, t, h, w);
     uint8_t *p = tool_alloc((size_t)h * w);
     memcpy(p, t->data, (size_t)h * w);
+    return p;
+}
+
+/* A tensor from 0 to 1, in as many steps as a byte has. */
+static const uint8_t *copy_heat(struct tns_record *rec, uint32_t h, uint32_t w)
+{
+    const struct tensor *t = tool_need(rec, opt.heat, DT_F32, 2);
+    const float *v = t->data;
+    same_shape(rec, t, h, w);
+    uint8_t *p = tool_alloc((size_t)h * w);
+    for (size_t i = 0; i < (size_t)h * w; i++) {
+        if (!(v[i] >= 0 && v[i] <= 1))
+            tool_die_at(rec, "tensor '%s': row %zu, column %zu: (wanted 0 to 1, got %g)", opt.heat,
+                        i / w, i % w, (double)v[i]);
+        p[i] = (uint8_t)(255 * v[i] + 0.5f);
+    }
     return p;
 }
 
@@ -395,6 +360,8 @@ static void take(struct tns_record *rec)
         k.s.label = copy_labels(rec, "label", h, w);
     if (now.pred)
         k.s.pred = copy_labels(rec, "pred", h, w);
+    if (opt.heat)
+        k.s.heat = copy_heat(rec, h, w);
     if (now.label && now.pred)
         count(k.s.label, k.s.pred, n);
     const uint8_t *chosen = now.label ? k.s.label : k.s.pred;
@@ -422,11 +389,11 @@ static void take(struct tns_record *rec)
 int main(int argc, char **argv)
 {
     struct tns_record rec = {0};
-    char t1gd[] = "t1gd";
+    char t1gd[] = "t1gd", *uses;
     int c, ways = 0;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("acI:k:lm:n:o:z:")) != -1)
+    while ((c = tool_getopt("acI:k:lm:n:o:u:z:")) != -1)
         switch (c) {
         case 'a':
             opt.most = 0, opt.every = 1, ways++;
@@ -452,6 +419,9 @@ int main(int argc, char **argv)
         case 'o':
             opt.dir = optarg;
             break;
+        case 'u':
+            opt.heat = optarg;
+            break;
         case 'z':
             opt.zoom = (int)tool_int('z', optarg, 1, 8);
             break;
@@ -470,7 +440,9 @@ int main(int argc, char **argv)
         tool_die("%s: %s", opt.dir, strerror(errno));
     tool_may_write(opt.dir);
     tool_open_in();
-    tool_uses("image label pred");
+    if (asprintf(&uses, "image label pred %s", opt.heat ? opt.heat : "") < 0)
+        tool_die("out of memory");
+    tool_uses(uses);
     while (tool_read(&rec)) {
         if (tns_is_mark(&rec))
             continue;
@@ -488,6 +460,7 @@ int main(int argc, char **argv)
     finish_case();
     names_free(&done);
     free(now.slice);
+    free(uses);
     tns_release(&rec);
     return tool_finish();
 }

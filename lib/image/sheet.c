@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* On a sheet of at most this many pixels across; wider ones have all of it larger. */
-enum { SEEN = 1000, MARGIN = 14, GAP = 8, TITLE = 24, NOTE = 18, HEAD = 20, LEGEND = 24 };
+enum { SEEN = 1000, MARGIN = 14, GAP = 8, TITLE = 24, NOTE = 18, HEAD = 20, LEGEND = 24, BAR = 80 };
 
 /* Found by a search over colours for the greatest least distance, as seen by people with all cones
  * or without one kind; the first three and white are of Okabe and Ito's. */
@@ -26,6 +26,25 @@ static const struct {
       [IMG_MISSED] = {0x995599, "missed"},
       [IMG_INVENTED] = {0x4444ff, "invented"},
 };
+
+/* From dark to bright, so that grey or any colour vision sees the same order. */
+static const uint32_t heats[] = {0x1b0c41, 0x781c6d, 0xcf4446, 0xfb9b06, 0xfcffa4};
+
+uint32_t img_heat_colour(uint8_t v)
+{
+    int steps = sizeof heats / sizeof *heats - 1, at = v * steps / 255, part = v * steps % 255;
+    uint32_t rgb = 0, from = heats[at], to = heats[at < steps ? at + 1 : at];
+    for (int shift = 0; shift < 24; shift += 8) {
+        int a = from >> shift & 255, b = to >> shift & 255;
+        rgb |= (uint32_t)(a + (b - a) * part / 255) << shift;
+    }
+    return rgb;
+}
+
+int img_heat_alpha(uint8_t v)
+{
+    return v < 85 ? 2 * v + v / 2 : 212;
+}
 
 uint32_t img_verdict_colour(enum img_verdict v)
 {
@@ -131,6 +150,15 @@ static void draw_overlap(struct img_picture *p, const struct img_slice *sl,
         }
 }
 
+static void draw_heat(struct img_picture *p, const uint8_t *m, const struct img_area *a)
+{
+    for (int r = 0; r < a->h; r++)
+        for (int q = 0; q < a->w; q++) {
+            uint8_t v = m[r * a->w + q];
+            paint_voxel(p, a, r, q, img_heat_colour(v), img_heat_alpha(v));
+        }
+}
+
 /* --- text, `by` times as large as on a narrow sheet ------------------------------------------- */
 
 static int larger(double by, int n)
@@ -151,48 +179,86 @@ static bool holds(const uint8_t *m, size_t n, int value)
     return m && memchr(m, value, n);
 }
 
-/* What the legend names, in the order of reading: labels, then what became of them. */
+/* What the legend names, in the order of reading: labels, what became of them, heat. Each kind goes
+ * into a new line where it would not fit into the picture. */
+enum { LABELS, VERDICTS, HEAT, KINDS };
 struct legend {
-    const char *name[8];
-    uint32_t rgb[8];
-    int n, labels; /* of all; of the first kind */
-    int width[2];  /* of each kind in a line of its own */
-    bool two;      /* lines, as the picture is too narrow for one */
+    const char *name[16], *heat;
+    uint32_t rgb[16];
+    int n, end[KINDS]; /* of all; of each kind */
+    int width[KINDS];
 };
 
 static void legend_add(struct legend *l, double by, int kind, const char *name, uint32_t rgb)
 {
     l->name[l->n] = name;
     l->rgb[l->n++] = rgb;
-    l->labels += kind == 0;
-    l->width[kind] += larger(by, 28) + img_text_width(larger(by, 11), name);
+    l->end[kind] = l->n;
+    l->width[kind] += 2 * larger(by, 14) + img_text_width(larger(by, 11), name);
 }
 
 static struct legend legend_of(const struct img_sheet *s, double by, const struct img_slice *sl,
                                int n)
 {
-    struct legend l = {.n = 0};
+    struct legend l = {.heat = s->heat};
     bool cavity = false; /* few data sets have it */
     for (int i = 0; i < n; i++) {
         size_t all = (size_t)sl[i].w * (size_t)sl[i].h;
         cavity |= holds(sl[i].label, all, 4) || holds(sl[i].pred, all, 4);
     }
     for (int v = 1; (s->label || s->pred) && v <= 3 + cavity; v++)
-        legend_add(&l, by, 0, classes[v].name, classes[v].rgb);
+        legend_add(&l, by, LABELS, classes[v].name, classes[v].rgb);
     for (int v = 0; s->label && s->pred && v < IMG_VERDICTS; v++)
-        legend_add(&l, by, 1, verdicts[v].name, verdicts[v].rgb);
+        legend_add(&l, by, VERDICTS, verdicts[v].name, verdicts[v].rgb);
+    if (s->heat)
+        l.width[HEAT] = img_text_width(larger(by, 11), s->heat) + larger(by, BAR + 50);
     return l;
+}
+
+/* Whether a kind begins a line, and where: *x is the end of what stands before it. */
+static bool breaks(const struct legend *l, double by, int kind, int width, int *x)
+{
+    int start = larger(by, MARGIN), gap = *x > start ? larger(by, 18) : 0;
+    bool full = gap && *x + gap + l->width[kind] + start > width;
+    *x = !l->width[kind] ? *x : full ? start : *x + gap;
+    return full && l->width[kind];
+}
+
+static int legend_lines(const struct legend *l, double by, int width)
+{
+    int lines = 1, x = larger(by, MARGIN);
+    for (int kind = 0; kind < KINDS; x += l->width[kind++])
+        lines += breaks(l, by, kind, width, &x);
+    return lines;
+}
+
+/* The name, and a bar from 0 to 1 on the grey of tissue. */
+static void draw_bar(struct img_picture *p, const struct legend *l, double by, int x, int y)
+{
+    int size = larger(by, 11), side = larger(by, 10), width = larger(by, BAR);
+    img_text(p, x, y, size, false, 0xdddddd, l->heat);
+    x += img_text_width(size, l->heat) + larger(by, 8);
+    img_text(p, x, y, size, false, 0xdddddd, "0");
+    x += larger(by, 12);
+    img_box(p, x, y - side + 1, width, side, 0x707070, 255);
+    for (int i = 0; i < width; i++) {
+        uint8_t v = (uint8_t)(255 * i / (width - 1));
+        img_box(p, x + i, y - side + 1, 1, side, img_heat_colour(v), img_heat_alpha(v));
+    }
+    img_text(p, x + width + larger(by, 5), y, size, false, 0xdddddd, "1");
 }
 
 static void draw_legend(struct img_picture *p, const struct legend *l, double by, int y)
 {
-    int start = larger(by, MARGIN), x = start;
-    for (int i = 0; i < l->n; i++) {
-        if (i == l->labels && l->two)
-            x = start, y += larger(by, LEGEND - 6);
-        else if (i == l->labels)
-            x += larger(by, 18);
-        x = swatch(p, by, x, y, l->rgb[i], l->name[i]);
+    int x = larger(by, MARGIN);
+    for (int kind = 0, i = 0; kind < KINDS; kind++) {
+        if (breaks(l, by, kind, p->width, &x))
+            y += larger(by, LEGEND - 6);
+        for (int to = x; i < l->end[kind]; i++)
+            to = swatch(p, by, to, y, l->rgb[i], l->name[i]);
+        if (kind == HEAT && l->heat)
+            draw_bar(p, l, by, x, y);
+        x += l->width[kind];
     }
 }
 
@@ -231,12 +297,22 @@ static void draw_row(struct img_picture *p, const struct img_sheet *s, double by
     if (s->label && s->pred) {
         img_scan(p, sl->scan[0], &a);
         draw_overlap(p, sl, &a);
+        a.x += step;
     }
+    if (s->heat) {
+        img_scan(p, sl->scan[0], &a);
+        draw_heat(p, sl->heat, &a);
+    }
+}
+
+static int panels_of(const struct img_sheet *s)
+{
+    return s->nscan + s->label + s->pred + (s->label && s->pred) + (s->heat != NULL);
 }
 
 static void draw_head(struct img_picture *p, const struct img_sheet *s, double by, int step, int y)
 {
-    const char *names[IMG_SHEET_SCANS + 3];
+    const char *names[IMG_SHEET_SCANS + 4];
     int k = 0, x = larger(by, MARGIN);
     img_text(p, x, x + larger(by, 14), larger(by, 15), true, 0xffffff, s->title);
     img_text(p, x, x + larger(by, TITLE + 10), larger(by, 12), false, 0xbbbbbb, s->note);
@@ -248,14 +324,74 @@ static void draw_head(struct img_picture *p, const struct img_sheet *s, double b
         names[k++] = "prediction";
     if (s->label && s->pred)
         names[k++] = "overlap";
+    if (s->heat)
+        names[k++] = s->heat;
     for (int i = 0; i < k; i++)
         img_text(p, x + i * step, y - larger(by, 6), larger(by, 12), false, 0xdddddd, names[i]);
 }
 
+/* --- what of the slices is shown -------------------------------------------------------------- */
+
+struct box {
+    int x0, y0, x1, y1;
+};
+
+static void grow_box(struct box *b, const uint8_t *v, int w, int h)
+{
+    for (int y = 0; v && y < h; y++)
+        for (int x = 0; x < w; x++)
+            if (v[y * w + x]) {
+                b->x0 = x < b->x0 ? x : b->x0;
+                b->x1 = x > b->x1 ? x : b->x1;
+                b->y0 = y < b->y0 ? y : b->y0;
+                b->y1 = y > b->y1 ? y : b->y1;
+            }
+}
+
+static void cut(const uint8_t *plane, int w, const struct box *b)
+{
+    uint8_t *to = (uint8_t *)plane; /* img_slice only promises to leave it */
+    size_t n = (size_t)(b->x1 - b->x0 + 1);
+    for (int y = b->y0; plane && y <= b->y1; y++, to += n)
+        memmove(to, plane + (size_t)y * (size_t)w + b->x0, n);
+}
+
+void img_sheet_trim(const struct img_sheet *s, struct img_slice *sl, int n)
+{
+    enum { AROUND = 4 };
+    int w = n ? sl->w : 0, h = n ? sl->h : 0;
+    struct box b = {w, h, -1, -1};
+    for (int i = 0; i < n; i++) {
+        if (sl[i].w != w || sl[i].h != h)
+            return;
+        for (int k = 0; k < s->nscan; k++)
+            grow_box(&b, sl[i].scan[k], w, h);
+        grow_box(&b, sl[i].label, w, h);
+        grow_box(&b, sl[i].pred, w, h);
+    }
+    if (b.x1 < 0)
+        return;
+    b.x0 = b.x0 > AROUND ? b.x0 - AROUND : 0;
+    b.y0 = b.y0 > AROUND ? b.y0 - AROUND : 0;
+    b.x1 = b.x1 + AROUND < w ? b.x1 + AROUND : w - 1;
+    b.y1 = b.y1 + AROUND < h ? b.y1 + AROUND : h - 1;
+    for (int i = 0; i < n; i++) {
+        for (int k = 0; k < s->nscan; k++)
+            cut(sl[i].scan[k], w, &b);
+        cut(sl[i].label, w, &b);
+        cut(sl[i].pred, w, &b);
+        cut(sl[i].heat, w, &b);
+        sl[i].w = b.x1 - b.x0 + 1;
+        sl[i].h = b.y1 - b.y0 + 1;
+    }
+}
+
+/* --- all of it -------------------------------------------------------------------------------- */
+
 int img_sheet_draw(const struct img_sheet *s, const struct img_slice *sl, int n,
                    struct img_picture *out)
 {
-    int panels = s->nscan + s->label + s->pred + (s->label && s->pred), w = 0;
+    int panels = panels_of(s), w = 0;
     for (int i = 0; i < n; i++)
         w = sl[i].w > w ? sl[i].w : w;
     double width = panels * (side(w, s->zoom[0]) + GAP), by = width > SEEN ? width / SEEN : 1;
@@ -269,13 +405,14 @@ int img_sheet_draw(const struct img_sheet *s, const struct img_slice *sl, int n,
     for (int i = 0; i < n; i++)
         height += side(sl[i].h, s->zoom[1]) + gap;
     struct legend l = legend_of(s, by, sl, n);
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < KINDS; k++)
         width = width < 2 * margin + l.width[k] ? 2 * margin + l.width[k] : width;
-    l.two = 2 * margin + l.width[0] + larger(by, 18) + l.width[1] > width && l.n > l.labels;
-    height += larger(by, LEGEND + (l.two ? LEGEND : 0)) + margin - gap;
+    if (width > IMG_SHEET_MAX_SIDE)
+        return -1;
     if (width < 320)
         width = 320;
-    if (width > IMG_SHEET_MAX_SIDE || !(height <= IMG_SHEET_MAX_SIDE))
+    height += larger(by, LEGEND * legend_lines(&l, by, (int)width)) + margin - gap;
+    if (!(height <= IMG_SHEET_MAX_SIDE))
         return -1;
     if (img_picture_new(out, (int)width, (int)height, 0x16181d))
         return -2;

@@ -1,4 +1,5 @@
-/* sheet.h - pictures of segmentations: scan, truth, prediction and their overlap side by side.
+/* sheet.h - pictures of segmentations: scan, truth, prediction, their overlap and how uncertain the
+ * prediction is, side by side.
  *
  * One row a slice, one column a panel; a title above, a legend below. No two meanings share a
  * colour, and people with any colour vision tell all of them apart. Letters and margins grow with
@@ -21,6 +22,7 @@ struct img_slice {
     long z;
     const uint8_t *scan[IMG_SHEET_SCANS];
     const uint8_t *label, *pred; /* NULL: the sheet has no such panel */
+    const uint8_t *heat;         /* 0 cold to 255; NULL likewise */
 };
 
 struct img_sheet {
@@ -28,9 +30,15 @@ struct img_sheet {
     const char *scan_name[IMG_SHEET_SCANS];
     int nscan;
     bool label, pred; /* which panels; with both, the overlap too */
+    const char *heat; /* what the panel with the slices' heat shows, from 0 to 1; NULL: none */
     bool lines;       /* contours instead of paint */
     double zoom[2];   /* pixels a voxel across and down, at least 1 */
 };
+
+/* Cuts slices, whose planes are the caller's to change, to the smallest rectangle with all that is
+ * not black or marked in any of them, and a margin: heads fill half of an uncropped slice. Where
+ * they differ in size they are cut already, and stay. */
+void img_sheet_trim(const struct img_sheet *, struct img_slice *, int n);
 
 /* Draws n slices; 0, or -1 if the sheet would be too large, -2 if memory is short. The picture is
  * freed with img_picture_free. */
@@ -43,6 +51,10 @@ uint32_t img_verdict_colour(enum img_verdict);
 /* Colour of a canonical label as 0xRRGGBB, and its name. */
 uint32_t img_class_colour(int label);
 const char *img_class_name(int label);
+
+/* Heat as 0xRRGGBB, brighter the hotter it is, and how opaque. */
+uint32_t img_heat_colour(uint8_t);
+int img_heat_alpha(uint8_t);
 
 /* n values to grey: 0 stays black; the others are spread between the 1st and the 99.5th percentile
  * of the values that are not zero. `scratch` holds n floats. */

@@ -20,7 +20,8 @@ def prepare(d):
           "recode -s brats2017 <raw.tns >label.tns && znorm <label.tns >norm.tns && crop -m 16 <norm.tns >crop.tns &&"
           "tnsview -k patient <label.tns | sort -u | sed 's/$/\t2/' >weights &&"
           "folds -k 2 -s 1 <label.tns >folds && epochs -n 3 -s 1 crop.tns >epochs.tns && train -j 1 -c tiny.yaml -o model <epochs.tns &&"
-          "infer -j 1 -m model <crop.tns >pred.tns && dice -L <pred.tns >scores && dice -b 2 <pred.tns >constant", d).check_returncode()
+          "infer -j 1 -m model <crop.tns >pred.tns && infer -j 1 -u -m model <crop.tns >sure.tns &&"
+          "dice -L <pred.tns >scores && dice -b 2 <pred.tns >constant", d).check_returncode()
     # A run that stopped in its third pass at the latest, where its stream was cut.
     shell("head -c $(($(wc -c <epochs.tns) * 5 / 6)) epochs.tns | train -j 1 -c tiny.yaml -o half/m; test -e half/m.last", d).check_returncode()
 
@@ -52,10 +53,12 @@ COMMANDS = [
     ("compare", "{} -L -J -G 1 A=scores B=constant", None),
     ("slices2nii", "{} -o out <label.tns", "empty"),
     ("overlay", "{} -n 1 -o out <pred.tns", "empty"),
+    ("overlay", "{} -n 1 -u entropy -o out <sure.tns", "empty"),
     ("overlay", "{} -I out/labels.txt", "empty"),
     ("phantom", "{} -n 1 -d 32x32x12 -o out", "empty"),
     ("phantom", "{} -n 1 -d 32x32x12 -l msd -o out", "empty"),
     ("infer", "{} -j 1 -m model <crop.tns", None),
+    ("infer", "{} -j 1 -t x -u -m model -m model <crop.tns", None),
     ("train", "{} -j 1 -c tiny.yaml -o out/m <epochs.tns", "empty"),
     ("train", "{} -j 1 -c tiny.yaml -e crop.tns -L -o out/m <epochs.tns", "empty"),
     ("train", "{} -r -j 1 -c tiny.yaml -o out/m <epochs.tns", "half"),

@@ -171,16 +171,17 @@ EOF
     cmp one/A.png two/A.png
 }
 
-# A stream of one slice, whose image, label and pred a line of Python makes.
+# A stream of one slice, whose image, label and pred a line of Python makes, and more.
 one() { # KEYS PROGRAM
     "$PYTHON" - "$@" <<'EOF'
 import sys, os
 sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
 from blobs import record
 import numpy as np
+more = []
 exec(sys.argv[2])
 keys = [("case", "A"), ("slice", 0), ("modalities", "t1gd"), ("scheme", "canonical")] + [tuple(k.split("=")) for k in sys.argv[1].split(";") if k]
-sys.stdout.buffer.write(record(b"H") + record(b"R", keys, [("image", image), ("label", label), ("pred", pred)], 0) + record(b"E", count=1))
+sys.stdout.buffer.write(record(b"H") + record(b"R", keys, [("image", image), ("label", label), ("pred", pred)] + more, 0) + record(b"E", count=1))
 EOF
 }
 
@@ -323,4 +324,64 @@ EOF
     # Nearly in proportion above 1000 pixels: whole pixels are rounded.
     [ $((large * 1000)) -gt $((small * 2700)) ]
     [ $((large * 1000)) -lt $((small * 3100)) ]
+}
+
+@test "overlay -u: a map of uncertainty is paint on the scan, the brighter the more, beside a bar from 0 to 1" {
+    # Grey of one level but for the first and last row; nothing uncertain above, below each column more than the one before.
+    one "" "
+image, label = np.full((1, 20, 40), 2, np.float32), np.zeros((20, 40), np.uint8)
+image[:, 0], image[:, 19] = 1, 3
+label[4:6, 4:6] = 2
+pred = label
+heat = np.repeat(np.arange(40, dtype=np.float32)[None] / 39, 20, 0)
+heat[:10] = 0
+more = [('entropy', heat)]" >in.tns
+    overlay -z 4 -o plain <in.tns
+    overlay -z 4 -u entropy -o out <in.tns
+    read -r w h <<<"$(pixel out/*.png size | tr x ' ')"
+    read -r v g <<<"$(pixel plain/*.png size | tr x ' ')"
+    [ "$w" -gt "$v" ]
+    # Panels of 160 pixels with gaps of 8, from (14,76) on.
+    row() { # FILE PANEL ROW: the middles of its voxels
+        # shellcheck disable=SC2046
+        pixel "$1" $(for x in $(seq 0 39); do echo $((14 + $2 * 168 + x * 4 + 2)) $((76 + $3 * 4 + 2)); done) | tr ' ' '\n'
+    }
+    row out/*.png 3 8 >scan # no tumour in that row
+    row out/*.png 4 8 | cmp - scan
+    row out/*.png 4 15 >hot
+    [ "$(head -n 1 hot)" = "$(head -n 1 scan)" ]
+    # From a third on paint is as opaque as it gets: each column is brighter than the one before, for all sorts of eyes.
+    tail -n 26 hot | "$PYTHON" -c '
+import sys
+seen = [[int(l[i:i + 2], 16) for i in (0, 2, 4)] for l in sys.stdin]
+for weights in (.2126, .7152, .0722), (0, 1, 0), (.4, .4, .2):
+    light = [sum(w * c for w, c in zip(weights, rgb)) for rgb in seen]
+    assert all(a < b for a, b in zip(light, light[1:])), light
+assert len(seen) == 26 and seen[-1][0] > seen[-1][2] + 40'
+    # The legend: a bar has more colours than names and swatches have.
+    colours() { pixel "$1" columns $((76 + 80 + 4)) "$2" | fold -w 6 | sort -u | wc -l; }
+    [ "$(colours out/*.png "$h")" -gt $(($(colours plain/*.png "$g") + 50)) ]
+    # A sheet that is too narrow for all of the legend has a margin beside it.
+    overlay -z 1 -u entropy -o narrow <in.tns
+    read -r w h <<<"$(pixel narrow/*.png size | tr x ' ')"
+    [[ $(pixel narrow/*.png columns $((h - 70)) "$h" | tail -n 8 | tr -d '\n') =~ ^(16181d)+$ ]]
+}
+
+@test "overlay -u: a map that is missing, of another size or type or beyond 0 to 1 is refused" {
+    refused() { # MAP WHAT
+        one "" "
+image, label = np.ones((1, 20, 40), np.float32), np.zeros((20, 40), np.uint8)
+pred, heat = label, np.zeros((20, 40), np.float32)
+$1
+more = [('entropy', heat)]" >in.tns
+        run -1 --separate-stderr pipe 'overlay -u entropy -o out <in.tns'
+        [[ $stderr = "overlay: stdin: record 0 (A slice 0): "*"$2" ]] || { echo "$stderr"; false; }
+        [ -z "$(ls out)" ]
+    }
+    refused "heat[3, 7] = 1.5" "tensor 'entropy': row 3, column 7: (wanted 0 to 1, got 1.5)"
+    refused "heat[3, 7] = np.nan" "tensor 'entropy': row 3, column 7: (wanted 0 to 1, got nan)"
+    refused "heat = heat[:, 1:]" "tensor 'entropy': shape differs from the image's (wanted 20x40, got 20x39)"
+    refused "heat = heat.astype('u1')" "(wanted f32, got u8)"
+    run -1 --separate-stderr pipe 'overlay -u disagreement -o out <in.tns'
+    [[ $stderr = *"'disagreement'"* ]]
 }

@@ -72,5 +72,15 @@ int main(void)
         ok(least > 20, "%s: the least distance is %.1f (%06x and %06x)", who[s], least,
            (unsigned)pair[0], (unsigned)pair[1]);
     }
+    for (int s = 0; s < 4; s++) {
+        bool brighter = true;
+        for (int v = 1; v < 256; v++) {
+            double a[3], b[3];
+            lab(img_heat_colour((uint8_t)(v - 1)), sight[s], a);
+            lab(img_heat_colour((uint8_t)v), sight[s], b);
+            brighter &= b[0] > a[0];
+        }
+        ok(brighter, "%s: hotter is brighter", who[s]);
+    }
     return done_testing();
 }
