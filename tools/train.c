@@ -2,10 +2,7 @@
  *
  * reads   image, label, patient, fingerprint, modalities, scheme, spacing, norm, crop, cropped,
  * epoch, index, epochs, length, largest; marks
- * writes  a model; no stream
- *
- * It is one thing: what is asked, what comes and the run share one state; the rest is in
- * train_*.c. */
+ * writes  a model; no stream */
 #include "tools/train.h"
 
 #include <errno.h>
@@ -38,7 +35,6 @@ static struct origin origin;
 static struct run run = {.best_epoch = -1, .best_score = -1};
 static struct model_keys keys;
 static struct nn *nn;
-static size_t ledger_room, save_room; /* that the plan has for run.ledger, and for its texts */
 
 /* --- before the first step ---------------------------------------------------------------------*/
 
@@ -48,41 +44,22 @@ static void print_line(void *ctx, const char *text)
     puts(text);
 }
 
-/* Beside the network and the batches: who was met and is to come, the texts of the files, headers
- * as they lie in the reader and its buffer. */
-static size_t texts_memory(void)
-{
-    const struct ledger_size *had = &run.ledger.size, *come = &source.scans,
-                             *from = &origin.ledger.size;
-    struct ledger_size all = {come->scans + from->scans, come->prints + from->prints,
-                              come->bytes + from->bytes};
-    struct ledger_size more = {all.scans > had->scans ? all.scans - had->scans : 0,
-                               all.prints > had->prints ? all.prints - had->prints : 0,
-                               all.bytes > had->bytes ? all.bytes - had->bytes : 0};
-    struct ledger_size sum = {had->scans + more.scans, had->prints + more.prints,
-                              had->bytes + more.bytes};
-    if (ledger_reserve(&run.ledger, &more))
-        tool_die("out of memory");
-    ledger_room = ledger_memory(&run.ledger);
-    save_room = save_memory(&set, &source, opt.validation ? &val : NULL, &run, &sum);
-    return ledger_room + save_room + origin_memory(&origin) + ledger_memory(&source.named) +
-           ledger_memory(&val.ledger) + 3 * source.header + 2 * val.header + val.pools;
-}
-
 static void make_network(void)
 {
     char why[512];
-    struct nn_options o = {.train = true,
-                           .n = set.batch,
-                           .h = source.h,
-                           .w = source.w,
-                           .threads = opt.threads,
-                           .ceiling = opt.memory,
-                           .accumulate = set.accumulate > 1,
-                           .average = set.ema > 0 || set.average,
-                           .outside = feed_memory(&set, &source) + texts_memory(),
-                           .training = settings_training(&set),
-                           .targets = set.targets};
+    struct nn_options o = {
+        .train = true,
+        .n = set.batch,
+        .h = source.h,
+        .w = source.w,
+        .threads = opt.threads,
+        .ceiling = opt.memory,
+        .accumulate = set.accumulate > 1,
+        .average = set.ema > 0 || set.average,
+        .outside = feed_memory(&set, &source) +
+                   met_memory(&run, &set, &source, opt.validation ? &val : NULL, &origin),
+        .training = settings_training(&set),
+        .targets = set.targets};
     if (opt.validation) {
         validation_size(&val, (size_t)set.batch * (size_t)source.h * (size_t)source.w);
         o.eval_n = val.n;
@@ -182,25 +159,6 @@ static void show(const struct batch *b, double loss)
                   (double)nn_memory(nn).peak / 1048576, floor(left / 60), fmod(left, 60));
 }
 
-/* More scans came than the stream had told of. */
-static void check_room(void)
-{
-    static bool said;
-    size_t ledger = ledger_memory(&run.ledger), peak = nn_memory(nn).peak;
-    if (ledger <= ledger_room || (said && !opt.memory))
-        return;
-    size_t save = save_memory(&set, &source, opt.validation ? &val : NULL, &run, &run.ledger.size);
-    peak += ledger - ledger_room + (save > save_room ? save - save_room : 0);
-    double least = ceil((double)peak / 1048576);
-    if (opt.memory && peak > opt.memory)
-        tool_die("more patients than planned for (%u scans so far); -M needs at least %.0f MiB",
-                 run.ledger.scans.count, least);
-    if (!said)
-        tool_warn("more patients than planned for (%u scans so far): %.0f MiB",
-                  run.ledger.scans.count, least);
-    said = true;
-}
-
 /* Batches since the last step. */
 static int pending;
 
@@ -229,15 +187,9 @@ static void learn(const struct batch *b)
         not_finite(b);
     if (e)
         tool_die("step %llu: %s", (unsigned long long)nn_steps(nn), nn_why(nn));
-    for (int i = 0; i < b->n; i++) {
-        struct meeting m;
-        if (ledger_add(&run.ledger, b->patient[i], b->prints[i]))
-            tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
-        if (b->spacing[i][0] > 0)
-            contract_spacing_add(&run.spacing, b->spacing[i]);
-        run.leaky |= ledger_meets(&val.ledger, b->patient[i], b->prints[i], &m);
-    }
-    check_room();
+    met_add(&run, b, &val.ledger);
+    met_check_room(&run, &set, &source, opt.validation ? &val : NULL, nn_memory(nn).peak,
+                   opt.memory);
     run.loss_sum += result.loss * b->n;
     run.loss_count += (uint64_t)b->n;
     run.position = b->position;

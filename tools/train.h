@@ -192,6 +192,16 @@ struct run {
     struct contract_spacing spacing; /* of the same */
 };
 
+/* What is to be planned for beside the network and the batches: who was met and is to come, the
+ * texts of the files, headers as they lie in the reader and its buffer. */
+size_t met_memory(struct run *, const struct settings *, const struct source *,
+                  const struct validation *, const struct origin *);
+/* Those of a batch. */
+void met_add(struct run *, const struct batch *, const struct ledger *validated);
+/* Warns where more came than were planned for, and dies where the ceiling has no room for them. */
+void met_check_room(const struct run *, const struct settings *, const struct source *,
+                    const struct validation *, size_t peak, unsigned long long ceiling);
+
 /* The weights as they are now go into their average. While it is shown, it stands in their place;
  * before there is one, they do. */
 void average_take(struct run *, struct nn *, const struct settings *);
@@ -215,6 +225,12 @@ size_t save_memory(const struct settings *, const struct source *, const struct 
  * has been given back. */
 void save_final(const struct run *, struct model_keys *, const struct settings *, bool from_best);
 
+/* The name of one of a run's files; until the next call. */
+const char *save_path(const char *model, const char *suffix);
+/* Opens a file that this program wrote, as st_open; a single bit that is not as written shows. */
+int save_open(struct st_file *, const char *path, char *why, size_t size);
+/* The digest of -e, or "none". */
+const char *save_digest(const struct validation *);
 /* All of them may be written from tool_confine on. */
 void save_may_write(const char *model);
 /* Opens and locks MODEL.tsv. False: there is nothing to continue. Else the run and, once there is

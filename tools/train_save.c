@@ -5,7 +5,7 @@
  * - MODEL.best: the weights of the best epoch so far, until they become MODEL;
  * - MODEL.tsv: the log (train_log.c); locked while a process writes to any of these.
  *
- * It is one thing: what is written here is read here again, key by key. */
+ * What is written here train_resume.c reads again. */
 #include "tools/train.h"
 
 #include <errno.h>
@@ -24,7 +24,7 @@
 
 static const char *const dtypes[] = {"f32", "f16", "bf16"};
 
-static const char *beside(const char *model, const char *suffix)
+const char *save_path(const char *model, const char *suffix)
 {
     static char path[4096];
     int n = snprintf(path, sizeof path, "%s%s", model, suffix);
@@ -37,7 +37,7 @@ void save_may_write(const char *model)
 {
     static const char *const suffix[] = {"", ".best", ".last", ".previous", ".tsv"};
     for (size_t i = 0; i < sizeof suffix / sizeof *suffix; i++)
-        tool_may_replace(beside(model, suffix[i]));
+        tool_may_replace(save_path(model, suffix[i]));
 }
 
 static void set(struct model_keys *k, const char *key, const char *value)
@@ -124,8 +124,7 @@ static void write_file(const char *path, const struct model_keys *k, const struc
         tool_die("%s", why);
 }
 
-/* Opens a file of the run that this program wrote; a single bit that is not as written is found. */
-static int open_own(struct st_file *f, const char *path, char *why, size_t size)
+int save_open(struct st_file *f, const char *path, char *why, size_t size)
 {
     char text[256];
     tool_maps(path);
@@ -149,8 +148,7 @@ static void check_finite(const struct tensor *t, size_t n)
                      t[i].name);
 }
 
-/* The digest of -e, or "none". */
-static const char *digest_text(const struct validation *v)
+const char *save_digest(const struct validation *v)
 {
     static char text[17];
     snprintf(text, sizeof text, v ? "%016" PRIx64 : "none", v ? v->digest : 0);
@@ -162,7 +160,7 @@ void save_best(const struct run *run, const struct model_keys *k, const struct n
     size_t n;
     const struct tensor *t = nn_params(nn, &n);
     check_finite(t, n);
-    write_file(beside(run->model, ".best"), k, t, n);
+    write_file(save_path(run->model, ".best"), k, t, n);
 }
 
 /* The new state takes the place of MODEL.previous, then the two change names in one moment: there
@@ -170,8 +168,8 @@ void save_best(const struct run *run, const struct model_keys *k, const struct n
 static void replace_last(const char *model, const struct model_keys *k, const struct tensor *t,
                          size_t n)
 {
-    char *last = strdup(beside(model, ".last"));
-    const char *previous = beside(model, ".previous");
+    char *last = strdup(save_path(model, ".last"));
+    const char *previous = save_path(model, ".previous");
     if (!last)
         tool_die("out of memory");
     if (access(last, F_OK)) {
@@ -200,7 +198,7 @@ void save_last(const struct run *run, struct model_keys *k, const struct source 
     SETF(k, "run.position", "%llu", (unsigned long long)run->position);
     SETF(k, "run.length", "%llu", (unsigned long long)source->length);
     set(k, "run.stream", source->digest);
-    set(k, "run.validation", digest_text(v));
+    set(k, "run.validation", save_digest(v));
     SETF(k, "run.steps", "%llu", (unsigned long long)nn_steps(nn));
     SETF(k, "run.loss_sum", "%a", run->loss_sum);
     SETF(k, "run.loss_count", "%llu", (unsigned long long)run->loss_count);
@@ -236,9 +234,9 @@ void save_final(const struct run *run, struct model_keys *k, const struct settin
     char why[1024];
     struct st_file f;
     static const enum dtype type[] = {DT_F32, DT_F16, DT_BF16};
-    const bool own = from_best && access(beside(run->model, ".best"), F_OK);
-    const char *path = beside(run->model, own ? "" : from_best ? ".best" : ".last");
-    if (open_own(&f, path, why, sizeof why))
+    const bool own = from_best && access(save_path(run->model, ".best"), F_OK);
+    const char *path = save_path(run->model, own ? "" : from_best ? ".best" : ".last");
+    if (save_open(&f, path, why, sizeof why))
         tool_die("%s", why);
     set(k, "weights", dtypes[s->weights]);
     struct tensor *t = tool_alloc((size_t)f.tensors * sizeof *t);
@@ -255,13 +253,13 @@ void save_final(const struct run *run, struct model_keys *k, const struct settin
     free(t);
     st_close(&f);
     if (from_best)
-        unlink(beside(run->model, ".best"));
-    unlink(beside(run->model, ".previous"));
+        unlink(save_path(run->model, ".best"));
+    unlink(save_path(run->model, ".previous"));
 }
 
 void save_lock(const char *model)
 {
-    const char *path = beside(model, ".tsv");
+    const char *path = save_path(model, ".tsv");
     int fd = log_open(path);
     if (flock(fd, LOCK_EX | LOCK_NB)) {
         if (errno == EWOULDBLOCK)
@@ -272,301 +270,5 @@ void save_lock(const char *model)
     }
     static const char *const written[] = {"", ".last", ".best", ".previous"};
     for (size_t i = 0; i < sizeof written / sizeof *written; i++)
-        afile_sweep_target(beside(model, written[i])); /* of runs that were killed */
-}
-
-/* --- continuing --------------------------------------------------------------------------------*/
-
-static struct st_file last;
-
-static const char *need(const char *key)
-{
-    const char *text = st_meta(&last, key);
-    if (!text)
-        tool_die("the checkpoint has no '%s' (was it written by train?)", key);
-    return text;
-}
-
-static uint64_t number(const char *key)
-{
-    char *end;
-    const char *text = need(key);
-    errno = 0;
-    uint64_t v = strtoull(text, &end, 10);
-    if (errno || end == text || *end || *text == '-')
-        tool_die("the checkpoint's '%s' is no number", key);
-    return v;
-}
-
-static double real(const char *key)
-{
-    char *end;
-    const char *text = need(key);
-    double v = strtod(text, &end);
-    if (end == text || *end || isnan(v))
-        tool_die("the checkpoint's '%s' is no number", key);
-    return v;
-}
-
-/* Of a line of history by epochs: how far it says how many. A run may be given more than it had. */
-static size_t passes(const char *key, const char *line)
-{
-    static const char head[] = "epochs -n ";
-    const size_t n = sizeof head - 1;
-    bool is = !strcmp(key, "history") && !strncmp(line, head, n);
-    return is ? n + strspn(line + n, "0123456789") : 0;
-}
-
-static void same(const char *key, const char *what, const char *now)
-{
-    const char *then = need(key);
-    while (*then && *now) {
-        size_t a = strcspn(then, "\n"), b = strcspn(now, "\n");
-        size_t x = passes(key, then), y = passes(key, now);
-        if (!x != !y || a - x != b - y || memcmp(then + x, now + y, a - x))
-            break;
-        then += a + (then[a] == '\n');
-        now += b + (now[b] == '\n');
-    }
-    if (*then || *now)
-        tool_die("-r: another %s than that of the run so far (wanted '%.*s', got '%.*s')", what,
-                 (int)strcspn(then, "\n"), then, (int)strcspn(now, "\n"), now);
-}
-
-/* MODEL.last is damaged: says so, and how to go on. */
-static _Noreturn void refuse_last(const char *model, const char *damage)
-{
-    char why[1024];
-    const char *path = beside(model, ".previous");
-    struct st_file f;
-    if (access(path, F_OK))
-        tool_die("%s; no earlier state is kept, remove it to begin anew", damage);
-    if (open_own(&f, path, why, sizeof why))
-        tool_die("%s; so is the state before it (%s), remove both to begin anew", damage, why);
-    const char *position = st_meta(&f, "run.position");
-    tool_die("%s; %s is whole, of record %s: 'mv %s %s.last', and -r continues from there", damage,
-             path, position ? position : "?", path, model);
-}
-
-static bool open_last(const char *model)
-{
-    char why[1024];
-    const char *path = beside(model, ".last");
-    if (access(path, F_OK) && errno == ENOENT)
-        return false;
-    if (open_own(&last, path, why, sizeof why))
-        refuse_last(model, why);
-    if (number("model") > MODEL_VERSION)
-        tool_die("%s: a checkpoint of a newer version (wanted %d, got %s)", path, MODEL_VERSION,
-                 need("model"));
-    return true;
-}
-
-bool save_unfinished(const char *model)
-{
-    struct stat st;
-    if (!open_last(model))
-        return false;
-    st_close(&last);
-    /* The last thing a run does is to write MODEL, from then on the newer of the two. */
-    char *name = strdup(beside(model, ".last"));
-    struct stat of_last;
-    bool unfinished = !name || stat(name, &of_last) || stat(model, &st) ||
-                      st.st_mtim.tv_sec < of_last.st_mtim.tv_sec ||
-                      (st.st_mtim.tv_sec == of_last.st_mtim.tv_sec &&
-                       st.st_mtim.tv_nsec < of_last.st_mtim.tv_nsec);
-    free(name);
-    return unfinished;
-}
-
-/* The first, in bytes, of a ledger's patients who is not in the other; NULL if there is none. */
-static const char *missing(const struct names *in, const struct names *from)
-{
-    const char *first = NULL;
-    for (uint32_t i = 0; i < from->count; i++) {
-        const char *name = names_text(from, i);
-        if (names_find(in, name) == NAMES_NONE && (!first || strcmp(name, first) < 0))
-            first = name;
-    }
-    return first;
-}
-
-/* What differs between the patients then and now, in words; those then are all only if `whole`. */
-static const char *difference(const struct ledger *then, const struct ledger *now, bool whole)
-{
-    static char text[160];
-    const char *gone = now->people.count ? missing(&now->people, &then->people) : NULL;
-    const char *new = whole && !gone ? missing(&then->people, &now->people) : NULL;
-    if (gone)
-        snprintf(text, sizeof text, "patient %.100s is missing", gone);
-    else if (new)
-        snprintf(text, sizeof text, "patient %.100s was not in it", new);
-    return gone || new ? text : "other records, or the same in another order, or changed otherwise";
-}
-
-/* The training stream has to hold the records that it held, -e those that it had. */
-static void same_streams(const struct run *run, const struct source *source, bool have_stream,
-                         const struct validation *v)
-{
-    const char *then = need("run.validation"), *stream = need("run.stream");
-    struct ledger validated = {0};
-    if (strcmp(then, digest_text(v))) {
-        if (!v)
-            tool_die("-r: the run so far was validated (wanted the -e that it had)");
-        if (!strcmp(then, "none"))
-            tool_die("-r: the run so far was not validated (wanted no -e, got %s)", v->path);
-        if (ledger_add_lines(&validated, need("validated"), NULL))
-            tool_die("out of memory");
-        tool_die("-r: %s: another validation stream than that of the run so far (%s)", v->path,
-                 difference(&validated, &v->ledger, true));
-    }
-    if (have_stream && strcmp(stream, source->digest))
-        tool_die("-r: another training stream than that of the run so far (%s)",
-                 difference(&run->ledger, &source->named, run->position >= source->length));
-    if (have_stream && !strcmp(stream, "none"))
-        tool_warn("-r: the stream has no digest: nobody can tell whether it is that of the run so "
-                  "far");
-}
-
-/* The run began from the model that -i names, or from none. */
-static void same_origin(struct run *run, const struct origin *o)
-{
-    const char *begun = st_meta(&last, "begun");
-    int sum = begun ? (int)strcspn(begun, " ") : 0, name = begun ? (int)strcspn(begun, "\n") : 0;
-    if (begun && !o->path)
-        tool_die("-r: the run so far began from %.*s (wanted the -i that it had)", name - sum,
-                 begun + sum + (sum < name));
-    if (!begun && o->path)
-        tool_die("-r: the run so far began from no model (wanted no -i, got %s)", o->path);
-    if (!begun)
-        return;
-    if (strncmp(begun, o->sum, (size_t)sum) || o->sum[sum])
-        tool_die("-r: %s: another model than the run so far began from (wanted checksum %.*s, got "
-                 "%s)",
-                 o->path, sum, begun, o->sum);
-    run->begun = strdup(begun);
-    run->inherited = strdup(need("inherited"));
-    if (!run->begun || !run->inherited)
-        tool_die("out of memory");
-}
-
-/* A constant rate does not know how many passes will come. What does, a falling one or an average of
- * the last passes, was made for fewer of them: then the run says for ever that it was given more. */
-static void more_passes(struct run *run, const struct settings *s, const struct source *source)
-{
-    const long then = (long)number("epochs");
-    char *before = run->continued;
-    if (source->epochs < then)
-        tool_die("-r: fewer passes than those of the run so far (wanted at least %ld, got %ld)",
-                 then, source->epochs);
-    run->longer = source->epochs > then;
-    if (!run->longer || (s->schedule == NN_CONSTANT && !(s->average && run->averaged)))
-        return;
-    tool_warn("-r: %ld passes instead of %ld: what has been was made for %ld, and the model is not "
-              "that of one run of %ld",
-              source->epochs, then, then, source->epochs);
-    if (asprintf(&run->continued, "%s%s%llu", before ? before : "", before ? " " : "",
-                 (unsigned long long)(run->position / source->length)) < 0)
-        tool_die("out of memory");
-    free(before);
-}
-
-/* The best weights so far are in MODEL.best or, when the run was over, in MODEL. */
-static void best_is_there(const struct run *run, const struct settings *s)
-{
-    struct st_file f;
-    char why[1024], epoch[24];
-    if (run->best_epoch < 0 || s->keep != KEEP_BEST || !access(beside(run->model, ".best"), F_OK))
-        return;
-    if (st_open(&f, run->model, why, sizeof why))
-        tool_die("-r: the best weights so far are gone: %s", why);
-    snprintf(epoch, sizeof epoch, "%ld", run->best_epoch);
-    const char *its = st_meta(&f, "epoch"), *config = st_meta(&f, "config");
-    if (!its || strcmp(its, epoch) || !config || strcmp(config, settings_text(s)))
-        tool_die("%s: is not of this run, whose best weights so far are gone", run->model);
-    st_close(&f);
-}
-
-bool save_resume(struct run *run, const struct settings *s, struct source *source, bool have_stream,
-                 const struct validation *v, const struct origin *origin)
-{
-    if (!open_last(run->model))
-        return false;
-    if (!st_meta(&last, "run.stream") || !st_meta(&last, "network"))
-        tool_die(
-            "%s: a checkpoint of an older version, which this one cannot continue (begin anew)",
-            beside(run->model, ".last"));
-    same("config", "configuration", settings_text(s));
-    same("network", "network", s->spec.text);
-    same_origin(run, origin);
-    run->position = number("run.position");
-    run->steps = number("run.steps");
-    run->averaged = number("run.averaged");
-    run->loss_sum = real("run.loss_sum");
-    run->loss_count = number("run.loss_count");
-    run->best_epoch = (long)real("run.best_epoch");
-    run->best_score = real("run.best_score");
-    run->stopped = !strcmp(need("run.stopped"), "yes");
-    const char *spacing = st_meta(&last, "spacing"), *continued = st_meta(&last, "continued");
-    if (continued && !(run->continued = strdup(continued)))
-        tool_die("out of memory");
-    if (spacing && contract_spacing_read(&run->spacing, spacing))
-        tool_die("the checkpoint's 'spacing' is no range");
-    if (ledger_add_lines(&run->ledger, need("patients"), need("scans")))
-        tool_die("out of memory");
-    uint64_t length = number("run.length");
-    if (have_stream && length != source->length)
-        tool_die("-r: another stream than that of the run so far (wanted epochs of %llu records, "
-                 "got %llu)",
-                 (unsigned long long)length, (unsigned long long)source->length);
-    if (!length || run->position > length * number("epochs"))
-        tool_die("the checkpoint's position is past its end");
-    if (have_stream) {
-        more_passes(run, s, source);
-        same("modalities", "list of modalities", source->modalities);
-        same("scheme", "label scheme", source->scheme);
-        same("history", "history of the stream", source->history);
-    } else {
-        source->digest = strdup(need("run.stream"));
-        source->modalities = strdup(need("modalities"));
-        source->scheme = strdup(need("scheme"));
-        source->history = strdup(need("history"));
-        source->epochs = (long)number("epochs");
-        source->length = length;
-        if (!source->modalities || !source->scheme || !source->history || !source->digest)
-            tool_die("out of memory");
-        snprintf(source->keys.norm, sizeof source->keys.norm, "%s", need("norm"));
-        snprintf(source->keys.cropped, sizeof source->keys.cropped, "%s", need("cropped"));
-        const char *steps = st_meta(&last, "steps");
-        source->steps_known = steps != NULL;
-        snprintf(source->steps, sizeof source->steps, "%s", steps ? steps : "");
-    }
-    same_streams(run, source, have_stream, v);
-    best_is_there(run, s);
-    return true;
-}
-
-void save_restore(const struct run *run, struct nn *nn)
-{
-    size_t m;
-    char narrowed[NN_NARROWED_MAX];
-    nn_narrowed(nn, narrowed, sizeof narrowed);
-    if (strcmp(narrowed, need("run.narrowed")))
-        tool_die("-r: the run so far kept other things as bf16 to fit its memory; give the -M that "
-                 "it had (wanted %.200s, got %.200s)",
-                 need("run.narrowed"), narrowed);
-    /* File and network hold the same: never both whole in memory. */
-    st_forget(&last);
-    average_show(run, nn, true);
-    if (nn_load(nn, last.tensor, (size_t)last.tensors))
-        tool_die("%s: %s", beside(run->model, ".last"), nn_why(nn));
-    nn_moments(nn, &m);
-    for (size_t i = 0; i < m; i++) {
-        st_forget(&last);
-        if (nn_load_moment(nn, i, last.tensor, (size_t)last.tensors))
-            tool_die("%s: %s", beside(run->model, ".last"), nn_why(nn));
-    }
-    average_show(run, nn, false);
-    nn_set_steps(nn, run->steps);
-    st_close(&last);
+        afile_sweep_target(save_path(model, written[i])); /* of runs that were killed */
 }
