@@ -200,7 +200,7 @@ static double flops(void)
  * threads. */
 void plan_make(const struct tns_record *rec, int h, int w)
 {
-    char why[512], many[64] = "";
+    char why[512], models[32] = "", seen[32] = "";
     plan_free();
     plan.h = h > plan.h ? h : plan.h;
     plan.w = w > plan.w ? w : plan.w;
@@ -231,10 +231,12 @@ void plan_make(const struct tns_record *rec, int h, int w)
     held.prob = sums() ? tool_alloc(floats * k) : NULL;
     held.sum = sums() && !opt.prob ? tool_alloc(floats * k) : NULL;
     held.own = compares() ? tool_alloc(floats * k) : NULL;
-    if (averages())
-        snprintf(many, sizeof many, ", %d models, %d views", members, views());
-    tool_note("%d at once of %dx%d%s%s, %d threads, %.1f MiB", plan.n, plan.h, plan.w,
-              plan.in_turn ? ", records in turn" : "", many, opt.threads,
+    if (members > 1)
+        snprintf(models, sizeof models, ", %d models", members);
+    if (views() > 1)
+        snprintf(seen, sizeof seen, ", %d views", views());
+    tool_note("%d at once of %dx%d%s%s%s, %d threads, %.1f MiB", plan.n, plan.h, plan.w,
+              plan.in_turn ? ", records in turn" : "", models, seen, opt.threads,
               ceil(peak / 104857.6) / 10);
 }
 

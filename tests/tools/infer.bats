@@ -436,6 +436,8 @@ P
         kept $s -m m
         kept $s -P -m m
     done
+    kept behind -P -u -t x -m m -m m # in turn
+    kept again -u -t xy -m m
     [ ! -s over ] || { cat over; return 1; }
     # What stands behind the image takes no memory at all.
     least plain -m m
