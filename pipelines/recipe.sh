@@ -49,6 +49,12 @@ unsound() { # TABLE COLUMNS
         $3 !~ /^[A-Za-z0-9_.\/-]+( [a-z_0-9]+=[^ ]+)*$/ { wrong("settings: (wanted NAME and changes NAME=VALUE, got \047" $3 "\047)") }
         { for (i = 4; i <= 5; i++) { t = $i; gsub(/\$\(SEED\)/, "1", t); if (t !~ /^[A-Za-z0-9 .,:=@\/+-]+$/) wrong("\047" $i "\047: (wanted letters, digits, blanks and . , : = @ / + -)") } }
         $5 != "-" && $5 !~ /^augment / { wrong("augmentation: (wanted augment ... or -, got \047" $5 "\047)") }
+        columns > 5 {
+            if ($6 !~ /^[1-9][0-9]?$/) wrong("folds: (wanted 1 to 99, got \047" $6 "\047)")
+            if ($7 !~ /^[1-9][0-9]*-[1-9][0-9]*$/) wrong("passes: (wanted LEAST-MOST, got \047" $7 "\047)")
+            if ($8 !~ /^(-|x|y|xy)$/) wrong("views: (wanted x, y, xy or -, got \047" $8 "\047)")
+            if ($9 !~ /^(-|(-[il]|-[wteEn] [0-9.]+)( -[il]| -[wteEn] [0-9.]+)*)$/) wrong("tidy: (wanted its options, got \047" $9 "\047)")
+        }
         END { if (!NR) print "holds no recipes" }'
     recipes "$1" | cut -d '|' -f 3 | while read -r file _; do
         [ -f "$(dirname "$1")/$file.yaml" ] || echo "settings: no $(dirname "$1")/$file.yaml"
