@@ -3,7 +3,7 @@
  * reads   image (f32), patient, case, slice, epoch, repeat; label with -T and -f; crop and largest
  * with -w
  * changes image; label with rotate, scale, stretch, elastic, flip; with -w image, label, largest
- * adds    crop with -w
+ * adds    crop and cropped with -w
  *
  * With -j threads one more reads and checks, so that what is wrong is told in the order of the
  * stream, and the first writes. */
@@ -198,7 +198,8 @@ static void limit_largest(struct tns_record *rec)
              v[1] < (double)opt.width ? v[1] : (double)opt.width);
 }
 
-/* The key `crop` goes on to say where the slice lies, so that crop -u finds its place. */
+/* The key `crop` says where the window lies, so that crop -u finds its place; how the slice was
+ * cropped before, or that it was not, stays as it was: models are compared with slices by that. */
 static void take_window(struct tns_record *rec)
 {
     const struct tensor *image = tns_tensor(rec, "image"), *label = tns_tensor(rec, "label");
@@ -208,6 +209,8 @@ static void take_window(struct tns_record *rec)
                                   (int)opt.width, opt.share);
     if (tns_get(&rec->meta, "crop"))
         tool_need_numbers(rec, "crop", 6, was);
+    else
+        tool_set(rec, "cropped", "none");
     cut(rec, "image", b);
     cut(rec, "label", b);
     tool_set(rec, "crop", "%.0f %.0f %ld %ld %.0f %.0f", was[0] + (double)b.y, was[1] + (double)b.x,

@@ -235,11 +235,29 @@ static void evaluate(const struct batch *b)
     checkpoint();
 }
 
+/* Seconds of the run, and of them those that it waited for its stream. Filters begin when the first
+ * batch is asked for, so that one counts for nothing. */
+static struct {
+    double begun, waited;
+} spent;
+
+static struct batch *next_batch(void)
+{
+    double asked = now();
+    struct batch *b = feed_next();
+    double got = now();
+    if (spent.begun > 0)
+        spent.waited += got - asked;
+    else
+        spent.begun = got;
+    return b;
+}
+
 static void train(void)
 {
     double saved = now();
     for (;;) {
-        struct batch *b = feed_next();
+        struct batch *b = next_batch();
         if (b->kind == BATCH_END)
             break;
         if (b->kind == BATCH_MARK)
@@ -280,6 +298,8 @@ static void finish(void)
     save_final(&run, &keys, &set, best);
     pthread_mutex_unlock(&writing);
     tool_progress(NULL);
+    if (spent.begun > 0)
+        tool_note("waited for the stream %.1f s of %.1f", spent.waited, now() - spent.begun);
     if (best)
         tool_note("%s: of epoch %ld, mean Dice %.4f", opt.model, run.best_epoch, run.best_score);
 }

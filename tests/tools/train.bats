@@ -53,6 +53,21 @@ PY
     diff <(cut -f 1-19 m1.tsv) <(cut -f 1-19 m2.tsv)
 }
 
+@test "train: fed by class and patient with short epochs of windows, a run that paused goes on to the same model" {
+    feed() {
+        epochs -n 4 -s 1 -l 10 -p -b 0.4 -c "$@" train.tns |
+            augment -s 1 -j 3 -w 24x24 -f 0.5 rotate@0.5 stretch@0.5 shift@1 cutout@0.5
+    }
+    feed | train -v -c c.yaml -e val.tns -o whole 2>err
+    # Windows are planned for, and how long it waited is told.
+    grep -qE 'steps of 5 slices up to 32x32' err
+    grep -qE '^train: waited for the stream [0-9]+\.[0-9] s of [0-9]+\.[0-9]$' err
+    feed | train -x 2 -c c.yaml -e val.tns -o half
+    feed -k 20 | train -r -c c.yaml -e val.tns -o half
+    cmp half whole
+    diff <(cut -f 1-19 half.tsv) <(cut -f 1-19 whole.tsv)
+}
+
 @test "train: killed at any moment and continued, the model is that of a run left alone" {
     for arch in unet residual ema average; do
         printf 'base: 4\nbatch: 5\nrate: 0.01\ncheckpoint: 0.0001\n' >c.yaml
