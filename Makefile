@@ -93,7 +93,7 @@ PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev 
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_bench := $(PKG_build) libopenblas0 python3-nibabel python3-torch python3-venv time
 
-STUDY := $(filter-out control-%,$(shell sed '/^\#/d; s/ *|.*//' pipelines/attempts)) control study tidy explore predict search best
+STUDY := $(filter-out control-%,$(shell sed '/^\#/d; s/ *|.*//' pipelines/attempts)) control study tidy explore predict external search best
 PACKAGES := packages packages-build packages-demo packages-check packages-bench
 .PHONY: $(STUDY) $(PACKAGES) all help check check-long fuzz lint bench bench-peers install uninstall clean demo format tools
 .SECONDARY:
@@ -109,6 +109,7 @@ help:
 	@echo 'make best DATA=dir HOURS=8   the recommended recipe in the time there is: models, rules, scores and a card in a folder'
 	@echo '                     for make predict'
 	@echo 'make tidy DATA=dir FOLDS=5   rules for what networks predict, chosen by patients whom they have not seen'
+	@echo 'make external        score labelled ones of other sites with MODEL=, by site, and say what drifts'
 	@echo 'make search DATA=dir which recipe is best: successive halving over a table of them (SETTINGS=), on any number of machines'
 	@echo '                     the knobs of these: make -f pipelines/Makefile help'
 	@echo 'make packages        installs what all of this needs, and says what (demo, check and their like call it)'

@@ -62,3 +62,20 @@ use_rules() (
         cat
     fi
 )
+
+segmented() {
+    use_models $LIMITS | use_rules
+}
+
+# The steps of the model, one tool after the other, then LAST; guard has looked at them.
+prepared() { # LAST STEP...
+    last=$1
+    shift
+    if [ $# = 0 ]; then
+        $last
+    else
+        step=$1
+        shift
+        $step | prepared "$last" "$@"
+    fi
+}

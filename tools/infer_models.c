@@ -271,8 +271,12 @@ void models_print(void)
     print_lines("prepared", m->steps ? "known" : "unknown");
     if (m->regions)
         print_text("regions", m->regions, strlen(m->regions));
-    for (int i = 0; i < members; i++)
+    for (int i = 0; i < members; i++) {
+        const char *score = st_meta(&member[i].model.file, "score");
+        print_lines("spacing", member[i].model.spacing ? member[i].model.spacing : "");
+        print_lines("score", score ? score : "");
         print_lines("begun", member[i].model.begun ? member[i].model.begun : "");
+    }
     print_lines("step", m->steps ? m->steps : "");
     print_hidden("znorm", "-p ", m->norm);
     print_hidden("crop", "", m->cropped);

@@ -11,13 +11,13 @@
 #include "lib/image/sheet.h"
 #include "tools/tool.h"
 
-static const char usage[] = "[-i [-l] [-b BINS] [-r LOW:HIGH]] < STREAM > TABLE";
+static const char usage[] = "[-i [-l] [-b BINS] [-p case] [-r LOW:HIGH]] < STREAM > TABLE";
 
 #define MAX_CHANNELS 16
 #define MAX_VALUES 256
 
 static struct {
-    bool intensities, log;
+    bool intensities, log, by_case;
     int bins;
     double low, high;
 } opt = {.bins = 80, .low = -4, .high = 6};
@@ -31,6 +31,13 @@ static struct {
 static uint64_t *histogram[MAX_CHANNELS], outside[MAX_CHANNELS], counted[MAX_CHANNELS];
 static char modality[MAX_CHANNELS][32];
 static uint32_t channels;
+
+static void keep_name(struct tns_record *rec, const char *name)
+{
+    if (strlen(name) >= sizeof now.name)
+        tool_die_at(rec, "key 'case' is too long");
+    strcpy(now.name, name);
+}
 
 static void print_case(void)
 {
@@ -54,9 +61,7 @@ static void count_classes(struct tns_record *rec)
     if (strcmp(name, now.name)) {
         print_case();
         memset(&now, 0, sizeof now);
-        if (strlen(name) >= sizeof now.name)
-            tool_die_at(rec, "key 'case' is too long");
-        strcpy(now.name, name);
+        keep_name(rec, name);
     }
     if (scheme && strcmp(scheme, "canonical"))
         tool_die_at(rec, "labels are not canonical (wanted recode -s SCHEME before, got scheme=%s)",
@@ -90,11 +95,42 @@ static void name_channels(struct tns_record *rec, uint32_t c)
     }
 }
 
+static void print_histogram(void)
+{
+    double width = (opt.high - opt.low) / opt.bins;
+    for (uint32_t c = 0; c < channels; c++) {
+        for (int b = 0; b < opt.bins; b++)
+            printf("%s%s%s\t%g\t%g\t%llu\t%.6f\n", now.name, opt.by_case ? "\t" : "", modality[c],
+                   opt.low + b * width, opt.low + (b + 1) * width,
+                   (unsigned long long)histogram[c][b],
+                   counted[c] ? (double)histogram[c][b] / (double)counted[c] : 0);
+        if (outside[c])
+            tool_note("%s%s%s: %llu of %llu voxels lie outside %g to %g", now.name,
+                      opt.by_case ? ": " : "", modality[c], (unsigned long long)outside[c],
+                      (unsigned long long)counted[c], opt.low, opt.high);
+        memset(histogram[c], 0, (size_t)opt.bins * sizeof **histogram);
+        outside[c] = counted[c] = 0;
+    }
+}
+
+/* A histogram is of one case. */
+static void begin_case(struct tns_record *rec)
+{
+    const char *name = tool_need_key(rec, "case");
+    if (!strcmp(name, now.name))
+        return;
+    if (*now.name)
+        print_histogram();
+    keep_name(rec, name);
+}
+
 /* Voxels that are zero are background and not counted. */
 static void count_intensities(struct tns_record *rec, float **row, size_t *room)
 {
     struct tensor *t = tool_need(rec, "image", DT_COUNT, 3);
     size_t n = (size_t)t->dim[1] * t->dim[2];
+    if (opt.by_case)
+        begin_case(rec);
     if (!channels)
         name_channels(rec, t->dim[0]);
     if (t->dim[0] != channels)
@@ -121,23 +157,6 @@ static void count_intensities(struct tns_record *rec, float **row, size_t *room)
     }
 }
 
-static void print_histogram(void)
-{
-    double width = (opt.high - opt.low) / opt.bins;
-    printf("modality\tfrom\tto\tvoxels\tshare\n");
-    for (uint32_t c = 0; c < channels; c++) {
-        for (int b = 0; b < opt.bins; b++)
-            printf("%s\t%g\t%g\t%llu\t%.6f\n", modality[c], opt.low + b * width,
-                   opt.low + (b + 1) * width, (unsigned long long)histogram[c][b],
-                   counted[c] ? (double)histogram[c][b] / (double)counted[c] : 0);
-        if (outside[c])
-            tool_note("%s: %llu of %llu voxels lie outside %g to %g", modality[c],
-                      (unsigned long long)outside[c], (unsigned long long)counted[c], opt.low,
-                      opt.high);
-        free(histogram[c]);
-    }
-}
-
 static void set_range(char *text)
 {
     char *colon = strchr(text, ':');
@@ -158,7 +177,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("b:ilr:")) != -1)
+    while ((c = tool_getopt("b:ilp:r:")) != -1)
         switch (c) {
         case 'b':
             opt.bins = (int)tool_int('b', optarg, 1, 10000);
@@ -169,6 +188,11 @@ int main(int argc, char **argv)
         case 'l':
             opt.log = true;
             break;
+        case 'p':
+            if (strcmp(optarg, "case"))
+                tool_misuse("-p: (wanted case, got '%s')", optarg);
+            opt.by_case = true;
+            break;
         case 'r':
             set_range(optarg);
             break;
@@ -176,7 +200,9 @@ int main(int argc, char **argv)
     tool_no_operands();
 
     tool_open_in();
-    if (!opt.intensities)
+    if (opt.intensities)
+        printf("%smodality\tfrom\tto\tvoxels\tshare\n", opt.by_case ? "case\t" : "");
+    else
         printf("case\tlabel\tclass\tvoxels\tmm3\tshare\tslices\ttumour_slices\n");
     tool_uses(opt.intensities ? "image" : "label");
     while (tool_read(&rec))
