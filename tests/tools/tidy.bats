@@ -113,6 +113,32 @@ for options, left in (("-w", "6"), 3), (("-w", "6.5"), 0), (("-E", "6"), 3), (("
 P
 }
 
+@test "tidy: of equals the first from below stays" {
+    py <<'P'
+v = np.zeros((4, 8, 8))
+v[0, 6, 6] = v[2, 1, 1:3] = v[2, 5, 1:3] = v[3, 1, 6:8] = 2
+kept = np.zeros_like(v)
+kept[2, 1, 1:3] = 2
+got = tidied(cases(("c", v, v, {})), "-l")
+assert all((t["pred"] == kept[int(m["slice"])]).all() for m, t in got)
+P
+}
+
+@test "tidy: -c sees a hole where the filter does, and none in one slice of many" {
+    py <<'P'
+ring = np.zeros((10, 10), int)
+ring[2:7, 2:7] = 2
+ring[4, 4] = 0
+many = np.zeros((3, 10, 10), int)
+many[1] = ring # open above and below
+for v, changed in (many, "0"), (ring[None], "1"):
+    s = cases(("c", v, v, {}))
+    table = subprocess.run(["tidy", "-c"], input=s, stdout=subprocess.PIPE, check=True).stdout.decode()
+    assert [l.split("\t")[4] for l in table.splitlines() if l.startswith("try\tholes")] == [changed], table
+    assert any((t["pred"] != v[int(m["slice"])]).any() for m, t in tidied(s, "-i")) == (changed == "1")
+P
+}
+
 @test "tidy: a component goes through slices, crops and absent slices as the case has it" {
     py <<'P'
 # A column of 5 voxels in z, one slice of which does not come: two parts, of 3 voxels and of 1.
@@ -122,22 +148,22 @@ full = [(m, t) for kind, at, m, t, ends in parse(cases(("c", v, v, {}))) if kind
 absent = stream({}, [(dict(m), t) for m, t in full if dict(m)["slice"] != "3"])
 assert [int(t["pred"].sum()) for m, t in tidied(absent, "-w", "2")] == [2, 2, 2, 0]
 assert [int(t["pred"].sum()) for m, t in tidied(cases(("c", v, v, {})), "-w", "5")] == [2] * 5
-# Each slice cropped elsewhere, the first one with a margin beyond the slice, in which it predicts something.
+# Each slice cropped elsewhere, two with a margin beyond the slice, in which they predict something.
 records = []
 for z, (m, t) in enumerate(full):
-    y, x = (-3, 4) if z == 0 else (z, 6 - z)
+    y, x = ((-3, 4), (1, -1), (2, 4), (2, 3), (2, 2))[z]
     p = np.zeros((10, 8), "u1")
     for i in range(10):
         for j in range(8):
             if 0 <= y + i < 12 and 0 <= x + j < 12:
                 p[i, j] = v[z, y + i, x + j]
-    if z == 0:
-        p[0, 0] = 3
+    if z < 2:
+        p[4 * z, 0] = 3
     records.append(({**dict(m), "crop": f"{y} {x} 10 8 12 12"}, {"pred": p}))
 got = tidied(stream({}, records), "-w", "5", "-E", "9")
 for (m, t), (m2, before) in zip(got, records):
     assert (t["pred"] == before["pred"]).all() # one component of 5; what lies beyond the slice is none
-assert [int(t["pred"].sum()) for m, t in tidied(stream({}, records), "-w", "6")] == [3, 0, 0, 0, 0]
+assert [int(t["pred"].sum()) for m, t in tidied(stream({}, records), "-w", "6")] == [3, 3, 0, 0, 0]
 P
 }
 
