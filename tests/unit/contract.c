@@ -2,6 +2,7 @@
 #include "formats/contract.h"
 #include "tests/lib/tap.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 int main(void)
@@ -33,5 +34,15 @@ int main(void)
            "%s for %s: %s (got '%s')", table[i].got, table[i].wanted, table[i].why,
            n < 0 ? why : digits);
     }
+    /* What changes no image is no step of preparation. */
+    static const char *const line[] = {"recode -s msd", "znorm -p case", "infer", "tidy -w 100 -i"};
+    struct tns_meta header = {0};
+    char steps[CONTRACT_MAX];
+    bool added = true;
+    for (size_t i = 0; i < sizeof line / sizeof *line; i++)
+        added &= !tns_append(&header, "history", line[i]);
+    ok(added && contract_steps(&header, steps) == 1 && !strcmp(steps, "znorm -p case\n"),
+       "recode, infer and tidy change nothing that a network sees");
+    free(header.text);
     return done_testing();
 }
