@@ -113,8 +113,8 @@ static struct best best(struct plan *p, size_t room, double most, struct plan_ch
     return c;
 }
 
-/* Whether no step has more than the goal, once each choice is made that brings them nearer and costs
- * at most `most`. */
+/* Makes each choice that brings the steps nearer to the goal and costs at most `most`. Whether none
+ * has more than that in the end. */
 static bool press(struct plan *p, size_t goal, double most, struct plan_choice *useless)
 {
     double now = excess(p, goal);
