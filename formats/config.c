@@ -11,6 +11,7 @@
 #include "formats/plain.h"
 #include "lib/base/events.h"
 #include "lib/base/names.h"
+#include "lib/base/number.h"
 
 #define MAX_FILE ((size_t)1 << 20)
 #define MAX_FIELDS 64
@@ -51,9 +52,8 @@ static int set_number(const struct events *r, const struct config_field *f, cons
                       bool whole, double *v)
 {
     char *end;
-    errno = 0;
-    *v = strtod(text, &end);
-    if (errno || end == text || *end || !(*v >= f->lo && *v <= f->hi) || (whole && *v != floor(*v)))
+    if (!number_read(text, &end, v) || *end || !(*v >= f->lo && *v <= f->hi) ||
+        (whole && *v != floor(*v)))
         return events_fail(r, "%s: (wanted a %snumber from %g to %g, got '%.40s')", f->name,
                            whole ? "whole " : "", f->lo, f->hi, text);
     return 0;
@@ -91,9 +91,8 @@ static int set_value(const struct events *r, const struct config_field *f, const
         return 0;
     }
     case CONFIG_SIZE:
-        v = strtod(text, &end);
-        w = *end == 'x' ? strtod(end + 1, &rest) : (rest = end, NAN);
-        if (end == text || *rest || v != floor(v) || w != floor(w) || !(v >= f->lo && v <= f->hi) ||
+        if (!number_read(text, &end, &v) || *end != 'x' || !number_read(end + 1, &rest, &w) ||
+            *rest || v != floor(v) || w != floor(w) || !(v >= f->lo && v <= f->hi) ||
             !(w >= f->lo && w <= f->hi))
             return events_fail(r, "%s: (wanted HEIGHTxWIDTH from %gx%g to %gx%g, got '%.40s')",
                                f->name, f->lo, f->lo, f->hi, f->hi, text);
@@ -160,9 +159,8 @@ static int set_numbers(struct events *r, const struct config_field *f)
         if (events_next(r))
             return -1;
         text = r->event.type == YAML_SCALAR_EVENT ? (const char *)r->event.data.scalar.value : "";
-        errno = 0;
-        double v = strtod(text, &end);
-        if (errno || end == text || *end || !isfinite(v))
+        double v;
+        if (!number_read(text, &end, &v) || *end)
             return events_fail(r, "%s: %s: (wanted a number, got '%.40s')", f->name,
                                to->of[to->n].name, text);
         to->of[to->n++].value = v;

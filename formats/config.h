@@ -27,7 +27,7 @@ enum config_type {
 
 #define CONFIG_LIST_MAX 16
 #define CONFIG_TEXT_MAX 512
-#define CONFIG_NUMBERS_MAX 12
+#define CONFIG_NUMBERS_MAX 11 /* with the five that are settings, what a network may be set */
 
 struct config_list {
     int n;

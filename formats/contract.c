@@ -1,6 +1,7 @@
 /* The steps are text, compared as text: a tool that is not known here changes what a network sees,
  * until somebody adds it to the list of those that do not. */
 #include "formats/contract.h"
+#include "lib/base/number.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,8 +177,9 @@ int contract_spacing_read(struct contract_spacing *s, const char *text)
     double *to[] = {s->least, s->greatest};
     for (int i = 0; i < 6; i++) {
         char *end;
-        double v = strtod(text, &end);
-        if (end == text || !(v > 0 && v < 1e6))
+        double v;
+        text += *text == ' ';
+        if (!number_read(text, &end, &v) || !(v > 0 && v < 1e6))
             return -1;
         to[i / 3][i % 3] = v;
         text = end;

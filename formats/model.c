@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "formats/tns.h"
+#include "lib/base/number.h"
 
 /* --- keys --------------------------------------------------------------------------------------*/
 
@@ -81,9 +82,34 @@ static bool whole_number(const char *text, int *out)
     return true;
 }
 
+/* Lines that a stream can carry, as a key's value or in its history. */
+static bool sound_lines(const char *text)
+{
+    for (size_t n; *text; text += n + (text[n] == '\n'))
+        if (!tns_value_ok(text, n = strcspn(text, "\n")))
+            return false;
+    return true;
+}
+
+static bool sound_line(const char *text)
+{
+    return !strchr(text, '\n') && sound_lines(text);
+}
+
+/* ASCII, of which every part is a text too. */
+static bool sound_arch(const char *text)
+{
+    for (const char *p = text; *p; p++)
+        if (*p < ' ' || *p > '~')
+            return false;
+    return *text;
+}
+
 /* A text of lines, each a scan's fingerprints, maybe none, a tab and a patient. */
 static bool sound_scans(const char *text)
 {
+    if (!sound_lines(text))
+        return false;
     for (const char *end; *text; text = end + (*end == '\n')) {
         char prints[512];
         size_t n = strcspn(text, "\t\n");
@@ -129,8 +155,8 @@ static int read_shape(struct model *m, const char *path, char *why, size_t size)
     add_parameter(m, "classes", strlen("classes"), m->targets.outputs);
     const char *text = st_meta(&m->file, "dropout");
     char *end = NULL;
-    double p = text ? strtod(text, &end) : 0;
-    if (!text || end == text || *end || !(p >= 0 && p < 1))
+    double p;
+    if (!text || !number_read(text, &end, &p) || *end || !(p >= 0 && p < 1))
         return missing(path, "dropout", why, size);
     if (p > 0) /* only one of them has it */
         add_parameter(m, "dropout", strlen("dropout"), p);
@@ -143,8 +169,8 @@ static bool read_parameters(struct model *m, const char *text)
     while (*text) {
         size_t n = strcspn(text, "= ");
         char *end;
-        double v = strtod(text + n + (text[n] == '='), &end);
-        if (text[n] != '=' || end == text + n + 1 || (*end && *end != ' ') || !isfinite(v) ||
+        double v;
+        if (text[n] != '=' || !number_read(text + n + 1, &end, &v) || (*end && *end != ' ') ||
             !add_parameter(m, text, n, v))
             return false;
         text = end + strspn(end, " ");
@@ -197,8 +223,10 @@ static int read_keys(struct model *m, const char *path, char *why, size_t size)
     }
     static const char *const texts[] = {"arch", "modalities", "scheme", "patients", "generator"};
     const char **to[] = {&m->arch, &m->modalities, &m->scheme, &m->patients, &m->generator};
+    static bool (*const sound[])(const char *) = {sound_arch, sound_line, sound_line, sound_lines,
+                                                  sound_line};
     for (int i = 0; i < 5; i++)
-        if (!(*to[i] = st_meta(f, texts[i])))
+        if (!(*to[i] = st_meta(f, texts[i])) || !sound[i](*to[i]))
             return missing(path, texts[i], why, size);
     int e = read_targets(m, path, why, size);
     if (e || (e = read_network(m, version, path, why, size)))

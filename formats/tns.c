@@ -1,6 +1,7 @@
 /* Metadata and records in memory; tns_read.c and tns_write.c move them to and from bytes. */
 #include "formats/tns.h"
 #include "formats/tns_impl.h"
+#include "lib/base/number.h"
 
 #include <errno.h>
 #include <math.h>
@@ -237,10 +238,7 @@ bool tns_get_numbers(const struct tns_meta *m, const char *key, int n, double *o
     for (int i = 0; i < n; i++, s = end) {
         if (i > 0 && *s++ != ' ')
             return false;
-        if (!(*s == '-' || digit(*s)))
-            return false;
-        out[i] = strtod(s, &end);
-        if (!isfinite(out[i]))
+        if (!(*s == '-' || digit(*s)) || !number_read(s, &end, &out[i]))
             return false;
     }
     return !*s;

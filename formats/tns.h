@@ -67,6 +67,9 @@ int tns_set(struct tns_meta *, const char *key, const char *value)
 int tns_setf(struct tns_meta *, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 3, 4), warn_unused_result));
 
+/* Whether these bytes may be a value (tns.md, 4.1). */
+bool tns_value_ok(const char *value, size_t len);
+
 /* Adds a line even if the key is there already (history). */
 int tns_append(struct tns_meta *, const char *key, const char *value)
     __attribute__((warn_unused_result));

@@ -57,9 +57,8 @@ static inline uint64_t get64(const unsigned char *p)
 uint32_t tns_crc32(uint32_t before, const void *, size_t); /* before: of the bytes so far, or 0 */
 uint64_t tns_xxh3(const void *, size_t);
 
-/* Is it a key or value of section 4.1, a tensor name of section 5? */
+/* Is it a key of section 4.1, a tensor name of section 5? */
 bool tns_key_ok(const char *key, size_t len);
-bool tns_value_ok(const char *value, size_t len);
 bool tns_name_ok(const char *name);
 
 /* For the writer, of a tensor whose payload is still to come: its descriptor, or NULL if there is

@@ -7,6 +7,7 @@
  *
  * With -j threads one more reads and checks, so that what is wrong is told in the order of the
  * stream, and the first writes. */
+#include "lib/base/number.h"
 #include "lib/base/ring.h"
 #include "lib/image/augment.h"
 #include "tools/tool.h"
@@ -59,9 +60,8 @@ static void set_window(const char *text)
 static double number(const char *text, const char **end, const char *whole)
 {
     char *e;
-    errno = 0;
-    double v = strtod(text, &e);
-    if (errno || e == text || !(v - v == 0))
+    double v;
+    if (!number_read(text, &e, &v))
         tool_misuse("%s: (wanted OP=LO:HI@PROBABILITY with numbers, got '%s')", whole, text);
     *end = e;
     return v;

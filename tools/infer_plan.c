@@ -235,9 +235,9 @@ void plan_make(const struct tns_record *rec, int h, int w)
         snprintf(models, sizeof models, ", %d models", members);
     if (views() > 1)
         snprintf(seen, sizeof seen, ", %d views", views());
-    tool_note("%d at once of %dx%d%s%s%s, %d threads, %.1f MiB", plan.n, plan.h, plan.w,
+    tool_note("%d at once of %dx%d%s%s%s, %d thread%s, %.1f MiB", plan.n, plan.h, plan.w,
               plan.in_turn ? ", records in turn" : "", models, seen, opt.threads,
-              ceil(peak / 104857.6) / 10);
+              tool_s((unsigned)opt.threads), ceil(peak / 104857.6) / 10);
 }
 
 void plan_free(void)

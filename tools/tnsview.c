@@ -222,8 +222,7 @@ int main(int argc, char **argv)
         put_header();
     if (!opt.nkeys)
         printf("%s%" PRIu64 " record%s in %d segment%s%s\n", opt.check ? "sound: " : "", n,
-               n == 1 ? "" : "s", tool_segment(), tool_segment() == 1 ? "" : "s",
-               ended ? "" : " seen");
+               tool_s(n), tool_segment(), tool_s((unsigned)tool_segment()), ended ? "" : " seen");
     tns_release(&rec);
     return tool_finish();
 }

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "formats/atomic.h"
+#include "lib/base/number.h"
 
 bool tool_verbose;
 
@@ -259,9 +260,8 @@ long tool_int(char letter, const char *text, long lo, long hi)
 double tool_double(char letter, const char *text, double lo, double hi)
 {
     char *end;
-    errno = 0;
-    double v = strtod(text, &end);
-    if (errno || end == text || *end || !(v >= lo && v <= hi))
+    double v;
+    if (!number_read(text, &end, &v) || *end || !(v >= lo && v <= hi))
         tool_misuse("-%c: (wanted a number from %g to %g, got '%s')", letter, lo, hi, text);
     return v;
 }
@@ -270,8 +270,8 @@ unsigned long long tool_size(char letter, const char *text)
 {
     static const char units[] = "KMGT";
     char *end;
-    errno = 0;
-    double v = strtod(text, &end);
+    double v;
+    bool number = number_read(text, &end, &v);
     const char *u = *end ? strchr(units, *end & ~0x20) : NULL;
     if (u)
         v = ldexp(v, 10 * (int)(u - units + 1)), end++;
@@ -279,7 +279,7 @@ unsigned long long tool_size(char letter, const char *text)
         end++;
     if (u && (*end == 'B' || *end == 'b'))
         end++;
-    if (errno || end == text || *end || !(v >= 1 && v <= 0x1p62))
+    if (!number || *end || !(v >= 1 && v <= 0x1p62))
         tool_misuse("-%c: (wanted a size such as 750M or 2G, got '%s')", letter, text);
     return (unsigned long long)v;
 }

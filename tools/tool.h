@@ -38,6 +38,12 @@ void tool_no_operands(void);
 const char *tool_name(void);
 extern bool tool_verbose;
 
+/* The ending of a noun that so many are told of: "3 thread%s". */
+static inline const char *tool_s(unsigned long long n)
+{
+    return n == 1 ? "" : "s";
+}
+
 /* A number from an option's argument, or wrong usage: the whole text, within lo..hi. */
 long tool_int(char letter, const char *text, long lo, long hi);
 double tool_double(char letter, const char *text, double lo, double hi);

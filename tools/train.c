@@ -403,10 +403,12 @@ static void prepare(bool resumed)
 {
     log_keep((long)(run.position / source.length), set.classes);
     make_network();
-    fprintf(stderr, "%s: %s%s%s, %llu steps of %d slices up to %dx%d, %d threads, %.0f MiB\n",
+    uint64_t all = steps_of_pass() * (uint64_t)source.epochs;
+    int slices = set.batch * set.accumulate;
+    fprintf(stderr, "%s: %s%s%s, %llu step%s of %d slice%s up to %dx%d, %d thread%s, %.0f MiB\n",
             tool_name(), set.called, *set.parameters ? " " : "", set.parameters,
-            (unsigned long long)(steps_of_pass() * (uint64_t)source.epochs),
-            set.batch * set.accumulate, source.h, source.w, opt.threads,
+            (unsigned long long)all, tool_s(all), slices, tool_s((unsigned)slices), source.h,
+            source.w, opt.threads, tool_s((unsigned)opt.threads),
             ceil((double)nn_memory(nn).peak / 1048576));
     if (resumed)
         save_restore(&run, nn);

@@ -22,6 +22,7 @@ static const char *const keeps[] = {"best", "last", NULL};
 
 enum { CLASSES = 4 }; /* that the study has, and the least */
 #define GAMMA 2
+#define MOMENTUM 0.99
 
 static void settings_table(struct settings *s, struct config_field f[SETTINGS])
 {
@@ -62,8 +63,8 @@ static void settings_table(struct settings *s, struct config_field f[SETTINGS])
     memcpy(f, table, sizeof table);
 }
 
-/* What the settings say of the loss has to fit together. */
-static void check_loss(struct settings *s, const char *path)
+/* What the settings say of the loss and the optimiser has to fit together. */
+static void check_learning(struct settings *s, const char *path)
 {
     const bool dice = s->loss != NN_CE && s->loss != NN_FOCAL;
     const bool focal = s->loss == NN_FOCAL || s->loss == NN_DICE_FOCAL;
@@ -79,6 +80,8 @@ static void check_loss(struct settings *s, const char *path)
         tool_die("%s: background is of classes; among regions it is none", path);
     if (s->gamma != GAMMA && !focal)
         tool_die("%s: gamma is the focal loss's alone (loss is %s)", path, losses[s->loss]);
+    if (s->momentum != MOMENTUM && s->optimiser != NN_SGD)
+        tool_die("%s: momentum is sgd's alone (optimiser is %s)", path, optimisers[s->optimiser]);
     if (!w->n)
         return;
     if (s->loss == NN_DICE)
@@ -184,6 +187,16 @@ static void ask(struct settings *s, struct nn_about *about)
         tool_die("%s", why);
 }
 
+/* Who has regions for targets says nothing else of the outputs. */
+static void check_outputs(const struct settings *s, const char *path)
+{
+    for (int i = 0; i < s->numbers.n && s->targets.regions; i++)
+        if (!strcmp(s->numbers.of[i].name, "classes") &&
+            s->numbers.of[i].value != s->targets.outputs)
+            tool_die("%s: parameters: classes: (wanted %d, one for each region, got %g)", path,
+                     s->targets.outputs, s->numbers.of[i].value);
+}
+
 /* The labels are as many as the settings say, or as the network has outputs; where the targets are
  * regions, the network gets as many outputs as there are. */
 static void read_network(struct settings *s, const char *path)
@@ -199,6 +212,7 @@ static void read_network(struct settings *s, const char *path)
                  CLASSES, NN_MAX_CLASSES, s->classes);
     if (targets_make(&s->targets, s->classes, s->regions, why, sizeof why))
         tool_die("%s: regions: %s", path, why);
+    check_outputs(s, path);
     if (about.outputs != s->targets.outputs) {
         nn_set(&s->spec, "classes", s->targets.outputs);
         ask(s, &about);
@@ -225,7 +239,7 @@ void settings_read(struct settings *s, const char *path, const uint64_t *seed)
                            .gamma = GAMMA,
                            .rate = 1e-3,
                            .schedule = NN_COSINE,
-                           .momentum = 0.99,
+                           .momentum = MOMENTUM,
                            .checkpoint = 10};
     settings_table(s, f);
     if (config_read(path, f, SETTINGS, why, sizeof why))
@@ -240,7 +254,7 @@ void settings_read(struct settings *s, const char *path, const uint64_t *seed)
         tool_die("%s: both ema and average (wanted one of them)", path);
     if (s->patience && s->average)
         tool_die("%s: average is of the last passes, and with patience nobody knows which", path);
-    check_loss(s, path);
+    check_learning(s, path);
     if (seed)
         s->seed = *seed;
 }

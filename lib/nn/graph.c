@@ -487,7 +487,32 @@ static int check_heads(const struct graph *g, const struct nn_spec *s, char *why
     return 0;
 }
 
-static int check(const struct graph *g, const struct nn_spec *s, int losses, char *why, size_t size)
+/* What nobody could wait for is no network, whatever its channels. */
+static int check_work(struct graph *g, const struct nn_spec *s, char *why, size_t size)
+{
+    const struct nn_size least = {1, g->multiple[0], g->multiple[1], g->multiple[2]};
+    const double pixels = (double)least.d * least.h * least.w;
+    double flops = 0, weights = 0;
+    for (int i = 0; i < g->ops; i++) {
+        const struct op *op = &g->op[i];
+        struct nn_call c = nn_shapes(g, op, &least);
+        flops += op->kind->flops ? op->kind->flops(&c) : 0;
+        for (int j = 0; j < op->params; j++)
+            weights += (double)tensor_count(&g->param[op->param[j]].t);
+        bool time = flops / pixels > NN_MAX_FLOPS;
+        if (time || weights > NN_MAX_WEIGHTS)
+            return say(why, size,
+                       "%s:%d: operation '%s' (%s): too much work so far (wanted at most %g %s, "
+                       "got %.3g)",
+                       s->name, op->line, op->name, op->kind->name,
+                       time ? NN_MAX_FLOPS : NN_MAX_WEIGHTS, time ? "flops a pixel" : "weights",
+                       time ? flops / pixels : weights);
+    }
+    g->flops = flops / pixels;
+    return 0;
+}
+
+static int check(struct graph *g, const struct nn_spec *s, int losses, char *why, size_t size)
 {
     if (!losses)
         return say(why, size, "%s: no loss", s->name);
@@ -502,7 +527,7 @@ static int check(const struct graph *g, const struct nn_spec *s, int losses, cha
         if (g->multiple[i] > DOWN_MOST)
             return say(why, size, "%s: the image would have to be divisible by %d", s->name,
                        g->multiple[i]);
-    return 0;
+    return check_work(g, s, why, size);
 }
 
 int nn_graph(struct graph *g, const struct nn_spec *s, char *why, size_t size)

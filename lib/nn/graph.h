@@ -64,6 +64,7 @@ struct graph {
     int ops, values, params;
     int input, head, loss; /* operations: the image's, the first loss's head, the first loss */
     int multiple[3];       /* what depth, height and width must be divisible by */
+    double flops;          /* forward, for each pixel of an image */
 };
 
 /* 0, or -1 and a line in why. The graph is zeroed or freed before. */

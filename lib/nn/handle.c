@@ -195,14 +195,9 @@ int nn_about(const struct nn_spec *spec, struct nn_about *about, char *why, size
     if (nn_graph(&g, spec, why, size))
         return -1;
     *about = (struct nn_about){.inputs = g.value[g.op[g.input].out].e.c,
-                               .outputs = g.value[g.op[g.head].out].e.c};
+                               .outputs = g.value[g.op[g.head].out].e.c,
+                               .flops = g.flops};
     memcpy(about->multiple, g.multiple, sizeof g.multiple);
-    const struct nn_size least = {1, g.multiple[0], g.multiple[1], g.multiple[2]};
-    for (int i = 0; i < g.ops; i++) {
-        struct nn_call c = nn_shapes(&g, &g.op[i], &least);
-        about->flops += g.op[i].kind->flops ? g.op[i].kind->flops(&c) : 0;
-    }
-    about->flops /= (double)least.d * least.h * least.w;
     nn_graph_free(&g);
     return 0;
 }

@@ -52,6 +52,8 @@ struct nn_setting {
 
 #define NN_MAX_SETTINGS 16
 #define NN_TEXT_MAX (64 << 10) /* bytes of a description */
+#define NN_MAX_FLOPS 1e9       /* of a network: forward, for each pixel of an image */
+#define NN_MAX_WEIGHTS 2e9
 
 /* A description, what errors call it, and settings of its parameters. The text is not kept. */
 struct nn_spec {

@@ -1,5 +1,5 @@
-/* place.c - gives each buffer of a plan its place, so that those in use at once lie apart and all of
- * them take little. */
+/* place.c - gives each buffer of a plan its place, so that those in use at once lie apart, and all
+ * together take little. */
 #include "lib/nn/plan.h"
 
 #include <stdint.h>

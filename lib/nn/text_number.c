@@ -2,6 +2,7 @@
 #include "lib/nn/text_impl.h"
 
 #include "lib/base/names.h"
+#include "lib/base/number.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -181,11 +182,11 @@ static double primary(struct expression *x)
     const char *start = x->p;
     if (isdigit((unsigned char)*start) || *start == '.') {
         char *end;
-        double v = strtod(start, &end);
-        if (end == start || tolower((unsigned char)start[1]) == 'x')
+        double v;
+        if (!number_read(start, &end, &v))
             return wrong(x, "(wanted a number, got '%.20s')", start);
         x->p = end;
-        return finite_number(x, v);
+        return v;
     }
     while (isalnum((unsigned char)*x->p) || *x->p == '_')
         x->p++;

@@ -177,6 +177,11 @@ EOF
     try 's/op: relu/op: rellu/' "mine.yaml:9: operation (rellu): no such operation or block (is 'relu' meant?)"
     try 's/channels: c, kernel: 3/channels: c, kernal: 3/' "mine.yaml:7: operation 'top.conv' (convolution): unknown attribute 'kernal' (wanted channels, kernel, "*
     try 's/kernel: 3/kernel: 4 \/ 3/' "mine.yaml:7: operation 'top.conv' (convolution): kernel: "*"1.33333"*
+    try 's/kernel: 3/kernel: 0x3/' "mine.yaml:7: operation 'top.conv' (convolution): kernel: '0x3': (wanted a number, got '0x3')"
+    try 's/op: relu/op: leaky_relu, slope: 1/' "mine.yaml:9: operation (leaky_relu): slope: out of range (wanted 0..0.999, got 1)"
+    try 's/op: relu/op: dropout, p: 1/' "mine.yaml:9: operation (dropout): p: out of range (wanted 0..0.999, got 1)"
+    # 32768 * 32768 * 9 products, at a quarter of the pixels.
+    try 's/channels: c, kernel: 3/channels: 32768, kernel: 3/' "mine.yaml:7: operation 'd1.one.conv' (convolution): too much work so far (wanted at most 1e+09 flops a pixel, got 4.83e+09)"
     try 's/name: u4, in: \[d5, d4\]/name: u4, in: [d5, d6]/' "mine.yaml:31: operation 'u4' (up): unknown value 'd6' (is 'd1' meant?)"
     try 's/in: \[u1, top\]/in: [u1, d1]/' "mine.yaml:21: operation (concat): "*
     try 's/  - {op: input.*/  - {op: relu}/' "mine.yaml:24: operation (relu): "*
@@ -189,10 +194,63 @@ EOF
     try 's/channels: classes/channels: 5/' "c.yaml: mine.yaml: a head that heeds no parameter classes (wanted 6 channels, got 5)"
     sed -i '$s/.*/regions: wt=1,2,3;tc=1,3;et=3/' c.yaml
     try 's/channels: classes/channels: 5/' "c.yaml: mine.yaml: a head that heeds no parameter classes (wanted 3 channels, got 5)"
+    # Not silently: who sets both says two things of the outputs.
+    echo 'parameters: {classes: 7}' >>c.yaml
+    try '' "c.yaml: parameters: classes: (wanted 3, one for each region, got 7)"
+    sed -i '$s/7/3/' c.yaml
+    train -n -c c.yaml | head -n 1 | grep -q ' 3 classes'
+    sed -i '$d' c.yaml
     sed -i '$d' c.yaml
     try 's/op: loss/op: \&x loss/' "mine.yaml:37: anchors, aliases and tags have no place here"
     echo 'parameters: {gruops: 2}' >>c.yaml
     try '' "mine.yaml:2: no parameter 'gruops' (is 'groups' meant?)"
+}
+
+@test "network: the settings and eleven parameters beside them all arrive" {
+    cat >mine.yaml <<'EOF'
+parameters: {inputs: 4, classes: 4, base: 4, dropout: 0, deep_supervision: 0, a: 0, b: 0, c: 0, d: 0, e: 0, f: 0, g: 0, h: 0, i: 0, j: 0, k: 0}
+network:
+  - {op: input, channels: inputs}
+  - {op: convolution, name: c, channels: base + a + b + c + d + e + f + g + h + i + j + k, kernel: 3}
+  - {op: dropout, p: dropout}
+  - {op: head, name: head, channels: classes}
+  - {op: loss}
+EOF
+    printf 'network: mine.yaml\nsize: 32x32\nbase: 8\nchannels: 4\nclasses: 5\ndropout: 0.5\ndeep_supervision: true\n' >c.yaml
+    echo 'parameters: {a: 1, b: 1, c: 1, d: 1, e: 1, f: 1, g: 1, h: 1, i: 1, j: 1, k: 1}' >>c.yaml
+    train -n -c c.yaml >plan
+    grep -q '^c  *convolution  *19x32x32 ' plan
+    head -n 1 plan | grep -q ' 5 classes'
+}
+
+@test "network: weights have a bound, however small the map" {
+    # 40000 * 40000 * 9, where a map is a thousandth of the image wide.
+    cat >mine.yaml <<'EOF'
+network:
+  - {op: input, channels: 4}
+  - {op: max_pool, size: 4}
+  - {op: max_pool, size: 4}
+  - {op: max_pool, size: 4}
+  - {op: max_pool, size: 4}
+  - {op: max_pool, size: 4}
+  - {op: convolution, name: wide, channels: 40000, kernel: 1}
+  - {op: convolution, name: deep, channels: 40000, kernel: 3}
+  - {op: convolution, name: thin, channels: 4, kernel: 1}
+  - {op: nearest, factor: 16}
+  - {op: nearest, factor: 16}
+  - {op: nearest, factor: 4}
+  - {op: head, name: head, channels: 4}
+  - {op: loss}
+EOF
+    printf 'network: mine.yaml\nsize: 1024x1024\n' >c.yaml
+    run -1 --separate-stderr train -n -c c.yaml
+    [ "$stderr" = "train: mine.yaml:9: operation 'deep' (convolution): too much work so far (wanted at most 2e+09 weights, got 1.44e+10)" ]
+    # The largest that come with the program are far below both.
+    for n in unet attention residual nnunet2d; do
+        printf "network: $n\nbase: 256\nbatch: 1\nsize: 192x160\n" >c.yaml
+        train -n -c c.yaml >plan
+        tail -n 1 plan | grep -q '^peak: '
+    done
 }
 
 @test "network: the settings name a network that there is, in their own folder" {
@@ -216,7 +274,15 @@ EOF
     try 'network: unet\nbase: 2\nparameters: {base: 4}\n' "c.yaml: parameters: 'base' is a setting already"
     try 'network: unet\nparameters: {base: 4, base: 5}\n' "c.yaml:2: parameters: 'base' stands twice"
     try 'network: unet\nparameters: {base: many}\n' "c.yaml:2: parameters: base: (wanted a number, got 'many')"
+    try "network: unet\nparameters: {$(printf 'p%d: 1, ' {1..11}) p12: 1}\n" "c.yaml:2: parameters: more than 11"
     try 'network: unet\nparameters: 4\n' "c.yaml:2: parameters: (wanted a mapping, {name: number}, got a plain value)"
+    try 'network: unet\nparameters: {base: 0x4}\n' "c.yaml:2: parameters: base: (wanted a number, got '0x4')"
+    try 'network: unet\nbase: 0x10\n' "c.yaml:2: base: (wanted a whole number from 1 to 256, got '0x10')"
+    try 'network: unet\nbase: 257\n' "c.yaml:2: base: (wanted a whole number from 1 to 256, got '257')"
+    try 'network: unet\nrate: inf\n' "c.yaml:2: rate: (wanted a number from 0 to 100, got 'inf')"
+    try 'network: unet\nsize: 0x20x32\n' "c.yaml:2: size: (wanted HEIGHTxWIDTH from 1x1 to 8192x8192, got '0x20x32')"
+    try 'network: unet\nmomentum: 0.9\n' "c.yaml: momentum is sgd's alone (optimiser is adam)"
+    try 'network: unet\nclasses: 4\nregions: wt=1,2,3;tc=1,3;et=3;rc=4\n' "c.yaml: regions: region 'rc': (wanted labels from 1 to 3, got '4')"
     try 'network: [unet]\n' "c.yaml:1: network: (wanted a plain value)"
     mkdir -p s/texts
     common >s/texts/mine.yaml
@@ -318,6 +384,12 @@ m.update(model="1", base="2", channels="4", classes="4", dropout="0")'
     try 'del m["network"]' " the model's metadata has no sound 'network'"
     try 'del m["parameters"]' " the model's metadata has no sound 'parameters'"
     try 'm["parameters"] = "base"' " the model's metadata has no sound 'parameters'"
+    for key in arch modalities scheme generator; do
+        try "m['$key'] += '\\n'" " the model's metadata has no sound '$key'"
+    done
+    try 'm["arch"] = "r\u00e9seau"' " the model's metadata has no sound 'arch'" # which may be cut anywhere
+    try 'm["patients"] += "\r\n"' " the model's metadata has no sound 'patients'"
+    try 'm["parameters"] = "base=0x4"' " the model's metadata has no sound 'parameters'"
     try 'm["parameters"] = "base=nan"' " the model's metadata has no sound 'parameters'"
     try 'm["parameters"] = " ".join(f"a{i}=1" for i in range(17))' " the model's metadata has no sound 'parameters'"
     try 'm["parameters"] = "depth=3"' "2: no parameter 'depth' (is "*

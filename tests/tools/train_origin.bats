@@ -245,7 +245,7 @@ PY
     for m in 64G "${least}M"; do
         rm -f z z.*
         command time -q -o peak -f %M train -M $m -i a -c w.yaml -o z <e.tns 2>said
-        plan=$(sed -n 's/.* threads, \([0-9]*\) MiB$/\1/p' said)
+        plan=$(sed -n 's/.* threads*, \([0-9]*\) MiB$/\1/p' said)
         [ "$(cat peak)" -le $((plan * 1024)) ]
     done
 }
