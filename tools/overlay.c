@@ -270,13 +270,13 @@ static const uint8_t *copy_heat(struct tns_record *rec, uint32_t h, uint32_t w)
     const struct tensor *t = tool_need(rec, opt.heat, DT_F32, 2);
     const float *v = t->data;
     same_shape(rec, t, h, w);
-    uint8_t *p = tool_alloc((size_t)h * w);
-    for (size_t i = 0; i < (size_t)h * w; i++) {
+    for (size_t i = 0; i < (size_t)h * w; i++)
         if (!(v[i] >= 0 && v[i] <= 1))
             tool_die_at(rec, "tensor '%s': row %zu, column %zu: (wanted 0 to 1, got %g)", opt.heat,
                         i / w, i % w, (double)v[i]);
+    uint8_t *p = tool_alloc((size_t)h * w);
+    for (size_t i = 0; i < (size_t)h * w; i++)
         p[i] = (uint8_t)(255 * v[i] + 0.5f);
-    }
     return p;
 }
 
