@@ -131,7 +131,7 @@ case_stream() { # FOLD
     # What it takes is told before anything is trained.
     OUT=$PWD/none
     run -2 glio best HOURS=0.00001
-    [[ $output == *"best: HOURS: narrow: "*"passes (wanted 1); that would take "*" hours"* ]]
+    [[ $output == *"best: HOURS: narrow: 0 passes (wanted 1; those take "*" hours)"* ]]
     [ -z "$(find none -name 'model*')" ]
     OUT=$PWD/bad
     for k in HOURS=0 HOURS=-1 HOURS=1.2.3 HOURS=long FOLDS=0 FOLDS=x SPLIT="$given/list"; do
