@@ -64,7 +64,18 @@ PY
     epochs -n 2 -s 1 a.tns >one.tns
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 2 -n 3 -1 7 -r -k x-mine=x >two.tns
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 0 >none.tns
-    "$PYTHON" "$ROOT/tests/lib/mkstream.py" make cases=2 slices=5 h=64 w=96 dtype=f4 >behind.tns
+    # Behind the label little, which is taken along, and much, which goes straight from input to output.
+    "$PYTHON" - <<'PY'
+import os, sys
+sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
+import blobs, numpy as np
+r, out = np.random.default_rng(1), open("behind.tns", "wb")
+out.write(blobs.record(b"H"))
+for i, n in enumerate((5, 200000, 16000, 17000, 300000, 5)):
+    out.write(blobs.record(b"R", {"case": "A", "patient": "A", "slice": i}.items(), [("image", r.random((2, 64, 96), np.float32)), ("label", np.eye(64, 96, dtype=np.uint8)), ("x", r.random(n, np.float32))], i))
+out.write(blobs.record(b"E", count=6))
+out.close()
+PY
     cat one.tns none.tns two.tns behind.tns >in.tns
     augment -s 3 $all <in.tns >want.tns
     augment -s 3 -w 24x24 -f 0.4 $all <in.tns >window.tns
@@ -120,6 +131,7 @@ for i in range(100):
     label[3, 90] = 3
     out.write(blobs.record(b"R", {"case": "A", "patient": "A", "slice": i}.items(), [("image", np.ones((1, 96, 96), np.float32)), ("label", label)], i))
 out.write(blobs.record(b"E", count=100))
+out.close()
 PY
     for share in 0 0.33 1; do
         augment -s 1 -w 24x24 -f $share noise <t.tns >w$share.tns

@@ -109,11 +109,11 @@ PY
     keys e.tns epoch index has mark repeat patient | awk '$4 == "-"' >list
     [ "$(wc -l <list)" = 72 ]
     awk '{ n[$1 " " int($2 / 4)] += $3 == "-" } END { for (i in n) if (n[i] < 2) exit 1 }' list
-    # A share that is no whole number of records is rounded up. Batches are those of train: of 24 records
-    # one of 4 and four of 5, not four of 5 and a rest.
-    epochs -n 3 -s 1 -b 0.5 -B 5 c.tns >f.tns
-    keys f.tns epoch index has mark | awk '$4 == "-" { n[$1 " " int(($2 + 1) / 5)] += $3 == "-" }
-        END { for (i in n) { bad = bad || n[i] < (i ~ / 0$/ ? 2 : 3); k++ }; exit bad || k != 15 }'
+    # A share that is no whole number of records is rounded up, and batches are those of train: of 25 records at
+    # most 8 at a time three of 6 and one of 7.
+    epochs -n 6 -s 1 -l 25 -b 0.5 -B 8 c.tns >f.tns
+    keys f.tns epoch index has mark | awk '$4 == "-" { b = int($2 / 6); b = b > 3 ? 3 : b; n[$1 " " b] += $3 == "-" }
+        END { for (i in n) { bad = bad || n[i] < (i ~ / 3$/ ? 4 : 3); k++ }; exit bad || k != 24 }'
     # Nobody stands twice in an epoch with the same number of draws.
     [ "$(awk '{ print $1, $5, $6 }' list | sort | uniq -d | wc -l)" = 0 ]
     # Where the share is there by itself, nothing is changed.
@@ -214,8 +214,9 @@ out.write(blobs.record(b"H"))
 for i in range(46):
     label = np.full((8, 8), 0, np.uint8)
     label[i % 8, 3] = 1 if i < 2 else 3 if i < 6 else 2
-    out.write(blobs.record(b"R", {"case": "A", "patient": "A", "slice": i}.items(), [("image", np.ones((1, 8, 8), np.float32)), ("label", label)], i))
+    out.write(blobs.record(b"R", {"case": "AB"[i < 2], "patient": "AB"[i < 2], "slice": i}.items(), [("image", np.ones((1, 8, 8), np.float32)), ("label", label)], i))
 out.write(blobs.record(b"E", count=46))
+out.close()
 PY
     epochs -n 8 -s 1 -l 48 -b 0.375 -c -B 8 -T 1,2,3 c.tns >e.tns
     keys e.tns epoch index slice mark | awk '$4 == "-"' >list
@@ -227,6 +228,10 @@ PY
     # A label that nobody has takes no share from the others.
     epochs -n 1 -s 1 -b 0.25 -c -T 1,3,9 c.tns >e.tns
     keys e.tns index slice mark | awk '$3 == "-" && $2 < 6 { n++ } END { exit !(n >= 10) }'
+    # Nor does one that is held by what weighs nothing.
+    printf 'B\t0\n' >weights
+    epochs -n 2 -s 1 -b 0.5 -c -T 1,3 -w weights c.tns >e.tns
+    [ "$(keys e.tns patient mark | awk '$2 == "-" { print $1 }' | sort -u)" = A ]
     epochs -n 8 -s 1 -l 48 -b 0.375 -c -T 1,2,3 c.tns >all.tns
     for k in 47 100; do
         epochs -n 8 -s 1 -l 48 -b 0.375 -c -T 1,2,3 -k $k c.tns >rest.tns

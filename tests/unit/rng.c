@@ -18,7 +18,7 @@ static void number_ids(void)
 static void shares(uint32_t m)
 {
     double weight[N], sum = 0, often[N] = {0}, worst = 0;
-    int wrong = 0;
+    int wrong = 0, beside = 0, twice = 0;
     for (int i = 0; i < N; i++) {
         weight[i] = i % 7 ? 1.0 / (1 + i % 5) : 0;
         sum += weight[i];
@@ -28,12 +28,15 @@ static void shares(uint32_t m)
         double times[N] = {0};
         number_ids();
         rng_deal(&r, weight, ids, N, drawn, m);
-        for (uint32_t k = 0; k < m; k++)
+        for (uint32_t k = 0; k < m; k++) {
             times[drawn[k]]++;
+            beside += k && drawn[k] == drawn[k - 1];
+        }
         for (int i = 0; i < N; i++) {
             double share = m * weight[i] / sum;
             wrong += times[i] < floor(share) || times[i] > ceil(share);
             often[i] += times[i] / DEALS;
+            twice += times[i] > 1;
         }
     }
     for (int i = 0; i < N; i++)
@@ -41,6 +44,8 @@ static void shares(uint32_t m)
     /* a count varies by less than 1, so its deviation is at most 0.5: five standard errors */
     ok(wrong == 0 && worst < 5 * 0.5 / sqrt(DEALS),
        "deal of %u: by weight, rounded down or up (%.4f off at most)", m, worst);
+    ok(beside <= twice / 5, "deal of %u: what comes again does not come at once (%d of %d)", m,
+       beside, twice);
 }
 
 static void evenly(void)
