@@ -137,6 +137,27 @@ PY
     cmp <(tensors unet-named) <(tensors unet-arch)
 }
 
+@test "network: how unet normalises, and the slope of its ReLU, are parameters" {
+    epochs -n 2 -s 1 train.tns >e.tns
+    # The text with the one kind in all places, and with the other.
+    sed 's/, instance_norm: 0, slope: 0//; /when: instance_norm > 0/d; /when: slope > 0/d; s/, when: instance_norm == 0//; s/, when: slope == 0//' \
+        "$ROOT/pipelines/networks/unet.yaml" >batch.yaml
+    sed 's/op: batch_norm/op: instance_norm/; s/op: relu/op: leaky_relu, slope: 0.01/' batch.yaml >instance.yaml
+    for n in batch instance; do
+        (! grep -q 'instance_norm [>=]' $n.yaml)
+        printf "network: $n.yaml\nbase: 2\nbatch: 4\n" >$n.c.yaml
+        train -c $n.c.yaml -o $n <e.tns
+    done
+    printf 'network: unet\nbase: 2\nbatch: 4\n' >c.yaml
+    train -c c.yaml -o plain <e.tns
+    printf 'parameters: {instance_norm: 1, slope: 0.01}\n' >>c.yaml
+    train -c c.yaml -o set <e.tns
+    cmp <(tensors plain) <(tensors batch)
+    cmp <(tensors set) <(tensors instance)
+    ! cmp -s <(tensors set) <(tensors plain) || false
+    infer -m set <train.tns | dice >/dev/null
+}
+
 @test "network: slices are padded to what it divides by, and no further" {
     sizes() { # TEXT
         printf 'network: %s\nbatch: 4\n' "$1" >c.yaml
