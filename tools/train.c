@@ -403,19 +403,20 @@ static void prepare(bool resumed)
 {
     log_keep((long)(run.position / source.length), set.classes);
     make_network();
+    size_t peak = nn_memory(nn).peak > origin.bytes ? nn_memory(nn).peak : origin.bytes;
     uint64_t all = steps_of_pass() * (uint64_t)source.epochs;
     int slices = set.batch * set.accumulate;
     fprintf(stderr, "%s: %s%s%s, %llu step%s of %d slice%s up to %dx%d, %d thread%s, %.0f MiB\n",
             tool_name(), set.called, *set.parameters ? " " : "", set.parameters,
             (unsigned long long)all, tool_s(all), slices, tool_s((unsigned)slices), source.h,
-            source.w, opt.threads, tool_s((unsigned)opt.threads),
-            ceil((double)nn_memory(nn).peak / 1048576));
+            source.w, opt.threads, tool_s((unsigned)opt.threads), ceil((double)peak / 1048576));
     if (resumed)
         save_restore(&run, nn);
     else if (nn_init(nn, set.seed))
         tool_die("%s", nn_why(nn));
     else if (opt.origin)
         origin_take(&origin, nn, &set, &source);
+    origin_close(&origin);
     if (set.average && run.longer)
         run.averaged = 0; /* those were not the last passes */
 }

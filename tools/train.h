@@ -148,17 +148,14 @@ bool source_apart(const struct ledger *trained, const char *what, const struct v
 struct origin {
     const char *path; /* NULL: none, and it begins anew */
     char sum[17];     /* the file's */
-    char *begun;      /* as the run's model will have it */
-    char *modalities, *scheme, *patients, *scans;
+    size_t bytes;     /* that it takes to be read, before there is a network */
+    struct model model;
     struct ledger ledger;
-    struct targets targets;
     struct contract_keys keys;
     struct contract_spacing spacing;
-    char steps[CONTRACT_MAX];
-    bool steps_known, leaky;
 };
 
-/* All but the weights; dies where the file does not fit the ceiling, 0 for none. */
+/* Dies where the file does not fit the ceiling, 0 for none. */
 void origin_open(struct origin *, const char *path, unsigned long long ceiling);
 /* The stream has to be prepared as the model's was, or it dies. */
 void origin_agree(const struct origin *, const struct source *, bool force);
@@ -172,6 +169,8 @@ size_t origin_memory(const struct origin *);
  * and dies where hardly any do. */
 void origin_take(const struct origin *, struct nn *, const struct settings *,
                  const struct source *);
+/* The ledger stays. */
+void origin_close(struct origin *);
 
 /* --- the files of a run: MODEL, MODEL.best, MODEL.last, MODEL.tsv ------------------------------*/
 

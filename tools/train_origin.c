@@ -18,14 +18,6 @@ static char *copied(const char *text)
     return copy;
 }
 
-static void open_model(struct model *m, const char *path)
-{
-    char why[1024];
-    tool_maps(path);
-    if (model_open(m, path, why, sizeof why))
-        tool_die("-i: %s", why);
-}
-
 /* What others wrote must not move a cursor, nor end a line. */
 static void plain(char *text)
 {
@@ -48,52 +40,50 @@ static char *begun_text(const struct model *m, const char *path, const char *sum
 
 void origin_open(struct origin *o, const char *path, unsigned long long ceiling)
 {
-    struct model m;
+    struct model *m = &o->model;
     struct stat st;
-    if (ceiling && !stat(path, &st) && (size_t)st.st_size + NN_FIXED_BYTES > ceiling)
+    char why[1024];
+    *o = (struct origin){.path = path};
+    o->bytes = NN_FIXED_BYTES + (stat(path, &st) ? 0 : (size_t)st.st_size);
+    if (ceiling && o->bytes > ceiling)
         tool_die("-i: %s: takes at least %zu MiB to be read (wanted within -M)", path,
-                 (((size_t)st.st_size + NN_FIXED_BYTES) >> 20) + 1);
-    open_model(&m, path);
-    *o = (struct origin){.path = path, .leaky = m.leaky, .targets = m.targets};
-    if (st_digest(&m.file, o->sum))
+                 (o->bytes >> 20) + 1);
+    tool_maps(path);
+    if (model_open(m, path, why, sizeof why))
+        tool_die("-i: %s", why);
+    tool_mapped(m->file.bytes, m->file.size);
+    if (st_digest(&m->file, o->sum))
         tool_die("out of memory");
-    o->begun = begun_text(&m, path, o->sum);
-    o->modalities = copied(m.modalities);
-    o->scheme = copied(m.scheme);
-    o->patients = copied(m.patients);
-    o->scans = copied(m.scans ? m.scans : "");
-    o->steps_known = m.steps != NULL;
-    if (snprintf(o->steps, sizeof o->steps, "%s", m.steps ? m.steps : "") >= CONTRACT_MAX)
-        tool_die("-i: %s: the model's 'steps' are too long", path);
-    contract_keys_of_steps(o->steps, &o->keys);
-    if (m.norm)
-        snprintf(o->keys.norm, sizeof o->keys.norm, "%s", m.norm);
-    if (m.cropped)
-        snprintf(o->keys.cropped, sizeof o->keys.cropped, "%s", m.cropped);
-    if (m.spacing && contract_spacing_read(&o->spacing, m.spacing))
+    st_forget(&m->file);
+    contract_keys_of_steps(m->steps ? m->steps : "", &o->keys);
+    if (m->norm)
+        snprintf(o->keys.norm, sizeof o->keys.norm, "%s", m->norm);
+    if (m->cropped)
+        snprintf(o->keys.cropped, sizeof o->keys.cropped, "%s", m->cropped);
+    if (m->spacing && contract_spacing_read(&o->spacing, m->spacing))
         tool_die("-i: %s: the model's metadata has no sound 'spacing'", path);
-    if (ledger_add_lines(&o->ledger, m.patients, m.scans))
+    if (ledger_add_lines(&o->ledger, m->patients, m->scans))
         tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
     if (ledger_blind(&o->ledger))
         tool_warn("-i: %s: holds no fingerprints of some it was trained on: they are known by name "
                   "alone",
                   path);
-    model_close(&m);
 }
 
 void origin_agree(const struct origin *o, const struct source *source, bool force)
 {
+    const struct model *m = &o->model;
     char why[512];
     if (force)
         return;
-    if (strcmp(o->scheme, source->scheme))
+    if (strcmp(m->scheme, source->scheme))
         tool_die("-i: %s: another label scheme than the training stream's (wanted %.60s, got "
                  "%.60s); -F lets that pass",
-                 o->path, source->scheme, o->scheme);
-    if (!o->steps_known)
+                 o->path, source->scheme, m->scheme);
+    if (!m->steps)
         tool_die("-i: %s: does not say how its data was prepared; -F lets that pass", o->path);
     if (contract_keys_differ(&o->keys, &source->keys, why, sizeof why) ||
-        (source->steps_known && contract_differs(o->steps, source->steps, why, sizeof why)))
+        (source->steps_known && contract_differs(m->steps, source->steps, why, sizeof why)))
         tool_die("stdin: prepared differently from what -i's model learned from: %s; -F lets that "
                  "pass",
                  why);
@@ -101,21 +91,33 @@ void origin_agree(const struct origin *o, const struct source *source, bool forc
 
 bool origin_apart(const struct origin *o, const struct validation *val, bool leaky)
 {
-    return source_apart(&o->ledger, INHERITED, val, leaky) || o->leaky;
+    return source_apart(&o->ledger, INHERITED, val, leaky) || o->model.leaky;
 }
 
 void origin_inherit(const struct origin *o, struct run *run)
 {
-    if (ledger_add_lines(&run->ledger, o->patients, o->scans))
+    const struct model *m = &o->model;
+    if (ledger_add_lines(&run->ledger, m->patients, m->scans))
         tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
     run->spacing = o->spacing;
-    run->begun = copied(o->begun);
-    run->inherited = copied(o->patients);
+    run->begun = begun_text(m, o->path, o->sum);
+    run->inherited = copied(m->patients);
 }
 
 size_t origin_memory(const struct origin *o)
 {
-    return o->path ? ledger_memory(&o->ledger) + strlen(o->patients) + strlen(o->scans) : 0;
+    if (!o->path)
+        return 0;
+    size_t texts = o->model.file.size;
+    for (int i = 0; i < o->model.file.tensors; i++)
+        texts -= tensor_bytes(&o->model.file.tensor[i]);
+    return ledger_memory(&o->ledger) + 3 * texts; /* as they lie, and as they are understood */
+}
+
+void origin_close(struct origin *o)
+{
+    if (o->path)
+        model_close(&o->model);
 }
 
 /* --- weights -----------------------------------------------------------------------------------*/
@@ -185,7 +187,13 @@ static void match_outputs(const struct targets *ours, const struct targets *thei
 
 struct report {
     struct list part, none;
+    const struct st_file *file;
 };
+
+static void next(void *ctx)
+{
+    st_forget(((struct report *)ctx)->file);
+}
 
 static void left(void *ctx, const char *name, bool part, const char *why)
 {
@@ -211,33 +219,31 @@ static void find_unused(const struct nn *nn, const struct st_file *f, struct lis
 void origin_take(const struct origin *o, struct nn *nn, const struct settings *s,
                  const struct source *source)
 {
-    struct model m;
-    char sum[17];
+    const struct model *m = &o->model;
     int input[NN_MAX_CIN], output[NN_MAX_CLASSES];
-    struct report report = {0};
+    struct report report = {.file = &m->file};
     struct list fresh = {0}, gone = {0}, unused = {0};
     double share;
-    open_model(&m, o->path);
-    if (st_digest(&m.file, sum) || strcmp(sum, o->sum))
-        tool_die("-i: %s: has changed since the run began", o->path);
-    match(source->modalities, o->modalities, input, &fresh);
-    match_outputs(&s->targets, &o->targets, output);
-    struct nn_giver g = {.list = m.file.tensor,
-                         .count = (size_t)m.file.tensors,
+    match(source->modalities, m->modalities, input, &fresh);
+    match_outputs(&s->targets, &m->targets, output);
+    struct nn_giver g = {.list = m->file.tensor,
+                         .count = (size_t)m->file.tensors,
                          .input = input,
-                         .inputs = match(o->modalities, source->modalities, NULL, &gone),
+                         .inputs = match(m->modalities, source->modalities, NULL, &gone),
                          .output = output,
-                         .outputs = o->targets.outputs,
+                         .outputs = m->targets.outputs,
                          .left = left,
+                         .next = next,
                          .ctx = &report};
-    st_forget(&m.file);
     if (nn_take(nn, &g, &share))
         tool_die("%s", nn_why(nn));
+    if (st_changed(&m->file))
+        tool_die("-i: %s: has changed since it was opened", o->path);
     if (share < 0.5)
         tool_die("-i: %s: another network than %s: of the weights %.2g %% fit by name and shape "
                  "(wanted half of them)",
                  o->path, s->called, 100 * share);
-    find_unused(nn, &m.file, &unused);
+    find_unused(nn, &m->file, &unused);
     fprintf(stderr, "%s: begins from %s: %g %% of the weights", tool_name(), o->path,
             floor(1e4 * share) / 100);
     show(&fresh, "modalities that it did not know");
@@ -246,5 +252,4 @@ void origin_take(const struct origin *o, struct nn *nn, const struct settings *s
     show(&report.none, "as initialised");
     show(&unused, "of it, left out");
     fputc('\n', stderr);
-    model_close(&m);
 }

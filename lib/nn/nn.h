@@ -253,6 +253,7 @@ struct nn_giver {
     int inputs, outputs; /* that they have */
     /* Of each parameter that was not taken, or in part: why. */
     void (*left)(void *ctx, const char *name, bool part, const char *why);
+    void (*next)(void *ctx); /* before each: memory of a file's may be given back */
     void *ctx;
 };
 /* share: of all our numbers, those that were taken. */

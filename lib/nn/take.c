@@ -177,6 +177,8 @@ int nn_take(struct nn *nn, const struct nn_giver *from, double *share)
         return nn_fail(nn, NN_EARG, "only initialised parameters can be taken from others");
     for (int i = 0; i < nn->g.params; i++) {
         bool part;
+        if (from->next)
+            from->next(from->ctx);
         taken += take(nn, i, from, &part, why, sizeof why);
         all += tensor_count(&nn->param[i].t);
         if (*why && from->left)

@@ -60,8 +60,10 @@ PY
     pretrain h train.tns h.yaml
     epochs -n 1 site.tns | train -i h -c still.yaml -o b 2>err
     grep -qx "train: begins from h: 100 % of the weights" err
-    epochs -n 1 site.tns | train -i h.last -c still.yaml -o c 2>err
-    grep -qx "train: begins from h.last: 100 % of the weights" err
+    mkdir elsewhere # a folder that nothing else of the run lies in
+    mv h.last elsewhere
+    epochs -n 1 site.tns | train -i elsewhere/h.last -c still.yaml -o c 2>err
+    grep -qx "train: begins from elsewhere/h.last: 100 % of the weights" err
     run -1 --separate-stderr pipe 'epochs -n 1 site.tns | train -i c.yaml -c c.yaml -o n'
     [ "$stderr" = "train: -i: c.yaml: not a safetensors file" ]
     run -1 --separate-stderr pipe 'epochs -n 1 site.tns | train -i none -c c.yaml -o n'
@@ -242,12 +244,16 @@ PY
     least=$(train -M 1K -i a -c w.yaml -o z <e.tns 2>&1 | sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p')
     [ "$least" -gt $(($(stat -c %s a) / 1048576)) ] # to read the file alone takes that
     least=$(train -M "${least}M" -i a -c w.yaml -o z <e.tns 2>&1 | sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p')
-    for m in 64G "${least}M"; do
+    (cat w.yaml; printf 'optimiser: sgd\nmomentum: 0\n') >lean.yaml # which has nothing beside the weights
+    while read -r m from settings; do
         rm -f z z.*
-        command time -q -o peak -f %M train -M $m -i a -c w.yaml -o z <e.tns 2>said
+        command time -q -o peak -f %M train -M $m -i $from -c $settings -o z <e.tns 2>said
         plan=$(sed -n 's/.* threads*, \([0-9]*\) MiB$/\1/p' said)
         [ "$(cat peak)" -le $((plan * 1024)) ]
-    done
+    done <<<"64G a w.yaml
+${least}M a w.yaml
+64G a lean.yaml
+64G a.last lean.yaml"
 }
 
 @test "train -r: a finished run goes on for more passes; with a constant rate it is that of one run of all" {
