@@ -33,3 +33,12 @@ function welch(n, s, q, m, t, r,    a, b) {
     return quantile((a + b) ^ 2 / (a ^ 2 / (n - 1) + b ^ 2 / (m - 1))) * sqrt(a + b)
 }
 '
+
+# For awk: the site that a case's name tells, which is the first two of the parts into which - and _ divide it.
+named='
+function named(c,    part, n) {
+    n = split(c, part, /[-_]/)
+    if (n == 1) { sub(/[0-9].*/, "", c); return c == "" ? "all" : c }
+    return n == 2 ? part[1] : part[1] substr(c, length(part[1]) + 1, 1) part[2]
+}
+'
