@@ -2,8 +2,9 @@
  * every volume upon those that were kept before it.
  *
  * A rule is kept where its best volume raises the mean Dice of patients (WT, TC and ET by the rules
- * of BraTS 2023) by MARGIN at least, and raises it, too, over patients who each had no say in the
- * volume: chosen by all others. What a single patient asks for is not kept so. */
+ * of BraTS 2023) by MARGIN at least, the interval of that holds no loss, and the mean over patients
+ * who each had no say in the volume, as all others chose it, is raised, too. So what a single
+ * patient asks for is not kept, nor what helps some and harms others. */
 #include "tools/tidy.h"
 #include "lib/metric/paired.h"
 #include "tools/tool.h"
@@ -203,17 +204,22 @@ static double mean(const double *v)
 
 static uint64_t seed;
 
+static void interval(const double *gain, double *low, double *high)
+{
+    struct rng key = rng_seed(seed);
+    rng_mix_text(&key, "tidy");
+    if (met_bootstrap(gain, patients.count, key, low, high))
+        tool_die("out of memory");
+}
+
 static void put_row(const char *row, const char *rule, const struct met_tidy *t,
                     const struct scores *s, const double *gain, double left_out,
                     const char *verdict)
 {
     char options[TIDY_OPTIONS];
-    struct rng key = rng_seed(seed);
     double low, high;
     tidy_describe(t, options);
-    rng_mix_text(&key, "tidy");
-    if (met_bootstrap(gain, patients.count, key, &low, &high))
-        tool_die("out of memory");
+    interval(gain, &low, &high);
     printf("%s\t%s\t%s\t%u\t%zu\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%s\n", row, rule,
            *options ? options : "-", patients.count, s->changed, s->region[0], s->region[1],
            s->region[2], s->mean, mean(gain), low, high, left_out, verdict);
@@ -237,6 +243,17 @@ static double left_out_gain(double (*const gain)[VOLUMES], int tries)
         all += best < 0 ? 0 : gain[p][best];
     }
     return all / (double)patients.count;
+}
+
+static const char *judge(const double *gain, double left_out)
+{
+    double low, high;
+    interval(gain, &low, &high);
+    return mean(gain) <= ROUNDING ? "dropped: it raises nothing"
+           : mean(gain) < MARGIN  ? "dropped: it raises the mean by less than 0.001"
+           : low < -ROUNDING      ? "dropped: the interval of what it raises holds a loss"
+           : left_out <= ROUNDING ? "dropped: nothing is gained by patients left out"
+                                  : "kept";
 }
 
 /* Tries one rule upon those in t, which gets it where it is worth it; `now` are the scores of t. */
@@ -263,12 +280,9 @@ static void try_rule(enum met_rule rule, struct met_tidy *t, struct scores *now)
     left_out = left_out_gain(gain, tries);
     struct met_tidy with = *t;
     with.rule[rule] = tries > 1 ? volumes[best] : tidy_rules[rule].always;
-    const char *verdict = most <= 0              ? "dropped: it raises nothing"
-                          : most < MARGIN        ? "dropped: it raises the mean by less than 0.001"
-                          : left_out <= ROUNDING ? "dropped: nothing is gained by patients left out"
-                                                 : "kept";
     score(&with, &s);
     gains(&s, now, one);
+    const char *verdict = judge(one, left_out);
     put_row("rule", tidy_rules[rule].name, &with, &s, one, left_out, verdict);
     if (!strcmp(verdict, "kept")) {
         struct scores old = *now;

@@ -214,6 +214,25 @@ P
     [ "$(awk -F '\t' '$1 == "rule" && $2 == "whole" { print $10, $14 }' speck.tsv)" = "0.000163 dropped: it raises the mean by less than 0.001" ]
 }
 
+@test "tidy: -c drops what helps some patients as it harms others" {
+    py <<'P'
+# Beside the tumour lies a cube of 27 voxels: predicted where there is none in six patients, and where there is one in four.
+def patient(true):
+    v = np.zeros((14, 20, 20), int)
+    v[2:10, 2:10, 2:10] = 2
+    p = v.copy()
+    p[10:13, 14:17, 14:17] = 2
+    return (p if true else v), p
+open("s", "wb").write(cases(*((f"p{i}", *patient(i < 4), {}) for i in range(10))))
+P
+    tidy -c <s >got
+    # Of 27 beside 512: 1 - 2*512/1051 each, a third of it, six gain and four lose.
+    want=$(awk 'BEGIN { printf "%.6f", (6 - 4) / 10 * (1 - 1024 / 1051) / 3 }')
+    [ "$(awk -F '\t' '$1 == "rule" && $2 == "largest" { print $10, ($11 < 0), $14 }' got)" = "$want 1 dropped: the interval of what it raises holds a loss" ]
+    [ "$(awk -F '\t' '$1 == "rule" && $2 == "whole" { print $3, $10, $14 }' got)" = "-w 50 $want dropped: the interval of what it raises holds a loss" ]
+    [ "$(awk -F '\t' '$1 == "chosen" { print $3 }' got)" = - ]
+}
+
 @test "tidy: the scores of -c are those of dice, before and after" {
     phantom -n 4 -d 40x40x16 -s 3 -o c
     pipe 'nii2slices c/* | recode -s brats2017 >l.tns'
