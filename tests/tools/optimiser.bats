@@ -126,8 +126,8 @@ Y
     # Eleven slices: a batch of them all, or of four, four and three, each of which counts by its slices.
     blobs -p 1 -n 11 -d 32x32 >odd.tns
     epochs -n 4 -s 1 odd.tns >e.tns
-    for how in 'clip: 0' 'clip: 0.05' 'optimiser: adamw\ndecay: 0.1'; do
-        printf "network: mine.yaml\noptimiser: sgd\nrate: 0.05\nmomentum: 0.9\ndice: sample\n$how\n" | awk -F: '{ s[$1] = $0 } END { for (k in s) print s[k] }' >c.yaml
+    for how in 'optimiser: sgd\nmomentum: 0.9' 'optimiser: sgd\nmomentum: 0.9\nclip: 0.05' 'optimiser: adamw\ndecay: 0.1'; do
+        printf "network: mine.yaml\nrate: 0.05\ndice: sample\n$how\n" >c.yaml
         (cat c.yaml; echo 'batch: 11') >large.yaml
         (cat c.yaml; printf 'batch: 4\naccumulate: 3\n') >small.yaml
         (cat c.yaml; echo 'batch: 4') >alone.yaml
