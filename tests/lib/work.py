@@ -1,7 +1,7 @@
 """Every tool at its work, for those who make that work hard: what it is given and what comes of it."""
 import os, pathlib, re, shutil, subprocess
 
-PLAN = re.compile(r"train: \w+( \w+=[\d.]+)*, .* MiB$")
+PLAN = re.compile(r"train: (\w+( \w+=[\d.]+)*, .* MiB|begins from .*)$")
 END = b"\x89TNS\r\n\x1a\n\x01\x00E"
 
 
@@ -61,6 +61,7 @@ COMMANDS = [
     ("infer", "{} -j 1 -t x -u -m model -m model <crop.tns", None),
     ("train", "{} -j 1 -c tiny.yaml -o out/m <epochs.tns", "empty"),
     ("train", "{} -j 1 -c tiny.yaml -e crop.tns -L -o out/m <epochs.tns", "empty"),
+    ("train", "{} -j 1 -i model -c tiny.yaml -o out/m <epochs.tns", "empty"),
     ("train", "{} -r -j 1 -c tiny.yaml -o out/m <epochs.tns", "half"),
 ]
 
@@ -73,5 +74,5 @@ def tree(d, name):
 
 
 def lines(err):
-    """What was said of the end: neither a warning, nor the plan that train prints before it starts."""
+    """What was said of the end: neither a warning, nor what train prints before it starts."""
     return [l for l in err.decode(errors="replace").split("\n") if l.strip() and ": warning: " not in l and not PLAN.match(l)]

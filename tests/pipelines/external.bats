@@ -103,6 +103,22 @@ cell() { # TABLE ROW COLUMN
     [[ $output == *"external: the model learned from every patient of DATA (wanted others)"* ]]
 }
 
+@test "external: a folder with a recipe is a model, with its mirrors and its rules; its scores lie in it" {
+    mkdir new folder
+    cp -r "$given"/new/South_2_c new
+    cp "$given/model" folder/one
+    printf 'recipe\t1\nmodel\tone\nviews\tx\ntidy\t-w 100000\n' >folder/recipe
+    nii2slices new/* | recode -s brats2017 | znorm | crop -s 48x48 | infer -t x -m folder/one 2>/dev/null | tidy -w 100000 | crop -u |
+        dice -c brats2023 -l none >folder/scores.tsv
+    glio MODEL="$PWD/folder" >/dev/null 2>err || { cat err; false; }
+    T=out/external/external.tsv
+    [ "$(cell $T '(internal)' cases)" = 1 ]
+    for k in WT TC ET mean; do
+        [ "$(cell $T '(internal)' $k)" = "$(cell $T South_2 $k)" ]
+    done
+    [ "$(cell $T South_2 difference)" = 0.000000 ]
+}
+
 # What `external` would have left of a case: made CASE WT TC ET BIN, all voxels of the only modality in the unit bin that begins there.
 made() { # FOLDER CASE TRAINED WT TC ET BIN
     d=$1/$2
