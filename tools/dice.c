@@ -115,7 +115,8 @@ static struct {
 } unit;
 
 /* Labels that have a row: the four that any data set has, and up to the last that came. */
-static int labels = 4;
+enum { CLASSES = 4 };
+static int labels = CLASSES;
 
 /* Rows of a table of so many labels, and which of met_case's row i is. */
 static int rows(int n)
@@ -276,10 +277,11 @@ static struct met_soft soft_of(struct tns_record *rec, const struct tensor *labe
     struct targets targets;
     struct met_soft s;
     char why[256];
-    if (targets_make(&targets, MET_CANONICAL, regions ? regions : "", why, sizeof why))
+    uint32_t classes = regions || t->dim[0] > MET_CLASSES ? MET_CLASSES
+                       : t->dim[0] < CLASSES              ? CLASSES
+                                                          : t->dim[0];
+    if (targets_make(&targets, (int)classes, regions ? regions : "", why, sizeof why))
         tool_die_at(rec, "key 'regions': %s", why);
-    if (!regions && t->dim[0] < MET_CANONICAL)
-        targets.outputs = 4; /* as far as there is no cavity */
     if (t->dim[0] != (uint32_t)targets.outputs || t->dim[1] != label->dim[0] ||
         t->dim[2] != label->dim[1])
         tool_die_at(rec, "prob: wrong shape (wanted %dx%ux%u, got %ux%ux%u)", targets.outputs,
@@ -354,16 +356,16 @@ static void add(struct tns_record *rec)
     if (label->dim[0] != pred->dim[0] || label->dim[1] != pred->dim[1])
         tool_die_at(rec, "pred: not the label's shape (wanted %ux%u, got %ux%u)", label->dim[0],
                     label->dim[1], pred->dim[0], pred->dim[1]);
-    if ((bad = met_count(label->data, pred->data, tensor_count(label), MET_CANONICAL, table))) {
+    if ((bad = met_count(label->data, pred->data, tensor_count(label), MET_CLASSES, table))) {
         const uint8_t *l = label->data, *p = pred->data;
-        bool first = l[bad - 1] >= MET_CANONICAL;
+        bool first = l[bad - 1] >= MET_CLASSES;
         tool_die_at(rec,
                     "%s: value outside the scheme (wanted 0 to %d, got %u at row %zu, column %zu)",
-                    first ? "label" : "pred", MET_CANONICAL - 1, first ? l[bad - 1] : p[bad - 1],
+                    first ? "label" : "pred", MET_CLASSES - 1, first ? l[bad - 1] : p[bad - 1],
                     (bad - 1) / label->dim[1], (bad - 1) % label->dim[1]);
     }
-    for (int k = labels; k < MET_CANONICAL; k++)
-        for (int i = 0; i < MET_CANONICAL; i++)
+    for (int k = labels; k < MET_CLASSES; k++)
+        for (int i = 0; i < MET_CLASSES; i++)
             if (table[k][i] || table[i][k])
                 labels = k + 1;
     if (known && strcmp(known, "yes") && strcmp(known, "no"))
@@ -439,7 +441,7 @@ static const char *yes_no(int known, const char *yes, const char *no, const char
 /* A row of a case; of a label that came later, that of two empty masks. */
 static const double *row_of(const struct result *c, int i)
 {
-    static double *nothing;
+    static double *nothing; /* of all labels */
     if (i < c->labels)
         return c->value + i * columns;
     if (i >= labels)
@@ -448,13 +450,13 @@ static const double *row_of(const struct result *c, int i)
         struct met_row row[MET_ROWS];
         const struct met_grid grid = {{1, 1, 1}, {1, 1, 1}};
         const uint8_t voxel = 0;
-        nothing = tool_alloc((size_t)columns * sizeof *nothing);
-        if (met_case(&voxel, &voxel, &grid, NULL, used, conventions, NULL, row))
+        nothing = tool_alloc((size_t)(MET_CLASSES * columns) * sizeof *nothing);
+        if (met_case(&voxel, &voxel, &grid, NULL, used, conventions, opt.lesions, row))
             tool_die("out of memory");
-        for (int k = 0; k < columns; k++)
-            nothing[k] = value(&row[MET_CLASSES - 1], k);
+        for (int k = 0; k < MET_CLASSES * columns; k++)
+            nothing[k] = value(&row[k / columns], k % columns);
     }
-    return nothing;
+    return nothing + i * columns;
 }
 
 static void put_case(const struct result *c)
@@ -564,7 +566,7 @@ int main(int argc, char **argv)
             opt.all = true;
             break;
         case 'b':
-            opt.constant = (int)tool_int('b', optarg, 0, MET_CANONICAL - 1);
+            opt.constant = (int)tool_int('b', optarg, 0, MET_CLASSES - 1);
             break;
         case 'c':
             set_convention(optarg);

@@ -58,9 +58,10 @@ static int score(const struct what *w, enum met_part part, const struct met_coun
     const double *mm = w->grid->spacing;
     double voxel = mm[0] * mm[1] * mm[2], hd[MET_HDS] = {NAN, NAN, NAN, NAN};
     unsigned labels = met_parts[part].labels;
-    int region = part >= MET_WT, r = 0;
-    if (part != MET_BACKGROUND && (region || c->tp + c->fp + c->fn))
-        r = measure(w, labels, region ? w->lesions : NULL, hd, row);
+    bool lesions = met_parts[part].lesions;
+    int r = 0;
+    if (part != MET_BACKGROUND && (lesions || c->tp + c->fp + c->fn))
+        r = measure(w, labels, lesions ? w->lesions : NULL, hd, row);
     for (int i = 0; i < w->n; i++) {
         struct met_convention conv = w->conventions[i];
         if (part == MET_BACKGROUND)

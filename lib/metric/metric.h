@@ -50,6 +50,7 @@ enum met_part {
 struct met_part_info {
     const char *name; /* "0" .. "15", "WT", "TC", "ET" */
     unsigned labels;  /* bit set */
+    bool lesions;     /* is scored lesion by lesion: the regions, and the cavity of BraTS 2024 */
 };
 extern const struct met_part_info met_parts[MET_PARTS];
 
@@ -182,7 +183,7 @@ struct met_score met_score(const struct met_convention *, const struct met_count
 /* --- a case --------------------------------------------------------------------------------------
  * Everything of one case: a row for each part, then the means over labels 1 to 3 and 0 to 3 (a NaN
  * is left out). What is not defined is NaN: distances and lesions of the background, lesions of the
- * single labels 1 and 2 (and of 3, which ET's row has), the loss but in the last row, volumes in
+ * single labels but the cavity (those of 3 has ET's row), the loss but in the last row, volumes in
  * the means, soft values without probabilities. */
 enum { MET_MEAN_LABELS = MET_PARTS, MET_MEAN_ALL, MET_ROWS };
 extern const char *const met_row_names[MET_ROWS];

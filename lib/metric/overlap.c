@@ -5,13 +5,29 @@
 #include <math.h>
 #include <string.h>
 
+#define LABEL(l) {#l, 1u << (l), (l) == 4}
 const struct met_part_info met_parts[MET_PARTS] = {
-    {"0", 1 << 0},          {"1", 1 << 1},          {"2", 1 << 2},          {"3", 1 << 3},
-    {"4", 1 << 4},          {"5", 1 << 5},          {"6", 1 << 6},          {"7", 1 << 7},
-    {"8", 1 << 8},          {"9", 1 << 9},          {"10", 1 << 10},        {"11", 1 << 11},
-    {"12", 1 << 12},        {"13", 1 << 13},        {"14", 1 << 14},        {"15", 1 << 15},
-    [MET_WT] = {"WT", 0xe}, [MET_TC] = {"TC", 0xa}, [MET_ET] = {"ET", 0x8},
+    LABEL(0),
+    LABEL(1),
+    LABEL(2),
+    LABEL(3),
+    LABEL(4),
+    LABEL(5),
+    LABEL(6),
+    LABEL(7),
+    LABEL(8),
+    LABEL(9),
+    LABEL(10),
+    LABEL(11),
+    LABEL(12),
+    LABEL(13),
+    LABEL(14),
+    LABEL(15),
+    [MET_WT] = {"WT", 0xe, true},
+    [MET_TC] = {"TC", 0xa, true},
+    [MET_ET] = {"ET", 0x8, true},
 };
+#undef LABEL
 
 size_t met_count(const uint8_t *label, const uint8_t *pred, size_t n, int classes,
                  uint64_t table[MET_CLASSES][MET_CLASSES])

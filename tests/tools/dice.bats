@@ -234,7 +234,7 @@ PY
     is t2 case A WT pred_mm3 48
     # Nobody trained it, and it needs no prediction.
     is t2 n - 2 dice 1
-    run -2 dice -b 5 <s.tns
+    run -2 dice -b 16 <s.tns
     run -0 dice -b 0 -c study <s.tns
     stream >bad.tns <<<'case("A", zeros(1, 4, 4), zeros(1, 4, 4))'
     run -1 dice -b 1 <bad.tns
@@ -467,13 +467,52 @@ PY
     # A has none, and nothing of it was invented
     is t case A 4 dice 1
     is t case A 4 hd95 0
-    is t case A 4 lesion_dice nan
+    # nothing missed, nothing invented
+    is t case A 4 lesion_dice 1
+    is t case A 4 lesion_hd95 0
+    is t case A 3 lesion_dice nan
     is t mean - 4 dice 0.541666667
     dice -j <s.tns >j
     "$PYTHON" -c 'import json; c = json.load(open("j"))["cases"]; assert [list(x["parts"]) for x in c] == [["0", "1", "2", "3", "4", "WT", "TC", "ET", "mean123", "mean0123"]] * 2'
+    # A case before the first cavity has the row of two empty masks all the same.
+    is t mean - 4 lesion_dice "$(awk -v a="$(cell t case A 4 lesion_dice)" -v b="$(cell t case B 4 lesion_dice)" 'BEGIN { print (a + b) / 2 }')"
     # without a cavity there is no row
     echo 'case("A", zeros(1, 4, 4), zeros(1, 4, 4))' | stream | dice >u
     [ "$(cut -f8 u | grep -cx 4)" = 0 ]
+}
+
+@test "dice: a cavity is scored lesion by lesion, by the rule of the regions" {
+    stream >s.tns <<'PY'
+t, p = zeros(6, 24, 30), zeros(6, 24, 30)
+t[0:4, 2:7, 2:7], p[0:4, 2:7, 2:7] = 4, 4       # found whole: 100 mm3
+t[0:4, 2:7, 20:25] = 4                          # missed
+p[5, 22, 2:4] = 4                               # invented, however small
+case("A", t, p)
+PY
+    dice <s.tns >t
+    for what in "found 1" "missed 1" "invented 1" "lesion_dice 0.33333333" "lesion_hd95 249.33333"; do is t case A 4 $what; done
+    dice -l none <s.tns >t
+    is t case A 4 lesion_dice nan
+}
+
+@test "dice: every label that train takes has a row once it is there, to 15" {
+    stream >s.tns <<'PY'
+t, p = zeros(1, 4, 8), zeros(1, 4, 8)
+case("A", t, p)
+t[0, 0], p[0, 0, :6], p[0, 1, :2] = 9, 9, 9     # of 8 found 6, 2 invented
+q = np.zeros((10, 1, 4, 8), np.float32)
+q[9, 0] = p[0] == 9
+q[0, 0] = p[0] == 0
+case("B", t, p, prob=q)
+PY
+    dice <s.tns >t
+    [ "$(awk -F'\t' '$1 == "case" && $2 == "A" { printf "%s ", $8 }' t)" = "0 1 2 3 4 5 6 7 8 9 WT TC ET mean123 mean0123 " ]
+    is t case B 9 dice 0.75
+    is t case B 9 label_mm3 8
+    is t case B 9 soft_dice 0.75000016
+    is t case B WT label_mm3 0
+    is t case A 9 dice 1
+    is t mean - 9 dice 0.875
 }
 
 @test "dice: probabilities of regions are those of the regions, whatever labels have" {
@@ -499,8 +538,8 @@ PY
 @test "dice: what cannot be scored is refused with its place" {
     refused 'case("A", t, p, scheme="raw")' "(A slice 0): labels are not canonical (wanted scheme=canonical, got scheme=raw"
     refused 'case("A", t, p, scheme=None)' "no key 'scheme'"
-    refused 't[1, 2, 3] = 5; case("A", t, p)' "(A slice 1): label: value outside the scheme (wanted 0 to 4, got 5 at row 2, column 3)"
-    refused 'p[2, 0, 4] = 255; case("A", t, p)' "(A slice 2): pred: value outside the scheme (wanted 0 to 4, got 255 at row 0, column 4)"
+    refused 't[1, 2, 3] = 16; case("A", t, p)' "(A slice 1): label: value outside the scheme (wanted 0 to 15, got 16 at row 2, column 3)"
+    refused 'p[2, 0, 4] = 255; case("A", t, p)' "(A slice 2): pred: value outside the scheme (wanted 0 to 15, got 255 at row 0, column 4)"
     refused 'case("A", t, zeros(3, 5, 4))' "pred: not the label's shape (wanted 4x5, got 5x4)"
     refused 'case("A", t, p); case("B", t, p); case("A", t, p)' "record 6 (A slice 0): the case was there before"
     refused 'case("A", t, p, only=[0, 1, 0])' "record 2 (A slice 0): the slice is there twice"
