@@ -33,7 +33,7 @@ unfit() { # DATA study|...
         name=${path##*/} why=
         case $name in
         *[[:cntrl:]]*) why="a control character in its name" ;;
-        *" "* | "#"*) [ "$2" != study ] || why="a blank in its name or # before it (wanted what a manifest of folds(1) can hold)" ;;
+        *" "* | "#"*) case $2 in study | search | best) why="a blank in its name or # before it (wanted what a manifest of folds(1) can hold)" ;; esac ;;
         esac
         printf %s "$name" | iconv -f UTF-8 -t UTF-8 >/dev/null 2>&1 || why="a name that is no UTF-8"
         [ ${#name} -le 200 ] || why="a name of ${#name} bytes (wanted at most 200)"

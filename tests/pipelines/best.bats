@@ -132,13 +132,16 @@ case_stream() { # FOLD
     # What it takes is told before anything is trained.
     OUT=$PWD/none
     run -2 glio best HOURS=0.00001
-    [[ $output == *"best: HOURS: narrow: 0 passes (wanted 1; those take "*" hours)"* ]]
+    [[ $output == *"best: narrow: 0 passes in 0.00001 hours (wanted 1; those take "*" hours)"* ]]
     [ -z "$(find none -name 'model*')" ]
     OUT=$PWD/bad
     for k in HOURS=0 HOURS=-1 HOURS=1.2.3 HOURS=long FOLDS=0 FOLDS=x SPLIT="$given/list"; do
         run -2 glio best "$k"
         [[ $output == *"best: ${k%%=*}: (wanted"* ]] || { echo "$k: $output"; false; }
     done
+    cp -r "$given/cases" blank && mv blank/*_003 'blank/Patient 3'
+    run -2 glio best DATA="$PWD/blank"
+    [[ $output == *"the case 'Patient 3' has a blank in its name"* ]]
     [ ! -e bad ]
     # What is offered is sound.
     SEED=1

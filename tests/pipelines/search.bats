@@ -200,7 +200,23 @@ next() {
     done
     run -2 glio SETTINGS=none
     [[ $output == *"SETTINGS: 'none' is no file"* ]]
+    run -2 glio FOLDS=6
+    [[ $output == *"too few patients for 6 folds (5)"* ]]
     [ ! -e out ]
     # What is offered is sound.
     [ -z "$(unsound "$ROOT/pipelines/candidates" 5; refusal "$ROOT/pipelines/candidates")" ]
+}
+
+@test "search: a fold in which nobody has a tumour judges nobody" {
+    cp -r "$given/cases" data
+    py <<'EOF'
+import glob, gzip
+f = glob.glob("data/*_003/*_seg.nii.gz")[0]
+b = gzip.decompress(open(f, "rb").read())
+open(f, "wb").write(gzip.compress(b[:352] + bytes(len(b) - 352)))
+EOF
+    ls data | folds -k 5 -s 1 -l - >mine
+    run -2 glio DATA="$PWD/data" SPLIT="$PWD/mine" FOLD="$(awk '/_003/ { print $1 }' mine)"
+    [[ $output == *"search: no case of fold "?" has a tumour"* ]]
+    [ -z "$(find out -name 'model*')" ]
 }
