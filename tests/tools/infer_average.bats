@@ -252,9 +252,10 @@ PY
 @test "infer -n: of several models it prints what holds for all" {
     infer -n -m one >alone
     infer -n -m one -m two -m three >all
-    infer -n -m one -m one | cmp - alone
-    [ "$(cut -f 1 all | uniq | tr '\n' ' ')" = "modalities scheme generator leaky prepared step " ]
-    grep -vE '^(arch|parameters|network)' alone | cmp - all
+    infer -n -m one -m one | uniq | cmp - alone
+    [ "$(cut -f 1 all | uniq | tr '\n' ' ')" = "modalities scheme generator leaky prepared spacing step " ]
+    [ "$(grep -c '^spacing' all)" = 3 ] # each says its own
+    grep -vE '^(arch|parameters|network)' alone | cmp - <(uniq all)
 }
 
 @test "infer: which of several models was cut while it is in use is said" {
