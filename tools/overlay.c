@@ -13,6 +13,7 @@
 #include "formats/png.h"
 #include "lib/image/scheme.h"
 #include "lib/image/sheet.h"
+#include "lib/metric/metric.h"
 #include "tools/tool.h"
 
 static const char usage[] =
@@ -261,6 +262,10 @@ static const uint8_t *copy_labels(struct tns_record *rec, const char *name, uint
     same_shape(rec, t, h, w);
     uint8_t *p = tool_alloc((size_t)h * w);
     memcpy(p, t->data, (size_t)h * w);
+    for (size_t i = 0; i < (size_t)h * w; i++)
+        if (p[i] >= IMG_LABELS)
+            tool_die_at(rec, "%s: row %zu, column %zu: (wanted 0 to %d, got %u)", name, i / w,
+                        i % w, IMG_LABELS - 1, p[i]);
     return p;
 }
 
@@ -282,11 +287,10 @@ static const uint8_t *copy_heat(struct tns_record *rec, uint32_t h, uint32_t w)
 
 static void count(const uint8_t *t, const uint8_t *p, size_t n)
 {
-    static const bool member[3][IMG_CLASSES] = {{0, 1, 1, 1}, {0, 1, 0, 1}, {0, 0, 0, 1}};
     for (size_t i = 0; i < n; i++)
         for (int r = 0; r < 3; r++) {
-            bool a = t[i] < IMG_CLASSES && member[r][t[i]],
-                 b = p[i] < IMG_CLASSES && member[r][p[i]];
+            unsigned region = met_parts[MET_WT + r].labels;
+            bool a = region >> t[i] & 1, b = region >> p[i] & 1;
             now.truth[r] += a;
             now.guess[r] += b;
             now.hit[r] += a && b;

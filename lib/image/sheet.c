@@ -11,14 +11,19 @@
 enum { SEEN = 1000, MARGIN = 14, GAP = 8, TITLE = 24, NOTE = 18, HEAD = 20, LEGEND = 24, BAR = 80 };
 
 /* Found by a search over colours for the greatest least distance, as seen by people with all cones
- * or without one kind; the first three and white are of Okabe and Ito's. */
+ * or without one kind; the first three and white are of Okabe and Ito's. From 5 on, labels that no
+ * data set of the field has, some are near another. */
 static const struct {
     uint32_t rgb;
     const char *name;
-} classes[] =
+} classes[IMG_LABELS] =
     {
-        {0x000000, "background"}, {0xd55e00, "core"},   {0x56b4e9, "oedema"},
-        {0xf0e442, "enhancing"},  {0xffffff, "cavity"},
+        {0x000000, "background"}, {0xd55e00, "core"},     {0x56b4e9, "oedema"},
+        {0xf0e442, "enhancing"},  {0xffffff, "cavity"},   {0xaacc55, "label 5"},
+        {0x5522bb, "label 6"},    {0x880000, "label 7"},  {0x9988ff, "label 8"},
+        {0xbbddff, "label 9"},    {0x8855bb, "label 10"}, {0x880055, "label 11"},
+        {0xaa8899, "label 12"},   {0x99ff99, "label 13"}, {0x660088, "label 14"},
+        {0x66aa55, "label 15"},
 },
   verdicts[IMG_VERDICTS] = {
       [IMG_FOUND] = {0x007744, "found"},
@@ -53,14 +58,12 @@ uint32_t img_verdict_colour(enum img_verdict v)
 
 uint32_t img_class_colour(int label)
 {
-    return label >= 0 && label < (int)(sizeof classes / sizeof *classes) ? classes[label].rgb
-                                                                         : 0xffffff;
+    return label >= 0 && label < IMG_LABELS ? classes[label].rgb : 0xffffff;
 }
 
 const char *img_class_name(int label)
 {
-    return label >= 0 && label < (int)(sizeof classes / sizeof *classes) ? classes[label].name
-                                                                         : "unknown";
+    return label >= 0 && label < IMG_LABELS ? classes[label].name : "unknown";
 }
 
 static int by_value(const void *a, const void *b)
@@ -129,7 +132,8 @@ static void outline(struct img_picture *p, const uint8_t *m, int value, const st
 static void draw_classes(struct img_picture *p, const struct img_sheet *s, const uint8_t *m,
                          const struct img_area *a)
 {
-    static const int order[] = {2, 3, 1, 4}; /* the innermost last: its outline stays whole */
+    static const int order[IMG_LABELS - 1] = {/* the innermost last: its outline stays whole */
+                                              2, 3, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (size_t i = 0; i < sizeof order / sizeof *order; i++)
         (s->lines ? outline : paint)(p, m, order[i], a, classes[order[i]].rgb);
 }
@@ -183,8 +187,8 @@ static bool holds(const uint8_t *m, size_t n, int value)
  * into a new line where it would not fit into the picture. */
 enum { LABELS, VERDICTS, HEAT, KINDS };
 struct legend {
-    const char *name[16], *heat;
-    uint32_t rgb[16];
+    const char *name[IMG_LABELS + IMG_VERDICTS], *heat;
+    uint32_t rgb[IMG_LABELS + IMG_VERDICTS];
     int n, end[KINDS]; /* of all; of each kind */
     int width[KINDS];
 };
@@ -201,13 +205,15 @@ static struct legend legend_of(const struct img_sheet *s, double by, const struc
                                int n)
 {
     struct legend l = {.heat = s->heat};
-    bool cavity = false; /* few data sets have it */
-    for (int i = 0; i < n; i++) {
-        size_t all = (size_t)sl[i].w * (size_t)sl[i].h;
-        cavity |= holds(sl[i].label, all, 4) || holds(sl[i].pred, all, 4);
+    for (int v = 1; (s->label || s->pred) && v < IMG_LABELS; v++) {
+        bool there = v <= 3; /* others few data sets have */
+        for (int i = 0; i < n && !there; i++) {
+            size_t all = (size_t)sl[i].w * (size_t)sl[i].h;
+            there = holds(sl[i].label, all, v) || holds(sl[i].pred, all, v);
+        }
+        if (there)
+            legend_add(&l, by, LABELS, classes[v].name, classes[v].rgb);
     }
-    for (int v = 1; (s->label || s->pred) && v <= 3 + cavity; v++)
-        legend_add(&l, by, LABELS, classes[v].name, classes[v].rgb);
     for (int v = 0; s->label && s->pred && v < IMG_VERDICTS; v++)
         legend_add(&l, by, VERDICTS, verdicts[v].name, verdicts[v].rgb);
     if (s->heat)

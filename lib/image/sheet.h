@@ -14,6 +14,7 @@
 #include "lib/image/canvas.h"
 
 #define IMG_SHEET_SCANS 4
+#define IMG_LABELS 16            /* that have a colour */
 #define IMG_SHEET_MAX_SIDE 30000 /* pixels */
 
 /* One slice, h rows of w: grey scans (0 black to 255), canonical labels. The caller owns all. */

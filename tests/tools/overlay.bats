@@ -23,7 +23,7 @@ for case in sys.argv[1:]:
         label[3, 6] = 3
         pred[2:10, 6:10] = 2
         if os.environ.get("CAVITY"):
-            label[11:14, 14:20] = 4
+            label[11:14, 14:20] = int(os.environ["CAVITY"])
         if z == 0:
             label[:] = 0
         out.write(record(b"R", [("case", case), ("slice", z + int(os.environ.get("FIRST", 0))), ("modalities", "flair,t1gd"), ("scheme", os.environ.get("SCHEME", "canonical"))],
@@ -114,7 +114,7 @@ EOF
 
 @test "overlay: a resection cavity is painted, in white, and the legend names it" {
     stream A >plain.tns
-    CAVITY=1 stream A >cavity.tns
+    CAVITY=4 stream A >cavity.tns
     for s in plain cavity; do
         overlay -n 1 -z 4 -o $s <$s.tns
     done
@@ -129,6 +129,21 @@ EOF
     read -r w h <<<"$(pixel cavity/*.png size | tr x ' ')"
     read -r v g <<<"$(pixel plain/*.png size | tr x ' ')"
     [ "$(pixel cavity/*.png columns $((76 + 64 + 4)) $h)" != "$(pixel plain/*.png columns $((76 + 64 + 4)) $g)" ]
+}
+
+@test "overlay: every label to 15 is painted in a colour of its own and named, and what has none is refused" {
+    for v in $(seq 4 15); do
+        CAVITY=$v stream A | overlay -n 1 -z 4 -o o
+        # The middle of a voxel of it in the second panel.
+        pixel o/*.png $((14 + 96 + 8 + 16 * 4 + 2)) $((76 + 12 * 4 + 2)) >>colours
+        read -r w h <<<"$(pixel o/*.png size | tr x ' ')"
+        pixel o/*.png columns $((76 + 64 + 4)) $h | md5sum >>legends
+    done
+    [ "$(sort -u colours | wc -l)" = 12 ]
+    [ "$(sort -u legends | wc -l)" = 12 ]
+    CAVITY=16 stream A >in.tns
+    run -1 overlay -n 1 -o none <in.tns
+    [[ $output == *"(A slice 1): label: row 11, column 14: (wanted 0 to 15, got 16)"* ]]
 }
 
 @test "overlay: scans that are shown side by side widen the picture" {
