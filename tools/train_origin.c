@@ -40,11 +40,12 @@ static char *begun_text(const struct model *m, const char *path, const char *sum
 
 void origin_open(struct origin *o, const char *path, unsigned long long ceiling)
 {
+    enum { TEXTS = 1 << 20 }; /* of its head, as they are understood */
     struct model *m = &o->model;
     struct stat st;
     char why[1024];
     *o = (struct origin){.path = path};
-    o->bytes = NN_FIXED_BYTES + (stat(path, &st) ? 0 : (size_t)st.st_size);
+    o->bytes = NN_FIXED_BYTES + TEXTS + (stat(path, &st) ? 0 : (size_t)st.st_size);
     if (ceiling && o->bytes > ceiling)
         tool_die("-i: %s: takes at least %zu MiB to be read (wanted within -M)", path,
                  (o->bytes >> 20) + 1);

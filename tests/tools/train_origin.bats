@@ -6,13 +6,19 @@ blobs() {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices -l "znorm -p case" -k norm=case "$@"
 }
 
+setup_file() {
+    cd "$BATS_FILE_TMPDIR"
+    "$PYTHON" -c 'import numpy' 2>/dev/null || return 0
+    blobs -p 3 -n 4 -d 32x32 >train.tns
+    blobs -p 2 -n 4 -d 32x32 -1 20 >site.tns
+    blobs -p 2 -n 3 -1 10 -d 32x48 -e >val.tns
+}
+
 setup() {
     cd "$BATS_TEST_TMPDIR"
     export OMP_WAIT_POLICY=passive
     need_python numpy
-    blobs -p 3 -n 4 -d 32x32 >train.tns
-    blobs -p 2 -n 4 -d 32x32 -1 20 >site.tns
-    blobs -p 2 -n 3 -1 10 -d 32x48 -e >val.tns
+    cp "$BATS_FILE_TMPDIR"/*.tns .
     printf 'arch: unet\nbase: 2\nbatch: 5\nrate: 0.01\n' >c.yaml
     sed 's/0.01/1e-30/' c.yaml >still.yaml # a rate at which no weight moves
 }
