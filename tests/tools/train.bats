@@ -574,17 +574,21 @@ PY
 }
 
 @test "train: paused after some passes and continued, the model is that of a run left alone" {
-    for schedule in cosine constant; do
-        printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\nschedule: %s\n' $schedule >c.yaml
-        epochs -n 5 -s 1 train.tns | train -c c.yaml -e val.tns -o whole-$schedule
+    for kind in cosine averaged moving; do
+        printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\n' >c.yaml
+        case $kind in
+        averaged) printf 'average: 3\naccumulate: 2\nschedule: constant\n' >>c.yaml ;;
+        moving) printf 'ema: 0.9\nkeep: last\n' >>c.yaml ;;
+        esac
+        epochs -n 5 -s 1 train.tns | train -c c.yaml -e val.tns -o whole-$kind
         for passes in 1 3 3 9; do # the second 3 has nothing to do, and 9 are more than there are
-            [ ! -e $schedule ]
-            epochs -n 5 -s 1 train.tns | train -r -x $passes -c c.yaml -e val.tns -o $schedule
-            [ $passes = 9 ] || [ "$(awk 'NR > 1' $schedule.tsv | wc -l)" = $passes ]
+            [ ! -e $kind ]
+            epochs -n 5 -s 1 train.tns | train -r -x $passes -c c.yaml -e val.tns -o $kind
+            [ $passes = 9 ] || [ "$(awk 'NR > 1' $kind.tsv | wc -l)" = $passes ]
         done
-        cmp whole-$schedule $schedule
-        cmp whole-$schedule.last $schedule.last
-        diff <(cut -f 1-19 whole-$schedule.tsv) <(cut -f 1-19 $schedule.tsv)
+        cmp whole-$kind $kind
+        cmp whole-$kind.last $kind.last
+        diff <(cut -f 1-19 whole-$kind.tsv) <(cut -f 1-19 $kind.tsv)
     done
     run -2 pipe 'epochs -n 5 train.tns | train -x 0 -c c.yaml -o none'
 }
