@@ -26,7 +26,9 @@ static _Noreturn void leave(int status)
 #define stderr said
 #define printf(...) ((void)0)
 #define main tool_main
+#define cut tool_cut /* a tool's own function may have that name */
 #include "tools/tool.c"
+#undef cut
 #define tool_start fuzz_start
 #define tool_open fuzz_open
 
