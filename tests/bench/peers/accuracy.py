@@ -13,12 +13,16 @@ import csv
 import glob
 import json
 import os
+import shutil
 import statistics
 import subprocess
 
 from peers import bench, stream
 
 VALIDATION = ("BraTS2021_00003", "BraTS2021_01478", "BraTS2021_01481", "BraTS19_CBICA_BHQ_1")
+# Of the 60 patients of the larger folder these are validated on, too.
+MORE = ("Brats18_2013_11_1", "Brats18_2013_3_1", "Brats18_TCIA01_425_1", "Brats18_TCIA02_135_1", "Brats18_TCIA10_628_1",
+        "Brats18_CBICA_AOP_1", "Brats18_CBICA_ARZ_1", "Brats18_CBICA_ATB_1")
 SEEDS = os.environ.get("SEEDS", "1 2 3").split()
 REGIONS = ("WT", "TC", "ET")
 CONFIG = """arch: unet
@@ -98,3 +102,48 @@ def compare(name, recipe, epochs, time_bound=None):
     if time_bound:
         held.append((took, took_peer, took / took_peer, time_bound))
     return bench.verdict(name, held)
+
+
+def same_time(name):
+    """MINUTES (20) for each side: `make best` of one model, and PyTorch with its network, loss, stream and augmentation.
+
+    Both are used as the recipe says, mirrored and tidied, by the same tools. Ours includes reading the cases and measuring
+    the machine; PyTorch begins with a prepared stream. The line holds what each lacks of a mean Dice of 1.
+    """
+    minutes, seed = float(os.environ.get("MINUTES", "20")), SEEDS[0]
+    cases = stream.cases()
+    validation = [c for c in cases if os.path.basename(c) in VALIDATION + MORE]
+    training = [c for c in cases if c not in validation]
+    folder, out = f"{bench.SCRATCH}/recipe-cases", f"{bench.SCRATCH}/recipe"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(out, ignore_errors=True)
+    os.makedirs(folder)
+    for case in training:
+        os.symlink(os.path.realpath(case), f"{folder}/{os.path.basename(case)}")
+    bench.say(f"{name}: {minutes:g} minutes, {len(training)} patients, {len(validation)} to validate on, seed {seed}")
+    took = stream.seconds('make --no-print-directory best DATA="$1" OUT="$2" HOURS="$3" FOLDS=1 SEED="$4" JOBS="$5" >/dev/null', folder,
+                          out, str(minutes / 60), seed, str(bench.THREADS))
+    with open(f"{out}/best/plan.tsv") as f:
+        plan = dict(line.rstrip("\n").split("\t", 1) for line in f)
+    ours, theirs = f"{out}/best/model/whole.safetensors", f"{out}/torch.safetensors"
+    words = [open(f"{out}/best/whole/{part}").read().strip() for part in ("sampling", "augmentation")]
+    with open(f"{out}/best/whole/train.yaml") as f:
+        settings = dict(line.split("#")[0].strip().split(": ", 1) for line in f if ": " in line)
+    learn = (f'epochs -n 1000 -s {seed} {words[0]} "$1" | {words[1] or "cat"} | "$2" "$3" "$4" "$5" {seed} {minutes * 60:g} '
+             f'{bench.THREADS} {settings["base"]} {settings["rate"]}')
+    said = subprocess.run(["bash", "-c", learn, "bench", f"{out}/best/all-{plan['stream']}.tns", newest(),
+                           f"{bench.ROOT}/tests/bench/peers/torch_recipe.py", theirs, ours], check=True, stdout=subprocess.PIPE,
+                          env={**stream.ENV, **bench.KEEP_MEMORY}).stdout
+    other = json.loads(said)
+    views, rules = (f"-t {plan['views']}" if plan["views"] else ""), (f"| tidy {plan['tidy']}" if plan["tidy"] else "")
+    means = []
+    for label, model, seconds in (("ours", ours, took), (f"PyTorch {other['version']}", theirs, other["seconds"])):
+        table = f"{model}.scores.tsv"
+        stream.seconds(f'nii2slices "$@" | recode -s brats2017 | znorm | crop -F -s 192x160 | infer {views} -j {bench.THREADS} '
+                       f'-m "{model}" {rules} | dice -c brats2023 -d none -l none >"{table}"', *validation)
+        with open(table) as f:
+            score = {row["part"]: float(row["dice"]) for row in csv.DictReader(f, delimiter="\t") if row["row"] == "mean"}
+        means.append(statistics.mean(score[r] for r in REGIONS))
+        bench.say(f"  {label:16s} " + "  ".join(f"{r} {score[r]:.4f}" for r in REGIONS) + f"  mean {means[-1]:.4f}  {seconds:.0f} s")
+    bench.say(f"  recipe {plan['recipe']}: ours {plan['passes']} passes, PyTorch {other['steps'] * 8 / int(plan['slices']):.1f}")
+    return bench.verdict(name, [(1 - means[0], 1 - means[1], (1 - means[0]) / (1 - means[1]), 1)])

@@ -1,0 +1,97 @@
+"""The peer of recipe20min: PyTorch learns from the stream that train(1) would learn from, for as many seconds.
+
+  torch_recipe.py OUT.safetensors LIKE.safetensors SEED SECONDS THREADS BASE RATE < STREAM
+
+The U-Net with outputs for WT, TC and ET, Dice + binary cross-entropy, Adam with a cosine rate, batch 8. The first steps
+say how many fit into the time. OUT has the weights and the metadata of LIKE, a model of train(1), so that infer(1) runs it.
+"""
+import json
+import struct
+import sys
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from unet import UNet
+
+BATCH, TRIAL = 8, 40
+
+
+def records(stream):
+    """(image, label) of the records of tns(5) that are slices."""
+    dtypes = {1: np.uint8, 6: np.float32}
+    while len(fixed := stream.read(64)) == 64:
+        metadata, tensors, rest = struct.unpack_from("<II4xQ", fixed, 12)
+        body = stream.read(rest)
+        at, found = -(-metadata // 64) * 64, {}
+        payload = at + 128 * tensors
+        for _ in range(tensors):
+            name, (dtype, rank) = body[at:at + 64].rstrip(b"\0").decode(), body[at + 64:at + 66]
+            shape, (size,) = struct.unpack_from(f"<{rank}I", body, at + 72), struct.unpack_from("<Q", body, at + 104)
+            if name in ("image", "label"):
+                found[name] = np.frombuffer(body, dtypes[dtype], size // np.dtype(dtypes[dtype]).itemsize, payload).reshape(shape)
+            at, payload = at + 128, payload + -(-size // 64) * 64
+        if "image" in found:
+            yield found["image"], found["label"]
+
+
+def batches(stream):
+    images, labels = [], []
+    for image, label in records(stream):
+        images.append(image)
+        labels.append(label)
+        if len(images) == BATCH:
+            yield torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels))
+            images, labels = [], []
+
+
+def loss_of(logits, label, eps=1e-5):
+    o = torch.stack([label > 0, (label == 1) | (label == 3), label == 3], 1).to(logits.dtype)
+    p = logits.sigmoid()
+    both, total = (p * o).sum((0, 2, 3)), p.sum((0, 2, 3)) + o.sum((0, 2, 3))
+    return 1 - ((2 * both + eps) / (total + eps)).mean() + F.binary_cross_entropy_with_logits(logits, o)
+
+
+def save(path, like, net):
+    with open(like, "rb") as f:
+        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+    metadata = {key: value for key, value in header["__metadata__"].items() if key != "xxh3"}
+    state, out, data = net.state_dict(), {"__metadata__": metadata}, b""
+    for name in header:
+        if name != "__metadata__":
+            blob = state[name].detach().to(torch.float32).numpy().tobytes()
+            out[name] = {"dtype": "F32", "shape": list(state[name].shape), "data_offsets": [len(data), len(data) + len(blob)]}
+            data += blob
+    text = json.dumps(out, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + data)
+
+
+def main(out, like, seed, seconds, threads, base, rate):
+    torch.set_num_threads(int(threads))
+    torch.manual_seed(int(seed))
+    seconds, rate = float(seconds), float(rate)
+    net = UNet(int(base), classes=3).train().to(memory_format=torch.channels_last)
+    adam = torch.optim.Adam(net.parameters(), rate)
+    start, steps = time.perf_counter(), None
+    for step, (x, t) in enumerate(batches(sys.stdin.buffer)):
+        if step == TRIAL:
+            steps = max(TRIAL + 1, int(seconds / (time.perf_counter() - start) * TRIAL))
+        if step == steps:
+            break
+        for group in adam.param_groups:
+            group["lr"] = rate * (1 + np.cos(np.pi * step / steps)) / 2 if steps else rate
+        adam.zero_grad(set_to_none=True)
+        loss = loss_of(net(x.contiguous(memory_format=torch.channels_last)), t)
+        loss.backward()
+        adam.step()
+        if step % 100 == 0:
+            print(f"    step {step} of {steps}: loss {loss.item():.4f}, {time.perf_counter() - start:.0f} s",
+                  file=sys.stderr, flush=True)
+    save(out, like, net)
+    print(json.dumps({"steps": step, "seconds": time.perf_counter() - start, "version": torch.__version__}))
+
+
+main(*sys.argv[1:])
