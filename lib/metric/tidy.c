@@ -66,7 +66,7 @@ static uint64_t paint(const struct part *p, uint8_t *pred, size_t width, const t
 
 static void choose_all_but_largest(struct part *p)
 {
-    int32_t largest = 1;
+    int32_t largest = 0; /* no component: nothing is of that number */
     for (int32_t c = 1; c <= p->runs.components; c++) {
         p->chosen[c] = 1;
         if (p->voxels[c] > p->voxels[largest])
