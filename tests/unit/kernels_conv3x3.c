@@ -35,86 +35,113 @@ static double padded_value(const struct kr_in *in, struct shape s, int n, int y,
 }
 
 /* --- the oracle ------------------------------------------------------------------------------- */
+static int inputs(const struct kr_conv3x3 *p)
+{
+    return p->in[0].c + (p->nin > 1 ? p->in[1].c : 0);
+}
+
+/* All that the kernel is to read of one pixel. */
+static void pixel(double *v, const struct kr_conv3x3 *p, int n, int y, int x)
+{
+    struct shape s = {p->n, p->h, p->w};
+    for (int i = 0; i < inputs(p); i++)
+        v[i] = i < p->in[0].c ? padded_value(&p->in[0], s, n, y, x, i)
+                              : padded_value(&p->in[1], s, n, y, x, i - p->in[0].c);
+}
+
+/* sum += a * v, n values: what all three passes are made of. */
+static void add(double *restrict sum, double a, const double *restrict v, int n)
+{
+#pragma omp simd
+    for (int i = 0; i < n; i++)
+        sum[i] += a * v[i];
+}
+
+/* Filters by tap: [9][cin][cout], or [9][cout][cin]. */
+static double *by_tap(const struct kr_conv3x3 *p, bool input_first)
+{
+    int cin = inputs(p), cout = p->cout;
+    double *w = malloc((size_t)cout * (size_t)cin * 9 * sizeof *w);
+    for (int o = 0; o < cout; o++)
+        for (int i = 0; i < cin; i++)
+            for (int t = 0; t < 9; t++)
+                w[input_first ? (t * cin + i) * cout + o : (t * cout + o) * cin + i] =
+                    (double)p->weight[(o * cin + i) * 9 + t];
+    return w;
+}
+
 static double *oracle_forward(const struct kr_conv3x3 *p)
 {
     struct shape s = {p->n, p->h, p->w};
-    int cin = p->in[0].c + (p->nin > 1 ? p->in[1].c : 0);
-    double *y = calloc(count(s, p->cout), sizeof *y);
+    int cin = inputs(p), cout = p->cout;
+    double *y = calloc(count(s, cout), sizeof *y), *w = by_tap(p, true);
     double *v = calloc((size_t)cin, sizeof *v);
     for (int n = 0; n < p->n; n++)
         for (int h = -1; h <= p->h; h++)
-            for (int w = -1; w <= p->w; w++) {
-                for (int i = 0; i < cin; i++)
-                    v[i] = i < p->in[0].c ? padded_value(&p->in[0], s, n, h, w, i)
-                                          : padded_value(&p->in[1], s, n, h, w, i - p->in[0].c);
+            for (int x = -1; x <= p->w; x++) {
+                pixel(v, p, n, h, x);
                 for (int t = 0; t < 9; t++) {
-                    int oh = h - t / 3 + 1, ow = w - t % 3 + 1;
+                    int oh = h - t / 3 + 1, ow = x - t % 3 + 1;
                     if (oh < 0 || oh >= p->h || ow < 0 || ow >= p->w)
                         continue;
-                    for (int o = 0; o < p->cout; o++) {
-                        double sum = 0;
-                        for (int i = 0; i < cin; i++)
-                            sum +=
-                                v[i] *
-                                (double)p
-                                    ->weight[((size_t)o * (size_t)cin + (size_t)i) * 9 + (size_t)t];
-                        y[at(s, p->cout, n, oh, ow, o)] += sum;
-                    }
+                    for (int i = 0; i < cin; i++)
+                        add(&y[at(s, cout, n, oh, ow, 0)], v[i], &w[(t * cin + i) * cout], cout);
                 }
             }
     if (p->bias)
-        for (size_t i = 0; i < count(s, p->cout); i++)
-            y[i] += (double)p->bias[i % (size_t)p->cout];
+        for (size_t i = 0; i < count(s, cout); i++)
+            y[i] += (double)p->bias[i % (size_t)cout];
     free(v);
+    free(w);
     return y;
 }
 
 static double *oracle_data(const struct kr_conv3x3 *p, const float *dy)
 {
     struct shape s = {p->n, p->h, p->w};
-    int cin = p->in[0].c + (p->nin > 1 ? p->in[1].c : 0), op = kr_pad(p->cout);
-    double *dv = calloc(count(s, cin), sizeof *dv);
+    int cin = inputs(p), cout = p->cout;
+    double *dv = calloc(count(s, cin), sizeof *dv), *w = by_tap(p, false);
     for (int n = 0; n < p->n; n++)
         for (int h = 0; h < p->h; h++)
-            for (int w = 0; w < p->w; w++)
+            for (int x = 0; x < p->w; x++)
                 for (int t = 0; t < 9; t++) {
-                    int oh = h - t / 3 + 1, ow = w - t % 3 + 1;
+                    int oh = h - t / 3 + 1, ow = x - t % 3 + 1;
                     if (oh < 0 || oh >= p->h || ow < 0 || ow >= p->w)
                         continue;
-                    for (int i = 0; i < cin; i++) {
-                        double sum = 0;
-                        for (int o = 0; o < p->cout; o++)
-                            sum +=
-                                (double)dy[at(s, op, n, oh, ow, o)] *
-                                (double)p
-                                    ->weight[((size_t)o * (size_t)cin + (size_t)i) * 9 + (size_t)t];
-                        dv[at(s, cin, n, h, w, i)] += sum;
-                    }
+                    const float *d = &dy[at(s, kr_pad(cout), n, oh, ow, 0)];
+                    for (int o = 0; o < cout; o++)
+                        add(&dv[at(s, cin, n, h, x, 0)], (double)d[o], &w[(t * cout + o) * cin],
+                            cin);
                 }
+    free(w);
     return dv;
 }
 
 static double *oracle_weight(const struct kr_conv3x3 *p, const float *dy)
 {
     struct shape s = {p->n, p->h, p->w};
-    int cin = p->in[0].c + (p->nin > 1 ? p->in[1].c : 0), op = kr_pad(p->cout);
-    double *dw = calloc((size_t)p->cout * (size_t)cin * 9, sizeof *dw);
+    int cin = inputs(p), cout = p->cout;
+    double *dw = calloc((size_t)cout * (size_t)cin * 9, sizeof *dw);
+    double *sum = calloc((size_t)cout * (size_t)cin * 9, sizeof *sum); /* [9][cout][cin] */
+    double *v = calloc((size_t)cin, sizeof *v);
     for (int n = 0; n < p->n; n++)
         for (int h = 0; h < p->h; h++)
-            for (int w = 0; w < p->w; w++)
+            for (int x = 0; x < p->w; x++) {
+                pixel(v, p, n, h, x);
                 for (int t = 0; t < 9; t++) {
-                    int oh = h - t / 3 + 1, ow = w - t % 3 + 1;
+                    int oh = h - t / 3 + 1, ow = x - t % 3 + 1;
                     if (oh < 0 || oh >= p->h || ow < 0 || ow >= p->w)
                         continue;
-                    for (int i = 0; i < cin; i++) {
-                        double v = i < p->in[0].c
-                                       ? padded_value(&p->in[0], s, n, h, w, i)
-                                       : padded_value(&p->in[1], s, n, h, w, i - p->in[0].c);
-                        for (int o = 0; o < p->cout; o++)
-                            dw[((size_t)o * (size_t)cin + (size_t)i) * 9 + (size_t)t] +=
-                                v * (double)dy[at(s, op, n, oh, ow, o)];
-                    }
+                    const float *d = &dy[at(s, kr_pad(cout), n, oh, ow, 0)];
+                    for (int o = 0; o < cout; o++)
+                        add(&sum[(t * cout + o) * cin], (double)d[o], v, cin);
                 }
+            }
+    for (int t = 0; t < 9; t++)
+        for (int i = 0; i < cout * cin; i++)
+            dw[i * 9 + t] = sum[t * cout * cin + i];
+    free(v);
+    free(sum);
     return dw;
 }
 
