@@ -58,3 +58,11 @@ py() {
 from niftis import *
 exec(sys.stdin.read())' "$@"
 }
+
+# The synthetic slices that networks learn from (blobs.py): as they come from scans, and normalised.
+raw_blobs() {
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices "$@"
+}
+blobs() {
+    raw_blobs -l "znorm -p case" -k norm=case "$@"
+}

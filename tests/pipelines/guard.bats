@@ -2,8 +2,7 @@
 load ../lib/common
 
 setup_file() {
-    ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
-    export PATH="${TOOLS:-$ROOT/bin}:$PATH" OMP_WAIT_POLICY=passive
+    export OMP_WAIT_POLICY=passive
     cd "$BATS_FILE_TMPDIR"
     [ "${CONFIG:-release}" = release ] || return 0
     phantom -n 5 -s 2 -d 48x48x16 -o cases

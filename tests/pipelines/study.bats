@@ -4,8 +4,7 @@ load ../lib/common
 bats_require_minimum_version 1.5.0
 
 setup_file() {
-    ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
-    export PATH="${TOOLS:-$ROOT/bin}:$PATH" OMP_WAIT_POLICY=passive
+    export OMP_WAIT_POLICY=passive
     phantom -n 5 -s 2 -d 48x48x16 -o "$BATS_FILE_TMPDIR/cases"
 }
 

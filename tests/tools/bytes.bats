@@ -5,10 +5,6 @@ load ../lib/records
 
 nets="unet8 ${LONG:+unet64 attention8 residual8}"
 
-blobs() {
-    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices "$@"
-}
-
 # Base 8 at the size of a study's slices, base 64 at 48x48.
 size() { # NET
     [ "${1##*[a-z]}" = 8 ] && echo 160x192 || echo 48x48
@@ -18,11 +14,11 @@ setup_file() {
     cd "$BATS_FILE_TMPDIR"
     for net in $nets; do
         printf 'arch: %s\nbase: %d\nbatch: 4\nrate: 0.0003\n' "${net%%[0-9]*}" "${net##*[a-z]}" >c$net.yaml
-        blobs -p 2 -n 3 -d "$(size "$net")" >t$net.tns
+        raw_blobs -p 2 -n 3 -d "$(size "$net")" >t$net.tns
         epochs -n 1 t$net.tns >e$net.tns
         train -c c$net.yaml -o m$net <e$net.tns
-        blobs -p 8 -n 1 -1 10 -d "$(size "$net")" >v$net.tns
-        blobs -p 3 -n 1 -1 10 -d "$(size "$net")" >w$net.tns
+        raw_blobs -p 8 -n 1 -1 10 -d "$(size "$net")" >v$net.tns
+        raw_blobs -p 3 -n 1 -1 10 -d "$(size "$net")" >w$net.tns
     done
 }
 
@@ -43,10 +39,10 @@ ceilings() { # COMMAND...
 @test "bytes: prob of a slice alone is prob of it among neighbours" {
     for net in $nets; do
         for i in 0 1 2 3 4 5 6 7; do
-            blobs -p 1 -n 1 -1 $((10 + i)) -d "$(size $net)" | infer -P -j 1 -m m$net >alone$i.tns
+            raw_blobs -p 1 -n 1 -1 $((10 + i)) -d "$(size $net)" | infer -P -j 1 -m m$net >alone$i.tns
         done
         for n in 2 3 4 5 6 7 8; do
-            blobs -p $n -n 1 -1 10 -d "$(size $net)" | infer -P -m m$net >among$n.tns
+            raw_blobs -p $n -n 1 -1 10 -d "$(size $net)" | infer -P -m m$net >among$n.tns
         done
         py <<'PY'
 alone = [read(f"alone{i}.tns")[0][1]["prob"].tobytes() for i in range(8)]

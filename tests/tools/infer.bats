@@ -2,10 +2,6 @@ load ../lib/common
 load ../lib/records
 load ../lib/memory
 
-blobs() {
-    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices -l "znorm -p case" -k norm=case "$@"
-}
-
 setup_file() {
     cd "$BATS_FILE_TMPDIR"
     export OMP_WAIT_POLICY=passive

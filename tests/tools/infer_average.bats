@@ -3,10 +3,6 @@ load ../lib/common
 load ../lib/records
 load ../lib/memory
 
-blobs() {
-    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices -l "znorm -p case" -k norm=case "$@"
-}
-
 # learn MODEL SETTINGS...: two passes over train.tns, so that nothing is certain yet.
 learn() {
     printf '%s\n' "${@:2}" 'batch: 4' 'rate: 0.01' >c.yaml

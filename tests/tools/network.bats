@@ -2,15 +2,11 @@
 load ../lib/common
 load ../lib/records
 
-blobs() {
-    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices "$@"
-}
-
 setup() {
     cd "$BATS_TEST_TMPDIR"
     export OMP_WAIT_POLICY=passive
     need_python numpy
-    blobs -p 2 -n 4 -d 40x33 >train.tns
+    raw_blobs -p 2 -n 4 -d 40x33 >train.tns
 }
 
 # A network of no paper: five levels, a wide kernel, dilation, groups; its blocks count levels.
@@ -362,7 +358,7 @@ EOF
     # Written by the last program that knew no texts: residual, base 1, dropout 0.1, f16. The sum is that of all that the
     # same program predicted with it.
     gzip -dc "$ROOT/tests/vectors/residual-version1.safetensors.gz" >old
-    blobs -p 1 -1 20 -n 2 -d 32x24 >new.tns
+    raw_blobs -p 1 -1 20 -n 2 -d 32x24 >new.tns
     KR_ISA=plain infer -P -m old <new.tns >p.tns
     py <<'PY'
 import hashlib

@@ -2,10 +2,6 @@
 # Runs that begin from a model (-i), and runs that are given more passes than they had.
 load ../lib/common
 
-blobs() {
-    "$PYTHON" "$ROOT/tests/lib/blobs.py" -l nii2slices -l "znorm -p case" -k norm=case "$@"
-}
-
 setup_file() {
     cd "$BATS_FILE_TMPDIR"
     "$PYTHON" -c 'import numpy' 2>/dev/null || return 0
