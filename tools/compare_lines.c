@@ -24,14 +24,6 @@ static size_t lines;
 static const struct compared *all;
 static uint32_t *order; /* of units, by name: no sum depends on the order of files */
 
-static struct line *new_line(void)
-{
-    if ((lines & (lines - 1)) == 0 &&
-        !(line = realloc(line, (lines ? 2 * lines : 1) * sizeof *line)))
-        tool_die("out of memory");
-    return &line[lines++];
-}
-
 static double value(uint32_t table, uint32_t unit, uint32_t series)
 {
     return all->value[table][(size_t)unit * series_of(all) + series];
@@ -45,6 +37,18 @@ static bool in_site(uint32_t unit, uint32_t site)
 static bool is_compared(uint32_t a, uint32_t b)
 {
     return !all->baseline || !a || !b;
+}
+
+/* A line without any number yet. */
+static struct line *new_line(uint32_t site, uint32_t series, uint32_t a, uint32_t b)
+{
+    uint32_t part = series % parts_of(all), metric = series / parts_of(all);
+    if ((lines & (lines - 1)) == 0 &&
+        !(line = realloc(line, (lines ? 2 * lines : 1) * sizeof *line)))
+        tool_die("out of memory");
+    line[lines] = (struct line){site, part, metric, a,   b,   0,   NAN, NAN, NAN,
+                                NAN,  NAN,  NAN,    NAN, NAN, NAN, NAN, "-"};
+    return &line[lines++];
 }
 
 /* Whether a site, of a list that may name many, has any of the units. */
@@ -74,25 +78,8 @@ static void summarise(const double *v, size_t n, struct line *l)
 
 static void add_score(uint32_t site, uint32_t series, uint32_t table, double *v)
 {
-    struct line *l = new_line();
+    struct line *l = new_line(site, series, table, NOBODY);
     size_t n = 0;
-    *l = (struct line){site,
-                       series % parts_of(all),
-                       series / parts_of(all),
-                       table,
-                       NOBODY,
-                       0,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       "-"};
     for (uint32_t i = 0; i < all->units.count; i++) {
         double x = value(table, order[i], series);
         if (in_site(order[i], site) && !isnan(x))
@@ -103,27 +90,10 @@ static void add_score(uint32_t site, uint32_t series, uint32_t table, double *v)
 
 static void add_difference(uint32_t site, uint32_t series, uint32_t a, uint32_t b, double *v)
 {
-    struct line *l = new_line();
+    struct line *l = new_line(site, series, a, b);
     struct met_mean of_a = {0}, of_b = {0};
     struct met_wilcoxon w;
     size_t n = 0;
-    *l = (struct line){site,
-                       series % parts_of(all),
-                       series / parts_of(all),
-                       a,
-                       b,
-                       0,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       NAN,
-                       "-"};
     for (uint32_t i = 0; i < all->units.count; i++) {
         double x = value(a, order[i], series), y = value(b, order[i], series);
         if (!in_site(order[i], site) || isnan(x) || isnan(y))
