@@ -19,9 +19,6 @@
 static const char usage[] = "[-ajLv] [-b LABEL] [-c CONVENTION] [-d surface|pooled|border|none] "
                             "[-l RULE|none] [-p case|slice] < STREAM > TABLE";
 
-/* Voxels of one case's grid, at most; two bytes are held for each. */
-#define MAX_VOXELS (1u << 29)
-
 enum { MAX_COLUMNS = 4 * MET_MAX_CONVENTIONS + 16 };
 
 static struct {
@@ -103,16 +100,15 @@ static void choose_columns(void)
 
 /* --- one case, or slice ----------------------------------------------------------------------- */
 
+static struct tool_case unit;
+
+/* What else is known of it. */
 static struct {
-    char *name, *patient;
-    struct met_grid grid;
-    uint8_t *label, *pred; /* the full grid; what no record covers is background */
-    uint8_t *seen;
-    size_t slices, index; /* records so far; of the only slice, with -p slice */
-    int trained;          /* -1 unknown */
-    int soft;             /* -1 not known yet */
+    size_t index; /* of the slice, with -p slice */
+    int trained;  /* -1 unknown */
+    int soft;     /* -1 not known yet */
     struct met_soft sums;
-} unit;
+} about;
 
 /* Labels that have a row: the four that any data set has, and up to the last that came. */
 enum { CLASSES = 4 };
@@ -145,26 +141,12 @@ static struct names finished; /* cases, by name */
 static struct ledger scans;   /* of cases, under their names */
 static struct ledger people;  /* whoever shares a name or voxels is one */
 
-static char *copy(const char *s)
-{
-    return strcpy(tool_alloc(strlen(s) + 1), s);
-}
-
-/* Pages that nobody touches cost nothing: a file may claim more slices than it has. */
-static void *zeroed(size_t n)
-{
-    void *p = calloc(n, 1);
-    if (!p)
-        tool_die("out of memory (case %s)", unit.name);
-    return p;
-}
-
 static void finish(void)
 {
     struct met_row row[MET_ROWS];
     if (!unit.name)
         return;
-    if (met_case(unit.label, unit.pred, &unit.grid, unit.soft > 0 ? &unit.sums : NULL, used,
+    if (met_case(unit.label, unit.pred, &unit.grid, about.soft > 0 ? &about.sums : NULL, used,
                  conventions, opt.lesions, row))
         tool_die("out of memory (case %s)", unit.name);
     size_t absent = unit.grid.dim[0] - unit.slices;
@@ -175,15 +157,13 @@ static void finish(void)
             tool_die("out of memory (case %s)", unit.name);
     }
     double *v = tool_alloc((size_t)(rows(labels) * columns) * sizeof *v);
-    result[results++] = (struct result){unit.name, unit.patient, unit.index, unit.slices,
-                                        absent,    unit.trained, labels,     v};
+    result[results++] = (struct result){unit.name, unit.patient,  about.index, unit.slices,
+                                        absent,    about.trained, labels,      v};
     for (int r = 0; r < rows(labels); r++)
         for (int i = 0; i < columns; i++)
             *v++ = value(&row[row_at(r, labels)], i);
-    free(unit.label);
-    free(unit.pred);
-    free(unit.seen);
-    memset(&unit, 0, sizeof unit);
+    unit.name = unit.patient = NULL; /* the result has them */
+    tool_case_end(&unit);
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */
@@ -247,26 +227,11 @@ static void settle(void)
 
 static void start(struct tns_record *rec, const struct met_grid *g)
 {
-    const char *name = tool_need_key(rec, "case"), *patient = tns_get(&rec->meta, "patient");
-    size_t n = g->dim[1] * g->dim[2];
-    unit.name = copy(name);
-    if (!opt.by_slice) {
-        uint32_t before = finished.count;
-        if (tool_add_name(&finished, name) < before)
-            tool_die_at(rec, "the case was there before (wanted all its slices in a row)");
-    }
-    if (n > MAX_VOXELS || g->dim[0] > MAX_VOXELS / n)
-        tool_die_at(rec, "the case is too large (wanted at most %u voxels, got %zux%zux%zu)",
-                    MAX_VOXELS, g->dim[0], g->dim[1], g->dim[2]);
-    unit.patient = copy(patient ? patient : name);
-    unit.grid = *g;
-    unit.label = zeroed(g->dim[0] * n);
-    unit.pred = zeroed(g->dim[0] * n);
-    unit.seen = zeroed(g->dim[0]);
-    unit.trained = unit.soft = -1;
+    tool_case_begin(&unit, rec, g, opt.by_slice ? NULL : &finished, true);
+    about.trained = about.soft = -1;
     meet(rec);
     if (!opt.by_slice)
-        say_who(rec, name);
+        say_who(rec, unit.name);
 }
 
 /* What the channels of prob are: labels, or the regions that the record names. */
@@ -295,17 +260,17 @@ static struct met_soft soft_of(struct tns_record *rec, const struct tensor *labe
 static void add_prob(struct tns_record *rec, const struct tensor *label)
 {
     struct tensor *t = tns_tensor(rec, "prob");
-    if (unit.soft >= 0 && unit.soft != (t != NULL))
+    if (about.soft >= 0 && about.soft != (t != NULL))
         tool_die_at(rec, "prob is in some slices of the case and not in others");
     if (!t) {
-        unit.soft = 0;
+        about.soft = 0;
         return;
     }
     struct met_soft s = soft_of(rec, label);
-    if (unit.soft < 0)
-        unit.sums = s;
-    unit.soft = 1;
-    if (s.channels != unit.sums.channels || memcmp(s.labels, unit.sums.labels, sizeof s.labels))
+    if (about.soft < 0)
+        about.sums = s;
+    about.soft = 1;
+    if (s.channels != about.sums.channels || memcmp(s.labels, about.sums.labels, sizeof s.labels))
         tool_die_at(rec, "prob is of other regions than in other slices of the case");
     size_t n = tensor_count(label), all = t->dim[0] * n;
     float *prob = tool_alloc(all * sizeof *prob);
@@ -313,7 +278,7 @@ static void add_prob(struct tns_record *rec, const struct tensor *label)
     for (size_t i = 0; i < all; i++)
         if (!(prob[i] >= 0 && prob[i] <= 1.001f)) /* bf16 rounds sums a little above 1 */
             tool_die_at(rec, "prob: no probability (wanted 0 to 1, got %g)", (double)prob[i]);
-    met_soft_count(&unit.sums, label->data, prob, n, n);
+    met_soft_count(&about.sums, label->data, prob, n, n);
     free(prob);
 }
 
@@ -343,16 +308,12 @@ static void add(struct tns_record *rec)
         predict_constant(rec);
     struct tensor *label = tool_need(rec, "label", DT_U8, 2),
                   *pred = tool_need(rec, "pred", DT_U8, 2);
-    const char *name = tool_need_key(rec, "case"), *scheme = tool_need_key(rec, "scheme"),
+    const char *name = tool_need_key(rec, "case"),
                *known = opt.constant < 0 ? tns_get(&rec->meta, "trained") : NULL;
     uint64_t table[MET_CLASSES][MET_CLASSES] = {{0}};
     size_t bad;
 
-    if (strcmp(scheme, "canonical"))
-        tool_die_at(rec,
-                    "labels are not canonical (wanted scheme=canonical, got scheme=%.40s; "
-                    "recode comes first)",
-                    scheme);
+    tool_canonical(rec);
     if (label->dim[0] != pred->dim[0] || label->dim[1] != pred->dim[1])
         tool_die_at(rec, "pred: not the label's shape (wanted %ux%u, got %ux%u)", label->dim[0],
                     label->dim[1], pred->dim[0], pred->dim[1]);
@@ -382,17 +343,12 @@ static void add(struct tns_record *rec)
         finish();
     if (!unit.name)
         start(rec, &g);
-    if (memcmp(&g, &unit.grid, sizeof g))
-        tool_die_at(rec, "the case's size or spacing changes");
-    unit.index = p.slice;
-    if (unit.seen[slice])
-        tool_die_at(rec, "the slice is there twice");
-    unit.seen[slice] = 1;
-    unit.slices++;
-    if (known && unit.trained >= 0 && unit.trained != !strcmp(known, "yes"))
+    tool_case_slice(&unit, rec, &g, slice);
+    about.index = p.slice;
+    if (known && about.trained >= 0 && about.trained != !strcmp(known, "yes"))
         tool_die_at(rec, "trained=%s, and another slice of the case says otherwise", known);
     if (known)
-        unit.trained = !strcmp(known, "yes");
+        about.trained = !strcmp(known, "yes");
     tool_paste(&p, label->data, unit.label + slice * p.H * p.W);
     tool_paste(&p, pred->data, unit.pred + slice * p.H * p.W);
     add_prob(rec, label);

@@ -23,9 +23,6 @@ static const char usage[] =
     "       tidy [-Hv] -f CHOSEN < STREAM > STREAM\n"
     "       tidy -c [-Lv] [-n 6|18|26] [-s SEED] < STREAM > CHOSEN";
 
-/* Voxels of one case's grid, at most. */
-#define MAX_VOXELS (1u << 29)
-
 const struct tidy_rule tidy_rules[MET_RULES] = {
     [MET_WHOLE] = {'w', 0, "whole"},   [MET_LARGEST] = {'l', 1, "largest"},
     [MET_CORE] = {'t', 0, "core"},     [MET_ENHANCING] = {'e', 0, "enhancing"},
@@ -38,13 +35,8 @@ static struct {
     struct met_tidy tidy;
 } opt = {.seed = 1, .tidy.neighbours = 26};
 
-static struct {
-    char *name, *patient;
-    struct met_grid grid;
-    uint8_t *pred, *label; /* the full grid; what no record covers is background */
-    uint8_t *seen;
-    bool trained;
-} unit;
+static struct tool_case unit;
+static bool unit_trained;
 
 static struct names finished;
 static uint64_t changed[MET_RULES];
@@ -116,39 +108,6 @@ static void write_spooled(void)
 
 /* --- one case --------------------------------------------------------------------------------- */
 
-static char *copy(const char *s)
-{
-    return strcpy(tool_alloc(strlen(s) + 1), s);
-}
-
-/* Pages that nobody touches cost nothing: a file may claim more slices than it has. */
-static void *zeroed(size_t n)
-{
-    void *p = calloc(n, 1);
-    if (!p)
-        tool_die("out of memory (case %s)", unit.name);
-    return p;
-}
-
-static void start(struct tns_record *rec, const struct met_grid *g)
-{
-    const char *name = tool_need_key(rec, "case"), *patient = tns_get(&rec->meta, "patient");
-    size_t n = g->dim[1] * g->dim[2];
-    uint32_t before = finished.count;
-    if (tool_add_name(&finished, name) < before)
-        tool_die_at(rec, "the case was there before (wanted all its slices in a row)");
-    if (n > MAX_VOXELS || g->dim[0] > MAX_VOXELS / n)
-        tool_die_at(rec, "the case is too large (wanted at most %u voxels, got %zux%zux%zu)",
-                    MAX_VOXELS, g->dim[0], g->dim[1], g->dim[2]);
-    unit.name = copy(name);
-    unit.patient = copy(patient ? patient : name);
-    unit.grid = *g;
-    unit.pred = zeroed(g->dim[0] * n);
-    unit.label = opt.choose ? zeroed(g->dim[0] * n) : NULL;
-    unit.seen = zeroed(g->dim[0]);
-    unit.trained = false;
-}
-
 static void finish(void)
 {
     uint64_t before = 0, after = 0;
@@ -164,17 +123,13 @@ static void finish(void)
             after += changed[r];
         changed_cases += after > before;
         write_spooled();
-    } else if (unit.trained && !opt.trained_too) {
+    } else if (unit_trained && !opt.trained_too) {
         trained_cases++;
     } else {
         tidy_hold(unit.patient, &unit.grid, unit.label, unit.pred);
     }
-    free(unit.name);
-    free(unit.patient);
-    free(unit.label);
-    free(unit.pred);
-    free(unit.seen);
-    memset(&unit, 0, sizeof unit);
+    tool_case_end(&unit);
+    unit_trained = false;
 }
 
 static void check_values(struct tns_record *rec, const struct tensor *t)
@@ -192,25 +147,16 @@ static void add(struct tns_record *rec)
 {
     const struct tensor *label = opt.choose ? tool_need(rec, "label", DT_U8, 2) : NULL,
                         *pred = tool_need(rec, "pred", DT_U8, 2);
-    const char *name = tool_need_key(rec, "case"), *scheme = tool_need_key(rec, "scheme"),
-               *trained = tns_get(&rec->meta, "trained");
-    if (strcmp(scheme, "canonical"))
-        tool_die_at(rec,
-                    "labels are not canonical (wanted scheme=canonical, got scheme=%.40s; "
-                    "recode comes first)",
-                    scheme);
+    const char *name = tool_need_key(rec, "case"), *trained = tns_get(&rec->meta, "trained");
+    tool_canonical(rec);
     check_values(rec, pred);
     struct tool_place p = tool_place(rec, pred);
     struct met_grid g = {{p.slices, p.H, p.W}, {p.spacing[0], p.spacing[1], p.spacing[2]}};
     if (unit.name && strcmp(unit.name, name))
         finish();
     if (!unit.name)
-        start(rec, &g);
-    if (memcmp(&g, &unit.grid, sizeof g))
-        tool_die_at(rec, "the case's size or spacing changes");
-    if (unit.seen[p.slice])
-        tool_die_at(rec, "the slice is there twice");
-    unit.seen[p.slice] = 1;
+        tool_case_begin(&unit, rec, &g, &finished, opt.choose);
+    tool_case_slice(&unit, rec, &g, p.slice);
     tool_paste(&p, pred->data, unit.pred + p.slice * p.H * p.W);
     if (!opt.choose) {
         spool_record(rec);
@@ -221,7 +167,7 @@ static void add(struct tns_record *rec)
                     label->dim[1], pred->dim[0], pred->dim[1]);
     check_values(rec, label);
     tool_paste(&p, label->data, unit.label + p.slice * p.H * p.W);
-    unit.trained |= trained && !strcmp(trained, "yes");
+    unit_trained |= trained && !strcmp(trained, "yes");
 }
 
 /* --- what is asked for ------------------------------------------------------------------------ */

@@ -21,6 +21,7 @@
 
 #include "formats/tns.h"
 #include "lib/base/names.h"
+#include "lib/metric/metric.h"
 
 /* usage is the SYNOPSIS line of the man page without the name: "[-i] -s SCHEME". */
 void tool_start(int argc, char **argv, const char *usage);
@@ -174,6 +175,28 @@ struct tool_place tool_place(struct tns_record *, const struct tensor *);
  * out of it and as it is. */
 void tool_paste(const struct tool_place *, const uint8_t *from, uint8_t *slice);
 void tool_lift(const struct tool_place *, const uint8_t *slice, uint8_t *to);
+
+/* Dies unless the record's labels are canonical. */
+void tool_canonical(struct tns_record *);
+
+/* The case whose slices come; name is NULL while there is none. */
+struct tool_case {
+    char *name, *patient; /* without a key `patient`, the case's name */
+    struct met_grid grid;
+    uint8_t *pred, *label; /* the full grid; what no record covers is background */
+    uint8_t *seen;         /* of each slice, whether it came */
+    size_t slices;         /* that came */
+};
+
+/* Begins the record's case, which is not among `finished` (NULL: it may be) and is put there; dies
+ * where it is, or is too large. No label is kept unless asked. */
+void tool_case_begin(struct tool_case *, struct tns_record *, const struct met_grid *,
+                     struct names *finished, bool label);
+/* Notes that a slice came; dies if it has come before, or the grid is another. */
+void tool_case_slice(struct tool_case *, struct tns_record *, const struct met_grid *,
+                     size_t slice);
+/* Forgets it. Names that somebody else keeps have been taken out. */
+void tool_case_end(struct tool_case *);
 
 /* The key `fingerprint`, or NULL; death if it is none (tns.md, section 8). A warning, once, where
  * an image comes without, or what infer made of one: patients are compared by name alone then. */

@@ -2,7 +2,11 @@
 #include "tools/tool.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* Of one case's grid, at most; a byte or two are held for each. */
+#define MAX_VOXELS (1u << 29)
 
 static void read_crop(struct tns_record *rec, const struct tensor *t, struct tool_place *p)
 {
@@ -61,4 +65,67 @@ void tool_lift(const struct tool_place *p, const uint8_t *slice, uint8_t *to)
         if (row_inside(p, y, &lo, &hi))
             memcpy(to + (size_t)y * p->w + (size_t)lo,
                    slice + (size_t)(y + p->y) * p->W + (size_t)(p->x + lo), (size_t)(hi - lo));
+}
+
+void tool_canonical(struct tns_record *rec)
+{
+    const char *scheme = tool_need_key(rec, "scheme");
+    if (strcmp(scheme, "canonical"))
+        tool_die_at(rec,
+                    "labels are not canonical (wanted scheme=canonical, got scheme=%.40s; "
+                    "recode comes first)",
+                    scheme);
+}
+
+static char *copy(const char *s)
+{
+    return strcpy(tool_alloc(strlen(s) + 1), s);
+}
+
+/* Pages that nobody touches cost nothing: a file may claim more slices than it has. */
+static void *zeroed(const struct tool_case *c, size_t n)
+{
+    void *p = calloc(n, 1);
+    if (!p)
+        tool_die("out of memory (case %s)", c->name);
+    return p;
+}
+
+void tool_case_begin(struct tool_case *c, struct tns_record *rec, const struct met_grid *g,
+                     struct names *finished, bool label)
+{
+    const char *name = tool_need_key(rec, "case"), *patient = tns_get(&rec->meta, "patient");
+    size_t n = g->dim[1] * g->dim[2];
+    uint32_t before = finished ? finished->count : 0;
+    if (finished && tool_add_name(finished, name) < before)
+        tool_die_at(rec, "the case was there before (wanted all its slices in a row)");
+    if (n > MAX_VOXELS || g->dim[0] > MAX_VOXELS / n)
+        tool_die_at(rec, "the case is too large (wanted at most %u voxels, got %zux%zux%zu)",
+                    MAX_VOXELS, g->dim[0], g->dim[1], g->dim[2]);
+    *c = (struct tool_case){.name = copy(name), .patient = copy(patient ? patient : name)};
+    c->grid = *g;
+    c->label = label ? zeroed(c, g->dim[0] * n) : NULL;
+    c->pred = zeroed(c, g->dim[0] * n);
+    c->seen = zeroed(c, g->dim[0]);
+}
+
+void tool_case_slice(struct tool_case *c, struct tns_record *rec, const struct met_grid *g,
+                     size_t slice)
+{
+    if (memcmp(g, &c->grid, sizeof *g))
+        tool_die_at(rec, "the case's size or spacing changes");
+    if (c->seen[slice])
+        tool_die_at(rec, "the slice is there twice");
+    c->seen[slice] = 1;
+    c->slices++;
+}
+
+void tool_case_end(struct tool_case *c)
+{
+    free(c->name);
+    free(c->patient);
+    free(c->label);
+    free(c->pred);
+    free(c->seen);
+    memset(c, 0, sizeof *c);
 }
