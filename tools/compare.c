@@ -5,6 +5,7 @@
 #include "tools/compare.h"
 #include "formats/lines.h"
 #include "formats/plain.h"
+#include "lib/base/number.h"
 #include "tools/tool.h"
 
 #include <math.h>
@@ -14,6 +15,8 @@
 
 static const char usage[] = "[-bJLPv] [-g SITES | -G FIELDS] [-m METRIC,...] [-r PART,...] "
                             "[-s SEED] NAME=TABLE NAME=TABLE... > TABLE";
+
+#define MOST_SCORE 1e100 /* whose square, and the sum of many, is a number */
 
 enum { MOST_FIELDS = 128, MOST_LIST = 32, MOST_TABLES = 64, MOST_NAME = 63 };
 
@@ -146,18 +149,51 @@ static void put_in_site(struct lines *l, const char *name, uint32_t unit, bool i
 
 /* --- tables ----------------------------------------------------------------------------------- */
 
-/* Where the columns are. */
+/* What a table says of its scores: by other definitions they are other scores. Each concerns the
+ * metrics that begin so. */
+static const struct {
+    const char *column, *metric[4];
+} definition[] = {{"convention", {""}},
+                  {"hd95_by", {"hd95"}},
+                  {"lesion_rule", {"lesion_", "found", "missed", "invented"}}};
+enum { DEFINITIONS = sizeof definition / sizeof *definition };
+
+/* What the first row says, and of which table it is; NULL before. */
+static struct {
+    char says[MOST_NAME + 1];
+    const char *of;
+} defined[DEFINITIONS];
+
+/* Where the columns are; a definition that is not there, or concerns no metric, is at -1. */
 struct columns {
-    int n, row, name, patient, trained, part, metric[MOST_LIST];
+    int n, row, name, patient, trained, part, metric[MOST_LIST], definition[DEFINITIONS];
 };
+
+static int seek_column(char **field, int n, const char *name)
+{
+    int i = n - 1;
+    while (i >= 0 && strcmp(field[i], name))
+        i--;
+    return i;
+}
 
 static int find_column(struct lines *l, char **field, int n, const char *name)
 {
-    for (int i = 0; i < n; i++)
-        if (!strcmp(field[i], name))
-            return i;
+    int i = seek_column(field, n, name);
+    if (i >= 0)
+        return i;
     tool_die("%s: line %lu: no column '%s' (wanted a table that dice wrote)", l->name, l->number,
              name);
+}
+
+static bool concerns_a_metric(int d)
+{
+    for (uint32_t m = 0; m < all.metrics.count; m++)
+        for (int i = 0; i < 4 && definition[d].metric[i]; i++)
+            if (!strncmp(names_text(&all.metrics, m), definition[d].metric[i],
+                         strlen(definition[d].metric[i])))
+                return true;
+    return false;
 }
 
 static void read_head(struct lines *l, struct columns *c)
@@ -176,6 +212,27 @@ static void read_head(struct lines *l, struct columns *c)
     c->part = find_column(l, field, c->n, "part");
     for (uint32_t m = 0; m < all.metrics.count; m++)
         c->metric[m] = find_column(l, field, c->n, names_text(&all.metrics, m));
+    for (int d = 0; d < DEFINITIONS; d++)
+        c->definition[d] =
+            concerns_a_metric(d) ? seek_column(field, c->n, definition[d].column) : -1;
+}
+
+static void check_definitions(struct lines *l, const struct columns *c, char **field)
+{
+    for (int d = 0; d < DEFINITIONS; d++) {
+        if (c->definition[d] < 0)
+            continue;
+        const char *says = field[c->definition[d]];
+        if (!defined[d].of) {
+            snprintf(defined[d].says, sizeof defined[d].says, "%s", says);
+            defined[d].of = l->name;
+        }
+        if (strncmp(says, defined[d].says, sizeof defined[d].says - 1))
+            tool_die("%s: line %lu: %s is not that of %.200s, so the scores do not compare "
+                     "(wanted %s, got %.40s)",
+                     l->name, l->number, definition[d].column, defined[d].of, defined[d].says,
+                     says);
+    }
 }
 
 /* Room for the unit's sums, which begin with nothing. */
@@ -196,8 +253,10 @@ static void make_room(struct sums *s, uint32_t unit)
 static double read_number(struct lines *l, const char *column, const char *text)
 {
     char *end;
-    double v = strtod(text, &end);
-    if (end == text || *end || isinf(v))
+    double v;
+    if (!strcmp(text, "nan"))
+        return NAN;
+    if (!number_read(text, &end, &v) || *end || fabs(v) > MOST_SCORE)
         tool_die("%s: line %lu: column '%s': (wanted a number or nan, got '%.40s')", l->name,
                  l->number, column, text);
     return v;
@@ -241,6 +300,7 @@ static void read_table(const struct input *in)
                      l.name, l.number);
         if (strcmp(field[c.row], "case"))
             continue;
+        check_definitions(&l, &c, field);
         add_row(&l, &c, field, in->table);
         rows++;
     }

@@ -237,6 +237,10 @@ P
     run -1 --separate-stderr compare -r WT A=good B=cut
     [[ $stderr = "compare: cut: line "*"not ended by a line feed (is the file cut?)" ]]
     dies "words: line 2: column 'dice': (wanted a number or nan, got 'half')" 'compare -r WT A=good B=words'
+    for v in 0x1 inf ' 1' 1e308 -1e101; do
+        sed "2s/0.5/$v/" good >odd
+        dies "odd: line 2: column 'dice': (wanted a number or nan, got '$v')" 'compare -r WT A=good B=odd'
+    done
     dies "short: line 3: (wanted 7 columns, as the first line has)" 'compare -r WT A=good B=short'
     dies "none: no case in it" 'compare -r WT A=good B=none'
     dies "column: line 1: no column 'dice' (wanted a table that dice wrote)" 'compare -r WT A=good B=column'
@@ -249,6 +253,26 @@ P
     dies "missing: No such file or directory" 'compare A=good B=missing'
     run -1 --separate-stderr timeout 60 compare A=good B=fifo
     [ "${#stderr_lines[@]}" = 1 ]
+}
+
+@test "compare: scores by other definitions do not compare, where a metric depends on them" {
+    for t in a b c d; do
+        case $t in
+        a) set -- brats2023 surface none ;;
+        b) set -- brats2020 surface none ;;
+        c) set -- brats2023 pooled none ;;
+        d) set -- brats2023 surface brats2023 ;;
+        esac
+        printf 'row\tcase\tpatient\ttrained\tpart\tconvention\thd95_by\tlesion_rule\tdice\thd95\tfound\n' >$t
+        printf 'case\t%s\t-\tno\tWT\t%s\t%s\t%s\t0.5\t3\t1\n' x "$@" y "$@" >>$t
+    done
+    cut -f 6 --complement b >without
+    dies "b: line 2: convention is not that of a, so the scores do not compare (wanted brats2023, got brats2020)" 'compare -r WT A=a B=b'
+    dies "b: line 2: convention is not that of a, so the scores do not compare (wanted brats2023, got brats2020)" 'compare -r WT A=a A=b B=a'
+    dies "c: line 2: hd95_by is not that of a, so the scores do not compare (wanted surface, got pooled)" 'compare -m dice,hd95 -r WT A=a B=c'
+    dies "d: line 2: lesion_rule is not that of a, so the scores do not compare (wanted none, got brats2023)" 'compare -m found -r WT A=a B=d'
+    compare -r WT A=a B=c C=d D=without >got
+    [ "$(cut -f 6,7 got | sed -n '2p;$p' | tr '\t\n' '  ')" = "- 2 D 2 " ]
 }
 
 @test "compare: wrong usage gives 2" {
