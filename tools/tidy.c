@@ -9,6 +9,7 @@
 #include "tools/tidy.h"
 #include "formats/lines.h"
 #include "formats/plain.h"
+#include "lib/base/number.h"
 #include "tools/tool.h"
 
 #include <errno.h>
@@ -203,8 +204,10 @@ static int read_option(struct met_tidy *t, const char *option, const char *argum
             continue;
         if ((t->rule[r] = tidy_rules[r].always) > 0)
             return 1;
-        t->rule[r] = argument ? strtod(argument, &end) : 0;
-        return t->rule[r] > 0 && t->rule[r] <= TIDY_MOST_MM3 && !*end ? 2 : 0;
+        return argument && number_read(argument, &end, &t->rule[r]) && !*end && t->rule[r] > 0 &&
+                       t->rule[r] <= TIDY_MOST_MM3
+                   ? 2
+                   : 0;
     }
     return 0;
 }

@@ -367,11 +367,9 @@ void tool_promise(void)
 
 static void begin_out(const char *fmt, va_list ap)
 {
-    int n = snprintf(tool.history, sizeof tool.history, "%s", tool.name);
-    if (*fmt) {
-        tool.history[n++] = ' ';
-        vsnprintf(tool.history + n, sizeof tool.history - (size_t)n, fmt, ap);
-    }
+    int n = snprintf(tool.history, sizeof tool.history, "%s ", tool.name);
+    if (vsnprintf(tool.history + n, sizeof tool.history - (size_t)n, fmt, ap) <= 0)
+        tool.history[n - 1] = 0; /* no options, no blank */
     tool.to_stream = true;
     tool_promise();
 }

@@ -178,6 +178,8 @@ for (m, t), (m2, t2) in zip(before, tidied(s, "-w", "3", "-i")):
 out = subprocess.run(["tidy", "-i", "-E", "50", "-w", "12.5", "-n", "6"], input=s, stdout=subprocess.PIPE, check=True).stdout
 (kind, at, m, t, ends), *_ = parse(out)
 assert ("history", "tidy -w 12.5 -E 50 -i -n 6") in m, m
+out = subprocess.run(["tidy", "-w", "0"], input=s, stdout=subprocess.PIPE, check=True).stdout
+assert ("history", "tidy") in next(iter(parse(out)))[2]
 P
 }
 
@@ -354,6 +356,7 @@ P
     bad 'chosen\t-\t-w five\n' "line 1: no option of a rule (got '-w five')"
     bad 'chosen\t-\t-w\n' "line 1: no option of a rule (got '-w')"
     bad 'chosen\t-\t-w 5 -n 7\n' "line 1: no option of a rule (got '-n 7')"
+    bad 'chosen\t-\t-w 0x5\n' "line 1: no option of a rule (got '-w 0x5')"
     bad 'chosen\t-\t-w nan\n' "line 1: no option of a rule (got '-w nan')"
     bad 'chosen\t-\t-o x\n' "line 1: no option of a rule (got '-o x')"
     bad 'chosen\t-\t-w 5' "line 1: not ended by a line feed (is the file cut?)"
