@@ -458,6 +458,8 @@ int main(int argc, char **argv)
         plan();
         return tool_finish();
     }
+    if (set.patience && !opt.validation)
+        tool_die("%s: patience waits for a better score (wanted -e)", opt.config);
 
     bool more = begin_stream(&first);
     if (more)

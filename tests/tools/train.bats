@@ -289,6 +289,7 @@ PY
     try 'arch: unet\nbase: 4\nsize: 40x32\n' " size: (wanted multiples of 16x16, got 40x32)"
     try 'arch: unet\nbase: 4\nkeep: last\npatience: 3\n' " patience waits for a best epoch (keep is last)"
     try 'arch: unet\nbase: 4\n---\na: b\n' "3: a second document"
+    try 'arch: unet\nbase: 4\npatience: 3\n' " patience waits for a better score (wanted -e)"
     try 'arch: unet\nema: 1\n' "2: ema: (wanted a number from 0 to 0.999999, got '1')"
     try 'arch: unet\nema: 0.99\naverage: 2\n' " both ema and average (wanted one of them)"
     try 'arch: unet\npatience: 2\naverage: 2\n' " average is of the last passes, and with patience nobody knows which"
