@@ -40,6 +40,8 @@ void models_open(void);
 void models_know(void);
 /* What their texts take, as they lie and as they are understood, and whom they name. */
 size_t models_memory(void);
+/* What the process took to open them, the weights of one after those of another. */
+size_t models_opening(void);
 /* The sides of a slice, padded so that slices for which they are equal are of one size to each of
  * the models. */
 void models_pad(const struct tensor *image, int *h, int *w);

@@ -82,12 +82,15 @@ static bool prepared_alike(const struct member *a, const struct member *b, char 
 void models_open(void)
 {
     char why[512];
+    bool products = false;
     for (struct member *m = member; m < member + members; m++) {
         tool_maps(m->path);
         if (model_open(&m->model, m->path, why, sizeof why))
             tool_die("%s", why);
         tool_mapped(m->model.file.bytes, m->model.file.size);
+        st_forget(&m->model.file);
         read_network(m);
+        products |= m->about.products;
         read_contract(m);
         if (!contract_of_both(member, m, why, sizeof why))
             tool_die("%s: another contract than that of %s: %s", m->path, member->path, why);
@@ -95,9 +98,21 @@ void models_open(void)
             tool_die("%s: prepared differently from %s: %s; -F lets that pass", m->path,
                      member->path, why);
     }
+    if (!products)
+        kr_products_free();
 }
 
 /* --- what they know --------------------------------------------------------------------------- */
+
+/* Bytes of weights, which are used where they lie. */
+static size_t weights(const struct st_file *f)
+{
+    size_t sum = 0;
+    for (int i = 0; i < f->tensors; i++)
+        if (f->tensor[i].rank > 1)
+            sum += tensor_bytes(&f->tensor[i]);
+    return sum;
+}
 
 size_t models_memory(void)
 {
@@ -105,13 +120,17 @@ size_t models_memory(void)
     size_t sum = ledger_memory(&trained);
     for (const struct member *m = member; m < member + members; m++) {
         const struct st_file *f = &m->model.file;
-        size_t bytes = f->size, tensors = (size_t)f->tensors;
-        for (size_t i = 0; i < tensors; i++)
-            if (f->tensor[i].rank > 1)
-                bytes -= tensor_bytes(&f->tensor[i]);
-        sum += 3 * bytes + TENSOR * tensors;
+        sum += 3 * (f->size - weights(f)) + TENSOR * (size_t)f->tensors;
     }
     return sum;
+}
+
+size_t models_opening(void)
+{
+    size_t most = 0;
+    for (const struct member *m = member; m < member + members; m++)
+        most = weights(&m->model.file) > most ? weights(&m->model.file) : most;
+    return NN_START_BYTES + models_memory() + most;
 }
 
 /* A ceiling that does not even hold the models' texts is refused before they are taken, where they
@@ -128,7 +147,7 @@ void models_know(void)
     }
     if (ledger_reserve(&trained, &all))
         tool_die("out of memory");
-    size_t least = NN_FIXED_BYTES + models_memory();
+    size_t least = models_opening();
     if (opt.memory && least > opt.memory && models_memory() > 1 << 20)
         tool_die("%s%s: with %u scans it takes at least %zu MiB (wanted within -M)", member->path,
                  members > 1 ? " and others" : "", all.scans, (least >> 20) + 1);

@@ -123,6 +123,7 @@ static struct nn *network(const struct member *m, int n, size_t beside, size_t c
                            .threads = opt.threads,
                            .ceiling = ceiling,
                            .outside = beside,
+                           .before = models_opening(),
                            .weights = m->model.weights,
                            .targets = m->model.targets};
     return nn_new(&m->spec, &o, why, size);
@@ -160,18 +161,14 @@ static bool make_networks(int n, char *why, size_t size)
 /* Their maps come to lie in one memory; what the process will take, in bytes. */
 static size_t load_networks(void)
 {
-    bool products = false;
     size_t peak = 0;
     int largest = 0;
     for (int i = 0; i < members; i++) {
         struct nn_memory m = nn_memory(held.nn[i]);
-        products |= nn_products(held.nn[i]);
         peak = m.peak > peak ? m.peak : peak;
         if (m.maps > nn_memory(held.nn[largest]).maps)
             largest = i;
     }
-    if (!products)
-        kr_products_free();
     for (int i = 0; i < members; i++) {
         struct nn *nn = held.nn[i];
         const struct st_file *f = &member[i].model.file;

@@ -56,6 +56,7 @@ static void make_network(void)
         .ceiling = opt.memory,
         .accumulate = set.accumulate > 1,
         .average = set.ema > 0 || set.average,
+        .before = origin.bytes,
         .outside = feed_memory(&set, &source) +
                    met_memory(&run, &set, &source, opt.validation ? &val : NULL, &origin),
         .training = settings_training(&set),
@@ -69,8 +70,6 @@ static void make_network(void)
     }
     if (!(nn = nn_new(&set.spec, &o, why, sizeof why)))
         tool_die("%s", why);
-    if (!nn_products(nn))
-        kr_products_free();
 }
 
 /* --- the run -----------------------------------------------------------------------------------*/
@@ -403,13 +402,13 @@ static void prepare(bool resumed)
 {
     log_keep((long)(run.position / source.length), set.classes);
     make_network();
-    size_t peak = nn_memory(nn).peak > origin.bytes ? nn_memory(nn).peak : origin.bytes;
     uint64_t all = steps_of_pass() * (uint64_t)source.epochs;
     int slices = set.batch * set.accumulate;
     fprintf(stderr, "%s: %s%s%s, %llu step%s of %d slice%s up to %dx%d, %d thread%s, %.0f MiB\n",
             tool_name(), set.called, *set.parameters ? " " : "", set.parameters,
             (unsigned long long)all, tool_s(all), slices, tool_s((unsigned)slices), source.h,
-            source.w, opt.threads, tool_s((unsigned)opt.threads), ceil((double)peak / 1048576));
+            source.w, opt.threads, tool_s((unsigned)opt.threads),
+            ceil((double)nn_memory(nn).peak / 1048576));
     if (resumed)
         save_restore(&run, nn);
     else if (nn_init(nn, set.seed))
@@ -450,6 +449,8 @@ int main(int argc, char **argv)
         tool_die("%s", bad);
     tool_confine();
     settings_read(&set, opt.config, opt.seeded ? &opt.seed : NULL);
+    if (!set.products)
+        kr_products_free();
     if (opt.validation)
         validation_open(&val, opt.validation, &set);
     if (opt.origin)

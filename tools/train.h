@@ -46,6 +46,7 @@ struct settings {
     char parameters[NN_MAX_SETTINGS * 64]; /* as a model has them (model.h) */
     int channels, classes;
     int multiple[2]; /* that height and width are padded to */
+    bool products;   /* of matrices */
 };
 
 /* Reads the file of -c; dies of what is wrong in it. The seed of -s, if any, goes before the

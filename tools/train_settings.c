@@ -224,6 +224,7 @@ static void read_network(struct settings *s, const char *path)
     s->channels = about.inputs;
     s->multiple[0] = about.multiple[1];
     s->multiple[1] = about.multiple[2];
+    s->products = about.products;
 }
 
 void settings_read(struct settings *s, const char *path, const uint64_t *seed)

@@ -114,24 +114,17 @@ static size_t lay_arena(struct nn *nn, char *base)
     return at + maps;
 }
 
-bool nn_products(const struct nn *nn)
-{
-    bool any = false;
-    for (int i = 0; i < nn->g.ops; i++)
-        any |= nn->g.op[i].kind->products;
-    return any;
-}
-
 size_t nn_measure(struct nn *nn)
 {
     struct nn_memory *m = &nn->memory;
     nn->arena_bytes = lay_arena(nn, NULL);
     m->own = nn->bytes + nn->table_bytes;
-    if (nn_products(nn))
+    if (nn_graph_products(&nn->g))
         m->own += KR_PRODUCTS_BYTES + (size_t)nn->plans.products * KR_PRODUCT_BYTES;
     m->fixed = NN_FIXED_BYTES + m->own + nn->opt.outside;
-    m->peak = m->parameters + m->gradients + m->moments + m->maps + m->fixed;
-    return m->peak;
+    size_t sum = m->parameters + m->gradients + m->moments + m->maps + m->fixed;
+    m->peak = nn_peak(&nn->opt, sum);
+    return sum;
 }
 
 int nn_arena(struct nn *nn)

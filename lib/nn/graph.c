@@ -73,6 +73,14 @@ size_t nn_graph_bytes(const struct graph *g)
            (size_t)g->params * sizeof *g->param;
 }
 
+bool nn_graph_products(const struct graph *g)
+{
+    bool any = false;
+    for (int i = 0; i < g->ops; i++)
+        any |= g->op[i].kind->products;
+    return any;
+}
+
 /* --- parameters, attributes ------------------------------------------------------------------- */
 
 /* The parameters that a shape rule declared. */

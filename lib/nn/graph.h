@@ -70,7 +70,8 @@ struct graph {
 /* 0, or -1 and a line in why. The graph is zeroed or freed before. */
 int nn_graph(struct graph *, const struct nn_spec *, char *why, size_t size);
 void nn_graph_free(struct graph *);
-size_t nn_graph_bytes(const struct graph *); /* that it takes */
+size_t nn_graph_bytes(const struct graph *);  /* that it takes */
+bool nn_graph_products(const struct graph *); /* whether any operation computes some */
 
 /* The size of a batch. */
 struct nn_size {

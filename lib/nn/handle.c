@@ -113,7 +113,7 @@ static int lay_out(struct nn *nn)
     if (!nn->tables)
         return nn_fail(nn, NN_EMEM, "no memory: %zu bytes", nn->table_bytes);
     nn_lay_tables(nn, (char *)nn_up((size_t)(uintptr_t)nn->tables));
-    s->products = nn_products(nn) ? nn_base_threads(nn->opt.train) : 0;
+    s->products = nn_graph_products(g) ? nn_base_threads(nn->opt.train) : 0;
     for (int i = 0; i < 2; i++) {
         s->moments_narrow = i == 1;
         s->rest[i] = nn_measure(nn);
@@ -196,7 +196,8 @@ int nn_about(const struct nn_spec *spec, struct nn_about *about, char *why, size
         return -1;
     *about = (struct nn_about){.inputs = g.value[g.op[g.input].out].e.c,
                                .outputs = g.value[g.op[g.head].out].e.c,
-                               .flops = g.flops};
+                               .flops = g.flops,
+                               .products = nn_graph_products(&g)};
     memcpy(about->multiple, g.multiple, sizeof g.multiple);
     nn_graph_free(&g);
     return 0;

@@ -63,7 +63,7 @@ int nn_fail(struct nn *, int code, const char *fmt, ...) __attribute__((format(p
 
 /* arena.c. nn_lay_tables counts first, without memory. */
 size_t nn_lay_tables(struct nn *, char *base);
-size_t nn_measure(struct nn *); /* the peak under the plans as they stand: nn->memory */
+size_t nn_measure(struct nn *); /* nn->memory under the plans as they stand; the sum */
 int nn_arena(struct nn *);      /* allocates once, at the first nn_load or nn_init */
 void nn_arena_free(struct nn *);
 

@@ -74,10 +74,13 @@ struct nn_spec nn_network(const char *name, int base, int inputs, int classes);
 void nn_set(struct nn_spec *, const char *name, double value);
 
 /* What a description is of, before any size is known: channels of its image and of its output, what
- * depth, height and width must be divisible by, the work for each pixel of an image. */
+ * depth, height and width must be divisible by, the work for each pixel of an image. A program whose
+ * networks compute no products of matrices may give the library for that back
+ * (kr_products_free). */
 struct nn_about {
     int inputs, outputs, multiple[3];
     double flops; /* forward */
+    bool products;
 };
 int nn_about(const struct nn_spec *, struct nn_about *, char *why, size_t size);
 
@@ -139,6 +142,10 @@ double nn_rate_at(const struct nn_rate *, uint64_t step);
  * threads. */
 #define NN_FIXED_BYTES ((size_t)10 << 19)
 
+/* The same where nothing has been read yet: kr_init has loaded OpenBLAS, whoever needs it. Measured
+ * were up to 5.5 MiB. */
+#define NN_START_BYTES ((size_t)6 << 20)
+
 /* Called from the thread that calls; NULL: none, and then nothing changes. Several processes that
  * share a batch agree at three places: `sums` of a normalisation's statistics and of the loss, and
  * each parameter's `gradient`, become those of all of them (a normalisation's own parameters have
@@ -160,6 +167,7 @@ struct nn_options {
     int threads;                /* 0: 1 */
     size_t ceiling;             /* bytes, for the whole process; 0: none */
     size_t outside;     /* bytes that the caller itself keeps resident, counted in the peak */
+    size_t before;      /* that the process took before there was a network; the peak is no less */
     enum dtype weights; /* without train: what nn_load will be given, DT_F32, DT_F16 or DT_BF16.
                            Used where they lie (a mapped file); the latter two are widened layer by
                            layer. DT_U8, the zero value, means DT_F32 */
@@ -182,7 +190,7 @@ struct nn_memory {
     size_t workspace;
     size_t fixed; /* program, libraries, tables, threads, and `outside` */
     size_t own;   /* of these the handle's: what another one in the same process adds */
-    size_t peak;  /* the sum */
+    size_t peak;  /* the sum; no less than what the process took before */
 };
 
 struct nn;
@@ -199,10 +207,6 @@ const char *nn_why(const struct nn *);
 int nn_inputs(const struct nn *);
 int nn_classes(const struct nn *);
 void nn_multiple(const struct nn *, int multiple[3]);
-
-/* Whether it computes products of matrices. A program whose networks do not may give the library
- * for that back (kr_products_free). */
-bool nn_products(const struct nn *);
 
 struct nn_memory nn_memory(const struct nn *);
 

@@ -157,7 +157,7 @@ static size_t peak(const struct plans *s)
     size_t maps = s->eval.extent;
     if (s->train.learn && s->train.extent > maps)
         maps = s->train.extent;
-    return s->rest[s->moments_narrow] + maps;
+    return nn_peak(s->eval.opt, s->rest[s->moments_narrow] + maps);
 }
 
 /* Whether the plan can be made to fit, with moments as they are chosen. */

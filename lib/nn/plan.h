@@ -101,6 +101,13 @@ void nn_place(struct plan *); /* offsets */
 struct nn_call nn_planned(const struct plan *, const struct op *, enum nn_pass,
                           const struct nn_size *, int threads);
 
+/* Of the process, which has taken so much at some time: the most of all times. */
+static inline size_t nn_peak(const struct nn_options *o, size_t bytes)
+{
+    size_t before = o->before > NN_START_BYTES ? o->before : NN_START_BYTES;
+    return bytes > before ? bytes : before;
+}
+
 double nn_flops(const struct plan *, const struct op *); /* forward */
 
 /* Whether weights are 16 bits wide in the caller's memory and made float for each use. */

@@ -138,9 +138,12 @@ int main(int argc, char **argv)
     struct nn_spec spec = nn_network(argv[1], atoi(argv[2]), CIN, CLASSES);
     o.n = atoi(argv[3]), o.h = atoi(argv[4]), o.w = atoi(argv[5]);
 
+    struct nn_about about;
     const char *bad = kr_init();
-    if (bad)
-        die(bad);
+    if (bad || nn_about(&spec, &about, why, sizeof why))
+        die(bad ? bad : why);
+    if (!about.products)
+        kr_products_free();
     struct st_file file = {0};
     if (!o.train) {
         int fd = mkstemp(path);
@@ -157,8 +160,6 @@ int main(int argc, char **argv)
     struct nn *nn = nn_new(&spec, &o, why, sizeof why);
     if (!nn)
         die(why);
-    if (!nn_products(nn))
-        kr_products_free();
     if (verbose)
         nn_print(nn, line, NULL);
     if (only)

@@ -187,6 +187,13 @@ PY
     blobs -p 1 -n 1 -d 16x16 >few.tns
     from=few.tns learn wide 'arch: unet' 'base: 16'
     kept few.tns -j 1 -m wide -m wide -m wide
+    # What comes before there is a network may be the most of it.
+    cat >tiny.yaml <<'YAML'
+network: [{op: input, channels: 4}, {op: head, name: head, channels: 4}, {op: loss}]
+YAML
+    from=few.tns learn tiny 'network: tiny.yaml'
+    kept few.tns -j 1 -m tiny
+    kept few.tns -j 1 -m tiny -m wide
     weights=$(($(stat -c %s wide) >> 20))
     least few.tns -j 1 -m wide
     alone=$least

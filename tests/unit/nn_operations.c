@@ -263,15 +263,16 @@ static void without_library(void)
     snprintf(other, sizeof other, text, "convolution", ", kernel: 1");
     const struct nn_spec spec[] = {{.text = product, .length = strlen(product), .name = "p"},
                                    {.text = other, .length = strlen(other), .name = "o"}};
-    struct nn *with = nn_new(&spec[0], &o, why, sizeof why);
-    ok(with && nn_products(with), "a network with a product says so %s", why);
-    nn_free(with);
+    struct nn_about about;
+    ok(!nn_about(&spec[0], &about, why, sizeof why) && about.products,
+       "a network with a product says so %s", why);
     kr_products_free();
-    with = nn_new(&spec[0], &o, why, sizeof why);
+    struct nn *with = nn_new(&spec[0], &o, why, sizeof why);
     ok(!with && strstr(why, "'a' (linear)") && strstr(why, "OpenBLAS"), "without OpenBLAS: %s",
        why);
     struct nn *without = nn_new(&spec[1], &o, why, sizeof why);
-    ok(without && !nn_products(without), "a network without products needs none");
+    ok(without && !nn_about(&spec[1], &about, why, sizeof why) && !about.products,
+       "a network without products needs none");
     nn_free(with);
     nn_free(without);
 }
