@@ -74,8 +74,8 @@ struct nn_spec nn_network(const char *name, int base, int inputs, int classes);
 void nn_set(struct nn_spec *, const char *name, double value);
 
 /* What a description is of, before any size is known: channels of its image and of its output, what
- * depth, height and width must be divisible by, the work for each pixel of an image. A program whose
- * networks compute no products of matrices may give the library for that back
+ * depth, height and width must be divisible by, the work for each pixel of an image. A program
+ * whose networks compute no products of matrices may give the library for that back
  * (kr_products_free). */
 struct nn_about {
     int inputs, outputs, multiple[3];
