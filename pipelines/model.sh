@@ -44,6 +44,13 @@ model_text() {
     printf %s "$VIEWS$TIDY"
 }
 
+# Of what infer -n says, on standard input: the least and the greatest voxel that any of the models learned from, six numbers.
+learned_spacing() {
+    awk -F '\t' '
+        $1 == "spacing" && split($2, v, " ") == 6 { for (i = 1; i <= 6; i++) if (!(i in all) || (i <= 3 ? v[i] < all[i] : v[i] > all[i])) all[i] = v[i] }
+        END { if (1 in all) print all[1], all[2], all[3], all[4], all[5], all[6] }'
+}
+
 # infer with the models of MODELS; further options are its own.
 use_models() ( # OPTION...
     while IFS= read -r file; do set -- "$@" -m "$file"; done <<EOF

@@ -213,6 +213,12 @@ made() { # FOLDER CASE TRAINED WT TC ET BIN
     "$P/external-table" o
     "$P/external-page" o >page.html
     grep -q 'not more than chance makes of so few' page.html
+    # Voxels that one of several models learned from are not strange to them.
+    grep -q 'not learned from' page.html
+    printf 'spacing\t1 2 3 1 2 3\n' >>o/model
+    "$P/external-page" o >page.html
+    grep -q 'voxels of 1 &times; 1 &times; 1 to 1 &times; 2 &times; 3 mm' page.html
+    ! grep -q 'not learned from' page.html || false
 }
 
 @test "stats -p case: the histograms of the cases add up to that of all" {
