@@ -9,7 +9,7 @@ set border 3; set tics nomirror out; set grid lc rgb '#dddddd'; unset key"
 }
 
 knob() { # FOLDER NAME: its value when the folder was made, or the note for people where there is one
-    awk -F '\t' -v name="$2" '$1 == name { print $3 != "" ? $3 : $2 }' "$1/made-with" 2>/dev/null | text
+    [ ! -e "$1/made-with" ] || noted "$2" <"$1/made-with" | text
 }
 
 key() { # COLOUR TEXT...: a legend that wraps

@@ -1,4 +1,4 @@
-# model.sh - a model and its use. For `.` alone.
+# model.sh - a model and its use. For `.` alone; open_model takes `value` from stats.sh.
 #
 # A model is a file that train wrote, or a folder with a text `recipe`, which names several, and how they are used; a tab
 # between name and value:
@@ -24,17 +24,14 @@ open_model() { # MODEL
         { wrong("unknown \047" $1 "\047") }
         END { if (!NR || !seen["model"]) printf "recipe: names no model" }' "$1/recipe")
     [ -z "$bad" ] || { echo "'$1': $bad"; return 1; }
-    MODELS=$(recipe_value model "$1" | sed "s|^|$(printf '%s' "$1" | sed 's/[&\\|]/\\&/g')/|")
-    VIEWS=$(recipe_value views "$1")
-    TIDY=$(recipe_value tidy "$1")
-    RULES=$(recipe_value rules "$1")
+    MODELS=$(value model <"$1/recipe" | sed "s|^|$(printf '%s' "$1" | sed 's/[&\\|]/\\&/g')/|")
+    VIEWS=$(value views <"$1/recipe")
+    TIDY=$(value tidy <"$1/recipe")
+    RULES=$(value rules <"$1/recipe")
     RULES=${RULES:+$1/$RULES}
-    for file in $(recipe_value model "$1") $(recipe_value rules "$1"); do
+    for file in $(value model <"$1/recipe") $(value rules <"$1/recipe"); do
         [ -f "$1/$file" ] || { echo "'$1': no file '$file', which its recipe names"; return 1; }
     done
-}
-recipe_value() { # NAME FOLDER
-    awk -F '\t' -v name="$1" '$1 == name { print $2 }' "$2/recipe"
 }
 
 # All that they are, to be known again; of a single file its bytes.

@@ -1,4 +1,4 @@
-# stats.sh - columns of tables by their names, and means over cases with their intervals. For `.` alone.
+# stats.sh - columns of tables by their names, texts of names and values, and means over cases with their intervals. For `.` alone.
 LC_ALL=C
 export LC_ALL
 
@@ -9,6 +9,15 @@ col() {
     awk -F '\t' -v want="$*" '
         NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; n = split(want, w, " "); next }
         { for (k = 1; k <= n; k++) printf "%s%s", $at[w[k]], k < n ? "\t" : "\n" }' "$f"
+}
+
+# value NAME <TEXT: of lines of a name and a value, a tab between; a name may have several.
+value() {
+    awk -F '\t' -v name="$1" '$1 == name { print $2 }'
+}
+# noted NAME <MADE-WITH: the same, but the note for people where there is one.
+noted() {
+    awk -F '\t' -v name="$1" '$1 == name { print $3 != "" ? $3 : $2 }'
 }
 
 # For awk: 95 % t-intervals. quantile(degrees of freedom); half(n, sum, sum of squares), half the width of the
