@@ -22,7 +22,7 @@ open_model() { # MODEL
         $1 == "views" { if ($2 !~ /^(x|y|xy|yx)$/) wrong("views: (wanted x, y or xy, got \047" $2 "\047)"); next }
         $1 == "tidy" { if ($2 !~ /^(-[il]|-[wteEn] [0-9.]+)( -[il]| -[wteEn] [0-9.]+)*$/) wrong("tidy: (wanted its options, got \047" $2 "\047)"); next }
         { wrong("unknown \047" $1 "\047") }
-        END { if (!NR || !seen["model"]) printf "recipe: names no model" }' "$1/recipe")
+        END { if (!NR || !seen["model"]) printf "recipe: names no model" }' <"$1/recipe")
     [ -z "$bad" ] || { echo "'$1': $bad"; return 1; }
     MODELS=$(value model <"$1/recipe" | sed "s|^|$(printf '%s' "$1" | sed 's/[&\\|]/\\&/g')/|")
     VIEWS=$(value views <"$1/recipe")

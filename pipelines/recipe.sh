@@ -29,7 +29,7 @@ settings() ( # TABLE CELL
             if ("arch" in gone || "network" in gone) { gone["arch"]; gone["network"] }
         }
         !(substr($0, 1, index($0, ":") - 1) in gone)
-        END { for (i = 1; i <= n; i++) print change[i] }' "$file"
+        END { for (i = 1; i <= n; i++) print change[i] }' <"$file"
 )
 # The description of a network that lies beside them.
 description() { # TABLE <SETTINGS: its name

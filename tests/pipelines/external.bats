@@ -118,6 +118,21 @@ cell() { # TABLE ROW COLUMN
     [ "$(cell $T South_2 difference)" = 0.000000 ]
 }
 
+@test "external: names with = in them, from where one stands, are names" {
+    ln -s "$ROOT/pipelines" .
+    cp -r "$given/new" .
+    printf '%s\tone\n' North_1_a North_1_b South_2_c South_2_d >sites=1
+    mkdir model=1
+    cp "$given/model" model=1/one
+    printf 'recipe\t1\nmodel\tone\n' >model=1/recipe
+    make -s -f pipelines/Makefile external DATA=new MODEL=model=1 SITES=sites=1 OUT=out JOBS=1 </dev/null >/dev/null 2>err || { cat err; false; }
+    [ "$(cell out/external/external.tsv one cases)" = 4 ]
+    # So are those of a table of recipes.
+    mkdir table=1
+    printf 'arch: unet\nbase: 2\n' >table=1/small.yaml
+    [ "$(. pipelines/recipe.sh; settings table=1/list 'small base=4' </dev/null)" = "$(printf 'arch: unet\nbase: 4')" ]
+}
+
 # What `external` would have left of a case: made CASE WT TC ET BIN, all voxels of the only modality in the unit bin that begins there.
 made() { # FOLDER CASE TRAINED WT TC ET BIN
     d=$1/$2
