@@ -12,6 +12,33 @@ knob() { # FOLDER NAME: its value when the folder was made, or the note for peop
     [ ! -e "$1/made-with" ] || noted "$2" <"$1/made-with" | text
 }
 
+region() { # its colour
+    case $1 in
+    WT) echo '#56b4e9' ;;
+    TC) echo '#d55e00' ;;
+    *) echo '#b8a800' ;;
+    esac
+}
+
+# A figure of rows, in each a line of dots for each region, the means black; what is not there in truth is not drawn.
+# Standard input: row (from 0), part, Dice, label_mm3, by dice(1). LABELS are gnuplot's: 'name' row, ...
+region_rows() { # ROWS LABELS
+    awk -F '\t' -v out="$tmp/dots" '
+        BEGIN { at["WT"] = -0.25; at["TC"] = 0; at["ET"] = 0.25 }
+        ($2 in at) && $4 > 0 { y = $1 + at[$2]; sum[y] += $3; n[y]++; print $3, y >(out $2) }
+        END { for (y in sum) print sum[y] / n[y], y >(out "mean") }'
+    [ -e "$tmp/dotsmean" ] || return
+    plot=
+    for p in WT TC ET; do
+        [ ! -e "$tmp/dots$p" ] || plot="$plot '$tmp/dots$p' with points pt 7 ps 0.6 lc rgb '$(region $p)',"
+    done
+    gnuplot <<EOF
+$(svg 480 $((60 + 52 * $1)))
+set xlabel 'Dice of the volume'; set xrange [-0.02:1.02]; set yrange [$1-0.4:-0.6]; set ytics ($2)
+plot $plot '$tmp/dotsmean' using 1:(\$2-0.11):(0):(0.22) with vectors nohead lw 2 lc rgb '#000000'
+EOF
+}
+
 key() { # COLOUR TEXT...: a legend that wraps
     printf '<p class="key">'
     while [ $# -gt 1 ]; do
