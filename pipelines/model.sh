@@ -1,4 +1,4 @@
-# model.sh - a model and its use. For `.` alone; open_model takes `value` from stats.sh.
+# model.sh - a model and its use. For `.` alone; open_model takes `value` from stats.sh, read_case and prepared take the knobs that guard exports.
 #
 # A model is a file that train wrote, or a folder with a text `recipe`, which names several, and how they are used; a tab
 # between name and value:
@@ -71,8 +71,20 @@ segmented() {
     use_models $LIMITS | use_rules
 }
 
-# The steps of the model, one tool after the other, then LAST; guard has looked at them.
-prepared() { # LAST STEP...
+# A case's slices, or with LAYOUT those of a data set.
+read_case() { # CASE
+    nii2slices ${LAYOUT:+-l "$LAYOUT"} ${FILES:+-m "$FILES"} ${WHO:+-w "$WHO"} "$1"
+}
+# STEPS, of the model, one tool after the other, then LAST; guard has looked at them.
+prepared() ( # LAST
+    set -f
+    IFS='
+'
+    set -- "$1" $STEPS
+    unset IFS
+    one_after_other "$@"
+)
+one_after_other() { # LAST STEP...
     last=$1
     shift
     if [ $# = 0 ]; then
@@ -80,6 +92,6 @@ prepared() { # LAST STEP...
     else
         step=$1
         shift
-        $step | prepared "$last" "$@"
+        $step | one_after_other "$last" "$@"
     fi
 }
