@@ -238,9 +238,13 @@ static int read_keys(struct model *m, const char *path, char *why, size_t size)
         return missing(path, "steps", why, size);
     if ((m->scans = st_meta(f, "scans")) && !sound_scans(m->scans))
         return missing(path, "scans", why, size);
-    m->norm = st_meta(f, "norm");
-    m->cropped = st_meta(f, "cropped");
-    m->spacing = st_meta(f, "spacing");
+    contract_keys_of_steps(m->steps ? m->steps : "", &m->keys);
+    if ((m->norm = st_meta(f, "norm")))
+        snprintf(m->keys.norm, sizeof m->keys.norm, "%s", m->norm);
+    if ((m->cropped = st_meta(f, "cropped")))
+        snprintf(m->keys.cropped, sizeof m->keys.cropped, "%s", m->cropped);
+    if ((m->spacing = st_meta(f, "spacing")) && contract_spacing_read(&m->learned, m->spacing))
+        return missing(path, "spacing", why, size);
     m->begun = st_meta(f, "begun");
     m->inherited = st_meta(f, "inherited");
     text = st_meta(f, "weights");

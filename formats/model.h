@@ -39,6 +39,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "formats/contract.h"
 #include "formats/safetensors.h"
 #include "lib/base/targets.h"
 
@@ -79,7 +80,9 @@ struct model {
     const char *regions;
     enum dtype weights;
     bool leaky;
-    struct targets targets; /* what classes and regions make */
+    struct targets targets;          /* what classes and regions make */
+    struct contract_keys keys;       /* what norm and cropped say, or in their stead the steps */
+    struct contract_spacing learned; /* what spacing says */
 };
 
 /* Appends NAME=VALUE to a text of `parameters` that has `length` bytes, 0 before the first. The

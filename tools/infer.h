@@ -26,8 +26,6 @@ struct member {
     struct model model;
     struct nn_spec spec; /* its network */
     struct nn_about about;
-    struct contract_keys keys;       /* how it wants records to have been prepared */
-    struct contract_spacing learned; /* from voxels of which size, if it says */
 };
 
 extern struct member member[MODELS];

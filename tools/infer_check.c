@@ -84,7 +84,7 @@ static void check_keys(struct tns_record *rec)
     char why[256];
     struct contract_keys got;
     contract_keys(&rec->meta, &got);
-    if (!opt.force && contract_keys_differ(&member->keys, &got, why, sizeof why))
+    if (!opt.force && contract_keys_differ(&member->model.keys, &got, why, sizeof why))
         tool_die_at(rec,
                     "prepared differently from what the model learned from: %s; -F lets that pass",
                     why);
@@ -97,7 +97,7 @@ static void check_spacing(struct tns_record *rec)
     if (!tns_get_numbers(&rec->meta, "spacing", 3, spacing))
         return;
     for (int i = 0; i < members; i++)
-        if (member[i].model.spacing && !contract_spacing_near(&member[i].learned, spacing) &&
+        if (member[i].model.spacing && !contract_spacing_near(&member[i].model.learned, spacing) &&
             first_time(&said, key_or(rec, "case")))
             tool_warn_at(rec, "spacing %.60s is not what the model learned from (%.120s)",
                          tns_get(&rec->meta, "spacing"), member[i].model.spacing);

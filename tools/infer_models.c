@@ -32,18 +32,6 @@ static void read_network(struct member *m)
                  m->path, m->model.targets.outputs, m->about.outputs);
 }
 
-static void read_contract(struct member *m)
-{
-    const struct model *model = &m->model;
-    contract_keys_of_steps(model->steps ? model->steps : "", &m->keys);
-    if (model->norm)
-        snprintf(m->keys.norm, sizeof m->keys.norm, "%s", model->norm);
-    if (model->cropped)
-        snprintf(m->keys.cropped, sizeof m->keys.cropped, "%s", model->cropped);
-    if (model->spacing && contract_spacing_read(&m->learned, model->spacing))
-        tool_die("%s: the model's metadata has no sound 'spacing'", m->path);
-}
-
 static bool differ(const char *key, const char *a, const char *b, char *why, size_t size)
 {
     if (!strcmp(a, b))
@@ -75,7 +63,7 @@ static bool prepared_alike(const struct member *a, const struct member *b, char 
 {
     return !differ("preparation", a->model.steps ? "known" : "unknown",
                    b->model.steps ? "known" : "unknown", why, size) &&
-           !contract_keys_differ(&a->keys, &b->keys, why, size) &&
+           !contract_keys_differ(&a->model.keys, &b->model.keys, why, size) &&
            !(a->model.steps && contract_differs(a->model.steps, b->model.steps, why, size));
 }
 
@@ -91,7 +79,6 @@ void models_open(void)
         st_forget(&m->model.file);
         read_network(m);
         products |= m->about.products;
-        read_contract(m);
         if (!contract_of_both(member, m, why, sizeof why))
             tool_die("%s: another contract than that of %s: %s", m->path, member->path, why);
         if (!opt.force && !prepared_alike(member, m, why, sizeof why))

@@ -152,8 +152,6 @@ struct origin {
     size_t bytes;     /* that it takes to be read, before there is a network */
     struct model model;
     struct ledger ledger;
-    struct contract_keys keys;
-    struct contract_spacing spacing;
 };
 
 /* Dies where the file does not fit the ceiling, 0 for none. */

@@ -56,13 +56,6 @@ void origin_open(struct origin *o, const char *path, unsigned long long ceiling)
     if (st_digest(&m->file, o->sum))
         tool_die("out of memory");
     st_forget(&m->file);
-    contract_keys_of_steps(m->steps ? m->steps : "", &o->keys);
-    if (m->norm)
-        snprintf(o->keys.norm, sizeof o->keys.norm, "%s", m->norm);
-    if (m->cropped)
-        snprintf(o->keys.cropped, sizeof o->keys.cropped, "%s", m->cropped);
-    if (m->spacing && contract_spacing_read(&o->spacing, m->spacing))
-        tool_die("-i: %s: the model's metadata has no sound 'spacing'", path);
     if (ledger_add_lines(&o->ledger, m->patients, m->scans))
         tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
     if (ledger_blind(&o->ledger))
@@ -83,7 +76,7 @@ void origin_agree(const struct origin *o, const struct source *source, bool forc
                  o->path, source->scheme, m->scheme);
     if (!m->steps)
         tool_die("-i: %s: does not say how its data was prepared; -F lets that pass", o->path);
-    if (contract_keys_differ(&o->keys, &source->keys, why, sizeof why) ||
+    if (contract_keys_differ(&m->keys, &source->keys, why, sizeof why) ||
         (source->steps_known && contract_differs(m->steps, source->steps, why, sizeof why)))
         tool_die("stdin: prepared differently from what -i's model learned from: %s; -F lets that "
                  "pass",
@@ -100,7 +93,7 @@ void origin_inherit(const struct origin *o, struct run *run)
     const struct model *m = &o->model;
     if (ledger_add_lines(&run->ledger, m->patients, m->scans))
         tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
-    run->spacing = o->spacing;
+    run->spacing = m->learned;
     run->begun = begun_text(m, o->path, o->sum);
     run->inherited = copied(m->patients);
 }

@@ -408,6 +408,7 @@ m.update(model="1", base="2", channels="4", classes="4", dropout="0")'
     try 'm["patients"] += "\r\n"' " the model's metadata has no sound 'patients'"
     try 'm["parameters"] = "base=0x4"' " the model's metadata has no sound 'parameters'"
     try 'm["parameters"] = "base=nan"' " the model's metadata has no sound 'parameters'"
+    try 'm["spacing"] = "1 1 1 2 2"' " the model's metadata has no sound 'spacing'"
     try 'm["parameters"] = " ".join(f"a{i}=1" for i in range(17))' " the model's metadata has no sound 'parameters'"
     try 'm["parameters"] = "depth=3"' "2: no parameter 'depth' (is "*
     try 'm["steps"] = "znorm -p case\ncrop"' " the model's metadata has no sound 'steps'" # no end of the line
