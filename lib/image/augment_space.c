@@ -1,4 +1,5 @@
 #include "lib/image/augment_impl.h"
+#include "lib/image/batch.h"
 #include "lib/image/vmath.h"
 
 #include <math.h>
@@ -161,34 +162,9 @@ void img_move(const struct img_motion *o, const struct img_slice *s)
     resample(s, sy, sx, copy);
 }
 
-static void flip_rows(void *p, size_t size, int h, int w, bool x, bool y)
-{
-    unsigned char *base = p;
-    size_t row = (size_t)w * size;
-    for (int i = 0; y && i < h / 2; i++)
-        for (size_t j = 0; j < row; j++) {
-            unsigned char *a = base + (size_t)i * row + j,
-                          *b = base + (size_t)(h - 1 - i) * row + j;
-            unsigned char t = *a;
-            *a = *b;
-            *b = t;
-        }
-    for (int i = 0; x && i < h; i++)
-        for (size_t j = 0; j < (size_t)w / 2; j++)
-            for (size_t k = 0; k < size; k++) {
-                unsigned char *a = base + (size_t)i * row + j * size + k;
-                unsigned char *b = base + (size_t)i * row + ((size_t)w - 1 - j) * size + k, t = *a;
-                *a = *b;
-                *b = t;
-            }
-}
-
 void img_mirror(const struct img_slice *s, bool x, bool y)
 {
-    flip_rows(s->image, sizeof(float), s->h * s->c, s->w, x, false);
-    for (int k = 0; k < s->c; k++)
-        flip_rows(s->image + (size_t)k * (size_t)s->h * (size_t)s->w, sizeof(float), s->h, s->w,
-                  false, y);
+    img_batch_mirror(s->image, (size_t)s->c, s->h, s->w, s->h, s->w, x, y);
     if (s->label)
-        flip_rows(s->label, 1, s->h, s->w, x, y);
+        img_batch_mirror_label(s->label, s->h, s->w, x, y);
 }

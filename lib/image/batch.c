@@ -21,24 +21,39 @@ void img_batch_label(const struct tensor *label, uint8_t beyond, int h, int w, u
         memcpy(to + y * (size_t)w, (const uint8_t *)label->data + y * columns, columns);
 }
 
-static void swap(float *a, float *b)
+static inline void swap(char *a, char *b, size_t size)
 {
-    float t = *a;
-    *a = *b;
-    *b = t;
+    char t[sizeof(float)];
+    memcpy(t, a, size);
+    memcpy(a, b, size);
+    memcpy(b, t, size);
+}
+
+/* A plane of elements whose size is a constant where this is called. */
+static inline void mirror(void *plane, size_t size, int w, int rows, int columns, bool x, bool y)
+{
+    const size_t row = (size_t)w * size, used = (size_t)columns * size;
+    for (int r = 0; x && r < rows; r++)
+        for (char *a = (char *)plane + (size_t)r * row, *b = a + used - size; a < b;
+             a += size, b -= size)
+            swap(a, b, size);
+    for (int r = 0; y && r < rows / 2; r++) {
+        char *a = (char *)plane + (size_t)r * row,
+             *b = (char *)plane + (size_t)(rows - 1 - r) * row;
+        for (size_t at = 0; at < used; at += size)
+            swap(a + at, b + at, size);
+    }
 }
 
 void img_batch_mirror(float *planes, size_t n, int h, int w, int rows, int columns, bool x, bool y)
 {
-    for (size_t i = 0; i < n; i++, planes += (size_t)h * (size_t)w) {
-        for (int r = 0; x && r < rows; r++)
-            for (float *a = planes + (size_t)r * (size_t)w, *b = a + columns - 1; a < b; a++, b--)
-                swap(a, b);
-        for (int r = 0; y && r < rows / 2; r++)
-            for (int c = 0; c < columns; c++)
-                swap(planes + (size_t)r * (size_t)w + c,
-                     planes + (size_t)(rows - 1 - r) * (size_t)w + c);
-    }
+    for (size_t i = 0; i < n; i++, planes += (size_t)h * (size_t)w)
+        mirror(planes, sizeof *planes, w, rows, columns, x, y);
+}
+
+void img_batch_mirror_label(uint8_t *label, int h, int w, bool x, bool y)
+{
+    mirror(label, sizeof *label, w, h, w, x, y);
 }
 
 void img_batch_add(const float *planes, size_t n, int h, int w, int rows, int columns, float *sum)

@@ -17,6 +17,8 @@ void img_batch_label(const struct tensor *label, uint8_t beyond, int h, int w, u
 /* Mirrors n planes of h x w in place, within their first rows and columns: x along the rows, y
  * along the columns. */
 void img_batch_mirror(float *planes, size_t n, int h, int w, int rows, int columns, bool x, bool y);
+/* The same of a label (h,w). */
+void img_batch_mirror_label(uint8_t *label, int h, int w, bool x, bool y);
 
 /* The first rows and columns of n planes of h x w, added to n planes that have no others. */
 void img_batch_add(const float *planes, size_t n, int h, int w, int rows, int columns, float *sum);
