@@ -3,9 +3,9 @@
 
 #include "formats/lines.h"
 #include "formats/plain.h"
+#include "lib/base/number.h"
 #include "lib/base/rng.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,9 +75,8 @@ static void read_table(struct rng *digest)
     char *field[2], *end;
     uint32_t i;
     while (next_line(&w.table, &w.weighed, &i, field, "a case, patient or site and its weight")) {
-        errno = 0;
-        double v = strtod(field[1], &end);
-        if (errno || end == field[1] || *end || !(v >= 0 && v <= MOST)) {
+        double v;
+        if (!number_read(field[1], &end, &v) || *end || !(v >= 0 && v <= MOST)) {
             lines_fail(&w.table, "weight (wanted a number from 0 to %g, got '%.60s')", MOST,
                        field[1]);
             tool_die("%s", w.table.why);

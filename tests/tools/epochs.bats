@@ -302,7 +302,7 @@ PY
     printf 'P000\t0\nP001\t0\nP002\t0\nP003\t0\n' >w
     run -1 pipe 'epochs -n 1 -w w p.tns >x.tns'
     [ "$output" = "epochs: w: every record of p.tns weighs 0" ]
-    for line in 'P000' 'P000\t-1' 'P000\tmany' 'P000\t1\t2' 'P000\tnan' '\t1' 'P000\t1e7' 'P000\t1 '; do
+    for line in 'P000' 'P000\t-1' 'P000\tmany' 'P000\t1\t2' 'P000\tnan' '\t1' 'P000\t1e7' 'P000\t1 ' 'P000\t 1' 'P000\t0x1'; do
         printf "# weights\n$line\n" >w
         run -1 pipe 'epochs -n 1 -w w p.tns >x.tns'
         [[ $output == "epochs: w: line 2: "*"wanted"* ]]
