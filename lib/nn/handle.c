@@ -184,11 +184,6 @@ int nn_classes(const struct nn *nn)
     return nn->g.value[nn->g.op[nn->g.head].out].e.c;
 }
 
-void nn_multiple(const struct nn *nn, int multiple[3])
-{
-    memcpy(multiple, nn->g.multiple, sizeof nn->g.multiple);
-}
-
 int nn_about(const struct nn_spec *spec, struct nn_about *about, char *why, size_t size)
 {
     struct graph g;

@@ -202,11 +202,9 @@ void nn_free(struct nn *);
 
 const char *nn_why(const struct nn *);
 
-/* What it is: channels of its image and of its output; what depth, height and width of a batch must
- * be divisible by. */
+/* Channels of its image and of its output. */
 int nn_inputs(const struct nn *);
 int nn_classes(const struct nn *);
-void nn_multiple(const struct nn *, int multiple[3]);
 
 struct nn_memory nn_memory(const struct nn *);
 
