@@ -33,7 +33,7 @@ region_rows() { # ROWS LABELS
         [ ! -e "$tmp/dots$p" ] || plot="$plot '$tmp/dots$p' with points pt 7 ps 0.6 lc rgb '$(region $p)',"
     done
     gnuplot <<EOF
-$(svg 480 $((60 + 52 * $1)))
+$(svg 480 $((100 + 48 * $1)))
 set xlabel 'Dice of the volume'; set xrange [-0.02:1.02]; set yrange [$1-0.4:-0.6]; set ytics ($2)
 plot $plot '$tmp/dotsmean' using 1:(\$2-0.11):(0):(0.22) with vectors nohead lw 2 lc rgb '#000000'
 EOF
