@@ -36,7 +36,7 @@ static struct {
     double started, shown;
 } tool;
 
-static double now(void)
+double tool_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -157,7 +157,7 @@ void tool_start(int argc, char **argv, const char *usage)
     tool.usage = usage;
     tool.argc = argc;
     tool.argv = argv;
-    tool.started = now();
+    tool.started = tool_now();
 }
 
 /* Files that are mapped, and what is said of one that was cut. The last of them lies wherever none
@@ -446,7 +446,7 @@ void tool_own_progress(void)
 
 void tool_progress(const char *fmt, ...)
 {
-    double t = now();
+    double t = tool_now();
     va_list ap;
     if (!isatty(2) || (fmt && t - tool.shown < 0.5) || (!fmt && tool.shown <= 0))
         return;
@@ -464,7 +464,7 @@ void tool_progress(const char *fmt, ...)
 
 static void show_progress(void)
 {
-    double t = now();
+    double t = tool_now();
     if (tool.own_progress || t - tool.shown < 0.5 || t - tool.started < 1)
         return;
     tool.shown = t;

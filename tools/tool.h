@@ -72,6 +72,9 @@ void *tool_alloc(size_t bytes);
 uint32_t tool_add_name(struct names *, const char *);
 pthread_t tool_thread(void *(*)(void *));
 
+/* Seconds since some moment. */
+double tool_now(void);
+
 /* The file is about to be mapped: should it be cut while it is in use, the tool ends as after any
  * other error, and not by a signal. One file at a time; or several, at most TOOL_MAPS, each of
  * which is told where it lies before the next. */

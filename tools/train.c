@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char usage[] = "[-FLnrv] [-e VALIDATION] [-i MODEL] [-j THREADS] [-M SIZE] "
@@ -89,13 +88,6 @@ static void wait_for_files(void)
     pthread_mutex_lock(&writing);
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static uint64_t total(void) /* records of the run */
 {
     return source.length * (uint64_t)source.epochs;
@@ -145,7 +137,7 @@ static void show(const struct batch *b, double loss)
 {
     static double began;
     static uint64_t from;
-    double t = now();
+    double t = tool_now();
     if (began == 0) {
         began = t;
         from = b->position;
@@ -242,9 +234,9 @@ static struct {
 
 static struct batch *next_batch(void)
 {
-    double asked = now();
+    double asked = tool_now();
     struct batch *b = feed_next();
-    double got = now();
+    double got = tool_now();
     if (spent.begun > 0)
         spent.waited += got - asked;
     else
@@ -254,7 +246,7 @@ static struct batch *next_batch(void)
 
 static void train(void)
 {
-    double saved = now();
+    double saved = tool_now();
     for (;;) {
         struct batch *b = next_batch();
         if (b->kind == BATCH_END)
@@ -273,11 +265,11 @@ static void train(void)
             tool_die("stopped by a signal; -r continues from record %llu",
                      (unsigned long long)run.position);
         }
-        if (between && set.checkpoint > 0 && now() - saved > 60 * set.checkpoint) {
+        if (between && set.checkpoint > 0 && tool_now() - saved > 60 * set.checkpoint) {
             checkpoint();
-            saved = now();
+            saved = tool_now();
         } else if (!between) {
-            saved = now();
+            saved = tool_now();
         }
     }
     if (run.position != total())
@@ -298,7 +290,7 @@ static void finish(void)
     pthread_mutex_unlock(&writing);
     tool_progress(NULL);
     if (spent.begun > 0)
-        tool_note("waited for the stream %.1f s of %.1f", spent.waited, now() - spent.begun);
+        tool_note("waited for the stream %.1f s of %.1f", spent.waited, tool_now() - spent.begun);
     if (best)
         tool_note("%s: of epoch %ld, mean Dice %.4f", opt.model, run.best_epoch, run.best_score);
 }

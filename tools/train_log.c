@@ -8,18 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 static FILE *table;
 static double pass_began;
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 #define LOG_HEAD "epoch\tstep\trate\ttrain_loss\tval_loss\tscore"
 
@@ -44,7 +36,7 @@ int log_open(const char *path)
     if (fd < 0 || !(table = fdopen(fd, "r+")))
         tool_die("%s: %s", path, strerror(errno));
     check_log(path, st.st_nlink);
-    pass_began = seconds();
+    pass_began = tool_now();
     return fd;
 }
 
@@ -102,7 +94,7 @@ static void column(double v)
 
 void log_epoch(long epoch, uint64_t steps, double rate, double loss, const struct scores *s)
 {
-    double now = seconds();
+    double now = tool_now();
     fprintf(table, "%ld\t%llu", epoch, (unsigned long long)steps);
     column(rate);
     column(loss);
