@@ -292,6 +292,14 @@ void *tool_alloc(size_t bytes)
     return p;
 }
 
+char *tool_copy(const char *text)
+{
+    char *copy = strdup(text);
+    if (!copy)
+        tool_die("out of memory");
+    return copy;
+}
+
 uint32_t tool_add_name(struct names *set, const char *text)
 {
     uint32_t i = names_add(set, text);

@@ -66,9 +66,10 @@ void tool_note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* o
 void tool_own_progress(void);
 void tool_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Memory, or death; the number of a text in a set (names_add), or death; a thread, with a stack of
- * 256 KiB, or death. */
+/* Memory, or death; a copy of a text, or death; the number of a text in a set (names_add), or
+ * death; a thread, with a stack of 256 KiB, or death. */
 void *tool_alloc(size_t bytes);
+char *tool_copy(const char *);
 uint32_t tool_add_name(struct names *, const char *);
 pthread_t tool_thread(void *(*)(void *));
 

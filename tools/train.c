@@ -382,9 +382,7 @@ static void read_options(int argc, char **argv)
 /* The settings may name a description that lies beside them. */
 static void may_read_settings(void)
 {
-    char *copy = strdup(opt.config);
-    if (!copy)
-        tool_die("out of memory");
+    char *copy = tool_copy(opt.config);
     tool_may_read(opt.config);
     tool_may_read(dirname(copy));
     free(copy);

@@ -110,9 +110,7 @@ static void push_sign(int kind, long epoch)
 static void replace(char **to, const char *text)
 {
     free(*to);
-    *to = text ? strdup(text) : NULL;
-    if (text && !*to)
-        tool_die("out of memory");
+    *to = text ? tool_copy(text) : NULL;
 }
 
 static void check_labels(struct tns_record *rec, const struct tensor *label)

@@ -10,14 +10,6 @@
 
 #define INHERITED "the training of -i's model"
 
-static char *copied(const char *text)
-{
-    char *copy = strdup(text);
-    if (!copy)
-        tool_die("out of memory");
-    return copy;
-}
-
 /* What others wrote must not move a cursor, nor end a line. */
 static void plain(char *text)
 {
@@ -30,7 +22,7 @@ static void plain(char *text)
 static char *begun_text(const struct model *m, const char *path, const char *sum)
 {
     const char *slash = strrchr(path, '/');
-    char *name = copied(slash ? slash + 1 : path), *text;
+    char *name = tool_copy(slash ? slash + 1 : path), *text;
     plain(name);
     if (asprintf(&text, m->begun ? "%s %s\n%s" : "%s %s", sum, name, m->begun) < 0)
         tool_die("out of memory");
@@ -95,7 +87,7 @@ void origin_inherit(const struct origin *o, struct run *run)
         tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
     run->spacing = m->learned;
     run->begun = begun_text(m, o->path, o->sum);
-    run->inherited = copied(m->patients);
+    run->inherited = tool_copy(m->patients);
 }
 
 size_t origin_memory(const struct origin *o)

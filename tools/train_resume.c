@@ -101,9 +101,9 @@ bool save_unfinished(const char *model)
         return false;
     st_close(&last);
     /* The last thing a run does is to write MODEL, from then on the newer of the two. */
-    char *name = strdup(save_path(model, ".last"));
+    char *name = tool_copy(save_path(model, ".last"));
     struct stat of_last;
-    bool unfinished = !name || stat(name, &of_last) || stat(model, &st) ||
+    bool unfinished = stat(name, &of_last) || stat(model, &st) ||
                       st.st_mtim.tv_sec < of_last.st_mtim.tv_sec ||
                       (st.st_mtim.tv_sec == of_last.st_mtim.tv_sec &&
                        st.st_mtim.tv_nsec < of_last.st_mtim.tv_nsec);
@@ -176,10 +176,8 @@ static void same_origin(struct run *run, const struct origin *o)
         tool_die("-r: %s: another model than the run so far began from (wanted checksum %.*s, got "
                  "%s)",
                  o->path, sum, begun, o->sum);
-    run->begun = strdup(begun);
-    run->inherited = strdup(need("inherited"));
-    if (!run->begun || !run->inherited)
-        tool_die("out of memory");
+    run->begun = tool_copy(begun);
+    run->inherited = tool_copy(need("inherited"));
 }
 
 /* A constant rate does not know how many passes will come. What does, a falling one or an average
@@ -241,8 +239,7 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
     run->best_score = real("run.best_score");
     run->stopped = !strcmp(need("run.stopped"), "yes");
     const char *spacing = st_meta(&last, "spacing"), *continued = st_meta(&last, "continued");
-    if (continued && !(run->continued = strdup(continued)))
-        tool_die("out of memory");
+    run->continued = continued ? tool_copy(continued) : NULL;
     if (spacing && contract_spacing_read(&run->spacing, spacing))
         tool_die("the checkpoint's 'spacing' is no range");
     if (ledger_add_lines(&run->ledger, need("patients"), need("scans")))
@@ -260,14 +257,12 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
         same("scheme", "label scheme", source->scheme);
         same("history", "history of the stream", source->history);
     } else {
-        source->digest = strdup(need("run.stream"));
-        source->modalities = strdup(need("modalities"));
-        source->scheme = strdup(need("scheme"));
-        source->history = strdup(need("history"));
+        source->digest = tool_copy(need("run.stream"));
+        source->modalities = tool_copy(need("modalities"));
+        source->scheme = tool_copy(need("scheme"));
+        source->history = tool_copy(need("history"));
         source->epochs = (long)number("epochs");
         source->length = length;
-        if (!source->modalities || !source->scheme || !source->history || !source->digest)
-            tool_die("out of memory");
         snprintf(source->keys.norm, sizeof source->keys.norm, "%s", need("norm"));
         snprintf(source->keys.cropped, sizeof source->keys.cropped, "%s", need("cropped"));
         const char *steps = st_meta(&last, "steps");

@@ -168,10 +168,8 @@ void save_best(const struct run *run, const struct model_keys *k, const struct n
 static void replace_last(const char *model, const struct model_keys *k, const struct tensor *t,
                          size_t n)
 {
-    char *last = strdup(save_path(model, ".last"));
+    char *last = tool_copy(save_path(model, ".last"));
     const char *previous = save_path(model, ".previous");
-    if (!last)
-        tool_die("out of memory");
     if (access(last, F_OK)) {
         unlink(previous); /* of another run */
         write_file(last, k, t, n);

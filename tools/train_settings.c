@@ -101,10 +101,8 @@ static void check_learning(struct settings *s, const char *path)
  * configuration that somebody else wrote must not make us read. */
 static char *read_text(const char *settings, const char *name, size_t *length)
 {
-    char why[512], *copy = strdup(settings), *text = tool_alloc(NN_TEXT_MAX + 2);
+    char why[512], *copy = tool_copy(settings), *text = tool_alloc(NN_TEXT_MAX + 2);
     char path[4096];
-    if (!copy)
-        tool_die("out of memory");
     if (*name == '/' || !strncmp(name, "../", 3) || strstr(name, "/../"))
         tool_die("%s: network: (wanted a file in the folder of the settings, got '%s')", settings,
                  name);

@@ -43,9 +43,7 @@ static void read_scans(struct source *source, int modalities)
 static void read_patients(struct source *source)
 {
     const char *list = tns_get(tool_header(), "patients");
-    char *copy = strdup(list ? list : "");
-    if (!copy)
-        tool_die("out of memory");
+    char *copy = tool_copy(list ? list : "");
     for (char *p = copy; *p; p++)
         *p = *p == ',' ? '\n' : *p;
     if (ledger_add_lines(&source->named, copy, NULL))
@@ -68,13 +66,11 @@ static char *history_text(const struct tns_meta *header)
 void source_read(struct source *source, struct tns_record *rec, const struct settings *set)
 {
     double largest[2];
-    source->modalities = strdup(tool_need_key(rec, "modalities"));
-    source->scheme = strdup(tool_need_key(rec, "scheme"));
+    source->modalities = tool_copy(tool_need_key(rec, "modalities"));
+    source->scheme = tool_copy(tool_need_key(rec, "scheme"));
     source->history = history_text(tool_header());
     const char *digest = tns_get(tool_header(), "digest");
-    source->digest = strdup(digest ? digest : "none");
-    if (!source->modalities || !source->scheme || !source->history || !source->digest)
-        tool_die("out of memory");
+    source->digest = tool_copy(digest ? digest : "none");
     read_patients(source);
     read_scans(source, set->channels);
     source->header = tool_header()->len;

@@ -56,8 +56,8 @@ static void same(struct validation *v, struct tns_reader *in, struct tns_record 
                  const char *name, char **known)
 {
     const char *text = key(v, in, rec, name);
-    if (!*known && !(*known = strdup(text)))
-        tool_die("out of memory");
+    if (!*known)
+        *known = tool_copy(text);
     if (strcmp(*known, text))
         tool_die("%s: record %llu: %s differ within the stream (%.100s, %.100s)", v->path,
                  (unsigned long long)tns_count(in) - 1, name, *known, text);
