@@ -193,7 +193,7 @@ static void open_stream(void)
     static const char *const mirrors[] = {"", " -t x", " -t y", " -t xy"};
     char models[MODELS * 64];
     models_history(models, sizeof models);
-    tool_open("%s%s%s%s%s", models, mirrors[opt.mirrors], opt.prob ? " -P" : "",
+    tool_open("%s%s%s%s%s", models, mirrors[opt.axes], opt.prob ? " -P" : "",
               opt.uncertain ? " -u" : "", opt.force ? " -F" : "");
     tool_read_ahead();
     tool_header();
@@ -231,7 +231,7 @@ int main(int argc, char **argv)
             opt.prob = true;
             break;
         case 't':
-            opt.mirrors = axes(optarg);
+            opt.axes = axes(optarg);
             break;
         case 'u':
             opt.uncertain = true;

@@ -33,7 +33,7 @@ static struct {
 
 static bool is_view(int axes)
 {
-    return (axes & opt.mirrors) == axes;
+    return (axes & opt.axes) == axes;
 }
 
 static int views(void)
