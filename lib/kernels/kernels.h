@@ -107,17 +107,29 @@ struct kr_dx {
 
 enum kr_algo { KR_AUTO, KR_DIRECT, KR_WINOGRAD };
 
-/* --- 3x3 convolution, stride 1, zero padding 1 ------------------------------------------------
+/* --- 3x3 and 3x3x3 convolution, stride 1, zero padding 1 ---------------------------------------
  *
  *     y[n,h,w,o] = bias[o] + sum_{i,r,s} w[o,i,r,s] * v[n, h+r-1, w+s-1, i]
  *
  * v is the concatenation of in[0..nin-1] in that order, of in[0].c + ... real channels. Padding is
  * with v = 0 (not with relu(shift)). Winograd F(4x4,3x3) and F(6x6,3x3) after Lavin & Gray,
- * arXiv:1509.09308. */
+ * arXiv:1509.09308.
+ *
+ * A sample may be a volume of d slices, which follow each other: the map is (n, d, h, w). With
+ * `depth` 3 a result is the sum over its own slice and the two beside it, w being (cout, cin, 3, 3,
+ * 3). Rows of each sample (scales with a stride, gains, sums, k) are rows of each of n * d slices.
+ *
+ * A volume may be taken by windows of consecutive slices, n being 1: `before` and `behind` say how
+ * many slices of it, 0 or 1, lie in memory before the first of the operand and behind its last, and
+ * are read where there would be zeros otherwise; with rows of scale and shift where these have a
+ * stride. The results are the same bytes as those of the whole volume. That is for forward alone,
+ * and for operands that are not planar. */
 struct kr_conv3x3 {
     int n, h, w;
+    int d, depth;       /* 0 is 1 */
+    int before, behind; /* with depth 3 */
     int cout;
-    const float *weight; /* (cout, cin, 3, 3) */
+    const float *weight; /* (cout, cin, 3, 3), or (cout, cin, 3, 3, 3) */
     const float *bias;   /* (cout) or NULL; forward only */
     int nin;
     struct kr_in in[2];
@@ -195,9 +207,11 @@ void kr_conv1x1_backward_weight(const struct kr_conv1x1 *, const float *dy, floa
  * Axes are z, y, x. The map is (n, d, h, w); one of two axes has d = 1, and 1 in its kernel, stride
  * and dilation. Kernels are odd, 1 to 7, with zero padding dilation * (kernel - 1) / 2, or even and
  * their stride, without padding or dilation. Strides are 1 to 4 and divide d, h and w. Scales with
- * a stride, gains and sums of each have a row for each of n * d slices. */
+ * a stride, gains and sums of each have a row for each of n * d slices. `before` and `behind` are as
+ * in kr_conv3x3, up to dilation[0] * (kernel[0] - 1) / 2 slices, with stride[0] 1. */
 struct kr_conv {
     int n, d, h, w;
+    int before, behind;
     int cout;
     int kernel[3], stride[3], dilation[3];
     const float *weight; /* (cout, cin, kernel[0], kernel[1], kernel[2]) */

@@ -1,5 +1,5 @@
 /* op_convolution.c - convolution with zero padding that keeps the size (divided by the stride), as
- * torch.nn.Conv2d and Conv3d. 3x3 in the plane and 1x1, both of stride 1, have kernels of their
+ * torch.nn.Conv2d and Conv3d. 3x3 in the plane, 3x3x3 and 1x1, of stride 1, have kernels of their
  * own. */
 #include "lib/nn/op.h"
 
@@ -25,7 +25,7 @@ static enum road road(const struct nn_attr *a)
 {
     if (!is(a, STRIDE, 1, 1, 1))
         return ROAD_GENERAL;
-    if (is(a, KERNEL, 1, 3, 3) && is(a, DILATION, 1, 1, 1))
+    if ((is(a, KERNEL, 1, 3, 3) || is(a, KERNEL, 3, 3, 3)) && is(a, DILATION, 1, 1, 1))
         return ROAD_3X3;
     return is(a, KERNEL, 1, 1, 1) ? ROAD_1X1 : ROAD_GENERAL;
 }
@@ -55,17 +55,18 @@ static int shape(struct nn_build *b)
 
 static struct kr_conv3x3 as_3x3(const struct nn_call *c)
 {
-    struct kr_dims d = nn_slices(&c->y, c->threads);
-    return (struct kr_conv3x3){.n = d.n,
-                               .h = d.h,
-                               .w = d.w,
+    return (struct kr_conv3x3){.n = c->y.n,
+                               .d = c->y.d,
+                               .h = c->y.h,
+                               .w = c->y.w,
+                               .depth = (int)c->attr[KERNEL].v[0],
                                .cout = c->y.c,
                                .weight = c->param[0],
                                .bias = c->param[1],
                                .nin = c->parts[0],
                                .in = {c->in[0][0], c->in[0][1]},
                                .algo = c->algo,
-                               .threads = d.threads};
+                               .threads = c->threads};
 }
 
 static struct kr_conv1x1 as_1x1(const struct nn_call *c)
@@ -193,10 +194,8 @@ static bool planar(const struct nn_call *c)
 {
     if (road(c->attr) == ROAD_GENERAL)
         return c->x[0].c <= 64;
-    if (c->x[0].d > 1)
-        return false;
     if (road(c->attr) == ROAD_1X1)
-        return true;
+        return c->x[0].d == 1;
     struct kr_conv3x3 k = as_3x3(c);
     return kr_conv3x3_planar(&k);
 }

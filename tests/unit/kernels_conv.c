@@ -1,6 +1,7 @@
-/* Convolutions of any kernel, stride and dilation, over planes and volumes, and transposed ones of
- * any factors, all passes, against sums written out in double. Both are a map with more pixels, a
- * map with fewer, and weights between them: one oracle, so one file. */
+/* Convolutions of any kernel, stride and dilation, over planes and volumes, those of 3x3x3 that have
+ * kernels of their own, and transposed ones of any factors, all passes, against sums written out in
+ * double. All are a map with more pixels, a map with fewer, and weights between them: one oracle,
+ * so one file. */
 #include "tests/lib/maps.h"
 
 struct variant {
@@ -11,19 +12,22 @@ struct variant {
     bool bias, sums, each, accumulate, act, gain, bf16_out, relu_out, behind;
 };
 
-/* `up`: transposed, from the low map to the high one. */
+enum engine { ANY, CUBED, UP };
+
+/* `up`: transposed, from the low map to the high one; `cubed`: by the kernels for 3x3x3. */
 struct problem {
     const struct variant *v;
-    bool up;
+    bool up, cubed;
     int cin, taps, threads;
     struct shape high, low, from, to;
     struct kr_in in[2];
     float *weight, *bias;
 };
 
-static struct problem make(struct rng *r, const struct variant *v, bool up)
+static struct problem make(struct rng *r, const struct variant *v, enum engine by)
 {
-    struct problem p = {.v = v, .up = up, .cin = v->c0 + v->c1};
+    const bool up = by == UP;
+    struct problem p = {.v = v, .up = up, .cubed = by == CUBED, .cin = v->c0 + v->c1};
     p.high = (struct shape){v->n * v->d, v->h, v->w};
     p.low = (struct shape){v->n * v->d / v->stride[0], v->h / v->stride[1], v->w / v->stride[2]};
     p.from = up ? p.low : p.high;
@@ -108,19 +112,79 @@ static struct kr_upconv upconv(const struct problem *p)
     return k;
 }
 
+static struct kr_conv3x3 cube(const struct problem *p)
+{
+    const struct variant *v = p->v;
+    return (struct kr_conv3x3){.n = v->n,
+                               .d = v->d,
+                               .depth = 3,
+                               .h = v->h,
+                               .w = v->w,
+                               .cout = v->cout,
+                               .weight = p->weight,
+                               .bias = p->bias,
+                               .nin = v->c1 ? 2 : 1,
+                               .in = {p->in[0], p->in[1]},
+                               .threads = p->threads};
+}
+
+static void run_forward(const struct problem *p, const struct kr_out *out)
+{
+    const struct kr_conv a = conv(p);
+    const struct kr_conv3x3 b = cube(p);
+    const struct kr_upconv u = upconv(p);
+    if (p->up)
+        kr_upconv_forward(&u, out, guarded(kr_upconv_workspace(&u), 64));
+    else if (p->cubed)
+        kr_conv3x3_forward(&b, out, guarded(kr_conv3x3_forward_workspace(&b), 64));
+    else
+        kr_conv_forward(&a, out, guarded(kr_conv_forward_workspace(&a), 64));
+}
+
+/* dbias is not touched where the kernels make none. */
+static void run_backward(const struct problem *p, const struct kr_dy *dy, const float *made,
+                         const struct kr_dx dx[2], float *dw, float *dbias)
+{
+    const struct kr_conv a = conv(p);
+    const struct kr_conv3x3 b = cube(p);
+    const struct kr_upconv u = upconv(p);
+    if (p->up) {
+        kr_upconv_backward_data(&u, dy->dy, dx, guarded(kr_upconv_workspace(&u), 64));
+        kr_upconv_backward_weight(&u, dy->dy, dw, dbias, guarded(kr_upconv_workspace(&u), 64));
+    } else if (p->cubed) {
+        kr_conv3x3_backward_data(&b, made, dx, guarded(kr_conv3x3_backward_data_workspace(&b), 64));
+        kr_conv3x3_backward_weight(&b, dy, dw,
+                                   guarded(kr_conv3x3_backward_weight_workspace(&b), 64));
+    } else {
+        kr_conv_backward_data(&a, dy, dx, guarded(kr_conv_backward_data_workspace(&a), 64));
+        kr_conv_backward_weight(&a, dy, dw, dbias,
+                                guarded(kr_conv_backward_weight_workspace(&a), 64));
+    }
+}
+
 static void describe(const struct problem *p, char *text, size_t size)
 {
     const struct variant *v = p->v;
     snprintf(text, size,
              "%s: %s %dx%dx%d stride %dx%dx%d dilation %d, %dx%dx%dx%d, %d+%d to %d, how %d",
-             kr_level(), p->up ? "transposed" : "kernel", v->kernel[0], v->kernel[1], v->kernel[2],
-             v->stride[0], v->stride[1], v->stride[2], v->dilation[2], v->n, v->d, v->h, v->w,
-             v->c0, v->c1, v->cout, v->how);
+             kr_level(),
+             p->up      ? "transposed"
+             : p->cubed ? "cube"
+                        : "kernel",
+             v->kernel[0], v->kernel[1], v->kernel[2], v->stride[0], v->stride[1], v->stride[2],
+             v->dilation[2], v->n, v->d, v->h, v->w, v->c0, v->c1, v->cout, v->how);
 }
 
-static void test_forward(struct rng *r, const struct variant *v, bool up)
+/* Transformed sums are less exact. */
+static double bound(const struct problem *p, double direct)
 {
-    struct problem p = make(r, v, up);
+    return p->cubed ? 20 * direct : direct;
+}
+
+static void test_forward(struct rng *r, const struct variant *v, enum engine by)
+{
+    struct problem p = make(r, v, by);
+    const bool up = p.up;
     const size_t n = pixels_of(p.to) * (size_t)v->cout;
     const float *scale = random_rows(r, 1, v->cout, 1, 0.2);
     const float *shift = random_rows(r, 1, v->cout, 0, 0.2);
@@ -141,8 +205,6 @@ static void test_forward(struct rng *r, const struct variant *v, bool up)
                         x * (double)p.weight[weight_at(&p, c, o, t)];
             }
     for (p.threads = 1; p.threads <= 4; p.threads++) {
-        const struct kr_conv a = conv(&p);
-        const struct kr_upconv b = upconv(&p);
         out.y = empty_map(p.to, v->cout, out.dtype);
         out.sums = v->sums ? doubles(sums_count(p.to, v->cout, v->each)) : NULL;
         out.each = v->each;
@@ -152,10 +214,7 @@ static void test_forward(struct rng *r, const struct variant *v, bool up)
             out.scale = scale;
             out.shift = shift;
         }
-        if (up)
-            kr_upconv_forward(&b, &out, guarded(kr_upconv_workspace(&b), 64));
-        else
-            kr_conv_forward(&a, &out, guarded(kr_conv_forward_workspace(&a), 64));
+        run_forward(&p, &out);
         if (!first) {
             first = out.y;
             first_sums = out.sums;
@@ -167,7 +226,7 @@ static void test_forward(struct rng *r, const struct variant *v, bool up)
     }
     char text[200];
     describe(&p, text, sizeof text);
-    ok(error < (v->bf16_out ? 3e-2 : 1e-5), "%s: forward (error %.1e)", text, error);
+    ok(error < (v->bf16_out ? 3e-2 : bound(&p, 1e-5)), "%s: forward (error %.1e)", text, error);
     ok(same, "%s: forward the same bytes for 1 to 4 threads", text);
     guards_free();
 }
@@ -196,9 +255,10 @@ static const float *gradient(struct rng *r, const struct problem *p, struct kr_d
     return dy;
 }
 
-static void test_backward(struct rng *r, const struct variant *v, bool up)
+static void test_backward(struct rng *r, const struct variant *v, enum engine by)
 {
-    struct problem p = make(r, v, up);
+    struct problem p = make(r, v, by);
+    const bool up = p.up;
     const int parts = v->c1 ? 2 : 1;
     const size_t weights = (size_t)(p.cin * v->cout * p.taps);
     struct kr_dy read = {0};
@@ -236,8 +296,6 @@ static void test_backward(struct rng *r, const struct variant *v, bool up)
     bool same = true;
     double error = 0;
     for (p.threads = 1; p.threads <= 4; p.threads++) {
-        const struct kr_conv a = conv(&p);
-        const struct kr_upconv u = upconv(&p);
         for (int k = 0; k < parts; k++) {
             int c = p.in[k].c;
             dx[k] =
@@ -252,15 +310,8 @@ static void test_backward(struct rng *r, const struct variant *v, bool up)
                 memcpy(dx[k].dx, old[k], elements(p.from, c) * sizeof(float));
         }
         w = floats(weights);
-        b = read.k ? NULL : floats((size_t)v->cout);
-        if (up) {
-            kr_upconv_backward_data(&u, dy, dx, guarded(kr_upconv_workspace(&u), 64));
-            kr_upconv_backward_weight(&u, dy, w, b, guarded(kr_upconv_workspace(&u), 64));
-        } else {
-            kr_conv_backward_data(&a, &read, dx, guarded(kr_conv_backward_data_workspace(&a), 64));
-            kr_conv_backward_weight(&a, &read, w, b,
-                                    guarded(kr_conv_backward_weight_workspace(&a), 64));
-        }
+        b = read.k || p.cubed ? NULL : floats((size_t)v->cout);
+        run_backward(&p, &read, dy, dx, w, b);
         for (int k = 0; k < parts; k++) {
             const size_t sums = sums_count(p.from, p.in[k].c, v->each);
             if (!first[k].dx) {
@@ -279,8 +330,8 @@ static void test_backward(struct rng *r, const struct variant *v, bool up)
     const double ew = floats_error(w, dw, weights);
     const double eb = floats_error(b, db, b ? (size_t)v->cout : 0);
     describe(&p, text, sizeof text);
-    ok(error < 2e-5, "%s: backward to data (error %.1e)", text, error);
-    ok(ew < 4e-5, "%s: backward to weights (error %.1e)", text, ew);
+    ok(error < bound(&p, 2e-5), "%s: backward to data (error %.1e)", text, error);
+    ok(ew < bound(&p, 4e-5), "%s: backward to weights (error %.1e)", text, ew);
     ok(eb < 2e-5, "%s: backward to the bias (error %.1e)", text, eb);
     ok(same, "%s: backward the same bytes for 1 to 4 threads", text);
     guards_free();
@@ -289,7 +340,7 @@ static void test_backward(struct rng *r, const struct variant *v, bool up)
 /* A sample has the same result alone as among others. */
 static void test_alone(struct rng *r, const struct variant *v)
 {
-    struct problem p = make(r, v, false);
+    struct problem p = make(r, v, ANY);
     p.threads = 2;
     struct kr_conv k = conv(&p);
     const int slices = p.low.n / v->n, from = p.high.n / v->n;
@@ -326,6 +377,48 @@ static void test_alone(struct rng *r, const struct variant *v)
     guards_free();
 }
 
+/* A volume by windows of its slices, with those beside them, has the bytes that it has as a whole.
+ */
+static void test_windows(struct rng *r, const struct variant *v, enum engine by)
+{
+    struct problem p = make(r, v, by);
+    const size_t slice = elements(p.to, v->cout) / (size_t)v->d;
+    const int reach = v->dilation[0] * (v->kernel[0] - 1) / 2;
+    struct kr_out y = {.y = empty_map(p.to, v->cout, KR_F32), .c = v->cout};
+    p.threads = 2;
+    run_forward(&p, &y);
+    for (int size = 1; size <= 4; size += 1 + size / 2) {
+        bool same = true;
+        for (int z = 0, deep; z < v->d; z += deep) {
+            struct kr_conv a = conv(&p);
+            struct kr_conv3x3 b = cube(&p);
+            deep = v->d - z < size ? v->d - z : size;
+            for (int i = 0; i < (v->c1 ? 2 : 1); i++) {
+                struct kr_in *in = &a.in[i];
+                in->x = (const char *)in->x + (size_t)z * (size_t)(v->h * v->w * kr_pad(in->c)) *
+                                                  kr_dtype_size(in->dtype);
+                in->scale = in->scale ? in->scale + (size_t)z * in->stride : NULL;
+                in->shift = in->scale ? in->shift + (size_t)z * in->stride : NULL;
+                b.in[i] = *in;
+            }
+            a.d = b.d = deep;
+            a.before = b.before = z < reach ? z : reach;
+            a.behind = b.behind = v->d - z - deep < reach ? v->d - z - deep : reach;
+            const struct kr_out out = {.y = floats((size_t)deep * slice), .c = v->cout};
+            if (p.cubed)
+                kr_conv3x3_forward(&b, &out, guarded(kr_conv3x3_forward_workspace(&b), 64));
+            else
+                kr_conv_forward(&a, &out, guarded(kr_conv_forward_workspace(&a), 64));
+            same =
+                same && !memcmp(out.y, (float *)y.y + (size_t)z * slice, (size_t)deep * slice * 4);
+        }
+        char text[200];
+        describe(&p, text, sizeof text);
+        ok(same, "%s: windows of %d slices make the bytes of the whole", text, size);
+    }
+    guards_free();
+}
+
 /* Volumes read as (N,C,D,H,W) give what their maps give. */
 static void test_planar(struct rng *r)
 {
@@ -338,7 +431,7 @@ static void test_planar(struct rng *r)
                                      .kernel = {3, 3, 3},
                                      .stride = {1, 2, 1},
                                      .dilation = {1, 1, 1}};
-    struct problem p = make(r, &v, false);
+    struct problem p = make(r, &v, ANY);
     const float *dy = random_map(r, p.low, v.cout, KR_F32);
     const size_t bytes = elements(p.low, v.cout) * 4, weights = (size_t)(v.c0 * v.cout * p.taps);
     const struct shape volumes = {v.n, v.d * v.h, v.w};
@@ -362,6 +455,8 @@ static void test_planar(struct rng *r)
 
 #define CUBE(a) {a, a, a}
 #define PLANE(a) {1, a, a}
+#define CUBED_SHAPE(N, D, H, W)                                                                    \
+    .n = N, .d = D, .h = H, .w = W, .kernel = CUBE(3), .stride = CUBE(1), .dilation = CUBE(1)
 
 static void all(void)
 {
@@ -604,17 +699,50 @@ static void all(void)
          .act = true,
          .bf16_out = true},
     };
+    static const struct variant cubes[] = {
+        {CUBED_SHAPE(1, 5, 7, 9), .c0 = 16, .cout = 16, .bias = true},
+        {CUBED_SHAPE(1, 4, 12, 10), .c0 = 4, .cout = 20, .bias = true, .sums = true},
+        {CUBED_SHAPE(2, 3, 9, 14), .c0 = 16, .c1 = 24, .cout = 32, .how = AFFINE | LEAKY,
+         .sums = true, .act = true, .gain = true},
+        {CUBED_SHAPE(1, 1, 6, 5), .c0 = 32, .cout = 48, .how = RELU, .sums = true},
+        {CUBED_SHAPE(2, 5, 8, 8), .c0 = 40, .cout = 20, .how = STRIDED | RELU, .sums = true,
+         .each = true, .act = true, .accumulate = true, .behind = true},
+        {CUBED_SHAPE(1, 6, 7, 6), .c0 = 20, .c1 = 16, .cout = 16, .how = BF16 | AFFINE | RELU},
+        {CUBED_SHAPE(1, 4, 12, 12), .c0 = 64, .cout = 64, .how = STRIDED | LEAKY, .sums = true},
+        {CUBED_SHAPE(2, 2, 6, 5), .c0 = 96, .cout = 80, .how = AFFINE | RELU, .bf16_out = true,
+         .relu_out = true, .sums = true, .behind = true},
+    };
     struct rng r = rng_seed(1);
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
-        test_forward(&r, &variants[i], false);
-        test_backward(&r, &variants[i], false);
+        test_forward(&r, &variants[i], ANY);
+        test_backward(&r, &variants[i], ANY);
         if (!variants[i].c1 && !variants[i].how)
             test_alone(&r, &variants[i]);
     }
     for (size_t i = 0; i < sizeof ups / sizeof ups[0]; i++) {
-        test_forward(&r, &ups[i], true);
-        test_backward(&r, &ups[i], true);
+        test_forward(&r, &ups[i], UP);
+        test_backward(&r, &ups[i], UP);
     }
+    for (size_t i = 0; i < sizeof cubes / sizeof cubes[0]; i++) {
+        test_forward(&r, &cubes[i], CUBED);
+        test_backward(&r, &cubes[i], CUBED);
+        if (cubes[i].n == 1 && !cubes[i].bf16_out) {
+            test_windows(&r, &cubes[i], ANY);
+            test_windows(&r, &cubes[i], CUBED);
+        }
+    }
+    static const struct variant apart = {.n = 1,
+                                         .d = 9,
+                                         .h = 4,
+                                         .w = 5,
+                                         .c0 = 20,
+                                         .c1 = 6,
+                                         .cout = 16,
+                                         .kernel = {5, 1, 3},
+                                         .stride = CUBE(1),
+                                         .dilation = {2, 1, 1},
+                                         .how = STRIDED | RELU};
+    test_windows(&r, &apart, ANY);
     static const struct variant many = {.n = 5,
                                         .d = 1,
                                         .h = 12,

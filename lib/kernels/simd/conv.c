@@ -51,7 +51,21 @@ static struct pair conv_pair(const struct kr_conv *p, const struct kr_dy *dy)
     for (int i = 0; i < 3; i++) {
         const int k = p->kernel[i], d = p->dilation[i];
         assert(k % 2 ? d >= 1 : k == p->stride[i] && d == 1);
-        q.axis[i] = (struct axis_shape){extent[i], k, p->stride[i], d, k % 2 ? d * (k - 1) / 2 : 0};
+        q.axis[i] = (struct axis_shape){
+            .extent = extent[i],
+            .kernel = k,
+            .stride = p->stride[i],
+            .dilation = d,
+            .padding = k % 2 ? d * (k - 1) / 2 : 0,
+        };
+    }
+    if (p->before || p->behind) {
+        assert(p->n == 1 && p->stride[0] == 1 && !p->in[0].planar);
+        assert(max_int(p->before, p->behind) <= q.axis[0].padding);
+        q.axis[0].before = p->before;
+        q.axis[0].behind = p->behind;
+        for (int i = 0; i < p->nin; i++)
+            q.high.in[i] = KR_NAME(kr_conv3x3_beside)(&p->in[i], p->before, p->h * p->w);
     }
     return q;
 }
@@ -65,7 +79,8 @@ static struct pair upconv_pair(const struct kr_upconv *p, const struct kr_dy *dy
                      .weights = {.w = p->weight}};
     for (int i = 0; i < 3; i++) {
         const int f = p->factor[i];
-        q.axis[i] = (struct axis_shape){extent[i] * f, f, f, 1, 0};
+        q.axis[i] =
+            (struct axis_shape){.extent = extent[i] * f, .kernel = f, .stride = f, .dilation = 1};
     }
     return q;
 }

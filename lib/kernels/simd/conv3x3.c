@@ -1,11 +1,17 @@
 /* The entries of the 3x3 convolution, and which algorithm serves which shape. */
 #include "lib/kernels/simd/conv3x3.h"
 
+/* Of all samples. */
+static int slices(const struct kr_conv3x3 *p)
+{
+    return p->n * max_int(1, p->d);
+}
+
 struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *p)
 {
     assert(p->n > 0 && p->h > 0 && p->w > 0 && p->cout > 0 && p->threads > 0);
     assert(p->nin == 1 || p->nin == 2);
-    struct source s = {.n = p->n, .h = p->h, .w = p->w, .parts = p->nin};
+    struct source s = {.n = slices(p), .h = p->h, .w = p->w, .parts = p->nin};
     for (int i = 0; i < p->nin; i++) {
         assert(p->in[i].c > 0);
         s.in[i] = p->in[i];
@@ -15,9 +21,22 @@ struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *p)
     return s;
 }
 
+struct kr_in KR_NAME(kr_conv3x3_beside)(const struct kr_in *in, int slices, int pixels)
+{
+    struct kr_in from = *in;
+    const size_t n = (size_t)slices;
+    from.x =
+        (const char *)in->x - n * (size_t)pixels * (size_t)kr_pad(in->c) * kr_dtype_size(in->dtype);
+    if (in->scale) {
+        from.scale -= n * in->stride;
+        from.shift -= n * in->stride;
+    }
+    return from;
+}
+
 struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *p, const struct kr_dy *dy)
 {
-    return (struct source){.n = p->n,
+    return (struct source){.n = slices(p),
                            .h = p->h,
                            .w = p->w,
                            .parts = 1,
@@ -118,14 +137,46 @@ static void run(enum kr_algo algo, const struct source *s, const struct filters 
         KR_NAME(kr_conv3x3_direct)(s, f, out, threads, ws);
 }
 
+/* A kernel of three axes. */
+static bool deep(const struct kr_conv3x3 *p)
+{
+    assert(p->depth == 3 || (p->depth <= 1 && !p->before && !p->behind));
+    return p->depth == 3;
+}
+
+static struct kr_conv volume(const struct kr_conv3x3 *p)
+{
+    return (struct kr_conv){.n = p->n,
+                            .d = max_int(1, p->d),
+                            .h = p->h,
+                            .w = p->w,
+                            .before = p->before,
+                            .behind = p->behind,
+                            .cout = p->cout,
+                            .kernel = {3, 3, 3},
+                            .stride = {1, 1, 1},
+                            .dilation = {1, 1, 1},
+                            .weight = p->weight,
+                            .bias = p->bias,
+                            .nin = p->nin,
+                            .in = {p->in[0], p->in[1]},
+                            .threads = p->threads};
+}
+
 bool KR_NAME(kr_conv3x3_planar)(const struct kr_conv3x3 *p)
 {
+    if (p->before || p->behind || (p->d > 1 && !deep(p)))
+        return false;
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     return in.parts == 1 && !use_winograd(p->algo, &in);
 }
 
 size_t KR_NAME(kr_conv3x3_forward_workspace)(const struct kr_conv3x3 *p)
 {
+    if (deep(p)) {
+        const struct kr_conv k = volume(p);
+        return KR_NAME(kr_conv_forward_workspace)(&k);
+    }
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     struct sink out = KR_NAME(kr_conv3x3_sink_y)(p, NULL);
     return workspace(p->algo, &in, &out, p->threads);
@@ -133,6 +184,11 @@ size_t KR_NAME(kr_conv3x3_forward_workspace)(const struct kr_conv3x3 *p)
 
 void KR_NAME(kr_conv3x3_forward)(const struct kr_conv3x3 *p, const struct kr_out *y, void *ws)
 {
+    if (deep(p)) {
+        const struct kr_conv k = volume(p);
+        KR_NAME(kr_conv_forward)(&k, y, ws);
+        return;
+    }
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     struct sink out = KR_NAME(kr_conv3x3_sink_y)(p, y);
     struct filters f = {.w = p->weight, .so = 9 * (size_t)in.c, .si = 9};
@@ -148,6 +204,10 @@ static struct filters rotated(const struct kr_conv3x3 *p)
 
 size_t KR_NAME(kr_conv3x3_backward_data_workspace)(const struct kr_conv3x3 *p)
 {
+    if (deep(p)) {
+        const struct kr_conv k = volume(p);
+        return KR_NAME(kr_conv_backward_data_workspace)(&k);
+    }
     struct source in = KR_NAME(kr_conv3x3_gradient)(p, &(struct kr_dy){0});
     struct sink out = KR_NAME(kr_conv3x3_sink_dx)(p, NULL);
     return workspace(p->algo, &in, &out, p->threads);
@@ -156,6 +216,11 @@ size_t KR_NAME(kr_conv3x3_backward_data_workspace)(const struct kr_conv3x3 *p)
 void KR_NAME(kr_conv3x3_backward_data)(const struct kr_conv3x3 *p, const float *dy,
                                        const struct kr_dx dx[2], void *ws)
 {
+    if (deep(p)) {
+        const struct kr_conv k = volume(p);
+        KR_NAME(kr_conv_backward_data)(&k, &(struct kr_dy){.dy = dy}, dx, ws);
+        return;
+    }
     struct source in = KR_NAME(kr_conv3x3_gradient)(p, &(struct kr_dy){.dy = dy});
     struct sink out = KR_NAME(kr_conv3x3_sink_dx)(p, dx);
     struct filters f = rotated(p);
@@ -165,6 +230,10 @@ void KR_NAME(kr_conv3x3_backward_data)(const struct kr_conv3x3 *p, const float *
 
 size_t KR_NAME(kr_conv3x3_backward_weight_workspace)(const struct kr_conv3x3 *p)
 {
+    if (deep(p)) {
+        const struct kr_conv k = volume(p);
+        return KR_NAME(kr_conv_backward_weight_workspace)(&k);
+    }
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     return use_winograd(p->algo, &in)
                ? KR_NAME(kr_conv3x3_winograd_weight_workspace)(&in, p->cout, NULL, p->threads)
@@ -174,6 +243,11 @@ size_t KR_NAME(kr_conv3x3_backward_weight_workspace)(const struct kr_conv3x3 *p)
 void KR_NAME(kr_conv3x3_backward_weight)(const struct kr_conv3x3 *p, const struct kr_dy *dy,
                                          float *dw, void *ws)
 {
+    if (deep(p)) {
+        const struct kr_conv k = volume(p);
+        KR_NAME(kr_conv_backward_weight)(&k, dy, dw, NULL, ws);
+        return;
+    }
     struct source in = KR_NAME(kr_conv3x3_source)(p), out = KR_NAME(kr_conv3x3_gradient)(p, dy);
     if (use_winograd(p->algo, &in))
         KR_NAME(kr_conv3x3_winograd_weight)(&in, &out, dw, NULL, NULL, p->threads, ws);
@@ -188,6 +262,8 @@ bool KR_NAME(kr_conv3x3_fuses)(const struct kr_conv3x3 *p, bool data)
 {
     if (!data)
         return kr_pad(p->cout) <= BLOCK;
+    if (deep(p))
+        return false;
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     return use_winograd(p->algo, &in) && use_winograd(p->algo, &(struct source){.c = p->cout}) &&
            in.cp <= BLOCK && kr_pad(p->cout) <= BLOCK / 2;

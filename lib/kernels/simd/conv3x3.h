@@ -245,6 +245,8 @@ INLINE size_t take(size_t *used, size_t count, size_t size)
 
 /* In conv3x3.c */
 struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *);
+/* An operand from `slices` slices of `pixels` pixels before it on. */
+struct kr_in KR_NAME(kr_conv3x3_beside)(const struct kr_in *, int slices, int pixels);
 struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *, const struct kr_dy *);
 struct sink KR_NAME(kr_conv3x3_sink_y)(const struct kr_conv3x3 *, const struct kr_out *);
 struct sink KR_NAME(kr_conv3x3_sink_dx)(const struct kr_conv3x3 *, const struct kr_dx dx[2]);

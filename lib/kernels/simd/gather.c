@@ -48,13 +48,13 @@ struct gather KR_NAME(kr_gather_forward)(int n, const struct axis_shape s[3])
         assert(s[i].extent > 0 && s[i].kernel > 0 && s[i].kernel <= GATHER_KERNEL);
         assert(s[i].stride > 0 && s[i].stride <= GATHER_STRIDE && s[i].dilation > 0);
         assert(s[i].extent % s[i].stride == 0);
-        *a = (struct axis){.from = s[i].extent,
+        *a = (struct axis){.from = s[i].before + s[i].extent + s[i].behind,
                            .to = s[i].extent / s[i].stride,
                            .kernel = s[i].kernel,
                            .phases = 1,
                            .mul = s[i].stride,
                            .step = s[i].dilation};
-        a->taps[0] = (struct taps){-s[i].padding, s[i].kernel, 0, 1};
+        a->taps[0] = (struct taps){s[i].before - s[i].padding, s[i].kernel, 0, 1};
         axis_bounds(a);
     }
     return g;
@@ -67,6 +67,7 @@ struct gather KR_NAME(kr_gather_backward)(int n, const struct axis_shape s[3])
     for (int i = 0; i < 3; i++) {
         struct axis *a = &g.axis[i];
         const int stride = s[i].stride, d = s[i].dilation;
+        assert(!s[i].before && !s[i].behind);
         int common = d; /* with the stride */
         while (stride % common || d % common)
             common--;

@@ -34,9 +34,10 @@ struct gather {
     struct axis axis[3]; /* z, y, x */
 };
 
-/* One axis of a convolution, from the high map's extent. */
+/* One axis of a convolution, from the high map's extent; forward, the source has so many positions
+ * more before it and behind it. */
 struct axis_shape {
-    int extent, kernel, stride, dilation, padding;
+    int extent, kernel, stride, dilation, padding, before, behind;
 };
 
 struct gather KR_NAME(kr_gather_forward)(int n, const struct axis_shape[3]);
