@@ -1,16 +1,19 @@
-/* op_attention.c - softmax(q k^T / sqrt(c / heads)) v over all positions of a sample, by OpenBLAS.
- * Nothing is kept between the passes: backward computes the probabilities again. */
+/* op_attention.c - softmax(q k^T / sqrt(c / heads)) v over all positions of a sample, or of each of
+ * its slices, by OpenBLAS. Nothing is kept between the passes: backward computes the probabilities
+ * again. */
 #include "lib/nn/op.h"
 
 #include "lib/kernels/product.h"
 
 enum { Q, K, V };
+enum { HEADS, PLANAR };
 
-static const struct nn_rule rule[] = {{"heads", NN_INTEGER, 1, 1024, 1}, {0}};
+static const struct nn_rule rule[] = {
+    {"heads", NN_INTEGER, 1, 1024, 1}, {"planar", NN_BOOL, 0, 1, 0}, {0}};
 
 static int shape(struct nn_build *b)
 {
-    const int heads = nn_int(b->attr, 0), c = b->in[Q]->c, cv = b->in[V]->c;
+    const int heads = nn_int(b->attr, HEADS), c = b->in[Q]->c, cv = b->in[V]->c;
     if (b->in[K]->c != c)
         return nn_refuse(b, "queries and keys differ in channels (%d and %d)", c, b->in[K]->c);
     if (c % heads || cv % heads)
@@ -18,6 +21,8 @@ static int shape(struct nn_build *b)
     for (int i = 0; i < 3; i++)
         if (b->in[K]->down[i] != b->in[V]->down[i])
             return nn_refuse(b, "keys and values differ in size");
+    if (nn_int(b->attr, PLANAR) && b->in[Q]->down[0] != b->in[K]->down[0])
+        return nn_refuse(b, "queries and keys differ in slices");
     b->out.c = cv;
     return 0;
 }
@@ -25,12 +30,13 @@ static int shape(struct nn_build *b)
 static struct kr_attention describe(const struct nn_call *c)
 {
     const struct nn_shape *q = &c->x[Q], *k = &c->x[K];
-    return (struct kr_attention){.n = q->n,
-                                 .heads = nn_int(c->attr, 0),
+    const bool planar = nn_int(c->attr, PLANAR);
+    return (struct kr_attention){.n = planar ? q->n * q->d : q->n,
+                                 .heads = nn_int(c->attr, HEADS),
                                  .c = q->c,
                                  .cv = c->y.c,
-                                 .from = q->d * q->h * q->w,
-                                 .to = k->d * k->h * k->w,
+                                 .from = (planar ? 1 : q->d) * q->h * q->w,
+                                 .to = (planar ? 1 : k->d) * k->h * k->w,
                                  .q = c->in[Q][0].x,
                                  .k = c->in[K][0].x,
                                  .v = c->in[V][0].x,

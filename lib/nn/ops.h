@@ -29,6 +29,7 @@
     X(linear)                                                                                      \
     X(attention)                                                                                   \
     X(copy)                                                                                        \
+    X(positions)                                                                                   \
     X(attention_score)                                                                             \
     X(gate)                                                                                        \
     X(head)                                                                                        \

@@ -348,6 +348,36 @@ static void linear_resize(const struct work *w)
     }
 }
 
+/* Place o of n on a grid: the lower neighbour, and how far the upper one is taken. */
+static int on_grid(int o, int n, int grid, double *t)
+{
+    double place = fmax((o + 0.5) * grid / n - 0.5, 0);
+    *t = place - floor(place);
+    return (int)place;
+}
+
+static void positions(const struct work *w)
+{
+    const int g[3] = {(int)attr(w, "size", 0), (int)attr(w, "size", 1), (int)attr(w, "size", 2)};
+    EACH(w->out, n, c, z, y, x)
+    {
+        double t[3], sum = 0;
+        const int a[3] = {on_grid(z, w->out.d, g[0], &t[0]), on_grid(y, w->out.h, g[1], &t[1]),
+                          on_grid(x, w->out.w, g[2], &t[2])};
+        for (int k = 0; k < 8; k++) {
+            double share = 1;
+            int p = c;
+            for (int i = 0; i < 3; i++) {
+                int up = k >> i & 1;
+                share *= up ? t[i] : 1 - t[i];
+                p = p * g[i] + (a[i] + up < g[i] ? a[i] + up : g[i] - 1);
+            }
+            sum += share * w->param[0][p];
+        }
+        w->y[at(&w->out, n, c, z, y, x)] = w->x[0][at(&w->out, n, c, z, y, x)] + sum;
+    }
+}
+
 static void linear(const struct work *w)
 {
     const int one[3] = {1, 1, 1};
@@ -357,25 +387,26 @@ static void linear(const struct work *w)
 static void attention(const struct work *w)
 {
     const int heads = (int)attr(w, "heads", 0), c = w->out.c / heads;
-    const size_t pixels = (size_t)w->out.d * (size_t)w->out.h * (size_t)w->out.w;
+    const size_t all = (size_t)w->out.d * (size_t)w->out.h * (size_t)w->out.w;
+    const size_t pixels = attr(w, "planar", 0) > 0 ? all / (size_t)w->out.d : all;
     double *p = malloc(pixels * sizeof *p);
     for (int n = 0; n < w->out.n; n++)
         for (int h = 0; h < heads; h++)
-            for (size_t i = 0; i < pixels; i++) {
-                const size_t first = at(&w->out, n, h * c, 0, 0, 0);
+            for (size_t i = 0; i < all; i++) {
+                const size_t first = at(&w->out, n, h * c, 0, 0, 0), those = i / pixels * pixels;
                 double sum = 0;
                 for (size_t j = 0; j < pixels; j++) {
                     double dot = 0;
                     for (int k = 0; k < c; k++)
-                        dot += w->x[0][first + (size_t)k * pixels + i] *
-                               w->x[1][first + (size_t)k * pixels + j];
+                        dot += w->x[0][first + (size_t)k * all + i] *
+                               w->x[1][first + (size_t)k * all + those + j];
                     sum += p[j] = exp(dot / sqrt(c));
                 }
                 for (int k = 0; k < c; k++) {
                     double v = 0;
                     for (size_t j = 0; j < pixels; j++)
-                        v += p[j] / sum * w->x[2][first + (size_t)k * pixels + j];
-                    w->y[first + (size_t)k * pixels + i] = v;
+                        v += p[j] / sum * w->x[2][first + (size_t)k * all + those + j];
+                    w->y[first + (size_t)k * all + i] = v;
                 }
             }
     free(p);
@@ -451,6 +482,7 @@ static const struct {
     {"linear_resize", linear_resize},
     {"linear", linear},
     {"attention", attention},
+    {"positions", positions},
     {"head", head},
     {"loss", loss},
 };
@@ -647,6 +679,8 @@ static const struct {
     {"softmax", "{op: softmax}", 1, 16, 32},
     {"dropout", N("op") ", {op: relu}, {op: dropout, p: 0.4}", 1, 16, 32},
     {"dropout alone, in a volume", "{op: dropout, p: 0.4}", 4, 8, 16},
+    {"positions", "{op: positions, name: op, size: [3, 40]}", 1, 16, 32},
+    {"positions in a volume", "{op: positions, name: op, size: [2, 3, 5]}", 4, 8, 16},
     {"max pool",
      N("op") ", {op: relu}, {op: max_pool, size: 2}, {op: transposed_convolution, "
              "name: up, channels: 5, kernel: 2, stride: 2}",
@@ -693,6 +727,11 @@ static const struct {
      "6}, {op: linear, name: v, in: front, channels: 6}, {op: attention, in: [q, k, "
      "v], heads: 2}",
      1, 4, 6},
+    {"attention in each slice",
+     "{op: linear, name: q, channels: 4}, {op: linear, name: k, in: front, channels: "
+     "4}, {op: linear, name: v, in: front, channels: 4}, {op: attention, in: [q, k, v], "
+     "heads: 2, planar: true}",
+     3, 4, 4},
     {"linear resize", "{op: average_pool, size: 2}, {op: linear_resize, factor: 2}", 1, 16, 32},
     {"linear resize in a volume",
      "{op: average_pool, size: [2, 2, 2]}, {op: linear_resize, factor: [2, 2, 2]}", 4, 8, 16},

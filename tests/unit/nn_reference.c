@@ -238,6 +238,7 @@ int main(void)
                 check(nn_names[a], 4, (enum kr_algo)k);
                 check(nn_names[a], 16, (enum kr_algo)k);
             }
+        check("transunet", 4, KR_DIRECT);
     }
     return done_testing();
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""networks.py >networks.tsv: the three networks, the losses and one step of each optimiser as PyTorch computes them in double.
+"""networks.py >networks.tsv: the study's networks and the transformer, the losses and one step of each optimiser as PyTorch computes them in double.
 
 The definitions below are what lib/nn is held to (tests/unit/nn_reference.c). Neither parameters nor inputs are stored: both
 sides make them from their names, by `uniform`. Of each result there is a line
@@ -90,6 +90,34 @@ class Up(Block):
         return super().forward(torch.cat([self.gate(u, skip) if hasattr(self, "gate") else skip, u], 1))
 
 
+class Positions(nn.Module):
+    def __init__(self, c, grid):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(c, grid, grid))
+
+    def forward(self, x):
+        return x + F.interpolate(self.weight[None], size=x.shape[2:], mode="bilinear", align_corners=False)
+
+
+class Layer(nn.Module):
+    """A transformer's (Dosovitskiy et al. 2020): normalised first. (N,C,H,W) are H*W positions of C channels."""
+    def __init__(self, c, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(c), nn.LayerNorm(c)
+        self.query, self.key, self.value, self.out = (nn.Linear(c, c, bias=i != 1) for i in range(4))
+        self.hidden, self.back = nn.Linear(c, 4 * c), nn.Linear(4 * c, c)
+
+    def forward(self, x):
+        y = x.flatten(2).transpose(1, 2)
+        z = self.norm1(y)
+        q, k, v = (f(z).unflatten(2, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
+        a = (q @ k.transpose(2, 3) / q.shape[3] ** 0.5).softmax(3)
+        y = y + self.out((a @ v).transpose(1, 2).flatten(2))
+        y = y + self.back(F.gelu(self.hidden(self.norm2(y))))
+        return y.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
 class Network(nn.Module):
     def __init__(self, arch, base, cin=4, classes=4):
         super().__init__()
@@ -98,6 +126,10 @@ class Network(nn.Module):
         for i in range(4):
             setattr(self, f"enc{i + 1}", Block(c[i], c[i + 1], r))
         self.bottleneck = Block(c[4], c[5], r)
+        if arch == "transunet":
+            self.positions, self.encoder_norm = Positions(c[5], 12), nn.LayerNorm(c[5])
+            for i in range(4):
+                setattr(self, f"layer{i + 1}", Layer(c[5], 8))
         for i in (4, 3, 2, 1):
             setattr(self, f"dec{i}", Up(c[i + 1], c[i], arch == "attention", r))
         self.head = nn.Conv2d(base, classes, 1)
@@ -108,6 +140,9 @@ class Network(nn.Module):
             skips.append(getattr(self, f"enc{i}")(x))
             x = pool(skips[-1])
         x = self.bottleneck(x)
+        if hasattr(self, "positions"):
+            x = self.layer4(self.layer3(self.layer2(self.layer1(self.positions(x)))))
+            x = self.encoder_norm(x.movedim(1, -1)).movedim(-1, 1)
         for i in (4, 3, 2, 1):
             x = getattr(self, f"dec{i}")(x, skips[i - 1])
         return self.head(x)
@@ -218,7 +253,7 @@ def compute(arch, base, number, jumps):
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     print(f"# networks.py with PyTorch {torch.__version__}: arch, base, what, name, norm, four sums")
-    for arch in ("unet", "attention", "residual"):
+    for arch in ("unet", "attention", "residual", "transunet"):
         for number in range(1000):
             closest = 1.0
             network(arch, 4).train()(image(number))
@@ -227,5 +262,7 @@ if __name__ == "__main__":
         print(f"# {arch}: {closest:.2g} from a jump")
         print(arch, 4, "image", f"x{number}", sep="\t")
         compute(arch, 4, number, True)
+        if arch == "transunet":
+            continue
         print(arch, 16, "image", "x0", sep="\t")
         compute(arch, 16, 0, False)

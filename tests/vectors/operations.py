@@ -175,8 +175,17 @@ class OPERATIONS:
     def softmax(net, x):
         return x.softmax(1)
 
-    def attention(net, q, k, v, heads=1):
-        """Over all positions of a sample; the heads' channels lie side by side."""
+    def positions(net, x, size):
+        g = net.axes(size)
+        table = net.weight("weight", x.shape[1], *(g if g[0] > 1 else g[1:])).reshape(1, x.shape[1], *g)
+        return x + F.interpolate(table, size=x.shape[2:], mode="trilinear", align_corners=False)
+
+    def attention(net, q, k, v, heads=1, planar=False):
+        """Over all positions of a sample, or of each slice; the heads' channels lie side by side."""
+        if planar:
+            q, k, v = (x.transpose(1, 2).flatten(0, 1)[:, :, None] for x in (q, k, v))
+            return OPERATIONS.attention(net, q, k, v, heads).unflatten(0, net.size[:2])[:, :, :, 0].transpose(1, 2)
+
         def split(x):
             return x.flatten(2).unflatten(1, (heads, -1)).transpose(2, 3)  # N, heads, positions, channels
         a = (split(q) @ split(k).transpose(2, 3) / (q.shape[1] / heads) ** 0.5).softmax(3)
@@ -328,7 +337,13 @@ def qkv(c, of):
 between("attention", *qkv(4, "a"), op("attention", "q", "k", "v"))
 between("attention-heads", *qkv(6, "a"), op("attention", "q", "k", "v", heads=3), size=(2, 3, 5))
 between("attention-volume", *qkv(4, "a"), op("attention", "q", "k", "v", heads=2), size=VOLUME)
+between("attention-planar", *qkv(4, "a"), op("attention", "q", "k", "v", heads=2, planar=True), size=VOLUME)
 between("attention-itself", op("attention", "a", "a", "a", heads=5))
+between("positions", op("positions", name="p", size=(2, 3)))  # size of the grid below the map's, above it, its own
+between("positions-many", op("batch_norm", name="m"), op("relu"), op("positions", name="p", size=(9, 7)), op("gelu"))
+between("positions-each", op("positions", name="p", size=4))
+between("positions-volume", op("positions", name="p", size=(2, 3, 5)), size=VOLUME)
+between("positions-slice", op("positions", name="p", size=(3, 2)), size=VOLUME)
 between("transformer", op("max_pool", name="x", size=2), op("layer_norm", name="n1"), *qkv(8, "n1"),
         op("attention", "q", "k", "v", heads=2), op("linear", name="o", channels=8), op("add", "x", "o", name="y"),
         op("layer_norm", name="n2"), op("linear", name="up", channels=16), op("gelu"), op("linear", name="down", channels=8),
