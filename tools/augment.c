@@ -1,7 +1,7 @@
 /* augment - random changes of slices for training, each with its probability
  *
- * reads   image (f32), patient, case, slice, epoch, repeat; label with -T and -f; crop and largest
- * with -w
+ * reads   image (f32), patient, case, slice, slab, epoch, repeat; label with -T and -f; crop
+ * and largest with -w
  * changes image; label with rotate, scale, stretch, elastic, flip; with -w image, label, largest
  * adds    crop and cropped with -w
  *
@@ -13,6 +13,8 @@
 #include "tools/tool.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,6 +126,12 @@ static void describe(char *out, size_t size)
     }
 }
 
+static bool in_slab(const struct tns_record *rec)
+{
+    return tns_get(&rec->meta, "slab");
+}
+
+/* Slices of a slab share theirs. */
 static struct rng key(struct tns_record *rec)
 {
     struct rng r = rng_seed(opt.seed);
@@ -135,10 +143,19 @@ static struct rng key(struct tns_record *rec)
         repeat = tool_need_int(rec, "repeat", 0, 1000000000);
     rng_mix_text(&r, tool_need_key(rec, "patient"));
     rng_mix_text(&r, c ? c : "");
-    rng_mix_text(&r, tool_need_key(rec, "slice"));
+    rng_mix_text(&r, tool_need_key(rec, in_slab(rec) ? "slab" : "slice"));
     rng_mix(&r, (uint64_t)epoch);
     rng_mix(&r, (uint64_t)repeat);
     return r;
+}
+
+/* A slice's number among those of its slab. */
+static uint64_t among(struct tns_record *rec)
+{
+    if (!in_slab(rec))
+        return 0;
+    const long first = tool_need_int(rec, "slab", 0, INT_MAX);
+    return (uint64_t)(tool_need_int(rec, "slice", first, INT_MAX) - first);
 }
 
 static bool holds_wanted(const struct tensor *label)
@@ -174,7 +191,11 @@ static void check(struct tns_record *rec)
     }
     if (moves() && (tns_tensor(rec, "pred") || tns_tensor(rec, "prob")))
         tool_die_at(rec, "an operation that moves pixels would tear image and prediction apart");
+    if (in_slab(rec) && (opt.labels || opt.share > 0))
+        tool_die_at(rec, "-%c: a slab is changed as one thing, whatever one of its slices holds",
+                    opt.labels ? 'T' : 'f');
     key(rec);
+    among(rec);
 }
 
 static void cut(struct tns_record *rec, const char *name, struct img_box b)
@@ -190,12 +211,17 @@ static void cut(struct tns_record *rec, const char *name, struct img_box b)
 /* So that train plans for windows. */
 static void limit_largest(struct tns_record *rec)
 {
-    double v[2];
+    double v[3] = {0};
+    const int first = in_slab(rec) ? 0 : 1;
     if (!tns_get(&rec->meta, "largest"))
         return;
-    tool_need_numbers(rec, "largest", 2, v);
-    tool_set(rec, "largest", "%.0f %.0f", v[0] < (double)opt.height ? v[0] : (double)opt.height,
-             v[1] < (double)opt.width ? v[1] : (double)opt.width);
+    tool_need_numbers(rec, "largest", 3 - first, v + first);
+    v[1] = fmin(v[1], (double)opt.height);
+    v[2] = fmin(v[2], (double)opt.width);
+    if (first)
+        tool_set(rec, "largest", "%.0f %.0f", v[1], v[2]);
+    else
+        tool_set(rec, "largest", "%.0f %.0f %.0f", v[0], v[1], v[2]);
 }
 
 /* The key `crop` says where the window lies, so that crop -u finds its place; how the slice was
@@ -234,7 +260,8 @@ static void change(struct tns_record *rec, struct scratch *s)
         s->room = need;
     }
     if (!opt.labels || holds_wanted(label))
-        img_augment(opt.op, key(rec), image->data, c, h, w, label ? label->data : NULL, s->floats);
+        img_augment(opt.op, key(rec), among(rec), image->data, c, h, w, label ? label->data : NULL,
+                    s->floats);
     if (opt.height)
         take_window(rec);
 }

@@ -21,7 +21,7 @@ static struct {
     uint32_t *site;               /* of placed: number in site_names */
     struct names site_names, patients;
     bool met; /* one of the names of the table */
-    /* of each record */
+    /* of each item */
     double *factor;
     uint32_t *patient;
     uint32_t room;
@@ -135,7 +135,7 @@ static uint32_t site_of(const char *patient, uint32_t record, const char *file)
     return w.site[i];
 }
 
-void weights_note(const struct tns_meta *meta, uint32_t record, const char *file)
+void weights_note(const struct tns_meta *meta, uint32_t item, uint32_t record, const char *file)
 {
     const char *patient = tns_get(meta, "patient"), *scan = tns_get(meta, "case");
     bool grouped = w.by_patient || w.sites.name;
@@ -143,47 +143,47 @@ void weights_note(const struct tns_meta *meta, uint32_t record, const char *file
         return;
     if (!patient && grouped)
         tool_die("%s: record %u: no key 'patient', by which -p and -S weigh", file, record);
-    if (record >= w.room) {
-        w.room = record < 2048 ? 4096 : 2 * record;
+    if (item >= w.room) {
+        w.room = item < 2048 ? 4096 : 2 * item;
         w.factor = grown(w.factor, w.room, sizeof *w.factor);
         w.patient = grown(w.patient, w.room, sizeof *w.patient);
     }
-    w.factor[record] = weight_of(patient);
+    w.factor[item] = weight_of(patient);
     if (scan && (!patient || strcmp(scan, patient)))
-        w.factor[record] *= weight_of(scan);
+        w.factor[item] *= weight_of(scan);
     if (w.sites.name)
-        w.factor[record] *= weight_of(names_text(&w.site_names, site_of(patient, record, file)));
-    w.patient[record] = patient ? tool_add_name(&w.patients, patient) : 0;
+        w.factor[item] *= weight_of(names_text(&w.site_names, site_of(patient, record, file)));
+    w.patient[item] = patient ? tool_add_name(&w.patients, patient) : 0;
 }
 
 /* Divides each weight by the sum of those of its group, as `of` has it. */
-static void even_out(double *weight, uint32_t records, const uint32_t *of, uint32_t groups)
+static void even_out(double *weight, uint32_t items, const uint32_t *of, uint32_t groups)
 {
     double *sum = tool_alloc(groups * sizeof *sum);
     for (uint32_t i = 0; i < groups; i++)
         sum[i] = 0;
-    for (uint32_t i = 0; i < records; i++)
+    for (uint32_t i = 0; i < items; i++)
         sum[of[w.patient[i]]] += weight[i];
-    for (uint32_t i = 0; i < records; i++)
+    for (uint32_t i = 0; i < items; i++)
         weight[i] /= sum[of[w.patient[i]]];
     free(sum);
 }
 
-double *weights_make(uint32_t records, const char *file)
+double *weights_make(uint32_t items, const char *file)
 {
     uint32_t people = w.patients.count, *of = tool_alloc(people * sizeof *of);
-    double *weight = w.factor ? tool_alloc(records * sizeof *weight) : NULL, sum = 0;
-    for (uint32_t i = 0; weight && i < records; i++)
+    double *weight = w.factor ? tool_alloc(items * sizeof *weight) : NULL, sum = 0;
+    for (uint32_t i = 0; weight && i < items; i++)
         weight[i] = 1;
     for (uint32_t i = 0; i < people; i++)
         of[i] = i;
     if (w.by_patient)
-        even_out(weight, records, of, people);
+        even_out(weight, items, of, people);
     for (uint32_t i = 0; w.sites.name && i < people; i++)
         of[i] = site_of(names_text(&w.patients, i), 0, file);
     if (w.sites.name)
-        even_out(weight, records, of, w.site_names.count);
-    for (uint32_t i = 0; weight && i < records; i++)
+        even_out(weight, items, of, w.site_names.count);
+    for (uint32_t i = 0; weight && i < items; i++)
         sum += weight[i] *= w.factor[i];
     if (w.table.name && !w.met)
         tool_die("%s: names no case, patient or site of %s", w.table.name, file);

@@ -102,6 +102,7 @@ static void change_channel(enum img_op o, const struct img_range *op, struct rng
     bool chosen = !halved(o) || rng_uniform(r) < 0.5;
     double v = is_factor(o) ? draw_factor(r, op) : draw(r, op);
     bool along = o == IMG_ANISOTROPY && rng_uniform(r) < 0.5;
+    struct rng own;
     if (!chosen)
         return;
     switch (o) {
@@ -110,7 +111,10 @@ static void change_channel(enum img_op o, const struct img_range *op, struct rng
         break;
     case IMG_NOISE:
         rng_mix(r, (uint64_t)k);
-        img_noise(p, n, *r, (float)v, s->scratch);
+        own = *r;
+        if (s->among)
+            rng_mix(&own, s->among);
+        img_noise(p, n, own, (float)v, s->scratch);
         break;
     case IMG_BLUR:
         img_blur(p, s->h, s->w, v, s->scratch);
@@ -145,10 +149,10 @@ static void change_channel(enum img_op o, const struct img_range *op, struct rng
     }
 }
 
-unsigned img_augment(const struct img_range op[IMG_OPS], struct rng key, float *image, int c, int h,
-                     int w, uint8_t *label, float *scratch)
+unsigned img_augment(const struct img_range op[IMG_OPS], struct rng key, uint64_t among,
+                     float *image, int c, int h, int w, uint8_t *label, float *scratch)
 {
-    struct img_slice s = {image, scratch, label, c, h, w};
+    struct img_slice s = {image, scratch, label, c, h, w, among};
     struct rng r[IMG_OPS];
     unsigned wanted = 0, done;
     for (int o = 0; o < IMG_OPS; o++) {

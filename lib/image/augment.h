@@ -1,4 +1,5 @@
-/* augment.h - random changes of a slice that a network should not mind.
+/* augment.h - random changes of a slice, or of the slices of a slab alike, that a network should
+ * not mind.
  *
  * Operations, in the order in which they are done; lo..hi is what is drawn. Those marked * change a
  * channel with an even chance only. Each channel has draws of its own.
@@ -95,9 +96,12 @@ int img_op_find(const char *name, size_t len); /* the enum, or -1 */
 size_t img_augment_scratch(int h, int w);
 
 /* Changes image (c,h,w) and label (h,w; may be NULL) in place. Sides are at most IMG_MAX_SIDE.
+ * Slices of one size that share a key, as those of a slab do, have all their draws in common, so
+ * that they stay one thing; but for the noise of each pixel, which is each slice's own by its
+ * number `among` them, 0 for the first. Means, deviations and ranges are each slice's.
  * Returns the set of operations that happened, as bits 1 << op. */
-unsigned img_augment(const struct img_range op[IMG_OPS], struct rng key, float *image, int c, int h,
-                     int w, uint8_t *label, float *scratch);
+unsigned img_augment(const struct img_range op[IMG_OPS], struct rng key, uint64_t among,
+                     float *image, int c, int h, int w, uint8_t *label, float *scratch);
 
 /* A window of a slice of h by w: at most height by width, anywhere within it with equal chances. A
  * share of them is centred, as far as the edges allow, on a pixel of a label: drawn evenly among

@@ -9,6 +9,7 @@ struct img_slice {
     float *image, *scratch;
     uint8_t *label;
     int c, h, w;
+    uint64_t among; /* its number among slices with the same draws */
 };
 
 /* --- augment_space.c: pixels move, all channels' and the label's alike ------------------------ */
@@ -24,6 +25,8 @@ void img_move(const struct img_motion *, const struct img_slice *);
 void img_mirror(const struct img_slice *, bool x, bool y);
 
 /* --- augment_values.c: values of one channel change, zeros excepted --------------------------- */
+
+/* Whatever the values are, a function draws as many numbers: slices with one key stay in step. */
 
 void img_noise(float *p, size_t n, struct rng key, float deviation, float *normal);
 void img_brightness(float *p, size_t n, float factor);

@@ -125,11 +125,11 @@ void img_histogram(float *p, size_t n, struct rng *r, int points)
 {
     struct stats s = channel_stats(p, n);
     float to[IMG_MAX_POINTS] = {0}, range = s.max - s.min, last = (float)(points - 1);
-    if (!(range > 0) || !(range < INFINITY))
-        return;
     for (int i = 1; i < points - 1; i++)
         to[i] = (float)rng_range(r, (double)to[i - 1], (i + 1) / (double)last);
     to[points - 1] = 1;
+    if (!(range > 0) || !(range < INFINITY))
+        return;
     for (size_t i = 0; i < n; i++) {
         float at = (p[i] - s.min) / range * last;
         at = at < 0 ? 0 : at > last ? last : at; /* background may lie outside */
@@ -145,11 +145,11 @@ void img_biasfield(float *p, int h, int w, struct rng *r, double most)
 {
     struct stats s = channel_stats(p, (size_t)h * (size_t)w);
     float k[4][4] = {{0}}, log2e = 1.44269504f;
-    if (!(s.max - s.min > 0) || !(s.max - s.min < INFINITY))
-        return;
     for (int i = 0; i < 4; i++)
         for (int j = i ? 0 : 1; i + j < 4; j++)
             k[i][j] = log2e * (float)rng_range(r, -most, most);
+    if (!(s.max - s.min > 0) || !(s.max - s.min < INFINITY))
+        return;
     for (int y = 0; y < h; y++) {
         float t = (2 * (float)y + 1) / (float)h - 1, a[4], *row = p + (size_t)y * (size_t)w;
         v4 x = {0.5f, 1.5f, 2.5f, 3.5f}, step = V4(2 / (float)w);

@@ -197,3 +197,65 @@ PY
         [ "$kib" -le $((3072 + ((j + 2) * slice + j * 12 * 240 * 240) / 1024)) ]
     done
 }
+
+@test "augment: a slab is one thing: what is done to one of its slices is done to all, but for the noise of a pixel" {
+    # Three slices that are one and, at the end, one of which every second modality is flat: where values decide
+    # whether an operation does anything, they must not decide what is drawn for others.
+    "$PYTHON" - <<'PY'
+import os, sys
+sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
+import blobs, numpy as np
+image, label = blobs.one(np.random.default_rng(1), 40, 48, True, ["flair", "t1", "t1gd", "t2"])
+flat = image.copy()
+flat[[0, 2]] = 0
+out, n = open("s.tns", "wb"), 0
+out.write(blobs.record(b"H", [("history", "nii2slices")]))
+for c in range(4):
+    for z in range(4):
+        k = {"case": f"C{c}", "patient": f"C{c}", "slice": z, "slices": 4, "modalities": "flair,t1,t1gd,t2", "scheme": "canonical"}
+        out.write(blobs.record(b"R", k.items(), [("image", flat if z == 3 else image), ("label", label)], n))
+        n += 1
+out.write(blobs.record(b"E", count=n))
+out.close()
+PY
+    all="rotate@0.5 scale@0.5 stretch@0.5 elastic@0.5 flip biasfield@0.5 blur@0.5 brightness@0.5 shift@0.5 contrast@0.5
+        lowres@0.5 anisotropy@0.5 gammainv@0.5 gamma@0.5 histogram@0.5 cutout@0.5"
+    epochs -n 8 -d 4 s.tns >slabs.tns
+    augment -s 1 -w 32x32 $all <slabs.tns >out.tns
+    augment -s 1 -j 3 -w 32x32 $all <slabs.tns | cmp - out.tns
+    augment -s 1 noise@1 <slabs.tns >noisy.tns
+    epochs -n 2 -N 1 s.tns | augment -s 1 $all >beside.tns
+    py <<'PY'
+def slabs(path):
+    rows = [(m, t) for m, t in read(path) if "mark" not in m]
+    while rows:
+        n = int(rows[0][0]["depth"])
+        yield rows[:n]
+        rows = rows[n:]
+same = lambda a, b: a["image"].tobytes() == b["image"].tobytes() and a["label"].tobytes() == b["label"].tobytes()
+seen = set()
+for slab in slabs("out.tns"):
+    first = slab[0][1]
+    assert same(first, slab[1][1]) and same(first, slab[2][1]) and (first["label"] == slab[3][1]["label"]).all()
+    assert all((first["image"][k] == slab[3][1]["image"][k]).all() for k in (1, 3))
+    assert {(m["crop"], m["largest"]) for m, _ in slab} == {(slab[0][0]["crop"], "4 32 32")}
+    seen.add(first["image"].tobytes())
+assert len(seen) == 32  # each slab, in each epoch, its own way
+for slab in slabs("noisy.tns"):
+    a, b = slab[0][1]["image"], slab[1][1]["image"]
+    inside = (a != 0) & (b != 0)
+    assert ((a != b)[inside]).mean() > 0.9
+    # as strong in both: the deviation is the slab's
+    clean = [u["image"] for m, u in read("s.tns") if m["slice"] == "0"][0]
+    for k in range(4):
+        da, db = ((x[k] - clean[k])[inside[k]].std() for x in (a, b))
+        assert abs(da - db) < 0.15 * da, (da, db)
+for slab in slabs("beside.tns"):
+    assert all(same(slab[0][1], t) for m, t in slab[1:] if m["slice"] != "3")
+PY
+    # Of what one slice holds nothing hangs.
+    for o in "-T 1,3" "-w 8x8 -f 0.5"; do
+        run -1 pipe "augment $o noise <slabs.tns >x.tns"
+        [[ $output == *"a slab is changed as one thing, whatever one of its slices holds"* ]]
+    done
+}

@@ -452,6 +452,9 @@ print(*["BraTS20_Training_001"] * 2, sep="\t")' "$n" "$length" >list
     "$PYTHON" "$ROOT/tests/lib/many.py" 5000 40 0 >s
     allows 5000 $((500 + 6 * 40)) folds -k 5 -s 1 <s
     allows 5000 $((20 + 400 + 4 * 40)) epochs -n 1 s
+    # each of the 5000 is a case of its own here
+    allows 5000 $((16 + 4 + 8 + 400 + 4 * 40 + 100 + 4 * 40)) epochs -n 1 -d 16 s
+    allows 5000 $((16 + 4 + 400 + 4 * 40 + 100 + 4 * 40)) epochs -n 1 -N 1 s
     tnsview -k patient <s | sed 's/$/\t2/' | sort -u >weights
     allows 5000 $((44 + 400 + 4 * 40 + 200 + 6 * 40)) epochs -n 1 -p -w weights s
     judge

@@ -30,7 +30,7 @@ static unsigned run(enum img_op o, double lo, double hi, uint64_t seed)
     op[o] = (struct img_range){lo, hi, 1};
     memcpy(after, before, sizeof after);
     memcpy(lab, lab_before, sizeof lab);
-    return img_augment(op, rng_seed(seed), after, 4, H, W, lab, scratch);
+    return img_augment(op, rng_seed(seed), 0, after, 4, H, W, lab, scratch);
 }
 
 static void moments(const float *p, double *mean, double *sd)
@@ -398,7 +398,7 @@ static void spatial(void)
         turned[i] = square[i] = (float)(1 + i % 971);
     for (int i = 0; i < 64 * 64; i++)
         sl[i] = (uint8_t)(i % 5);
-    img_augment(op, rng_seed(1), turned, 2, 64, 64, sl, room);
+    img_augment(op, rng_seed(1), 0, turned, 2, 64, 64, sl, room);
     for (int y = 0; y < 64; y++)
         for (int x = 0; x < 64; x++) {
             /* counter-clockwise as seen with y downwards: the right edge comes to the top */
@@ -534,14 +534,14 @@ static void keys(void)
     run(IMG_NOISE, 0, 0.1, 5);
     ok(memcmp(one, after, sizeof one), "another key gives another");
     memcpy(after, before, sizeof after);
-    img_augment(both, rng_seed(4), after, 4, H, W, NULL, scratch);
+    img_augment(both, rng_seed(4), 0, after, 4, H, W, NULL, scratch);
     ok(!memcmp(one, after, sizeof one), "another operation beside it does not change its draws");
 
     int n = 0;
     struct img_range some[IMG_OPS] = {[IMG_GAMMA] = {0.7, 1.5, 0.3}};
     for (uint64_t seed = 0; seed < 400; seed++) {
         float pixel[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-        n += img_augment(some, rng_seed(seed), pixel, 1, 2, 4, NULL, scratch) != 0;
+        n += img_augment(some, rng_seed(seed), 0, pixel, 1, 2, 4, NULL, scratch) != 0;
     }
     /* binomial: 120 expected, deviation 9.2 */
     ok(n > 120 - 46 && n < 120 + 46, "happens with its probability (%d of 400, wanted 120)", n);
@@ -563,7 +563,7 @@ static void odd_sizes(void)
             for (int o = 0; o < IMG_OPS; o++)
                 all[o] = (struct img_range){img_ops[o].usual.lo, img_ops[o].usual.hi, 1};
             all[IMG_BLUR].hi = 20;
-            img_augment(all, rng_seed(n), im, 2, h, w, l, room);
+            img_augment(all, rng_seed(n), 0, im, 2, h, w, l, room);
             bool finite = true;
             for (size_t i = 0; i < 2 * n; i++)
                 finite &= im[i] - im[i] == 0;

@@ -1,0 +1,272 @@
+/* The index of epochs: the records of its files, in the order of the files, each with its place and
+ * the minority classes that it holds. */
+#include "tools/epochs.h"
+
+#include "formats/contract.h"
+#include "formats/ledger.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A place is an offset, which is a multiple of 64, so that the lowest bits are free for classes, and
+ * above it the number of the file. */
+enum { BITS = 63, FILE_SHIFT = 48, FILES = 1 << 12 };
+
+static struct file {
+    const char *name;
+    int fd;
+    struct tns_reader *in;
+} *file;
+static int files;
+
+static uint64_t *place;
+static uint32_t count, room;
+static uint64_t class_of[256]; /* a label's bit, or 0 */
+static struct ledger met;
+static bool nameless; /* some record is of no patient */
+
+int classes;
+uint32_t largest[2];
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+static int open_file(const char *name)
+{
+    struct stat st;
+    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st))
+        tool_die("%s: %s", name, strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        tool_die("%s: is a directory", name);
+    if (!S_ISREG(st.st_mode))
+        tool_misuse("%s: is no regular file, and can be read once only; many shuffled epochs want "
+                    "the stream in a file: write it to one first",
+                    name);
+    if (st.st_size >= INT64_C(1) << FILE_SHIFT)
+        tool_die("%s: too large", name);
+    return fd;
+}
+
+void index_open(char **names, int n)
+{
+    if (n > FILES)
+        tool_misuse("too many files (wanted at most %d, got %d: cat joins streams)", FILES, n);
+    file = tool_alloc((size_t)n * sizeof *file);
+    for (files = 0; files < n; files++) {
+        struct file *f = &file[files];
+        *f = (struct file){.name = names[files], .fd = open_file(names[files])};
+        if (!(f->in = tns_reader_new(f->fd)))
+            tool_die("out of memory");
+    }
+}
+
+const char *index_name(void)
+{
+    static char text[300];
+    snprintf(text, sizeof text, files > 1 ? "%.200s and %d more" : "%.200s", file->name, files - 1);
+    return text;
+}
+
+void index_close(void)
+{
+    for (int i = 0; i < files; i++) {
+        tns_reader_free(file[i].in);
+        close(file[i].fd);
+    }
+    free(file);
+    free(place);
+}
+
+/* --- headers ---------------------------------------------------------------------------------- */
+
+static void add_header(const struct tns_meta *from, const char *name, uint32_t its)
+{
+    static char first[CONTRACT_MAX];
+    static bool begun;
+    char steps[CONTRACT_MAX], why[512], key[TNS_MAX_KEY + 1];
+    const char *value;
+    struct tns_meta *to = tool_header();
+    if (contract_steps(from, steps) < 0)
+        tool_die("%s: history too long", name);
+    if (!begun)
+        memcpy(first, steps, sizeof first);
+    else if (!opt.force && contract_differs(first, steps, why, sizeof why))
+        tool_die("%s: record %u: a part of the data was prepared differently: %s; -F mixes them",
+                 name, its, why);
+    for (size_t pos = 0; tns_each(from, &pos, key, &value);) {
+        bool known = false;
+        char k[TNS_MAX_KEY + 1];
+        const char *v;
+        if (!strcmp(key, "history")) {
+            for (size_t p = 0; tns_each(to, &p, k, &v);)
+                known |= !strcmp(k, key) && !strcmp(v, value);
+            if (!known && tns_append(to, key, value))
+                tool_die("%s: the header's metadata is too long", name);
+        } else if (!begun && tns_set(to, key, value)) {
+            tool_die("out of memory");
+        }
+    }
+    begun = true;
+}
+
+/* So that train knows before it starts whom it will learn from, and how much that is. More names
+ * than a value can hold, or names with commas, are left to it to find out. */
+static void list_patients(void)
+{
+    char *list = ledger_patients(&met, ',');
+    uint32_t commas = 0;
+    if (!list)
+        tool_die("out of memory");
+    for (const char *p = list; *p; p++)
+        commas += *p == ',';
+    if (*list && commas == met.people.count - 1 && strlen(list) <= TNS_MAX_VALUE &&
+        tns_set(tool_header(), "patients", list))
+        tool_die("out of memory");
+    free(list);
+    if (!nameless && tns_setf(tool_header(), "scans", "%" PRIu32 " %" PRIu32 " %zu", met.size.scans,
+                              met.size.prints, met.size.bytes))
+        tool_die("out of memory");
+    ledger_free(&met);
+}
+
+/* Of one file its own; each further one is a step that makes other records of them. */
+static void set_digest(void)
+{
+    char text[17];
+    for (int i = 0; i < files; i++) {
+        snprintf(text, sizeof text, "%016" PRIx64, tns_digest(file[i].in));
+        if (i ? tns_sign(tool_header(), text) : tns_set(tool_header(), "digest", text))
+            tool_die("out of memory");
+    }
+}
+
+/* --- labels ----------------------------------------------------------------------------------- */
+
+void index_labels(const char *text)
+{
+    const char *p = text;
+    do {
+        char *end;
+        errno = 0;
+        long v = strtol(p, &end, 10);
+        if (errno || end == p || v < 0 || v > 255 || (*end && *end != ','))
+            tool_misuse("-T: (wanted labels such as 1,3, got '%s')", text);
+        if (!class_of[v] && opt.by_class && classes == CLASSES)
+            tool_misuse("-T: with -c (wanted at most %d labels, got '%s')", CLASSES, text);
+        if (!class_of[v])
+            class_of[v] = opt.by_class ? UINT64_C(1) << classes++ : 1;
+        p = end + (*end == ',');
+    } while (*p);
+    classes = opt.by_class ? classes : 1;
+}
+
+/* The bits of the classes that the record at that offset holds. */
+static uint64_t classes_at(const struct file *f, uint64_t at, uint32_t its)
+{
+    static struct tns_record rec;
+    uint64_t bits = 0;
+    if (tns_read_at(f->in, &rec, at))
+        tool_die("%s: %s", f->name, tns_why(f->in));
+    struct tensor *t = tns_tensor(&rec, "label");
+    if (!t || t->dtype != DT_U8)
+        tool_die("%s: record %u: no tensor 'label' of bytes, which -b looks into", f->name, its);
+    const uint8_t *v = t->data;
+    for (size_t i = 0, n = tensor_count(t); i < n; i++)
+        bits |= class_of[v[i]];
+    return bits;
+}
+
+/* --- records ---------------------------------------------------------------------------------- */
+
+/* `its`: the record's number in its file. */
+static void check_record(struct tns_record *rec, const char *name, uint32_t its)
+{
+    static struct contract_keys first;
+    struct contract_keys keys;
+    char why[256];
+    if (tns_is_mark(rec) || tns_get(&rec->meta, "epoch"))
+        tool_die("%s: record %u: came out of epochs already (wanted the stream before it)", name,
+                 its);
+    contract_keys(&rec->meta, &keys);
+    if (!count)
+        first = keys;
+    if (!opt.force && contract_keys_differ(&first, &keys, why, sizeof why))
+        tool_die("%s: record %u: prepared differently: %s; -F mixes them", name, its, why);
+}
+
+static void note_record(struct file *f, struct tns_record *rec, uint64_t at, uint32_t its)
+{
+    struct tensor *t = tns_tensor(rec, "image");
+    check_record(rec, f->name, its);
+    if (t && t->rank == 3)
+        for (int i = 0; i < 2; i++)
+            if (t->dim[i + 1] > largest[i])
+                largest[i] = t->dim[i + 1];
+    const char *patient = tns_get(&rec->meta, "patient");
+    nameless |= !patient;
+    if (patient && ledger_add(&met, patient, tns_get(&rec->meta, "fingerprint")))
+        tool_die("%s: out of memory, or more than %d scans (at record %u)", f->name, LEDGER_MAX,
+                 its);
+    if (count == room) {
+        if (room > UINT32_MAX / 2 ||
+            !(place = realloc(place, (room = room ? room * 2 : 4096) * sizeof *place)))
+            tool_die("%s: out of memory (at record %u)", f->name, its);
+    }
+    slabs_note(rec, count, f->name, its);
+    place[count++] =
+        at | (uint64_t)(f - file) << FILE_SHIFT | (opt.share > 0 ? classes_at(f, at, its) : 0);
+}
+
+static void add_file(struct file *f)
+{
+    struct tns_record rec = {0};
+    uint64_t at;
+    int e, segment = 0;
+    uint32_t before = count;
+    do {
+        e = tns_hop(f->in, &rec, &at);
+        if (e < 0)
+            tool_die("%s: %s", f->name, tns_why(f->in));
+        if (tns_segment(f->in) > segment)
+            add_header(tns_header(f->in), f->name, count - before);
+        segment = tns_segment(f->in);
+        if (e)
+            note_record(f, &rec, at, count - before);
+    } while (e);
+    tns_release(&rec);
+}
+
+uint32_t index_make(void)
+{
+    for (int i = 0; i < files; i++)
+        add_file(&file[i]);
+    if (!count)
+        tool_die("%s: holds no records", index_name());
+    list_patients();
+    set_digest();
+    return count;
+}
+
+uint64_t index_bits(uint32_t record)
+{
+    return place[record] & BITS;
+}
+
+void index_forget(uint32_t record)
+{
+    place[record] &= ~(uint64_t)BITS;
+}
+
+void index_read(uint32_t record, struct tns_record *rec)
+{
+    struct file *f = &file[place[record] >> FILE_SHIFT];
+    uint64_t at = place[record] & ((UINT64_C(1) << FILE_SHIFT) - 1) & ~(uint64_t)BITS;
+    if (tns_read_at(f->in, rec, at))
+        tool_die("%s: %s", f->name, tns_why(f->in));
+}
