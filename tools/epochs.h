@@ -37,7 +37,7 @@ extern uint32_t largest[2];
 void index_read(uint32_t record, struct tns_record *);
 void index_close(void);
 
-/* --- epochs_slabs.c: what is drawn: slices, slabs of them, slices with their neighbours -------- */
+/* --- epochs_slabs.c: what is drawn: slices, slabs, slices with their neighbours --------------- */
 
 /* So many in a row, of one case. */
 struct span {
@@ -60,7 +60,7 @@ struct span slabs_span(uint32_t from);
 void slabs_tell(struct tns_record *, uint32_t from);
 void slabs_free(void);
 
-/* --- epochs_weights.c: how often an item is drawn, beside others ------------------------------- */
+/* --- epochs_weights.c: how often an item is drawn, beside others ------------------------------ */
 
 /* Before confinement: the table of weights and the one of sites, or NULL, are opened. */
 void weights_open(const char *table, const char *sites, bool by_patient);

@@ -14,8 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A place is an offset, which is a multiple of 64, so that the lowest bits are free for classes, and
- * above it the number of the file. */
+/* A place is an offset, which is a multiple of 64, so that the lowest bits are free for classes,
+ * and above it the number of the file. */
 enum { BITS = 63, FILE_SHIFT = 48, FILES = 1 << 12 };
 
 static struct file {

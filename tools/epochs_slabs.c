@@ -1,9 +1,9 @@
 /* What epochs draws: slices; slabs, which are consecutive slices of one case (-d); or slices with
  * those beside them (-N).
  *
- * A case of n slices is cut into slabs of DEPTH anew in each deal. They begin evenly, from an offset
- * that is drawn, at the n + DEPTH - 1 places at which a slab has a part of the case, and what hangs
- * over an end is pushed inward. So however the offset falls the number of slabs is the same, every
+ * A case of n slices is cut into slabs of DEPTH anew in each deal. They begin evenly, from an
+ * offset that is drawn, at the n + DEPTH - 1 places at which a slab has a part of the case, and
+ * what hangs over an end is pushed inward. So however the offset falls the number of slabs is the same, every
  * slice comes, and the cuts lie elsewhere in each deal. */
 #include "tools/epochs.h"
 
