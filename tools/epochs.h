@@ -47,7 +47,7 @@ struct span {
 /* The next record of the files; dies where a case's slices do not follow each other. It belongs to
  * an item, and weights_note is told of each new one. */
 void slabs_note(const struct tns_record *, uint32_t record, const char *file, uint32_t its);
-/* When all have come: items of a deal, and the most records that one of them has. */
+/* When all have come: items of a deal, and the most records that one of them may have. */
 uint32_t slabs_count(void);
 uint32_t slabs_depth(void);
 /* With -d, where the items of a deal begin: a record of each. The key is that of the deal. Else an

@@ -3,8 +3,8 @@
  *
  * A case of n slices is cut into slabs of DEPTH anew in each deal. They begin evenly, from an
  * offset that is drawn, at the n + DEPTH - 1 places at which a slab has a part of the case, and
- * what hangs over an end is pushed inward. So however the offset falls the number of slabs is the same, every
- * slice comes, and the cuts lie elsewhere in each deal. */
+ * what hangs over an end is pushed inward. So however the offset falls the number of slabs is the
+ * same, every slice comes, and the cuts lie elsewhere in each deal. */
 #include "tools/epochs.h"
 
 #include "lib/base/rng.h"
@@ -103,8 +103,7 @@ void slabs_note(const struct tns_record *rec, uint32_t record, const char *file,
     struct scan *s = scan_of(rec, record, file, its);
     for (s->n++; s->items < items_of(s->n); s->items++)
         weights_note(&rec->meta, items++, its, file);
-    const uint32_t most = (uint32_t)(opt.depth ? opt.depth : 2 * opt.neighbours + 1);
-    const uint32_t depth = s->n < most ? s->n : most;
+    const uint32_t depth = opt.depth ? depth_of(s->n) : 2 * (uint32_t)opt.neighbours + 1;
     deepest = depth > deepest ? depth : deepest;
 }
 

@@ -11,7 +11,8 @@
 static int slices(const struct nn *nn)
 {
     const struct nn_options *o = &nn->opt;
-    return (o->n > o->eval_n ? o->n : o->eval_n) * o->d;
+    const int learn = o->n * o->d, use = o->eval_n * o->eval_d;
+    return learn > use ? learn : use;
 }
 
 /* Numbers for each channel: normalisations, dropouts, in use also the small parameters. Called

@@ -72,6 +72,7 @@ int nn_graph(struct graph *, const struct nn_spec *, char *why, size_t size);
 void nn_graph_free(struct graph *);
 size_t nn_graph_bytes(const struct graph *);  /* that it takes */
 bool nn_graph_products(const struct graph *); /* whether any operation computes some */
+bool nn_graph_volume(const struct graph *);   /* whether any goes over slices */
 
 /* The size of a batch. */
 struct nn_size {

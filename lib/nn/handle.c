@@ -42,7 +42,7 @@ static const char *check_options(const struct graph *g, const struct nn_options 
             return why;
         }
     if (check_size(g, o->n, o->d, o->h, o->w, why, size) ||
-        check_size(g, o->eval_n, o->d, o->eval_h, o->eval_w, why, size))
+        check_size(g, o->eval_n, o->eval_d, o->eval_h, o->eval_w, why, size))
         return why;
     if (o->threads < 1 || o->threads > NN_MAX_THREADS)
         snprintf(why, size, "threads out of range (wanted 1..%d, got %d)", NN_MAX_THREADS,
@@ -70,7 +70,7 @@ static int lists(struct nn *nn)
     const struct nn_options *o = &nn->opt;
     const struct graph *g = &nn->g;
     const struct nn_size train = {o->n, o->d, o->h, o->w};
-    const struct nn_size eval = {o->eval_n, o->d, o->eval_h, o->eval_w};
+    const struct nn_size eval = {o->eval_n, o->eval_d, o->eval_h, o->eval_w};
     size_t ops = (size_t)g->ops, params = (size_t)g->params + 1;
     if (nn_plan_new(&nn->plans.eval, g, &nn->opt, false, &eval) ||
         (o->train && nn_plan_new(&nn->plans.train, g, &nn->opt, true, &train)))
@@ -133,7 +133,8 @@ struct nn *nn_new(const struct nn_spec *spec, const struct nn_options *options, 
     if (o.weights == DT_U8)
         o.weights = DT_F32;
     if (!o.train || !o.eval_n)
-        o.eval_n = o.n, o.eval_h = o.h, o.eval_w = o.w;
+        o.eval_n = o.n, o.eval_d = o.d, o.eval_h = o.h, o.eval_w = o.w;
+    o.eval_d = o.eval_d ? o.eval_d : o.d;
     struct nn *nn = calloc(1, sizeof *nn);
     if (!nn) {
         snprintf(why, size, "no memory");
@@ -192,7 +193,8 @@ int nn_about(const struct nn_spec *spec, struct nn_about *about, char *why, size
     *about = (struct nn_about){.inputs = g.value[g.op[g.input].out].e.c,
                                .outputs = g.value[g.op[g.head].out].e.c,
                                .flops = g.flops,
-                               .products = nn_graph_products(&g)};
+                               .products = nn_graph_products(&g),
+                               .volume = nn_graph_volume(&g)};
     memcpy(about->multiple, g.multiple, sizeof g.multiple);
     nn_graph_free(&g);
     return 0;

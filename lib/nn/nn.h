@@ -81,6 +81,8 @@ struct nn_about {
     int inputs, outputs, multiple[3];
     double flops; /* forward */
     bool products;
+    bool volume; /* some kernel, pool or factor goes over slices: what comes out of one hangs on
+                    those beside it */
 };
 int nn_about(const struct nn_spec *, struct nn_about *, char *why, size_t size);
 
@@ -163,7 +165,7 @@ struct nn_options {
     bool train;                 /* else only nn_infer */
     int n, d, h, w;             /* the largest batch: later ones have n*d*h*w at most this, and, in
                                    training, n*d too; their shapes may differ. d 0: 1 */
-    int eval_n, eval_h, eval_w; /* with train: the same for nn_infer; 0: as n, h, w */
+    int eval_n, eval_d, eval_h, eval_w; /* with train: the same for nn_infer; 0: as n, d, h, w */
     int threads;                /* 0: 1 */
     size_t ceiling;             /* bytes, for the whole process; 0: none */
     size_t outside;     /* bytes that the caller itself keeps resident, counted in the peak */
