@@ -47,6 +47,8 @@ COMMANDS = [
     ("tnsview", "{} <label.tns", None),
     ("stats", "{} <label.tns", None),
     ("dice", "{} -L <pred.tns", None),
+    ("measure", "{} <pred.tns", None),
+    ("measure", "{} -J -l <label.tns", None),
     ("tidy", "{} -w 20 -E 20 -i <pred.tns", None),
     ("tidy", "{} -c -L <pred.tns", None),
     ("compare", "{} -L -m dice,hd95 A=scores B=constant", None),

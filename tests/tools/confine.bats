@@ -87,6 +87,7 @@ streams() { # TOOL INPUT ARGS...: reads one stream from standard input, and the 
     streams tnsview "$in/norm.tns" -t
     streams stats "$in/norm.tns"
     streams dice "$in/pred.tns" -L
+    streams measure "$in/pred.tns"
     streams tidy "$in/pred.tns" -w 20 -i
     streams tidy "$in/pred.tns" -c -L
     streams folds "$in/norm.tns" -k 2 -s 1

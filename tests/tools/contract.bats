@@ -19,6 +19,7 @@ row() {
     tnsview) kind=reader args=(-t) wrong=(-k) ;;
     stats) kind=reader wrong=(-b 0) input=(scheme=canonical) memory=no ;;
     dice) kind=reader wrong=(-c nonesuch) input=(scheme=canonical pred=1) memory=no zero=any ;;
+    measure) kind=reader wrong=(-n 7) input=(scheme=canonical pred=1) memory=no zero=any ;;
     overlay) kind=reader args=(-o pictures) wrong=(-z 99 -o x) input=(scheme=canonical pred=1) memory=no writes=no zero=any ;;
     slices2nii) kind=reader args=(-o volumes) wrong=(-s nonesuch -o x) memory=no writes=no zero=any ;;
     epochs) kind=file args=(-n 2 -s 3) wrong=(-n 0 x) memory=no zero=1 ;;
@@ -31,7 +32,7 @@ row() {
 
 tools() { # KIND...
     local t
-    for t in recode znorm crop pick augment folds tnsview stats dice overlay slices2nii epochs mislabel tidy; do
+    for t in recode znorm crop pick augment folds tnsview stats dice measure overlay slices2nii epochs mislabel tidy; do
         if row $t && [[ " $* " = *" $kind "* ]]; then echo $t; fi
     done
 }
@@ -273,6 +274,7 @@ damaged() {
     done <<'LIST'
 pick -m fifo -f 0 val
 tidy -f fifo
+measure -b fifo
 folds -k 2 -s 1 -l fifo
 epochs -n 1 fifo
 mislabel fifo
