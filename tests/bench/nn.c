@@ -1,11 +1,12 @@
-/* nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] [-n] [-v] [-s] [-D]
- *    [-d f16|bf16]
+/* nn infer|train ARCH BASE N[xD] H W [-j THREADS] [-M SIZE] [-r REPEATS] [-n] [-v] [-s] [-D]
+ *    [-d f16|bf16] [-p NAME=VALUE]...
  *
  * Times inference or a training step with Adam and the Dice loss, with -s by nnU-Net's recipe (SGD
  * with Nesterov's momentum 0.99, decay 3e-5, Dice without background and cross-entropy), and
  * prints one a line
  * seconds_per_slice (median of the repeats), planned_bytes and peak_bytes (the process's peak
- * resident memory). Inference maps its weights from a file, as infer does. -v prints the plan, -n
+ * resident memory), of N samples or NxD slices of volumes. -p sets a parameter of the network.
+ * Inference maps its weights from a file, as infer does. -v prints the plan, -n
  * only that; -D convolves directly. */
 #include "formats/safetensors.h"
 #include "lib/base/rng.h"
@@ -58,7 +59,7 @@ static void write_weights(const struct nn_spec *spec, const char *path, enum dty
     if (child == 0) {
         char why[256];
         size_t n;
-        struct nn_options o = {.train = true, .n = 1, .h = 32, .w = 32};
+        struct nn_options o = {.train = true, .n = 1, .d = 16, .h = 32, .w = 32};
         struct nn *nn = nn_new(spec, &o, why, sizeof why);
         if (!nn || nn_init(nn, 1))
             die(nn ? nn_why(nn) : why);
@@ -94,8 +95,10 @@ int main(int argc, char **argv)
     struct nn_options o = {.threads = 2, .weights = DT_F32};
     int repeats = 5, c;
     bool verbose = false, only = false;
+    struct nn_setting set[NN_MAX_SETTINGS];
+    int sets = 0;
     char why[256], path[] = "/tmp/nn-bench-XXXXXX", *end;
-    while ((c = getopt(argc, argv, "j:M:r:vnsDd:")) >= 0)
+    while ((c = getopt(argc, argv, "j:M:r:vnsDd:p:")) >= 0)
         switch (c) {
         case 'j':
             o.threads = atoi(optarg);
@@ -125,18 +128,29 @@ int main(int argc, char **argv)
         case 'd':
             o.weights = *optarg == 'f' ? DT_F16 : DT_BF16;
             break;
+        case 'p':
+            end = strchr(optarg, '=');
+            if (!end || sets == NN_MAX_SETTINGS)
+                return 2;
+            *end = '\0';
+            snprintf(set[sets].name, sizeof set->name, "%s", optarg);
+            set[sets++].value = strtod(end + 1, NULL);
+            break;
         default:
             return 2;
         }
     argv += optind;
     if (argc - optind != 6 || !nn_known(argv[1], &length) || repeats < 1 || repeats > 1000) {
-        fprintf(stderr, "usage: nn infer|train ARCH BASE N H W [-j THREADS] [-M SIZE] [-r REPEATS] "
-                        "[-n] [-v] [-s] [-D] [-d f16|bf16]\n");
+        fprintf(stderr, "usage: nn infer|train ARCH BASE N[xD] H W [-j THREADS] [-M SIZE] "
+                        "[-r REPEATS] [-n] [-v] [-s] [-D] [-d f16|bf16] [-p NAME=VALUE]...\n");
         return 2;
     }
     o.train = !strcmp(argv[0], "train");
     struct nn_spec spec = nn_network(argv[1], atoi(argv[2]), CIN, CLASSES);
-    o.n = atoi(argv[3]), o.h = atoi(argv[4]), o.w = atoi(argv[5]);
+    for (int i = 0; i < sets; i++)
+        nn_set(&spec, set[i].name, set[i].value);
+    o.n = (int)strtol(argv[3], &end, 10), o.d = *end == 'x' ? atoi(end + 1) : 1;
+    o.h = atoi(argv[4]), o.w = atoi(argv[5]);
 
     struct nn_about about;
     const char *bad = kr_init();
@@ -155,7 +169,8 @@ int main(int argc, char **argv)
             die(why);
         unlink(path);
     }
-    size_t pixels = (size_t)o.n * (size_t)o.h * (size_t)o.w;
+    const int slices = o.n * o.d;
+    size_t pixels = (size_t)slices * (size_t)o.h * (size_t)o.w;
     o.outside = pixels * ((size_t)CIN * sizeof(float) + 2);
     struct nn *nn = nn_new(&spec, &o, why, sizeof why);
     if (!nn)
@@ -174,7 +189,8 @@ int main(int argc, char **argv)
         image[i] = (float)rng_range(&r, -1.7, 1.7);
     for (size_t i = 0; i < pixels; i++)
         label[i] = (uint8_t)(i / 97 % 7 > 3 ? 0 : i / 97 % 4);
-    struct nn_batch batch = {.n = o.n, .h = o.h, .w = o.w, .image = image, .label = label};
+    struct nn_batch batch = {
+        .n = o.n, .d = o.d, .h = o.h, .w = o.w, .image = image, .label = label};
     struct nn_output out = {.pred = pred};
     double took[1000];
     for (int i = -1; i < repeats; i++) {
@@ -185,11 +201,11 @@ int main(int argc, char **argv)
             took[i] = now() - start;
     }
     qsort(took, (size_t)repeats, sizeof *took, by_value);
-    printf("seconds_per_slice %.6f\n", took[repeats / 2] / o.n);
+    printf("seconds_per_slice %.6f\n", took[repeats / 2] / slices);
     printf("planned_bytes %zu\n", nn_memory(nn).peak);
     printf("peak_bytes %zu\n", peak());
     if (verbose)
-        fprintf(stderr, "least %.6f\n", took[0] / o.n);
+        fprintf(stderr, "least %.6f\n", took[0] / slices);
     nn_free(nn);
     st_close(&file);
     free(image), free(label), free(pred);

@@ -18,6 +18,14 @@ struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *p)
         s.c += p->in[i].c;
         s.cp += kr_pad(p->in[i].c);
     }
+    if (p->depth == 3) {
+        assert((!p->before && !p->behind) || (p->n == 1 && p->before <= 1 && p->behind <= 1));
+        s.d = max_int(1, p->d);
+        s.before = p->before;
+        s.after = p->behind;
+        for (int i = 0; i < p->nin; i++)
+            s.in[i] = KR_NAME(kr_conv3x3_beside)(&p->in[i], p->before, p->h * p->w);
+    }
     return s;
 }
 
@@ -42,6 +50,7 @@ struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *p, const str
                            .parts = 1,
                            .c = p->cout,
                            .cp = kr_pad(p->cout),
+                           .d = p->depth == 3 ? max_int(1, p->d) : 0,
                            .in = {{.x = dy->dy, .c = p->cout, .dtype = KR_F32}},
                            .behind = *dy};
 }
@@ -124,24 +133,38 @@ static bool use_winograd(enum kr_algo algo, const struct source *s)
 static size_t workspace(enum kr_algo algo, const struct source *s, const struct sink *out,
                         int threads)
 {
-    return use_winograd(algo, s) ? KR_NAME(kr_conv3x3_winograd_workspace)(s, out, threads)
-                                 : KR_NAME(kr_conv3x3_direct_workspace)(s, out, threads);
+    return !use_winograd(algo, s) ? KR_NAME(kr_conv3x3_direct_workspace)(s, out, threads)
+           : s->d                 ? KR_NAME(kr_conv3x3_volume_workspace)(s, out, threads)
+                                  : KR_NAME(kr_conv3x3_winograd_workspace)(s, out, threads);
 }
 
 static void run(enum kr_algo algo, const struct source *s, const struct filters *f,
                 const struct sink *out, int threads, void *ws)
 {
-    if (use_winograd(algo, s))
-        KR_NAME(kr_conv3x3_winograd)(s, f, out, threads, ws);
-    else
+    if (!use_winograd(algo, s))
         KR_NAME(kr_conv3x3_direct)(s, f, out, threads, ws);
+    else if (s->d)
+        KR_NAME(kr_conv3x3_volume)(s, f, out, threads, ws);
+    else
+        KR_NAME(kr_conv3x3_winograd)(s, f, out, threads, ws);
 }
 
-/* A kernel of three axes. */
-static bool deep(const struct kr_conv3x3 *p)
+/* Whether it is for the engine of any kernel: one of three slices, directly. */
+static bool any(const struct kr_conv3x3 *p, int channels)
 {
     assert(p->depth == 3 || (p->depth <= 1 && !p->before && !p->behind));
-    return p->depth == 3;
+    return p->depth == 3 && !use_winograd(p->algo, &(struct source){.c = channels});
+}
+
+/* Of a filter. */
+static size_t taps(const struct kr_conv3x3 *p)
+{
+    return p->depth == 3 ? 27 : 9;
+}
+
+static int channels(const struct kr_conv3x3 *p)
+{
+    return p->in[0].c + (p->nin > 1 ? p->in[1].c : 0);
 }
 
 static struct kr_conv volume(const struct kr_conv3x3 *p)
@@ -165,7 +188,7 @@ static struct kr_conv volume(const struct kr_conv3x3 *p)
 
 bool KR_NAME(kr_conv3x3_planar)(const struct kr_conv3x3 *p)
 {
-    if (p->before || p->behind || (p->d > 1 && !deep(p)))
+    if (p->before || p->behind || (p->d > 1 && p->depth != 3))
         return false;
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     return in.parts == 1 && !use_winograd(p->algo, &in);
@@ -173,7 +196,7 @@ bool KR_NAME(kr_conv3x3_planar)(const struct kr_conv3x3 *p)
 
 size_t KR_NAME(kr_conv3x3_forward_workspace)(const struct kr_conv3x3 *p)
 {
-    if (deep(p)) {
+    if (any(p, channels(p))) {
         const struct kr_conv k = volume(p);
         return KR_NAME(kr_conv_forward_workspace)(&k);
     }
@@ -184,14 +207,14 @@ size_t KR_NAME(kr_conv3x3_forward_workspace)(const struct kr_conv3x3 *p)
 
 void KR_NAME(kr_conv3x3_forward)(const struct kr_conv3x3 *p, const struct kr_out *y, void *ws)
 {
-    if (deep(p)) {
+    if (any(p, channels(p))) {
         const struct kr_conv k = volume(p);
         KR_NAME(kr_conv_forward)(&k, y, ws);
         return;
     }
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     struct sink out = KR_NAME(kr_conv3x3_sink_y)(p, y);
-    struct filters f = {.w = p->weight, .so = 9 * (size_t)in.c, .si = 9};
+    struct filters f = {.w = p->weight, .so = taps(p) * (size_t)in.c, .si = taps(p)};
     run(p->algo, &in, &f, &out, p->threads, ws);
 }
 
@@ -199,12 +222,12 @@ void KR_NAME(kr_conv3x3_forward)(const struct kr_conv3x3 *p, const struct kr_out
 static struct filters rotated(const struct kr_conv3x3 *p)
 {
     return (struct filters){
-        .w = p->weight, .so = 9, .si = 9 * (size_t)KR_NAME(kr_conv3x3_source)(p).c, .flip = true};
+        .w = p->weight, .so = taps(p), .si = taps(p) * (size_t)channels(p), .flip = true};
 }
 
 size_t KR_NAME(kr_conv3x3_backward_data_workspace)(const struct kr_conv3x3 *p)
 {
-    if (deep(p)) {
+    if (any(p, p->cout)) {
         const struct kr_conv k = volume(p);
         return KR_NAME(kr_conv_backward_data_workspace)(&k);
     }
@@ -216,7 +239,7 @@ size_t KR_NAME(kr_conv3x3_backward_data_workspace)(const struct kr_conv3x3 *p)
 void KR_NAME(kr_conv3x3_backward_data)(const struct kr_conv3x3 *p, const float *dy,
                                        const struct kr_dx dx[2], void *ws)
 {
-    if (deep(p)) {
+    if (any(p, p->cout)) {
         const struct kr_conv k = volume(p);
         KR_NAME(kr_conv_backward_data)(&k, &(struct kr_dy){.dy = dy}, dx, ws);
         return;
@@ -230,7 +253,7 @@ void KR_NAME(kr_conv3x3_backward_data)(const struct kr_conv3x3 *p, const float *
 
 size_t KR_NAME(kr_conv3x3_backward_weight_workspace)(const struct kr_conv3x3 *p)
 {
-    if (deep(p)) {
+    if (any(p, channels(p))) {
         const struct kr_conv k = volume(p);
         return KR_NAME(kr_conv_backward_weight_workspace)(&k);
     }
@@ -243,7 +266,7 @@ size_t KR_NAME(kr_conv3x3_backward_weight_workspace)(const struct kr_conv3x3 *p)
 void KR_NAME(kr_conv3x3_backward_weight)(const struct kr_conv3x3 *p, const struct kr_dy *dy,
                                          float *dw, void *ws)
 {
-    if (deep(p)) {
+    if (any(p, channels(p))) {
         const struct kr_conv k = volume(p);
         KR_NAME(kr_conv_backward_weight)(&k, dy, dw, NULL, ws);
         return;
@@ -262,7 +285,7 @@ bool KR_NAME(kr_conv3x3_fuses)(const struct kr_conv3x3 *p, bool data)
 {
     if (!data)
         return kr_pad(p->cout) <= BLOCK;
-    if (deep(p))
+    if (p->depth == 3)
         return false;
     struct source in = KR_NAME(kr_conv3x3_source)(p);
     return use_winograd(p->algo, &in) && use_winograd(p->algo, &(struct source){.c = p->cout}) &&

@@ -17,7 +17,8 @@
 #define BLOCK 64 /* output channels worked on together, at most */
 
 /* Weights as a convolution sees them: tap t of input channel i, output channel o is
- * w[o*so + i*si + (flip ? 8-t : t)]. */
+ * w[o*so + i*si + (flip ? 8-t : t)]; of a kernel of three slices, in each 9 floats behind the one
+ * before. */
 struct filters {
     const float *w;
     size_t so, si;
@@ -26,9 +27,11 @@ struct filters {
 
 /* Operands: up to two maps side by side. Their real channels count from 0 to c; in the padded space
  * each part is padded on its own, cp in all. Where `behind.k` is given there is one part, a
- * gradient that is read as kr_dy says. */
+ * gradient that is read as kr_dy says. n counts slices; with `d` they are volumes of d slices, and
+ * so many more lie before and after them. */
 struct source {
     int n, h, w, parts, c, cp;
+    int d, before, after;
     struct kr_in in[2];
     struct kr_dy behind;
 };
@@ -259,6 +262,12 @@ size_t KR_NAME(kr_conv3x3_winograd_workspace)(const struct source *, const struc
                                               int threads);
 void KR_NAME(kr_conv3x3_winograd)(const struct source *, const struct filters *,
                                   const struct sink *, int threads, void *workspace);
+
+/* In conv3x3_volume.c: of a source with `d`. */
+size_t KR_NAME(kr_conv3x3_volume_workspace)(const struct source *, const struct sink *,
+                                            int threads);
+void KR_NAME(kr_conv3x3_volume)(const struct source *, const struct filters *, const struct sink *,
+                                int threads, void *workspace);
 
 /* In conv3x3_weight.c. The second takes `dx` on the way where it is not NULL; then no map has more
  * than BLOCK channels, and neither has the concatenation. */

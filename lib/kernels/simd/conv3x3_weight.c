@@ -10,6 +10,9 @@
  * Where channels are many and tiles few, every tile is transformed once, for all, before the
  * products: tasks are then blocks of channels alone, and keep their sums in the second cache.
  *
+ * Of kernels of three slices a span is pillars (tiles.h), a run their layers: a slice's transforms,
+ * each made once, join the products of the sums of all three slices of the kernel.
+ *
  * With `dx` a run goes on to the gradient of the data, while its maps are in cache. */
 #include "lib/kernels/simd/winograd.h"
 
@@ -24,6 +27,8 @@
 
 struct plan {
     struct tiling g;
+    struct pillars pillars;
+    int depth; /* slices of the kernel */
     int side, iblock, iblocks, oblocks, spans, run;
     bool staged, each;     /* each: sums of dx of each sample */
     size_t vp, wp, up, fp; /* strides of planes, in floats */
@@ -36,8 +41,9 @@ static struct plan plan(const struct source *s, int cout, const struct sink *dx)
     struct tiling g = tiling(s, m, 1);
     size_t used = 0, mine = 0, points = (size_t)POINTS(m);
     size_t transforms = points * (size_t)g.count * (size_t)(s->cp + kr_pad(cout)) * sizeof(float);
-    struct plan p = {.side = m, .run = RUN};
-    p.staged = max_int(s->cp, cout) > BLOCK && g.count <= STAGED && transforms <= STAGED_BYTES;
+    struct plan p = {.side = m, .run = RUN, .depth = s->d ? 3 : 1};
+    p.staged =
+        !s->d && max_int(s->cp, cout) > BLOCK && g.count <= STAGED && transforms <= STAGED_BYTES;
     p.iblock = p.staged ? STAGED_BLOCK : BLOCK;
     p.iblocks = (s->cp + p.iblock - 1) / p.iblock;
     p.oblocks = (cout + BLOCK - 1) / BLOCK;
@@ -51,11 +57,18 @@ static struct plan plan(const struct source *s, int cout, const struct sink *dx)
     const struct tiling alone = tiling(s, m, cell_tiles(p.run));
     p.g = p.each ? alone : g;
     p.spans = p.staged ? 1 : max_int(1, min_int((TASKS + blocks - 1) / blocks, g.count / p.run));
-    p.size = 9 * (size_t)width_i * (size_t)width_o;
-    int tiles = p.staged ? g.count : p.run;
-    p.vp = (size_t)tiles * (size_t)width_i + PAD;
+    p.size = (size_t)p.depth * 9 * (size_t)width_i * (size_t)width_o;
+    int tiles = p.staged ? g.count : p.run, beside = 0;
+    if (s->d) {
+        const int layers = min_int(LAYERS, s->d);
+        p.pillars = pillars_of(s, &g, max_int(1, RUN / layers), layers, TASKS / blocks);
+        p.spans = min_int((TASKS + blocks - 1) / blocks, p.pillars.count);
+        tiles = p.pillars.tiles * p.pillars.layers;
+        beside = 2 * p.pillars.tiles;
+    }
+    p.vp = (size_t)(tiles + beside) * (size_t)width_i + PAD;
     p.wp = (size_t)tiles * (size_t)width_o + PAD;
-    p.up = (size_t)width_i * (size_t)width_o + PAD;
+    p.up = (size_t)p.depth * (size_t)width_i * (size_t)width_o + PAD;
     if (p.spans > 1)
         p.partial = take(&used, (size_t)(p.spans * blocks) * p.size, sizeof(float));
     if (dx) {
@@ -211,9 +224,10 @@ struct task {
     float *v, *w, *u;
 };
 
-/* Adds the products at point q of `count` of the task's tiles, from its tile t0 on, to its sums. */
-INLINE void point_product(const struct plan *p, const struct task *t, int q, int t0, int count,
-                          bool first)
+/* Adds the products at point q of `count` of the task's tiles, v's from tile v0 on with w's from
+ * w0 on, to its sums for slice r of the kernel. */
+INLINE void point_product(const struct plan *p, const struct task *t, int q, int r, int v0, int w0,
+                          int count, bool first)
 {
     for (int o = 0, nr; o < t->wo; o += nr) {
         nr = mk_panel(o, t->wo);
@@ -221,11 +235,11 @@ INLINE void point_product(const struct plan *p, const struct task *t, int q, int
                        .nr = nr,
                        .runs = 1,
                        .k = count,
-                       .a = t->v + (size_t)q * p->vp + (size_t)t0 * (size_t)t->wi,
+                       .a = t->v + (size_t)q * p->vp + (size_t)v0 * (size_t)t->wi,
                        .ak = (size_t)t->wi,
-                       .b = t->w + (size_t)q * p->wp + (size_t)t0 * (size_t)t->wo + o,
+                       .b = t->w + (size_t)q * p->wp + (size_t)w0 * (size_t)t->wo + o,
                        .bk = (size_t)t->wo,
-                       .c = t->u + (size_t)q * p->up + o,
+                       .c = t->u + (size_t)q * p->up + (size_t)(r * t->wi * t->wo + o),
                        .ct = (size_t)t->wo,
                        .into = first ? MK_SET : MK_ADD};
         product(&x);
@@ -247,7 +261,7 @@ static void weight_run(const struct work *k, const struct task *t, int t0, int c
     }
     for (int q = 0; q < POINTS(p->side); q++) {
         ahead_fetch(&ahead, &k->g);
-        point_product(p, t, q, 0, count, first);
+        point_product(p, t, q, 0, 0, 0, count, first);
     }
 }
 
@@ -265,45 +279,73 @@ static void data_run(const struct work *k, const struct task *t, int t0, int cou
         struct ahead ahead = {.walks = 0};
         ahead_sink(&ahead, b.part, &k->g, t0, count, b.o, b.width);
         KR_NAME(kr_winograd_products)
-        (&k->g, &b, count, cp, t->w, (size_t)cp, p->wp, f, p->fp, t->v, p->vp, MK_SET, &ahead);
+        (&k->g, &b, count, 1, cp, t->w, (size_t)cp, 0, p->wp, f, p->fp, t->v, p->vp, MK_SET,
+         &ahead);
         KR_NAME(kr_winograd_output)
         (k->dx, &b, &k->g, t0, count, p->each ? cell : -1, t->v, (size_t)b.width, p->vp, slot);
     }
 }
 
-/* The task's filters, to dw, or to its part where others share them. */
+/* The same of a pillar of volumes, layer by layer. What would meet slices that are not there is
+ * left out. */
+static void pillar_run(const struct work *k, const struct task *t, int number, bool first)
+{
+    const struct plan *p = &k->p;
+    for (struct layers l = layers_first(&p->pillars, number); l.deep;
+         layers_next(&l), first = false) {
+        KR_NAME(kr_volume_input)
+        (k->s, &k->g, &l, t->i0, t->i0 + t->wi, t->v, (size_t)t->wi, p->vp);
+        for (int i = 0; i < l.deep; i++)
+            gradient_transform(k->dy, &k->g, (l.n * l.d + l.z + i) * p->pillars.slice + l.t0,
+                               l.count, t->o0, t->wo, t->w + (size_t)(i * l.count * t->wo), p->wp);
+        for (int q = 0; q < POINTS(p->side); q++)
+            for (int r = 0; r < 3; r++) {
+                const int from = max_int(0, 1 - r - l.z), to = min_int(l.deep, l.d + 1 - r - l.z);
+                point_product(p, t, q, r, (from + r) * l.count, from * l.count,
+                              max_int(0, to - from) * l.count, first);
+            }
+    }
+}
+
+/* The task's filters, to dw, or to its part where others share them: of each pair of channels those
+ * of each slice of the kernel. */
 static void filters_write(const struct work *k, const struct task *t)
 {
-    size_t filters = 9 * (size_t)k->s->c; /* of one output channel */
+    const int depth = k->p.depth;
+    const size_t taps = 9 * (size_t)depth, filters = taps * (size_t)k->s->c;
     float *partial = k->partial + (size_t)t->number * k->p.size;
-    for (int i = 0; i < t->wi; i++)
+    for (int i = 0; i < t->wi * depth; i++)
         for (int o = 0; o < t->wo; o += VL) {
-            int real = real_channel(k->s, t->i0 + i), left = k->dy->c - t->o0 - o;
+            int r = i / t->wi, real = real_channel(k->s, t->i0 + i % t->wi);
+            int left = k->dy->c - t->o0 - o;
             vf f[9];
             filter_gradient(k->p.side, t->u + (size_t)i * (size_t)t->wo + o, k->p.up, f);
             if (k->p.spans > 1)
                 for (int q = 0; q < 9; q++)
                     vstore(partial + ((size_t)i * 9 + (size_t)q) * (size_t)t->wo + o, f[q]);
             else if (real >= 0 && left > 0)
-                taps_store(k->dw + (size_t)(t->o0 + o) * filters + 9 * (size_t)real, filters,
-                           min_int(VL, left), f);
+                taps_store(k->dw + (size_t)(t->o0 + o) * filters + taps * (size_t)real + 9 * r,
+                           filters, min_int(VL, left), f);
         }
 }
 
-/* Adds up what the spans made of the filters of input channel c, in their order. */
-static void filters_sum(const struct work *k, int c)
+/* Adds up what the spans made of the filters of input channel c, slice r of the kernel, in their
+ * order. */
+static void filters_sum(const struct work *k, int c, int r)
 {
+    const int iblock = k->p.iblock;
     int real = real_channel(k->s, c), blocks = k->p.iblocks * k->p.oblocks;
-    size_t filters = 9 * (size_t)k->s->c;
+    const size_t taps = 9 * (size_t)k->p.depth, filters = taps * (size_t)k->s->c;
+    const int wi = min_int(iblock, k->s->cp - c / iblock * iblock);
     for (int o = 0; o < k->dy->c && real >= 0; o += VL) {
-        int b = c / BLOCK * k->p.oblocks + o / BLOCK;
+        int b = c / iblock * k->p.oblocks + o / BLOCK;
         size_t wo = (size_t)min_int(BLOCK, k->dy->cp - o / BLOCK * BLOCK);
-        size_t at = (size_t)(c % BLOCK) * 9 * wo + (size_t)(o % BLOCK);
+        size_t at = (size_t)(r * wi + c % iblock) * 9 * wo + (size_t)(o % BLOCK);
         vf sum[9] = {{0}};
         for (int t = b; t < k->p.spans * blocks; t += blocks)
             for (int q = 0; q < 9; q++)
                 sum[q] += vload(k->partial + (size_t)t * k->p.size + at + (size_t)q * wo);
-        taps_store(k->dw + (size_t)o * filters + 9 * (size_t)real, filters,
+        taps_store(k->dw + (size_t)o * filters + taps * (size_t)real + 9 * r, filters,
                    min_int(VL, k->dy->c - o), sum);
     }
 }
@@ -353,7 +395,7 @@ static void staged(const struct work *k, int threads, char *ws)
             for (int q = 0; q < (int)points; q++)
                 for (int a = 0, runs = (k->g.count + p->run - 1) / p->run; a < runs; a++) {
                     int t0 = share(k->g.count, a, runs), t1 = share(k->g.count, a + 1, runs);
-                    point_product(p, &t, q, t0, t1 - t0, a == 0);
+                    point_product(p, &t, q, 0, t0, t0, t1 - t0, a == 0);
                 }
             filters_write(k, &t);
         }
@@ -399,6 +441,13 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
         for (int n = 0; n < p.spans * blocks; n++) {
             struct task t =
                 task_at(&k, n, (float *)(mine + p.v), (float *)(mine + p.w), (float *)(mine + p.u));
+            if (s->d) {
+                const int a = share(p.pillars.count, n / blocks, p.spans);
+                for (int i = a; i < share(p.pillars.count, n / blocks + 1, p.spans); i++)
+                    pillar_run(&k, &t, i, i == a);
+                filters_write(&k, &t);
+                continue;
+            }
             int from = share(k.g.cells, n / blocks, p.spans), most = max_int(1, p.run / k.g.cell);
             int cells = share(k.g.cells, n / blocks + 1, p.spans) - from;
             int runs = (cells + most - 1) / most;
@@ -414,8 +463,8 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
         }
         if (p.spans > 1) {
 #pragma omp for schedule(dynamic)
-            for (int c = 0; c < s->cp; c++)
-                filters_sum(&k, c);
+            for (int c = 0; c < s->cp * p.depth; c++)
+                filters_sum(&k, c / p.depth, c % p.depth);
         }
     }
     if (dx)

@@ -98,12 +98,18 @@ INLINE void filters_tiles(const int M, const struct filters *f, int i, int count
         if (f->so > f->si && some == STEP) {
             const float *w = f->w + (size_t)o * f->so + (size_t)first * f->si;
             for (int l = 0; l < min_int(VL, real); l++)
-                memcpy(rows + l * ROW, w + (size_t)l * f->so, sizeof(float[ROW]));
+                if (f->si == 9)
+                    memcpy(rows + l * ROW, w + (size_t)l * f->so, sizeof(float[ROW]));
+                else
+                    for (int k = 0; k < STEP; k++)
+                        memcpy(rows + l * ROW + 9 * k, w + (size_t)l * f->so + (size_t)k * f->si,
+                               sizeof(float[9]));
             near.w = rows;
             near.so = ROW;
+            near.si = 9;
             first = out = 0;
             if (n + 2 * STEP <= count)
-                next = (const char *)(w + ROW);
+                next = (const char *)(w + STEP * f->si);
             else if (more)
                 next = (const char *)(w + VL * f->so - (size_t)n * f->si);
         }
@@ -123,6 +129,12 @@ static void filters_transform(int m, const struct filters *f, int i, int count, 
         filters_tiles(6, f, i, count, o, real, more, u, ks, ps);
     else
         filters_tiles(4, f, i, count, o, real, more, u, ks, ps);
+}
+
+void KR_NAME(kr_winograd_input)(const struct source *s, const struct tiling *g, int t0, int count,
+                                int c0, int c1, float *v, size_t vs, size_t ps)
+{
+    input_transform(s, g, t0, count, c0, c1, v, vs, ps);
 }
 
 void KR_NAME(kr_winograd_weights)(int m, const struct source *s, const struct filters *f,
@@ -268,9 +280,10 @@ void KR_NAME(kr_winograd_output)(const struct sink *out, const struct block *b,
         output_tiles(4, out, b, g, t0, count, cell, m, ms, mp, slot);
 }
 
-void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b, int count, int k,
-                                   const float *v, size_t vs, size_t vp, const float *u, size_t up,
-                                   float *m, size_t mp, enum mk_into into, struct ahead *ahead)
+void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b, int count,
+                                   int runs, int k, const float *v, size_t vs, size_t vr, size_t vp,
+                                   const float *u, size_t up, float *m, size_t mp,
+                                   enum mk_into into, struct ahead *ahead)
 {
     for (int p = 0; p < POINTS(g->m); p++) {
         ahead_fetch(ahead, g);
@@ -278,12 +291,14 @@ void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b
             nr = mk_panel(o, b->width);
             struct mk x = {.rows = count,
                            .nr = nr,
-                           .runs = 1,
+                           .runs = runs,
                            .k = k,
                            .a = v + (size_t)p * vp,
                            .at = vs,
+                           .ar = vr,
                            .b = u + (size_t)p * up + (size_t)o * (size_t)k,
                            .bk = (size_t)nr,
+                           .br = (size_t)k * (size_t)b->width,
                            .c = m + (size_t)p * mp + o,
                            .ct = (size_t)b->width,
                            .into = into};
@@ -364,7 +379,7 @@ static void fused(const struct source *s, const struct filters *f, const struct 
                 }
                 ahead_sink(&ahead, b.part, &g, a.t0, a.count, b.o, b.width);
                 KR_NAME(kr_winograd_products)
-                (&g, &b, a.count, s->cp, v, p->vs, p->vp,
+                (&g, &b, a.count, 1, s->cp, v, p->vs, 0, p->vp,
                  u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, MK_SET,
                  &ahead);
                 KR_NAME(kr_winograd_output)
@@ -402,7 +417,7 @@ static void panel(const struct source *s, const struct filters *f, const struct 
                     int depth = min_int(DEPTH, s->cp - k);
                     KR_NAME(kr_winograd_weights)(p->side, s, f, &b, k, k + depth, u, p->up);
                     KR_NAME(kr_winograd_products)
-                    (&g, &b, a.count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp,
+                    (&g, &b, a.count, 1, depth, v + k, p->vs, 0, p->vp, u, p->up, m, p->mp,
                      k ? p->more : MK_SET, &none);
                 }
                 KR_NAME(kr_winograd_output)

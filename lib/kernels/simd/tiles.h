@@ -79,6 +79,78 @@ INLINE void tile_next(const struct tiling *g, struct tile *t)
     }
 }
 
+/* --- volumes -------------------------------------------------------------------------------------
+ * Tiles of slices walked along z, by tasks that are pillars: up to `tiles` tiles of each slice, of
+ * one volume's slices or, where there are `runs`, of a run of them. A pillar is walked by layers,
+ * up to so many slices. */
+#define ROOM ((size_t)640 << 10) /* of what a pillar keeps in cache, about */
+#define LAYERS 8                 /* at most */
+#define PILLARS 16               /* at least, where z can be cut */
+
+struct pillars {
+    int d, tiles, slice, across, runs, layers, count; /* slice: tiles of one; across: pillars */
+};
+
+/* Layers of `layers` slices and pillars of `tiles` tiles at most, as even as can be. */
+INLINE struct pillars pillars_of(const struct source *s, const struct tiling *g, int tiles,
+                                 int layers, int tasks)
+{
+    struct pillars p = {.d = s->d, .slice = g->down * g->across};
+    const int steps = (p.d + layers - 1) / layers;
+    p.layers = (p.d + steps - 1) / steps;
+    p.across = (p.slice + tiles - 1) / tiles;
+    p.tiles = (p.slice + p.across - 1) / p.across;
+    p.runs = max_int(1, min_int(steps, tasks / p.across));
+    p.count = s->n / p.d * p.runs * p.across;
+    return p;
+}
+
+/* The bytes of a tile's transform, and of its sums. */
+INLINE struct pillars pillars(const struct source *s, const struct tiling *g, size_t v, size_t m)
+{
+    const size_t layers = (size_t)min_int(LAYERS, s->d);
+    const int fit = (int)(ROOM / ((layers + 2) * v + layers * m));
+    return pillars_of(s, g, max_int(1, min_int(fit, g->down * g->across)), LAYERS, PILLARS);
+}
+
+/* The same of whole slices, one volume after the other. */
+INLINE struct pillars slabs(const struct source *s, const struct tiling *g, int layers)
+{
+    return pillars_of(s, g, g->down * g->across, max_int(1, layers), 1);
+}
+
+/* `deep` slices from z on of a pillar, `count` tiles from t0 on of each. `known`: how many slices
+ * the layers before had, whose last two transforms are the first two here; 0: none. */
+struct layers {
+    int n, pillar, t0, count, d, z, end, deep, known, most;
+};
+
+INLINE void layers_cut(struct layers *l)
+{
+    const int left = l->end - l->z, steps = (left + l->most - 1) / l->most;
+    l->deep = left ? (left + steps - 1) / steps : 0;
+}
+
+INLINE struct layers layers_first(const struct pillars *p, int number)
+{
+    struct layers l = {.d = p->d, .most = p->layers, .pillar = number % p->across};
+    const int run = number / p->across % p->runs;
+    l.n = number / p->across / p->runs;
+    l.t0 = share(p->slice, l.pillar, p->across);
+    l.count = share(p->slice, l.pillar + 1, p->across) - l.t0;
+    l.z = share(p->d, run, p->runs);
+    l.end = share(p->d, run + 1, p->runs);
+    layers_cut(&l);
+    return l;
+}
+
+INLINE void layers_next(struct layers *l)
+{
+    l->known = l->deep;
+    l->z += l->deep;
+    layers_cut(l);
+}
+
 /* --- prefetching ---------------------------------------------------------------------------------
  * While the products of a block of tiles run, memory is idle: what the transforms will touch next
  * is fetched then, a piece with each product. */

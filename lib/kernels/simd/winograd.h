@@ -391,16 +391,31 @@ static __attribute__((unused)) void input_transform(const struct source *s, cons
         input_tiles(4, s, g, t0, count, c0, c1, v, vs, ps);
 }
 
-/* --- in conv3x3_winograd.c: the gradient of the data for conv3x3_weight.c, tile by tile ------- */
+/* --- in conv3x3_volume.c ----------------------------------------------------------------------- */
+
+/* The transforms of channels c0..c1 of a pillar's layers and of the slices beside them, slice by
+ * slice, zeros for those that are not there: tile i of slot s, which is slice z - 1 + s, to
+ * v[point*ps + (s*count + i)*vs + channel]. */
+void KR_NAME(kr_volume_input)(const struct source *, const struct tiling *, const struct layers *,
+                              int c0, int c1, float *v, size_t vs, size_t ps);
+
+/* --- in conv3x3_winograd.c: for conv3x3_weight.c and conv3x3_volume.c, tile by tile ----------- */
+
+/* input_transform, compiled once. */
+void KR_NAME(kr_winograd_input)(const struct source *, const struct tiling *, int t0, int count,
+                                int c0, int c1, float *v, size_t vs, size_t ps);
 
 /* Filters of input channels k0..k1 (padded) to the columns of a block, to u[p*ps + panel + k*nr +
  * j], a panel of columns from o on starting at o * (k1 - k0). */
 void KR_NAME(kr_winograd_weights)(int m, const struct source *, const struct filters *,
                                   const struct block *, int k0, int k1, float *u, size_t ps);
 
-void KR_NAME(kr_winograd_products)(const struct tiling *, const struct block *, int count, int k,
-                                   const float *v, size_t vs, size_t vp, const float *u, size_t up,
-                                   float *m, size_t mp, enum mk_into into, struct ahead *);
+/* Each sum is of `runs` runs of k terms, vr floats apart in v, weights as above one after the
+ * other in u. */
+void KR_NAME(kr_winograd_products)(const struct tiling *, const struct block *, int count, int runs,
+                                   int k, const float *v, size_t vs, size_t vr, size_t vp,
+                                   const float *u, size_t up, float *m, size_t mp,
+                                   enum mk_into into, struct ahead *);
 
 /* Adds to slot, 2 * sink->cp doubles; or to those of the cells from `cell` on, whole ones, if that
  * is not -1. */

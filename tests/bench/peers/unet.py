@@ -9,12 +9,14 @@ from torch import nn
 
 
 class Block(nn.Module):
+    conv, norm, turned = nn.Conv2d, nn.BatchNorm2d, nn.ConvTranspose2d
+
     def __init__(self, cin, cout):
         super().__init__()
-        self.conv1 = nn.Conv2d(cin, cout, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(cout)
-        self.conv2 = nn.Conv2d(cout, cout, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(cout)
+        self.conv1 = self.conv(cin, cout, 3, padding=1, bias=False)
+        self.norm1 = self.norm(cout)
+        self.conv2 = self.conv(cout, cout, 3, padding=1, bias=False)
+        self.norm2 = self.norm(cout)
 
     def forward(self, x):
         x = F.relu(self.norm1(self.conv1(x)))
@@ -22,9 +24,9 @@ class Block(nn.Module):
 
 
 class Up(Block):
-    def __init__(self, cin, cout):
+    def __init__(self, cin, cout, factor=2):
         super().__init__(2 * cout, cout)
-        self.up = nn.ConvTranspose2d(cin, cout, 2, stride=2)
+        self.up = self.turned(cin, cout, factor, stride=factor)
 
     def forward(self, x, skip):
         return super().forward(torch.cat([skip, self.up(x)], 1))
@@ -53,11 +55,42 @@ class UNet(nn.Module):
         return self.head(x)
 
 
+class Block3d(Block):
+    conv, norm, turned = nn.Conv3d, nn.BatchNorm3d, nn.ConvTranspose3d
+
+
+class Up3d(Up, Block3d):
+    pass
+
+
+class UNet3d(nn.Module):
+    """pipelines/networks/unet3d.yaml, with kernels of 3x3x3; the last pool_z poolings go along z too."""
+    def __init__(self, base, pool_z, cin=4, classes=4):
+        super().__init__()
+        width = [base << i for i in range(5)]
+        self.factor = [(1 + (i >= 4 - pool_z), 2, 2) for i in range(4)]
+        self.down = nn.ModuleList(Block3d(([cin] + width)[i], width[i]) for i in range(5))
+        self.up = nn.ModuleList(Up3d(width[i + 1], width[i], self.factor[i]) for i in range(4))
+        self.head = nn.Conv3d(base, classes, 1)
+
+    def forward(self, x):
+        skips = []
+        for i in range(4):
+            x = self.down[i](x)
+            skips.append(x)
+            x = F.max_pool3d(x, self.factor[i])
+        x = self.down[4](x)
+        for i in (3, 2, 1, 0):
+            x = self.up[i](x, skips[i])
+        return self.head(x)
+
+
 def dice_loss(logits, labels, eps=1e-5):
     """1 - mean over all classes of (2 sum p o + eps) / (sum p + sum o + eps), sums over the batch."""
     p = logits.softmax(1)
-    o = F.one_hot(labels.long(), p.shape[1]).permute(0, 3, 1, 2).to(p.dtype)
-    both, total = (p * o).sum((0, 2, 3)), p.sum((0, 2, 3)) + o.sum((0, 2, 3))
+    o = F.one_hot(labels.long(), p.shape[1]).movedim(-1, 1).to(p.dtype)
+    axes = (0, *range(2, p.dim()))
+    both, total = (p * o).sum(axes), p.sum(axes) + o.sum(axes)
     return 1 - ((2 * both + eps) / (total + eps)).mean()
 
 

@@ -3,6 +3,7 @@
   worker.py torch-infer BASE N H W THREADS nchw|nhwc f32|bf16   worker.py onnxruntime MODEL.onnx N H W THREADS
   worker.py torch-train BASE N H W THREADS nchw|nhwc f32|bf16   worker.py openvino    MODEL.onnx N H W THREADS f32|own
   worker.py torch-nnunet2d BASE N H W THREADS nchw|nhwc f32|bf16   (training, by nnU-Net's recipe)
+  worker.py torch-infer3d|torch-train3d BASE POOL_Z D H W THREADS ncdhw|ndhwc f32
   worker.py export BASE N H W MODEL.onnx                        (PyTorch writes the model and the process ends)
 
 PyTorch's bf16 is autocast; `own` is the precision that OpenVINO chooses for this processor. Prints its version once it is ready; then, for each line, the seconds that one batch took; at the end of
@@ -57,6 +58,29 @@ def torch_nnunet2d(*args):
     return torch_train(*args, nnunet=True)
 
 
+def torch_3d(work, base, pool_z, d, h, w, threads, layout, precision):
+    import torch
+    from unet import UNet3d, dice_loss
+    torch.set_num_threads(threads)
+    torch.manual_seed(1)
+    net, x = UNet3d(base, pool_z), torch.randn(1, 4, d, h, w)
+    labels = torch.randint(0, 4, (1, d, h, w))
+    if layout == "ndhwc":
+        net, x = net.to(memory_format=torch.channels_last_3d), x.contiguous(memory_format=torch.channels_last_3d)
+    optimiser = torch.optim.Adam(net.parameters(), 1e-3)
+
+    def train():
+        optimiser.zero_grad(set_to_none=True)
+        dice_loss(net(x), labels).backward()
+        optimiser.step()
+
+    def infer():
+        with torch.inference_mode():
+            net(x)
+    net.train(work == "train")
+    return torch.__version__, train if work == "train" else infer
+
+
 def onnxruntime(model, n, h, w, threads):
     import numpy as np
     import onnxruntime as ort
@@ -98,6 +122,7 @@ def main(kind, *args):
     if kind == "export":
         return export(*args)
     version, step = {"torch-infer": torch_infer, "torch-train": torch_train, "torch-nnunet2d": torch_nnunet2d,
+                     "torch-train3d": lambda *a: torch_3d("train", *a), "torch-infer3d": lambda *a: torch_3d("infer", *a),
                      "onnxruntime": onnxruntime, "openvino": openvino}[kind](*args)
     step()
     step()
