@@ -391,7 +391,7 @@ static __attribute__((unused)) void input_transform(const struct source *s, cons
         input_tiles(4, s, g, t0, count, c0, c1, v, vs, ps);
 }
 
-/* --- in conv3x3_volume.c ----------------------------------------------------------------------- */
+/* --- in conv3x3_volume.c ---------------------------------------------------------------------- */
 
 /* The transforms of channels c0..c1 of a pillar's layers and of the slices beside them, slice by
  * slice, zeros for those that are not there: tile i of slot s, which is slice z - 1 + s, to
