@@ -1,5 +1,6 @@
 /* Convolutions of any kernel, stride and dilation, over planes and volumes, those of 3x3x3 that
- * have kernels of their own, and transposed ones of any factors, all passes, against sums written out in
+ * have kernels of their own, and transposed ones of any factors, all passes, against sums written
+ * out in
  * double. All are a map with more pixels, a map with fewer, and weights between them: one oracle,
  * so one file. */
 #include "tests/lib/maps.h"
