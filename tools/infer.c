@@ -246,6 +246,7 @@ int main(int argc, char **argv)
     const char *bad = kr_init();
     if (bad)
         tool_die("%s", bad);
+    kr_products(); /* before tool_confine, as it may load a library */
     for (int i = 0; i < members; i++)
         tool_may_read(member[i].path);
     tool_confine();

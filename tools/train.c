@@ -434,9 +434,10 @@ int main(int argc, char **argv)
         tool_may_read(opt.origin);
     if (!opt.plan)
         save_may_write(opt.model);
-    const char *bad = kr_init(); /* before tool_confine, as it may load a library */
+    const char *bad = kr_init();
     if (bad)
         tool_die("%s", bad);
+    kr_products(); /* before tool_confine, as it may load a library */
     tool_confine();
     settings_read(&set, opt.config, opt.seeded ? &opt.seed : NULL);
     if (!set.products)

@@ -95,7 +95,7 @@ const char *kr_init(void)
         known = known || !strcmp(want, levels[i]->name);
         if (known && supported(levels[i])) {
             use = levels[i];
-            kr_products_load(use->name);
+            kr_products_level(use->name);
             return want && *want && strcmp(want, use->name)
                        ? "KR_ISA: this processor lacks that level"
                        : NULL;

@@ -263,8 +263,9 @@ void kr_upconv_backward_weight(const struct kr_upconv *, const float *dy, float 
 const char *kr_init(void);
 const char *kr_level(void);
 
-/* kr_init also loads the library for products of matrices (product.h), where there is one. This
- * gives it back. */
+/* NULL, or why there are no products of matrices (product.h). The first call after kr_init, from
+ * one thread, loads the library for them; kr_products_free gives it back. */
+const char *kr_products(void);
 void kr_products_free(void);
 
 #endif

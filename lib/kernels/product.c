@@ -22,6 +22,7 @@ static struct {
     sgemm *product;
     char *(*core)(void);
     bool serial;
+    const char *level; /* to be loaded for, when somebody asks; NULL: it has been done */
     char why[256];
 } blas = {.why = "kr_init has not been called"};
 
@@ -43,9 +44,15 @@ static void refuse(const char *what)
              what ? what : LIBRARY);
 }
 
-void kr_products_load(const char *level)
+void kr_products_level(const char *level)
 {
     kr_products_free();
+    blas.level = level;
+}
+
+static void load(const char *level)
+{
+    blas.level = NULL;
     setenv("OPENBLAS_CORETYPE", core_of(level), 1);
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
     if (!(blas.handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL))) {
@@ -78,6 +85,8 @@ void kr_products_free(void)
 
 const char *kr_products(void)
 {
+    if (blas.level)
+        load(blas.level);
     return blas.product ? NULL : blas.why;
 }
 

@@ -1,18 +1,15 @@
 /* product.h - products of matrices, by OpenBLAS: torch.nn.Linear at each position, and attention.
  *
  * OpenBLAS chooses its kernels when it is loaded, by the processor; Debian's does not know each of
- * them and may take slower ones than it has. So kr_init loads it itself, tells it those of the
- * level in use, and to make no threads: a product is one task's, of a size and in an order fixed by
- * the shapes alone. Results are the same bytes for one level and one build of OpenBLAS.
+ * them and may take slower ones than it has. So kr_products loads it itself, tells it those of
+ * the level in use, and to make no threads: a product is one task's, of a size and in an order
+ * fixed by the shapes alone. Results are the same bytes for one level and one build of OpenBLAS.
  *
  * Maps, threads and workspaces are as in kernels.h. Operands are plain float maps. */
 #ifndef PRODUCT_H
 #define PRODUCT_H
 
 #include "lib/kernels/pointwise.h"
-
-/* NULL, or why there are no products. */
-const char *kr_products(void);
 
 /* What OpenBLAS says it is ("Haswell"). */
 const char *kr_products_core(void);

@@ -5,9 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* For kr_init: loads OpenBLAS for that level. That there is none matters only when there is a
- * product to compute. */
-void kr_products_load(const char *level);
+/* For kr_init: OpenBLAS is to be that for this level. Who asks for products (kr_products) loads it. */
+void kr_products_level(const char *level);
 
 /* A matrix, or its transpose; ld floats from one row to the next as it lies in memory. */
 struct kr_matrix {

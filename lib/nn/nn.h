@@ -144,7 +144,7 @@ double nn_rate_at(const struct nn_rate *, uint64_t step);
  * threads. */
 #define NN_FIXED_BYTES ((size_t)10 << 19)
 
-/* The same where nothing has been read yet: kr_init has loaded OpenBLAS, whoever needs it. Measured
+/* The same where nothing has been read yet: OpenBLAS has been loaded, whoever needs it. Measured
  * were up to 5.5 MiB. */
 #define NN_START_BYTES ((size_t)6 << 20)
 

@@ -17,11 +17,32 @@
 #define MAPS_UNUSED __attribute__((unused))
 
 /* --- memory --------------------------------------------------------------------------------- */
+enum { LEFT = -1, IDLE = 0 }; /* or in use since guards_open was called so often, and once more */
 static struct guard {
     char *base;
     size_t bytes;
+    int use;
 } guards[512];
-static int nguards;
+static int nguards, guards_deep = 1;
+
+/* Pages that no test has any more (a fresh one costs more than all that is done with it), or new
+ * ones. */
+static char *guard_pages(size_t bytes, size_t page)
+{
+    for (int i = 0; i < nguards; i++)
+        if (guards[i].use <= IDLE && guards[i].bytes == bytes) {
+            guards[i].use = guards_deep;
+            return guards[i].base;
+        }
+    char *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED || mprotect(base, page, PROT_NONE) ||
+        mprotect(base + bytes - page, page, PROT_NONE) || nguards == 512) {
+        printf("Bail out! no guarded memory\n");
+        exit(1);
+    }
+    guards[nguards++] = (struct guard){base, bytes, guards_deep};
+    return base;
+}
 
 /* Not a byte behind it may be touched (but what alignment adds), nor a page before it; full of
  * NaN. */
@@ -29,22 +50,38 @@ MAPS_UNUSED static void *guarded(size_t bytes, size_t align)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (bytes + align - 1) / align * align;
     size_t span = (size + page - 1) / page * page;
-    char *base =
-        mmap(NULL, span + 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (base == MAP_FAILED || mprotect(base, page, PROT_NONE) ||
-        mprotect(base + page + span, page, PROT_NONE) || nguards == 512) {
-        printf("Bail out! no guarded memory\n");
-        exit(1);
-    }
+    char *base = guard_pages(span + 2 * page, page);
     memset(base + page, 0xff, span);
-    guards[nguards++] = (struct guard){base, span + 2 * page};
     return base + page + span - size;
 }
 
+/* What is taken between these two is given back by the second. */
+MAPS_UNUSED static void guards_open(void)
+{
+    guards_deep++;
+}
+
+MAPS_UNUSED static void guards_close(void)
+{
+    for (int i = 0; i < nguards; i++)
+        if (guards[i].use == guards_deep)
+            guards[i].use = IDLE;
+    guards_deep--;
+}
+
+/* Gives all back; what nobody wanted since the last time is unmapped. */
 MAPS_UNUSED static void guards_free(void)
 {
-    while (nguards)
-        nguards--, munmap(guards[nguards].base, guards[nguards].bytes);
+    int kept = 0;
+    for (int i = 0; i < nguards; i++)
+        if (guards[i].use == LEFT) {
+            munmap(guards[i].base, guards[i].bytes);
+        } else {
+            guards[i].use = guards[i].use == IDLE ? LEFT : IDLE;
+            guards[kept++] = guards[i];
+        }
+    nguards = kept;
+    guards_deep = 1;
 }
 
 MAPS_UNUSED static double *doubles(size_t n)

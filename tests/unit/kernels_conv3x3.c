@@ -257,6 +257,8 @@ static bool emulated;
 static bool next_run(int *step, struct variant *v, struct kr_conv3x3 *p)
 {
     static const char *const levels[] = {"plain", "avx2", "avx512", "neon"};
+    if (guards_deep > 1) /* what the run before took */
+        guards_close();
     while (*step < 12) {
         const char *level = levels[*step / 3];
         v->algo = (enum kr_algo)(*step % 3);
@@ -266,6 +268,7 @@ static bool next_run(int *step, struct variant *v, struct kr_conv3x3 *p)
             (emulated && !strcmp(level, "plain")))
             continue;
         p->algo = v->algo;
+        guards_open();
         return true;
     }
     return false;
