@@ -41,6 +41,11 @@ state() {
     # Each has its segmentation and its picture, of the same bytes as those of an innocent one.
     [ "$(ls out/predict/segmentations | wc -l)" = ${#names[@]} ]
     [ "$(ls out/predict/pictures | wc -l)" = ${#names[@]} ]
+    # And its line in the table of volumes: what is in the segmentation.
+    printf '%s\n' "${names[@]}" | sort >wanted
+    awk -F '\t' '$1 == "part" && $4 == "WT" { print $2 }' out/predict/volumes.tsv | sort | cmp - wanted
+    [ "$(head -n 1 out/predict/volumes.tsv | cut -f 1-6)" = "$(printf 'row\tcase\tpatient\tpart\tlesion\tml')" ]
+    [ "$(grep -c '^row' out/predict/volumes.tsv)" = 1 ]
     for n in "${names[@]}"; do
         cmp "out/predict/segmentations/${n}_pred.nii.gz" 'out/predict/segmentations/x(1)_pred.nii.gz'
     done
