@@ -1,6 +1,6 @@
 /* stats - what the cases hold: volume and share of each class, distribution of intensities
  *
- * reads   label (u8), image; case, spacing, modalities
+ * reads   label or pred (u8), image; case, spacing, modalities
  * writes  a table; no stream */
 #include <math.h>
 #include <stdio.h>
@@ -11,16 +11,18 @@
 #include "lib/image/sheet.h"
 #include "tools/tool.h"
 
-static const char usage[] = "[-i [-l] [-b BINS] [-p case] [-r LOW:HIGH]] < STREAM > TABLE";
+static const char usage[] =
+    "[-n label|pred | -i [-l] [-b BINS] [-p case] [-r LOW:HIGH]] < STREAM > TABLE";
 
 #define MAX_CHANNELS 16
 #define MAX_VALUES 256
 
 static struct {
     bool intensities, log, by_case;
+    const char *tensor;
     int bins;
     double low, high;
-} opt = {.bins = 80, .low = -4, .high = 6};
+} opt = {.tensor = "label", .bins = 80, .low = -4, .high = 6};
 
 static struct {
     char name[256];
@@ -69,7 +71,7 @@ static void count_classes(struct tns_record *rec)
     tool_need_numbers(rec, "spacing", 3, mm);
     now.mm3 = mm[0] * mm[1] * mm[2];
     now.slices++;
-    struct tensor *t = tool_need(rec, "label", DT_U8, 2);
+    struct tensor *t = tool_need(rec, opt.tensor, DT_U8, 2);
     const uint8_t *v = t->data;
     size_t n = tensor_count(t), tumour = 0;
     for (size_t i = 0; i < n; i++) {
@@ -177,7 +179,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("b:ilp:r:")) != -1)
+    while ((c = tool_getopt("b:iln:p:r:")) != -1)
         switch (c) {
         case 'b':
             opt.bins = (int)tool_int('b', optarg, 1, 10000);
@@ -187,6 +189,11 @@ int main(int argc, char **argv)
             break;
         case 'l':
             opt.log = true;
+            break;
+        case 'n':
+            if (strcmp(optarg, "label") && strcmp(optarg, "pred"))
+                tool_misuse("-n: (wanted label or pred, got '%s')", optarg);
+            opt.tensor = optarg;
             break;
         case 'p':
             if (strcmp(optarg, "case"))
@@ -204,7 +211,7 @@ int main(int argc, char **argv)
         printf("%smodality\tfrom\tto\tvoxels\tshare\n", opt.by_case ? "case\t" : "");
     else
         printf("case\tlabel\tclass\tvoxels\tmm3\tshare\tslices\ttumour_slices\n");
-    tool_uses(opt.intensities ? "image" : "label");
+    tool_uses(opt.intensities ? "image" : opt.tensor);
     while (tool_read(&rec))
         if (!tns_is_mark(&rec)) {
             if (opt.intensities)

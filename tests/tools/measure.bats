@@ -226,3 +226,20 @@ assert "lack slices" in subprocess.run(["measure"], input=stream({"history": "m"
     "spacing": "1 1 1"}, {"pred": v[0].astype("u1")})]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True).stderr.decode()
 P
 }
+
+@test "stats: counts labels, or with -n pred what was predicted, as measure does" {
+    py <<'P'
+v = np.zeros((4, 9, 9))
+v[1, 2:5, 2:8], v[2, 2, 2:4] = 2, 3
+s = one("a", v, spacing="2 1 1")
+out = subprocess.run(["stats", "-n", "pred"], input=s, stdout=subprocess.PIPE, check=True).stdout.decode()
+head, *lines = (l.split("\t") for l in out.splitlines())
+got = {r[1]: dict(zip(head, r)) for r in lines}
+assert [(got[k]["voxels"], got[k]["mm3"], got[k]["tumour_slices"]) for k in "23"] == [("18", "36.0", "2"), ("2", "4.0", "2")]
+for r in rows(s):
+    if r["part"] in "123":
+        near(got[r["part"]]["mm3"], float(r["ml"]) * 1000)
+# A stream of predictions alone has no labels.
+assert subprocess.run(["stats"], input=s, stdout=subprocess.PIPE, stderr=subprocess.PIPE).returncode == 1
+P
+}
