@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* For kr_init: OpenBLAS is to be that for this level. Who asks for products (kr_products) loads it. */
+/* For kr_init: OpenBLAS is to be that for this level. Who asks for products (kr_products) loads
+ * it. */
 void kr_products_level(const char *level);
 
 /* A matrix, or its transpose; ld floats from one row to the next as it lies in memory. */

@@ -162,12 +162,12 @@ struct nn_hooks {
 };
 
 struct nn_options {
-    bool train;                 /* else only nn_infer */
-    int n, d, h, w;             /* the largest batch: later ones have n*d*h*w at most this, and, in
+    bool train;     /* else only nn_infer */
+    int n, d, h, w; /* the largest batch: later ones have n*d*h*w at most this, and, in
                                    training, n*d too; their shapes may differ. d 0: 1 */
     int eval_n, eval_d, eval_h, eval_w; /* with train: the same for nn_infer; 0: as n, d, h, w */
-    int threads;                /* 0: 1 */
-    size_t ceiling;             /* bytes, for the whole process; 0: none */
+    int threads;                        /* 0: 1 */
+    size_t ceiling;                     /* bytes, for the whole process; 0: none */
     size_t outside;     /* bytes that the caller itself keeps resident, counted in the peak */
     size_t before;      /* that the process took before there was a network; the peak is no less */
     enum dtype weights; /* without train: what nn_load will be given, DT_F32, DT_F16 or DT_BF16.
