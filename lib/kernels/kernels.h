@@ -208,7 +208,7 @@ void kr_conv1x1_backward_weight(const struct kr_conv1x1 *, const float *dy, floa
  * and dilation. Kernels are odd, 1 to 7, with zero padding dilation * (kernel - 1) / 2, or even and
  * their stride, without padding or dilation. Strides are 1 to 4 and divide d, h and w. Scales with
  * a stride, gains and sums of each have a row for each of n * d slices. `before` and `behind` are
- * as in kr_conv3x3, up to dilation[0] * (kernel[0] - 1) / 2 slices, with stride[0] 1. */
+ * as in kr_conv3x3, up to dilation[0] * (kernel[0] - 1) / 2 slices. */
 struct kr_conv {
     int n, d, h, w;
     int before, behind;

@@ -11,7 +11,7 @@
 static int slices(const struct nn *nn)
 {
     const struct nn_options *o = &nn->opt;
-    const int learn = o->n * o->d, use = o->eval_n * o->eval_d;
+    const int learn = o->n * o->d, use = o->stream ? o->stream : o->eval_n * o->eval_d;
     return learn > use ? learn : use;
 }
 
@@ -145,7 +145,8 @@ int nn_arena(struct nn *nn)
 
 int nn_share(struct nn *nn, struct nn *of)
 {
-    if (nn->opt.train || of->opt.train || nn->arena || nn->arena_bytes > of->arena_bytes)
+    if (nn->opt.train || of->opt.train || nn->opt.stream || of->opt.stream || nn->arena ||
+        nn->arena_bytes > of->arena_bytes)
         return nn_fail(nn, NN_EARG, "the maps of these networks cannot share their memory");
     if (nn_arena(of))
         return nn_fail(nn, of->failed, "%s", of->why);

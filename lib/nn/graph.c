@@ -81,17 +81,6 @@ bool nn_graph_products(const struct graph *g)
     return any;
 }
 
-bool nn_graph_volume(const struct graph *g)
-{
-    bool any = false;
-    for (int i = 0; i < g->ops; i++) {
-        const struct nn_rule *r = g->op[i].kind->rule;
-        for (int j = 0; r && r[j].name; j++)
-            any |= r[j].type == NN_AXES && g->op[i].attr[j].v[0] > 1;
-    }
-    return any;
-}
-
 /* --- parameters, attributes ------------------------------------------------------------------- */
 
 /* The parameters that a shape rule declared. */

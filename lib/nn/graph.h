@@ -72,7 +72,23 @@ int nn_graph(struct graph *, const struct nn_spec *, char *why, size_t size);
 void nn_graph_free(struct graph *);
 size_t nn_graph_bytes(const struct graph *);  /* that it takes */
 bool nn_graph_products(const struct graph *); /* whether any operation computes some */
-bool nn_graph_volume(const struct graph *);   /* whether any goes over slices */
+
+/* The map under part j of an operation's input i, or -1. */
+static inline int nn_root(const struct graph *g, const struct op *op, int i, int j)
+{
+    int part = g->value[op->in[i]].part[j];
+    return part < 0 ? -1 : g->value[part].root;
+}
+
+#define NN_FOR_ROOTS(g, op, i, j, root)                                                            \
+    for (int i = 0, j = 0, root; i < (op)->ins; i += j, j = !j)                                    \
+        if ((root = nn_root(g, op, i, j)) >= 0)
+
+static inline bool nn_is_view(const struct op *op)
+{
+    enum nn_effect e = op->kind->effect;
+    return e == NN_NORM || e == NN_ACTIVATION || e == NN_DROPOUT || e == NN_CONCAT;
+}
 
 /* The size of a batch. */
 struct nn_size {

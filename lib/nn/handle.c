@@ -44,7 +44,17 @@ static const char *check_options(const struct graph *g, const struct nn_options 
     if (check_size(g, o->n, o->d, o->h, o->w, why, size) ||
         check_size(g, o->eval_n, o->eval_d, o->eval_h, o->eval_w, why, size))
         return why;
-    if (o->threads < 1 || o->threads > NN_MAX_THREADS)
+    const struct op *whole = o->stream ? nn_whole(g) : NULL;
+    if (whole)
+        snprintf(why, size,
+                 "operation '%s' (%s) is of a volume as a whole, so the network cannot take one "
+                 "slice by slice",
+                 whole->name, whole->kind->name);
+    else if (o->stream < 0 || o->stream > NN_MAX_BATCH ||
+             (double)o->stream * o->eval_h * o->eval_w > 1 << 30)
+        snprintf(why, size, "slices at once out of range (wanted 1..%d, got %d)", NN_MAX_BATCH,
+                 o->stream);
+    else if (o->threads < 1 || o->threads > NN_MAX_THREADS)
         snprintf(why, size, "threads out of range (wanted 1..%d, got %d)", NN_MAX_THREADS,
                  o->threads);
     else if (o->weights != DT_F32 && o->weights != DT_F16 && o->weights != DT_BF16)
@@ -80,15 +90,16 @@ static int lists(struct nn *nn)
     nn->dropped = calloc(ops, sizeof *nn->dropped);
     nn->loss = calloc(ops, sizeof *nn->loss);
     nn->map_at = calloc((size_t)g->values + 1, sizeof *nn->map_at);
+    nn->stream.base = calloc((size_t)g->values + 1, sizeof *nn->stream.base);
     nn->params = calloc(params, sizeof *nn->params);
     nn->grads = calloc(params, sizeof *nn->grads);
     nn->moments = calloc(3 * params, sizeof *nn->moments);
     nn->bytes = sizeof *nn + nn_graph_bytes(g) + nn->plans.eval.bytes + nn->plans.train.bytes +
                 ops * (sizeof *nn->norm + sizeof *nn->dropped + sizeof *nn->loss) +
                 params * (sizeof *nn->param + 5 * sizeof *nn->params) +
-                (size_t)g->values * sizeof *nn->map_at;
-    return nn->param && nn->norm && nn->dropped && nn->loss && nn->map_at && nn->params &&
-                   nn->grads && nn->moments
+                (size_t)g->values * (sizeof *nn->map_at + sizeof *nn->stream.base);
+    return nn->param && nn->stream.base && nn->norm && nn->dropped && nn->loss && nn->map_at &&
+                   nn->params && nn->grads && nn->moments
                ? 0
                : -1;
 }
@@ -124,6 +135,14 @@ static int lay_out(struct nn *nn)
     return nn->failed;
 }
 
+/* A stream's plan is of the fewest slices that all maps have whole ones of. */
+static void fewest(struct nn_options *o, const struct graph *g)
+{
+    o->eval_n = 1, o->eval_d = g->multiple[0];
+    if (!o->train)
+        o->n = o->eval_n, o->d = o->eval_d;
+}
+
 struct nn *nn_new(const struct nn_spec *spec, const struct nn_options *options, char *why,
                   size_t size)
 {
@@ -142,7 +161,10 @@ struct nn *nn_new(const struct nn_spec *spec, const struct nn_options *options, 
     }
     nn->opt = o;
     snprintf(nn->name, sizeof nn->name, "%s", spec->name);
-    bool bad = nn_graph(&nn->g, spec, why, size) || check_options(&nn->g, &o, why, size);
+    bool bad = nn_graph(&nn->g, spec, why, size);
+    if (!bad && o.stream)
+        fewest(&nn->opt, &nn->g);
+    bad = bad || check_options(&nn->g, &nn->opt, why, size);
     if (!bad && lay_out(nn)) {
         snprintf(why, size, "%s", nn->why);
         bad = true;
@@ -160,8 +182,8 @@ void nn_free(struct nn *nn)
     if (!nn)
         return;
     nn_arena_free(nn);
-    void *all[] = {nn->tables, nn->spare,  nn->param,  nn->norm,  nn->dropped,
-                   nn->loss,   nn->map_at, nn->params, nn->grads, nn->moments};
+    void *all[] = {nn->tables, nn->spare,  nn->param, nn->norm,    nn->dropped,    nn->loss,
+                   nn->map_at, nn->params, nn->grads, nn->moments, nn->stream.base};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
     nn_plan_free(&nn->plans.train);
@@ -194,7 +216,8 @@ int nn_about(const struct nn_spec *spec, struct nn_about *about, char *why, size
                                .outputs = g.value[g.op[g.head].out].e.c,
                                .flops = g.flops,
                                .products = nn_graph_products(&g),
-                               .volume = nn_graph_volume(&g)};
+                               .volume = nn_volume(&g),
+                               .lag = nn_lag(&g)};
     memcpy(about->multiple, g.multiple, sizeof g.multiple);
     nn_graph_free(&g);
     return 0;

@@ -50,6 +50,13 @@ struct nn {
     /* while running */
     const struct plan *now;
     struct nn_size size;
+    struct nn_beside beside; /* of a step's input */
+    struct stream {
+        bool open;
+        long pushed, depth, total; /* slices of the image: that have come, of the volume once it is
+                                      over (or -1), and of it as it is padded */
+        long *base;                /* of each map: the slice that lies first in memory */
+    } stream;
     struct nn_io io;
     struct nn_result result;
     double rate;
@@ -66,6 +73,12 @@ size_t nn_lay_tables(struct nn *, char *base);
 size_t nn_measure(struct nn *); /* nn->memory under the plans as they stand; the sum */
 int nn_arena(struct nn *);      /* allocates once, at the first nn_load or nn_init */
 void nn_arena_free(struct nn *);
+
+/* run.c: where a buffer lies; a step of nn->now, of nn->size; the hook of all normalisations that
+ * prepares an evaluation, or commits a batch. */
+char *nn_at(const struct nn *, int buffer);
+void nn_do(struct nn *, const struct step *);
+void nn_all_norms(struct nn *, bool commit);
 
 /* params.c; of a list, the tensor of that name or NULL; "4x3x3" */
 void nn_list(struct nn *);

@@ -83,6 +83,7 @@ struct nn_about {
     bool products;
     bool volume; /* some kernel, pool or factor goes over slices: what comes out of one hangs on
                     those beside it */
+    int lag;     /* as a stream, as nn_stream has it */
 };
 int nn_about(const struct nn_spec *, struct nn_about *, char *why, size_t size);
 
@@ -166,8 +167,10 @@ struct nn_options {
     int n, d, h, w; /* the largest batch: later ones have n*d*h*w at most this, and, in
                                    training, n*d too; their shapes may differ. d 0: 1 */
     int eval_n, eval_d, eval_h, eval_w; /* with train: the same for nn_infer; 0: as n, d, h, w */
-    int threads;                        /* 0: 1 */
-    size_t ceiling;                     /* bytes, for the whole process; 0: none */
+    int stream;         /* use is by nn_stream_push, of so many slices at most, and not by
+                                   nn_infer, and needs no n nor d. 0: no */
+    int threads;        /* 0: 1 */
+    size_t ceiling;     /* bytes, for the whole process; 0: none */
     size_t outside;     /* bytes that the caller itself keeps resident, counted in the peak */
     size_t before;      /* that the process took before there was a network; the peak is no less */
     enum dtype weights; /* without train: what nn_load will be given, DT_F32, DT_F16 or DT_BF16.
@@ -315,6 +318,40 @@ struct nn_output {
     struct nn_result *result;
 };
 int nn_infer(struct nn *, const struct nn_batch *, const struct nn_output *);
+
+/* --- a stream of slices ------------------------------------------------------------------------*/
+
+/* Use of a network on volumes of any depth, slice by slice: slices go in, and slices of output come
+ * out behind them, as nn_infer of the volume would give them, byte for byte, in memory that does
+ * not depend on its depth. A depth that is not divisible as it must be is padded with slices of
+ * zeros, whose output is dropped. Nothing is computed twice. A planar network is a stream without
+ * lag. One with an operation that is of a volume as a whole (normalisation by the statistics of
+ * each sample, attention, linear interpolation along z) is refused by nn_new.
+ *
+ *     nn_stream_begin(nn)
+ *     for each piece of the volume, n slices:
+ *         out.pred = room for nn_stream_due(nn, n, false)
+ *         nn_stream_push(nn, &piece, &out)
+ *     while fewer have come out than have gone in:
+ *         the same with nothing: an image that is NULL
+ *
+ * Between them nothing else is called that runs the network. */
+struct nn_stream {
+    int in, out; /* slices of a call, at most */
+    int lag;     /* slice i has come out once i + 1 + lag have gone in, or as much of nothing */
+};
+struct nn_stream nn_stream(const struct nn *);
+
+/* Before each volume. One that is under way is dropped. */
+int nn_stream_begin(struct nn *);
+
+/* How many slices will come out when n go in, or when it is over. */
+int nn_stream_due(const struct nn *, int n, bool over);
+
+/* batch->n slices go in, (N,C,H,W), all of a volume of one size; what is due comes out, and is
+ * returned: `out` is of so many slices, and so is batch->label for its result. Where image is NULL
+ * the volume is over, and it goes on as if so many slices went in. An error ends the volume. */
+int nn_stream_push(struct nn *, const struct nn_batch *, const struct nn_output *out);
 
 /* The halves of nn_train, for programs that add the gradients of several processes between them, or
  * those of several batches; only with options.gradients or accumulate. The names are those of the

@@ -141,6 +141,12 @@ enum nn_pass {
 };
 #define NN_PASSES (PASS_RECOMPUTE + 1)
 
+/* Slices of the sample that lie in memory before an input's first and behind its last, as far as
+ * the kind's reach asks for them. */
+struct nn_beside {
+    int before, behind;
+};
+
 /* One pass over one operation. While planning, when only `workspace` is asked, there are no
  * pointers. Input i has parts[i] maps: two where it is a concatenation. */
 struct nn_call {
@@ -168,7 +174,8 @@ struct nn_call {
     const struct nn_io *io;
     const struct nn_training *training;
     const struct targets *targets;
-    uint64_t step, before; /* steps taken; samples of this one in batches before */
+    uint64_t step, before;   /* steps taken; samples of this one in batches before */
+    struct nn_beside beside; /* in a stream */
     enum kr_algo algo;
     int threads;
     void *workspace; /* what `workspace` asked for, 64-byte aligned */
@@ -198,6 +205,13 @@ enum nn_effect {
  * two maps side by side too. */
 enum nn_reading { NN_PLAIN, NN_VIEWS, NN_PARTS };
 
+/* What slices of the output need along z besides the input's that lie under them, which pooling,
+ * strides and factors take whole. */
+struct nn_reach {
+    int before, behind; /* so many on either side */
+    bool whole;         /* all of the sample's: it cannot be computed slice by slice */
+};
+
 struct nn_kind {
     const char *name; /* as descriptions write it: the field's */
     enum nn_effect effect;
@@ -214,6 +228,7 @@ struct nn_kind {
     bool each;     /* of a normalisation: statistics of each sample, in evaluation too */
     bool mixes;    /* of a normalisation: its mean is not of each channel by itself */
     bool products; /* its kernels are OpenBLAS': refused where there is none */
+    struct nn_reach (*reach)(const struct nn_attr *); /* NULL: none */
     int (*shape)(struct nn_build *); /* 0, or -1 by nn_refuse; NULL: as the first input */
     void (*forward)(const struct nn_call *);
     void (*weight)(const struct nn_call *);

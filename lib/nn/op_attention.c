@@ -27,6 +27,11 @@ static int shape(struct nn_build *b)
     return 0;
 }
 
+static struct nn_reach reach(const struct nn_attr *a)
+{
+    return (struct nn_reach){.whole = !nn_int(a, PLANAR)};
+}
+
 static struct kr_attention describe(const struct nn_call *c)
 {
     const struct nn_shape *q = &c->x[Q], *k = &c->x[K];
@@ -77,6 +82,7 @@ const struct nn_kind nn_attention = {.name = "attention",
                                      .reads = NN_PLAIN,
                                      .products = true,
                                      .data_reads = true,
+                                     .reach = reach,
                                      .shape = shape,
                                      .forward = forward,
                                      .data = data,

@@ -53,6 +53,14 @@ static int shape(struct nn_build *b)
     return 0;
 }
 
+/* Padding is on both sides, and an output's slice lies over the first of a stride. */
+static struct nn_reach reach(const struct nn_attr *a)
+{
+    const int k = (int)a[KERNEL].v[0], s = (int)a[STRIDE].v[0], d = (int)a[DILATION].v[0];
+    const int padding = k % 2 ? d * (k - 1) / 2 : 0, behind = padding - (s - 1);
+    return (struct nn_reach){padding, behind > 0 ? behind : 0, false};
+}
+
 static struct kr_conv3x3 as_3x3(const struct nn_call *c)
 {
     return (struct kr_conv3x3){.n = c->y.n,
@@ -60,6 +68,8 @@ static struct kr_conv3x3 as_3x3(const struct nn_call *c)
                                .h = c->y.h,
                                .w = c->y.w,
                                .depth = (int)c->attr[KERNEL].v[0],
+                               .before = c->beside.before,
+                               .behind = c->beside.behind,
                                .cout = c->y.c,
                                .weight = c->param[0],
                                .bias = c->param[1],
@@ -94,6 +104,8 @@ static struct kr_conv as_any(const struct nn_call *c)
                         .bias = c->param[1],
                         .nin = c->parts[0],
                         .in = {c->in[0][0], c->in[0][1]},
+                        .before = c->beside.before,
+                        .behind = c->beside.behind,
                         .threads = c->threads};
     for (int i = 0; i < 3; i++) {
         k.kernel[i] = (int)c->attr[KERNEL].v[i];
@@ -231,6 +243,7 @@ const struct nn_kind nn_convolution = {.name = "convolution",
                                        .most = 1,
                                        .reads = NN_PARTS,
                                        .finishes = true,
+                                       .reach = reach,
                                        .shape = shape,
                                        .forward = forward,
                                        .weight = weight,

@@ -26,6 +26,12 @@ static int group_shape(struct nn_build *b)
     return instance_shape(b);
 }
 
+static struct nn_reach reach(const struct nn_attr *a)
+{
+    (void)a;
+    return (struct nn_reach){.whole = true};
+}
+
 static struct kr_gn describe(const struct nn_call *c, int groups)
 {
     return (struct kr_gn){.n = c->y.n,
@@ -81,6 +87,7 @@ const struct nn_kind nn_group_norm = {.name = "group_norm",
                                       .most = 1,
                                       .each = true,
                                       .mixes = true,
+                                      .reach = reach,
                                       .shape = group_shape,
                                       .forward = group_forward,
                                       .data = group_data};
@@ -91,6 +98,7 @@ const struct nn_kind nn_instance_norm = {.name = "instance_norm",
                                          .least = 1,
                                          .most = 1,
                                          .each = true,
+                                         .reach = reach,
                                          .shape = instance_shape,
                                          .forward = instance_forward,
                                          .data = instance_data};

@@ -2,6 +2,8 @@
  */
 #include "lib/nn/op.h"
 
+#include <string.h>
+
 static const struct nn_rule rule[] = {{"channels", NN_INTEGER, 1, NN_MAX_CIN, NAN}, {0}};
 
 static int shape(struct nn_build *b)
@@ -15,6 +17,10 @@ static void forward(const struct nn_call *c)
     struct kr_dims d = nn_slices(&c->y, c->threads);
     const size_t plane = (size_t)c->y.h * (size_t)c->y.w, cp = (size_t)kr_pad(c->y.c);
     const float *image = c->io->batch->image;
+    if (!image) { /* beyond the end of a stream */
+        memset(c->out.y, 0, nn_pixels(&c->y) * cp * sizeof(float));
+        return;
+    }
     if (c->y.d == 1) {
         kr_from_planar(&d, c->y.c, image, c->out.y, c->out.dtype);
         return;

@@ -22,6 +22,12 @@ static int shape(struct nn_build *b)
     return 0;
 }
 
+/* A grid that has slices lies over those of the volume. */
+static struct nn_reach reach(const struct nn_attr *a)
+{
+    return (struct nn_reach){.whole = a[0].v[0] > 1};
+}
+
 /* The two places of the grid, along one axis, that make place o of n. */
 struct taps {
     size_t at[2];
@@ -124,6 +130,7 @@ const struct nn_kind nn_positions = {.name = "positions",
                                      .least = 1,
                                      .most = 1,
                                      .reads = NN_PLAIN,
+                                     .reach = reach,
                                      .shape = shape,
                                      .forward = forward,
                                      .weight = weight,

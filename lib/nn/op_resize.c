@@ -16,6 +16,12 @@ static int shape(struct nn_build *b)
     return 0;
 }
 
+/* Linear along z, a slice is between two whose weights are rounded where they lie in the volume. */
+static struct nn_reach linear_reach(const struct nn_attr *a)
+{
+    return (struct nn_reach){.whole = a[0].v[0] > 1};
+}
+
 static struct kr_resize describe(const struct nn_call *c, bool linear)
 {
     const struct nn_shape *x = &c->x[0];
@@ -49,7 +55,7 @@ static size_t workspace(const struct nn_call *c)
     return kr_resize_workspace(&r, c->y.c);
 }
 
-#define RESIZE(kind, linear)                                                                       \
+#define RESIZE(kind, linear, of)                                                                   \
     static void kind##_forward(const struct nn_call *c)                                            \
     {                                                                                              \
         forward(c, linear);                                                                        \
@@ -64,10 +70,11 @@ static size_t workspace(const struct nn_call *c)
                                       .most = 1,                                                   \
                                       .reads = NN_VIEWS,                                           \
                                       .finishes = true,                                            \
+                                      .reach = of,                                                 \
                                       .shape = shape,                                              \
                                       .forward = kind##_forward,                                   \
                                       .data = kind##_data,                                         \
                                       .workspace = workspace};
 
-RESIZE(nearest, false)
-RESIZE(linear_resize, true)
+RESIZE(nearest, false, NULL)
+RESIZE(linear_resize, true, linear_reach)

@@ -46,6 +46,16 @@ struct plan_choice {
     bool narrow;    /* the map is kept as bfloat16 */
 };
 
+/* Of a map that is made slice by slice, in a stream: when `t` slices of the image have come there
+ * are by * floor((t - lag) / (by * down)) of its own. */
+struct flow {
+    int down, lag, by;
+    int most;   /* that a call makes */
+    int window; /* that are needed at once */
+    int room;   /* in memory: with more of it they are moved to its front less often */
+    bool kept;  /* some are needed by later calls */
+};
+
 struct plan {
     const struct graph *g;
     const struct nn_options *opt;
@@ -58,10 +68,12 @@ struct plan {
     struct plan_op *op;
     struct plan_value *value;
     struct plan_choice *choice;
-    int *dweight, *wide;     /* of a parameter: a gradient's or widened weight's buffer, or -1 */
-    size_t extent;           /* of all buffers */
-    size_t bytes;            /* of these tables */
-    size_t *live;            /* of each step: bytes in use; scratch */
+    struct flow *flow;   /* of each value, or NULL: no stream. `size` is then of the fewest slices
+                          that all maps have whole ones of */
+    int *dweight, *wide; /* of a parameter: a gradient's or widened weight's buffer, or -1 */
+    size_t extent;       /* of all buffers */
+    size_t bytes;        /* of these tables */
+    size_t *live;        /* of each step: bytes in use; scratch */
     struct placing *placing; /* of each buffer; scratch, as the next */
     int *scratch;            /* 2 of each buffer */
 };
@@ -82,6 +94,22 @@ static inline int nn_base_threads(bool learn)
 {
     return learn ? 2 : 1;
 }
+
+/* flow.c: lag and steps of each map that the output is made of; how many slices to plan for. What a
+ * step needs of its inputs is shaped by the slices that it makes: so many samples where it works on
+ * each by itself, else one sample. */
+void nn_flow(const struct graph *, struct flow *of);
+bool nn_volume(const struct graph *);            /* some operation sees more than one slice */
+int nn_lag(const struct graph *);                /* of its output; -1 if memory is short */
+const struct op *nn_whole(const struct graph *); /* sees a whole sample, along z; or NULL */
+void nn_windows(struct plan *);
+struct nn_reach nn_reach_of(const struct op *);
+struct nn_size nn_slab(const struct plan *, const struct op *, int slices);
+const struct flow *nn_pace(const struct plan *, const struct op *); /* of what it makes, or reads */
+
+/* Of a map's slices: those there are; the first that a reader needs which has made so much. */
+long nn_made(const struct flow *, long t);
+long nn_needs(const struct plan *, const struct op *, int root, long t);
 
 /* A plan without choices; 0 or -1 if memory is short. */
 int nn_plan_new(struct plan *, const struct graph *, const struct nn_options *, bool learn,

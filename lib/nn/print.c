@@ -39,6 +39,9 @@ void nn_print(const struct nn *nn, void (*line)(void *ctx, const char *text), vo
         weights += g->param[i].trained ? tensor_count(&g->param[i].t) : 0;
     say(&s, "%s: %d channels in, %d classes, %zu weights", nn->name, nn_inputs(nn), nn_classes(nn),
         weights);
+    if (o->stream)
+        say(&s, "a stream of slices of %dx%d, %d at once, %d behind", o->eval_h, o->eval_w,
+            o->stream, nn_stream(nn).lag);
     say(&s, "%s, batch %d of %dx%d, %d thread%s, kernels %s", o->train ? "training" : "inference",
         p->size.n, p->size.h, p->size.w, o->threads, o->threads == 1 ? "" : "s", kr_level());
     say(&s, "%-28s %-22s %-18s %10s %9s", "operation", "kind", "output", "weights", "MFLOP");

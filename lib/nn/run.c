@@ -8,7 +8,7 @@
 
 /* --- calls ------------------------------------------------------------------------------------ */
 
-static char *place(const struct nn *nn, int buffer)
+char *nn_at(const struct nn *nn, int buffer)
 {
     return buffer < 0 || !nn->maps ? NULL : nn->maps + nn->now->buffer[buffer].offset;
 }
@@ -63,7 +63,7 @@ static void target(const struct nn *nn, const struct op *op, struct nn_call *c)
 
 static float *gradient_of(const struct nn *nn, int value)
 {
-    return (float *)place(nn, nn->now->value[nn->g.value[value].root].grad);
+    return (float *)nn_at(nn, nn->now->value[nn->g.value[value].root].grad);
 }
 
 /* How they write the gradient of part j of input i, the k-th map of it. */
@@ -108,6 +108,7 @@ static void fill(struct nn *nn, const struct op *op, enum nn_pass pass, int thre
     const struct plan *p = nn->now;
     bool back = pass == PASS_DATA || pass == PASS_BACKWARD;
     *c = nn_planned(p, op, pass, &nn->size, threads);
+    c->beside = nn->beside;
     for (int i = 0; i < op->ins; i++)
         for (int j = 0, k = 0; j < 2; j++)
             if (g->value[op->in[i]].part[j] >= 0) {
@@ -130,9 +131,9 @@ static void fill(struct nn *nn, const struct op *op, enum nn_pass pass, int thre
         const struct stored *q = &nn->param[op->param[i]];
         if (!g->param[op->param[i]].trained)
             c->statistic[i] = q->t.data;
-        c->param[i] = q->widened ? (const float *)place(nn, p->wide[op->param[i]]) : q->t.data;
+        c->param[i] = q->widened ? (const float *)nn_at(nn, p->wide[op->param[i]]) : q->t.data;
         if (p->learn && g->param[op->param[i]].trained)
-            c->grad[i] = p->stepwise ? (float *)place(nn, p->dweight[op->param[i]]) : q->grad;
+            c->grad[i] = p->stepwise ? (float *)nn_at(nn, p->dweight[op->param[i]]) : q->grad;
     }
     c->norm = &nn->norm[op->id];
     c->gain = nn->dropped[op->id].gain;
@@ -153,8 +154,8 @@ static int workspace(struct nn *nn, const struct step *s, struct nn_call *c)
     const struct plan *p = nn->now;
     const struct nn_kind *kind = nn->g.op[s->op].kind;
     size_t bytes = 0, have = s->workspace < 0 ? 0 : p->buffer[s->workspace].bytes;
-    c->workspace = place(nn, s->workspace);
-    if (!kind->workspace || !memcmp(&nn->size, &p->size, sizeof p->size))
+    c->workspace = nn_at(nn, s->workspace);
+    if (!kind->workspace || (!p->flow && !memcmp(&nn->size, &p->size, sizeof p->size)))
         return 0;
     while ((bytes = kind->workspace(c)) > have && c->threads > 1)
         c->threads--;
@@ -267,7 +268,7 @@ static void widen(struct nn *nn, const struct op *op)
         const struct stored *q = &nn->param[op->param[i]];
         if (!q->widened)
             continue;
-        float *wide = (float *)place(nn, nn->now->wide[op->param[i]]);
+        float *wide = (float *)nn_at(nn, nn->now->wide[op->param[i]]);
         size_t n = tensor_count(&q->raw);
 #pragma omp parallel for schedule(static) num_threads(nn->opt.threads)
         for (size_t at = 0; at < n; at += PIECE)
@@ -282,7 +283,7 @@ static void update(struct nn *nn, const struct op *op)
         int q = op->param[i];
         if (!nn->g.param[q].trained)
             continue;
-        float *grad = (float *)place(nn, nn->now->dweight[q]);
+        float *grad = (float *)nn_at(nn, nn->now->dweight[q]);
         if (nn->opt.accumulate) {
             nn_gather(nn, q, grad);
             continue;
@@ -296,8 +297,7 @@ static void update(struct nn *nn, const struct op *op)
     }
 }
 
-/* Calls a normalisation's hook of all of them. */
-static void all_norms(struct nn *nn, bool commit)
+void nn_all_norms(struct nn *nn, bool commit)
 {
     for (int i = 0; i < nn->g.ops; i++) {
         const struct op *op = &nn->g.op[i];
@@ -310,7 +310,7 @@ static void all_norms(struct nn *nn, bool commit)
     }
 }
 
-static void step(struct nn *nn, const struct step *s)
+void nn_do(struct nn *nn, const struct step *s)
 {
     const struct op *op = &nn->g.op[s->op];
     const struct nn_kind *kind = op->kind;
@@ -320,7 +320,7 @@ static void step(struct nn *nn, const struct step *s)
         return;
     }
     if (s->pass == PASS_RECOMPUTE)
-        nn->map_at[op->out] = place(nn, nn->now->value[op->out].again);
+        nn->map_at[op->out] = nn_at(nn, nn->now->value[op->out].again);
     fill(nn, op, s->pass, s->threads, &c);
     if (workspace(nn, s, &c))
         return;
@@ -358,21 +358,22 @@ static int run(struct nn *nn, const struct plan *p, const struct nn_batch *b,
     const struct nn_hooks *h = &nn->opt.hooks;
     int last = 0; /* of the losses */
     nn->now = p;
+    nn->beside = (struct nn_beside){0};
     nn->size = (struct nn_size){b->n, b->d ? b->d : 1, b->h, b->w};
     nn->io =
         (struct nn_io){.batch = b, .output = out, .result = &nn->result, .hooks = &nn->opt.hooks};
     nn->failed = 0;
     nn->result = (struct nn_result){0};
     for (int i = 0; i < nn->g.values; i++)
-        nn->map_at[i] = i == p->image ? (char *)(uintptr_t)b->image : place(nn, p->value[i].map);
+        nn->map_at[i] = i == p->image ? (char *)(uintptr_t)b->image : nn_at(nn, p->value[i].map);
     for (int i = 0; i < nn->g.ops; i++)
         last = nn->g.op[i].kind->effect == NN_LOSS ? i : last;
     if (!p->learn)
-        all_norms(nn, false);
+        nn_all_norms(nn, false);
     for (int i = 0; i < p->steps; i++) {
         if (h->cancel && h->cancel(h->ctx))
             return nn_fail(nn, NN_ESTOP, "cancelled");
-        step(nn, &p->step[i]);
+        nn_do(nn, &p->step[i]);
         if (nn->failed)
             return nn->failed;
         if (h->progress)
@@ -380,7 +381,7 @@ static int run(struct nn *nn, const struct plan *p, const struct nn_batch *b,
         if (p->learn && p->step[i].op == last && p->step[i].pass == PASS_FORWARD) {
             if (!isfinite(nn->result.loss))
                 return nn_fail(nn, NN_ENAN, "the loss is not finite");
-            all_norms(nn, true);
+            nn_all_norms(nn, true);
         }
     }
     return 0;
@@ -445,6 +446,8 @@ int nn_train(struct nn *nn, const struct nn_batch *b, double rate, struct nn_res
 
 int nn_infer(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
 {
+    if (nn->plans.eval.flow)
+        return nn_fail(nn, NN_EARG, "the network was planned for a stream of slices");
     if (usable(nn, &nn->plans.eval, b))
         return nn->failed;
     if (out->result && !b->label)

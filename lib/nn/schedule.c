@@ -37,7 +37,7 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
                buffers * (sizeof *p->buffer + sizeof *p->placing + 2 * sizeof *p->scratch) +
                ops * sizeof *p->op +
                values * (sizeof *p->value + sizeof *p->choice + 2 * sizeof(int)) +
-               2 * params * sizeof(int);
+               (learn || !o->stream ? 0 : values * sizeof *p->flow) + 2 * params * sizeof(int);
     p->step = calloc(steps, sizeof *p->step);
     p->live = calloc(steps, sizeof *p->live);
     p->buffer = calloc(buffers, sizeof *p->buffer);
@@ -46,18 +46,21 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
     p->op = calloc(ops, sizeof *p->op);
     p->value = calloc(values, sizeof *p->value);
     p->choice = calloc(values, sizeof *p->choice);
+    p->flow = learn || !o->stream ? NULL : calloc(values, sizeof *p->flow);
     p->dweight = calloc(params, sizeof *p->dweight);
     p->wide = calloc(params, sizeof *p->wide);
+    if (p->flow)
+        nn_windows(p);
     return p->step && p->live && p->buffer && p->placing && p->scratch && p->op && p->value &&
-                   p->choice && p->dweight && p->wide
+                   p->choice && p->dweight && p->wide && (p->flow || learn || !o->stream)
                ? 0
                : -1;
 }
 
 void nn_plan_free(struct plan *p)
 {
-    void *all[] = {p->step, p->live,  p->buffer, p->placing, p->scratch,
-                   p->op,   p->value, p->choice, p->dweight, p->wide};
+    void *all[] = {p->step,  p->live,   p->buffer, p->placing, p->scratch, p->op,
+                   p->value, p->choice, p->flow,   p->dweight, p->wide};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
     *p = (struct plan){0};
@@ -74,6 +77,8 @@ struct nn_call nn_planned(const struct plan *p, const struct op *op, enum nn_pas
     c.training = &p->opt->training;
     c.targets = &p->opt->targets;
     c.threads = threads;
+    if (p->flow)
+        c.beside = (struct nn_beside){nn_reach_of(op).before, nn_reach_of(op).behind};
     for (int i = 0; i < op->ins; i++)
         for (int j = 0, n = 0; j < 2; j++) {
             int part = g->value[op->in[i]].part[j];
@@ -130,6 +135,8 @@ static size_t map_bytes(const struct state *s, int root, bool gradient)
     const struct value *v = &s->g->value[root];
     struct nn_shape shape = nn_shape_of(v, &s->p->size);
     size_t size = !gradient && s->p->choice[root].narrow ? 2 : 4;
+    if (s->p->flow)
+        shape.d = s->p->flow[root].room;
     return nn_pixels(&shape) * (size_t)nn_lanes(v) * size;
 }
 
@@ -141,17 +148,6 @@ static int push(struct state *s, const struct op *op, enum nn_pass pass)
     p->step[at] = (struct step){.op = op->id, .pass = pass, .workspace = -1};
     return at;
 }
-
-/* The map under part j of input i, or -1. */
-static int root_of(const struct graph *g, const struct op *op, int i, int j)
-{
-    int part = g->value[op->in[i]].part[j];
-    return part < 0 ? -1 : g->value[part].root;
-}
-
-#define FOR_ROOTS(g, op, i, j, root)                                                               \
-    for (int i = 0, j = 0, root; i < (op)->ins; i += j, j = !j)                                    \
-        if ((root = root_of(g, op, i, j)) >= 0)
 
 /* --- workspaces ------------------------------------------------------------------------------- */
 
@@ -165,29 +161,47 @@ static size_t wants(const struct plan *p, const struct step *at, const struct nn
     return op->kind->workspace(&c);
 }
 
-/* The most that any batch asks for with one thread: not always the largest, for convolutions may
- * go another way where tiles are few. */
-static size_t least(struct plan *p, const struct step *at)
+/* The most that so many slices ask for with one thread, of whatever height and width. */
+static size_t least_of(const struct plan *p, const struct step *at, struct nn_size s)
 {
-    size_t *most = &p->op[at->op].least[at->pass];
     const int *m = p->g->multiple;
     const struct nn_size *z = &p->size;
+    size_t most = 0;
     int dh = m[1] > 16 ? m[1] : 16 / m[1] * m[1], dw = m[2] > 16 ? m[2] : 16 / m[2] * m[2];
+    for (s.h = z->h % dh ? z->h % dh : dh; s.h <= z->h; s.h += dh)
+        for (s.w = z->w % dw ? z->w % dw : dw; s.w <= z->w; s.w += dw) {
+            size_t bytes = wants(p, at, &s, 1);
+            most = bytes > most ? bytes : most;
+        }
+    return most;
+}
+
+/* The same of any batch: not always the largest, for convolutions may go another way where tiles
+ * are few. */
+static size_t least(struct plan *p, const struct step *at)
+{
+    size_t *most = &p->op[at->op].least[at->pass], bytes;
+    const struct op *op = &p->g->op[at->op];
+    const struct nn_size *z = &p->size;
+    const int m = p->g->multiple[0], slices = p->flow ? nn_pace(p, op)->most : 0;
     if (*most)
         return *most - 1;
-    for (int n = 1; n <= z->n; n++)
-        for (int d = z->d % m[0] + m[0]; d <= z->d; d += m[0])
-            for (int h = z->h % dh ? z->h % dh : dh; h <= z->h; h += dh)
-                for (int w = z->w % dw ? z->w % dw : dw; w <= z->w; w += dw) {
-                    size_t bytes = wants(p, at, &(struct nn_size){n, d, h, w}, 1);
-                    *most = bytes + 1 > *most ? bytes + 1 : *most;
-                }
+    *most = 1;
+    for (int k = 1; k <= slices; k++)
+        if ((bytes = least_of(p, at, nn_slab(p, op, k))) >= *most)
+            *most = bytes + 1;
+    for (int n = 1; n <= z->n && !p->flow; n++)
+        for (int d = z->d % m + m; d <= z->d; d += m)
+            if ((bytes = least_of(p, at, (struct nn_size){n, d, 0, 0})) >= *most)
+                *most = bytes + 1;
     return *most - 1;
 }
 
 size_t nn_wants(struct plan *p, const struct step *at, int threads)
 {
-    size_t most = least(p, at), bytes = wants(p, at, &p->size, threads);
+    const struct op *op = &p->g->op[at->op];
+    const struct nn_size size = p->flow ? nn_slab(p, op, nn_pace(p, op)->most) : p->size;
+    size_t most = least(p, at), bytes = wants(p, at, &size, threads);
     return nn_up(bytes > most ? bytes : most);
 }
 
@@ -205,17 +219,11 @@ static void want_workspace(struct state *s, int at)
 
 /* --- forward ---------------------------------------------------------------------------------- */
 
-static bool is_view(const struct op *op)
-{
-    enum nn_effect e = op->kind->effect;
-    return e == NN_NORM || e == NN_ACTIVATION || e == NN_DROPOUT || e == NN_CONCAT;
-}
-
 /* In evaluation a view costs a step only where its numbers come of the data, and what serves
  * training alone is left out. */
 static bool runs_forward(const struct plan *p, const struct op *op)
 {
-    return op->kind->forward && (p->learn || (op->output && (!is_view(op) || op->kind->each)));
+    return op->kind->forward && (p->learn || (op->output && (!nn_is_view(op) || op->kind->each)));
 }
 
 static void forward(struct state *s, const struct op *op, enum nn_pass pass)
@@ -225,13 +233,14 @@ static void forward(struct state *s, const struct op *op, enum nn_pass pass)
     if (op->out >= 0 && op->out == p->image)
         return;
     int at = push(s, op, pass);
-    if (is_view(op)) /* numbers for each channel only */
+    if (nn_is_view(op)) /* numbers for each channel only */
         return;
-    FOR_ROOTS(g, op, i, j, root)
+    NN_FOR_ROOTS(g, op, i, j, root)
     read_map(s, root, at);
     if (op->out >= 0) {
-        int under = op->ins ? root_of(g, op, 0, 0) : -1;
+        int under = op->ins ? nn_root(g, op, 0, 0) : -1;
         bool over = op->kind->in_place && !p->learn && g->value[under].readers == 1 &&
+                    !(p->flow && (p->flow[under].kept || p->flow[op->out].kept)) &&
                     nn_lanes(&g->value[under]) == nn_lanes(&g->value[op->out]);
         int b = over ? s->alive[under] : add(s, map_bytes(s, op->out, false), at);
         s->alive[op->out] = b;
@@ -259,7 +268,7 @@ static void need(struct state *s, int map)
     if (map == s->p->image || !s->p->choice[map].recompute || s->p->value[map].again >= 0)
         return;
     const struct op *op = &s->g->op[s->g->value[map].writer];
-    FOR_ROOTS(s->g, op, i, j, root)
+    NN_FOR_ROOTS(s->g, op, i, j, root)
     need(s, root);
     forward(s, op, PASS_RECOMPUTE);
 }
@@ -267,7 +276,7 @@ static void need(struct state *s, int map)
 /* Whether an operation's inputs want a gradient, and its parameters. */
 static bool flows(const struct graph *g, const struct op *op)
 {
-    FOR_ROOTS(g, op, i, j, root)
+    NN_FOR_ROOTS(g, op, i, j, root)
     if (!g->value[root].fixed)
         return true;
     return false;
@@ -340,12 +349,12 @@ static void backward(struct state *s, const struct op *op)
     bool weight = kind->weight && trains(g, op) && !both;
     bool own = behind || kind->effect == NN_HEAD; /* reads its output again */
     if (weight) {
-        FOR_ROOTS(g, op, i, j, root)
+        NN_FOR_ROOTS(g, op, i, j, root)
         need(s, root);
         if (own)
             need(s, op->out);
         at = push(s, op, PASS_WEIGHT);
-        FOR_ROOTS(g, op, i, j, root)
+        NN_FOR_ROOTS(g, op, i, j, root)
         read_map(s, root, at);
         if (own)
             read_map(s, op->out, at);
@@ -356,7 +365,7 @@ static void backward(struct state *s, const struct op *op)
     }
     if (data) {
         bool reads[NN_IN][2] = {{false}};
-        FOR_ROOTS(g, op, i, j, root)
+        NN_FOR_ROOTS(g, op, i, j, root)
         {
             const struct value *v = &g->value[g->value[root].last];
             bool final = o->final[i][j] = --s->left[root] == 0;
@@ -370,7 +379,7 @@ static void backward(struct state *s, const struct op *op)
         at = push(s, op, both ? PASS_BACKWARD : PASS_DATA);
         if (both)
             read_map(s, op->out, at);
-        FOR_ROOTS(g, op, i, j, root)
+        NN_FOR_ROOTS(g, op, i, j, root)
         {
             if (reads[i][j])
                 read_map(s, root, at);
@@ -394,11 +403,14 @@ static void backward(struct state *s, const struct op *op)
     update(s, op);
 }
 
-/* The image, if all that read it take it as it is given, or -1. The trap looks at maps. */
+/* The image, if all that read it take it as it is given, or -1. The trap looks at maps, and a
+ * stream keeps slices. */
 static int image(const struct plan *p)
 {
     const struct graph *g = p->g;
     int v = g->op[g->input].out;
+    if (p->flow || p->opt->trap)
+        return -1;
     for (int i = 0; i < g->ops; i++)
         for (int j = 0; j < g->op[i].ins; j++) {
             const struct op *op = &g->op[i];
@@ -408,7 +420,7 @@ static int image(const struct plan *p)
             if (!op->kind->planar || !op->kind->planar(&c))
                 return -1;
         }
-    return p->opt->trap ? -1 : v;
+    return v;
 }
 
 static void clear(int *v, int n)
@@ -440,9 +452,12 @@ void nn_schedule(struct plan *p)
     for (int i = 0; i < g->ops; i++)
         if (runs_forward(p, &g->op[i]))
             forward(&s, &g->op[i], PASS_FORWARD);
+    for (int i = 0; i < g->values && p->flow; i++)
+        if (p->flow[i].kept)
+            p->buffer[p->value[i].map].first = 0, p->buffer[p->value[i].map].last = p->steps - 1;
     s.backward = true;
     for (int i = g->ops - 1; i >= 0 && p->learn; i--)
-        if (is_view(&g->op[i]))
+        if (nn_is_view(&g->op[i]))
             backward_view(&s, &g->op[i]);
         else
             backward(&s, &g->op[i]);

@@ -60,7 +60,7 @@ static struct pair conv_pair(const struct kr_conv *p, const struct kr_dy *dy)
         };
     }
     if (p->before || p->behind) {
-        assert(p->n == 1 && p->stride[0] == 1 && !p->in[0].planar);
+        assert(p->n == 1 && !p->in[0].planar);
         assert(max_int(p->before, p->behind) <= q.axis[0].padding);
         q.axis[0].before = p->before;
         q.axis[0].behind = p->behind;

@@ -1,0 +1,224 @@
+/* stream.c - runs a plan on volumes that come slice by slice. Each call does every step once, for
+ * the slices that can be made by then. A map's slices lie one behind the other, so that a kernel
+ * finds the neighbours of those that it reads; when its memory is full, those that are still needed
+ * move to the front. */
+#include "lib/nn/handle.h"
+
+#include <limits.h>
+#include <string.h>
+
+/* Slices of a map once `t` of the image have come; none is made beyond the volume's end. */
+static long made(const struct stream *s, const struct flow *f, long t)
+{
+    const long n = nn_made(f, t), end = s->total / f->down;
+    return s->total < 0 || n < end ? n : end;
+}
+
+static const struct flow *head(const struct nn *nn)
+{
+    return &nn->plans.eval.flow[nn->g.op[nn->g.head].out];
+}
+
+/* What has come out: nothing of what was padded. */
+static long given(const struct nn *nn, const struct stream *s, long t)
+{
+    const long n = made(s, head(nn), t);
+    return s->total < 0 || n < s->depth ? n : s->depth;
+}
+
+/* The volume as it is known with the next slices; `over`: there are none. */
+static struct stream coming(const struct nn *nn, bool over)
+{
+    struct stream s = nn->stream;
+    if (over && s.total < 0) {
+        s.depth = s.pushed;
+        s.total = nn_padded((int)s.depth, nn->g.multiple[0]);
+    }
+    return s;
+}
+
+/* --- windows ---------------------------------------------------------------------------------- */
+
+static size_t slice_bytes(const struct nn *nn, int root)
+{
+    const struct value *v = &nn->g.value[root];
+    const struct nn_size one = {1, v->e.down[0], nn->size.h, nn->size.w};
+    const struct nn_shape s = nn_shape_of(v, &one);
+    return nn_pixels(&s) * (size_t)nn_lanes(v) * sizeof(float);
+}
+
+static char *slice_at(const struct nn *nn, int root, long slice)
+{
+    char *map = nn_at(nn, nn->now->value[root].map);
+    return map + (size_t)(slice - nn->stream.base[root]) * slice_bytes(nn, root);
+}
+
+/* The front of the memory holds n slices from slice `from` on. A thread moves a stripe of each. */
+static void move(struct nn *nn, int root, long from, long n)
+{
+    const size_t bytes = slice_bytes(nn, root), threads = (size_t)nn->opt.threads;
+    const char *x = slice_at(nn, root, from);
+    char *to = nn_at(nn, nn->now->value[root].map);
+#pragma omp parallel for schedule(static) num_threads(nn->opt.threads)
+    for (size_t i = 0; i < threads; i++) {
+        const size_t begin = bytes * i / threads, end = bytes * (i + 1) / threads;
+        for (size_t j = 0; j < (size_t)n; j++)
+            memmove(to + j * bytes + begin, x + j * bytes + begin, end - begin);
+    }
+    nn->stream.base[root] = from;
+}
+
+/* Makes room in each map for what is made from t to `end`. */
+static void make_room(struct nn *nn, long t, long end)
+{
+    const struct graph *g = &nn->g;
+    const struct plan *p = nn->now;
+    for (int i = 0; i < g->values; i++) {
+        if (p->value[i].map < 0)
+            continue;
+        const struct flow *f = &p->flow[i];
+        const long have = made(&nn->stream, f, t);
+        long first = have;
+        if (f->kept && made(&nn->stream, f, end) - nn->stream.base[i] <= f->room)
+            continue;
+        for (int k = 0; k < g->ops && f->kept; k++) {
+            const struct op *op = &g->op[k];
+            if (!op->output || nn_is_view(op))
+                continue;
+            NN_FOR_ROOTS(g, op, a, b, root)
+            if (root == i && nn_needs(p, op, root, t) < first)
+                first = nn_needs(p, op, root, t);
+        }
+        move(nn, i, first, have - first);
+    }
+}
+
+/* --- steps ------------------------------------------------------------------------------------ */
+
+/* One step for the slices of what it makes that are new. */
+static void advance(struct nn *nn, const struct step *s, long t, long end)
+{
+    const struct graph *g = &nn->g;
+    const struct plan *p = nn->now;
+    const struct op *op = &g->op[s->op];
+    const struct flow *y = nn_pace(p, op);
+    const struct nn_reach reach = nn_reach_of(op);
+    const bool last = op->kind->effect == NN_LOSS;
+    const long from = last ? given(nn, &nn->stream, t) : made(&nn->stream, y, t);
+    const long to = last ? given(nn, &nn->stream, end) : made(&nn->stream, y, end);
+    if (from == to)
+        return;
+    const struct nn_size size = nn_slab(p, op, (int)(to - from));
+    nn->size.n = size.n, nn->size.d = size.d;
+    nn->beside = (struct nn_beside){0};
+    NN_FOR_ROOTS(g, op, i, j, root)
+    {
+        const struct flow *x = &p->flow[root];
+        const long a = from * y->down / x->down, b = to * y->down / x->down;
+        const long rest = nn->stream.total < 0 ? LONG_MAX : nn->stream.total / x->down - b;
+        nn->beside.before = a < reach.before ? (int)a : reach.before;
+        nn->beside.behind = rest < reach.behind ? (int)rest : reach.behind;
+        nn->map_at[root] = slice_at(nn, root, a);
+    }
+    if (op->out >= 0 && !nn_is_view(op))
+        nn->map_at[op->out] = slice_at(nn, op->out, from);
+    nn_do(nn, s);
+}
+
+static int run(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
+{
+    const struct nn_hooks *h = &nn->opt.hooks;
+    const struct plan *p = nn->now;
+    const long t = nn->stream.pushed, end = t + b->n;
+    const struct nn_batch batch = {
+        .n = (int)(given(nn, &nn->stream, end) - given(nn, &nn->stream, t)),
+        .h = nn->size.h,
+        .w = nn->size.w,
+        .image = b->image,
+        .label = b->label};
+    nn->io = (struct nn_io){.batch = &batch, .output = out, .result = &nn->result, .hooks = h};
+    nn->result = (struct nn_result){0};
+    make_room(nn, t, end);
+    for (int i = 0; i < p->steps && !nn->failed; i++) {
+        if (h->cancel && h->cancel(h->ctx))
+            nn_fail(nn, NN_ESTOP, "cancelled");
+        else
+            advance(nn, &p->step[i], t, end);
+        if (h->progress)
+            h->progress(h->ctx, i + 1, p->steps);
+    }
+    nn->stream.pushed = end;
+    nn->io = (struct nn_io){0};
+    return nn->failed ? nn->failed : batch.n;
+}
+
+/* --- calls ------------------------------------------------------------------------------------ */
+
+struct nn_stream nn_stream(const struct nn *nn)
+{
+    const struct flow *f = head(nn);
+    return (struct nn_stream){nn->opt.stream, f->most, nn_lag(&nn->g)};
+}
+
+int nn_stream_begin(struct nn *nn)
+{
+    const struct plan *p = &nn->plans.eval;
+    if (!p->flow)
+        return nn_fail(nn, NN_EARG, "the network was not planned for a stream of slices");
+    if (!nn->ready)
+        return nn_fail(nn, NN_EARG, "the network has no parameters yet");
+    long *base = nn->stream.base;
+    memset(base, 0, (size_t)nn->g.values * sizeof *base);
+    nn->stream = (struct stream){.open = true, .depth = -1, .total = -1, .base = base};
+    nn->failed = 0;
+    nn->now = p;
+    nn->size = (struct nn_size){p->size.n, p->size.d, 0, 0};
+    nn->beside = (struct nn_beside){0};
+    nn_all_norms(nn, false);
+    return 0;
+}
+
+int nn_stream_due(const struct nn *nn, int n, bool over)
+{
+    const struct stream s = coming(nn, over);
+    return (int)(given(nn, &s, s.pushed + n) - given(nn, &s, s.pushed));
+}
+
+static int unusable(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
+{
+    const int *m = nn->g.multiple;
+    const struct nn_size *most = &nn->plans.eval.size, *now = &nn->size;
+    if (!nn->stream.open)
+        return nn_fail(nn, NN_EARG, "no volume has begun");
+    if (b->n < 1 || b->n > nn->opt.stream || b->d > 1)
+        return nn_fail(nn, NN_EARG, "slices at once out of range (wanted 1..%d, got %d)",
+                       nn->opt.stream, b->n);
+    if (b->image && nn->stream.total >= 0)
+        return nn_fail(nn, NN_EARG, "the volume is over");
+    if (b->image && nn->stream.pushed && (b->h != now->h || b->w != now->w))
+        return nn_fail(nn, NN_EARG, "slices of one volume differ in size (%dx%d, %dx%d)", now->h,
+                       now->w, b->h, b->w);
+    if (b->image && (b->h < 1 || b->w < 1 || b->h % m[1] || b->w % m[2] ||
+                     (double)b->h * b->w > (double)most->h * most->w))
+        return nn_fail(nn, NN_EARG,
+                       "height and width must be divisible by %d and %d, and the slice no larger "
+                       "than the planned %dx%d (got %dx%d)",
+                       m[1], m[2], most->h, most->w, b->h, b->w);
+    if (out->result && !b->label && nn_stream_due(nn, b->n, !b->image))
+        return nn_fail(nn, NN_EARG, "a comparison needs labels");
+    return 0;
+}
+
+int nn_stream_push(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
+{
+    if (unusable(nn, b, out))
+        return nn->failed;
+    if (b->image)
+        nn->size.h = b->h, nn->size.w = b->w;
+    nn->stream = coming(nn, !b->image);
+    const int n = run(nn, b, out);
+    nn->stream.open = n >= 0;
+    if (n > 0 && out->result)
+        *out->result = nn->result;
+    return n;
+}
