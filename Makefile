@@ -69,7 +69,7 @@ KERNEL_CFLAGS += $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),,
 # time: `make check-long` does that.
 LIGHT     ?= $(filter fuzz,$(CONFIG))
 BOXES     := lib/base lib/image lib/metric $(if $(LIGHT),,lib/nn lib/kernels) formats
-NETWORKS  := unet attention residual nnunet2d transunet unet3d# descriptions that the program knows, of pipelines/networks
+NETWORKS  := unet attention residual nnunet2d transunet unet3d attention3d residual3d transunet3d# descriptions that the program knows, of pipelines/networks
 READERS   := $(wildcard lib/nn/text*.c)# of the engine, what reads bytes
 SRC       := $(sort $(foreach d,$(BOXES),$(wildcard $(d)/*.c)) $(READERS))
 SIMD_SRC  := $(if $(LIGHT),,$(wildcard lib/kernels/simd/*.c))

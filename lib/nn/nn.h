@@ -65,7 +65,7 @@ struct nn_spec {
 };
 
 /* The text of a network that comes with the program (unet, attention, residual, nnunet2d,
- * transunet, unet3d), or NULL; the names, ended by NULL. */
+ * transunet, unet3d, attention3d, residual3d, transunet3d), or NULL; the names, ended by NULL. */
 const char *nn_known(const char *name, size_t *length);
 extern const char *const nn_names[];
 

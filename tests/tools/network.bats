@@ -117,7 +117,7 @@ PY
 }
 
 @test "network: the ones with a name are the texts in pipelines/networks" {
-    for a in unet attention residual nnunet2d transunet unet3d; do
+    for a in unet attention residual nnunet2d transunet unet3d attention3d residual3d transunet3d; do
         cp "$ROOT/pipelines/networks/$a.yaml" .
         printf 'base: 1\nbatch: 4\nsize: 64x64\n' >rest
         [ $a != residual ] || echo 'dropout: 0.2' >>rest
@@ -263,8 +263,10 @@ EOF
     run -1 --separate-stderr train -n -c c.yaml
     [ "$stderr" = "train: mine.yaml:9: operation 'deep' (convolution): too much work so far (wanted at most 2e+09 weights, got 1.44e+10)" ]
     # The largest that come with the program are far below both.
-    for n in unet attention residual nnunet2d transunet unet3d; do
-        printf "network: $n\nbase: 256\nbatch: 1\nsize: 192x160\n" >c.yaml
+    for n in unet attention residual nnunet2d transunet unet3d attention3d residual3d transunet3d; do
+        b=256
+        [[ $n != *3d ]] || b=128
+        printf "network: $n\nbase: $b\nbatch: 1\nsize: 192x160\n" >c.yaml
         train -n -c c.yaml >plan
         tail -n 1 plan | grep -q '^peak: '
     done
