@@ -25,6 +25,12 @@ pipe() {
     bash -o pipefail -c "$1" pipe "${@:2}"
 }
 
+# For a shell that waits for a file, between two looks: one that spins takes a core from those whom it waits for.
+pause() {
+    [ -p "$BATS_TEST_TMPDIR/.pause" ] || mkfifo "$BATS_TEST_TMPDIR/.pause"
+    read -rt 0.01 <>"$BATS_TEST_TMPDIR/.pause" || true
+}
+
 # Annotated hex text to bytes: hex NAME >FILE (formats/vectors/NAME.hex).
 hex() {
     "$PYTHON" "$ROOT/tests/lib/hex2bin" "$ROOT/formats/vectors/$1.hex"

@@ -24,7 +24,7 @@ setup() {
 }
 
 glio() { # TARGET NAME=VALUE...
-    make -s -C "$ROOT" -f pipelines/Makefile DATA="$given/cases" SETTINGS="$given/list" OUT="$OUT" CROP='-s 32x32' JOBS=1 HOURS=0.05 "$@"
+    make -s -C "$ROOT" -f pipelines/Makefile DATA="$given/cases" SETTINGS="$given/list" OUT="$OUT" CROP='-s 32x32' JOBS=1 HOURS=0.025 "$@"
 }
 plan() { # NAME
     awk -F '\t' -v name="$1" '$1 == name { print $2 }' "$OUT/best/plan.tsv"
@@ -99,9 +99,9 @@ case_stream() { # FOLD
     cd cut/best
     rm -r model best.html *tidy.tsv plain.tsv tidied.tsv fold?/model* fold?/trained fold?/tidy.tsv
     cd ../..
-    setsid make -s -C "$ROOT" -f pipelines/Makefile best DATA="$given/cases" SETTINGS="$given/list" OUT="$OUT" CROP='-s 32x32' JOBS=1 HOURS=0.05 >killed 2>&1 3>&- &
+    setsid make -s -C "$ROOT" -f pipelines/Makefile best DATA="$given/cases" SETTINGS="$given/list" OUT="$OUT" CROP='-s 32x32' JOBS=1 HOURS=0.025 >killed 2>&1 3>&- &
     group=$!
-    until [ -e cut/best/fold1/model.safetensors.last ] || ! kill -0 $group 2>/dev/null; do :; done
+    until [ -e cut/best/fold1/model.safetensors.last ] || ! kill -0 $group 2>/dev/null; do pause; done
     kill -9 -- -$group
     wait $group || true
     [ ! -e cut/best/best.html ]
@@ -114,7 +114,7 @@ case_stream() { # FOLD
     glio best >again 2>&1
     [ "$(grep -c '^train' again)" = 0 ]
     run -2 glio best HOURS=2
-    [[ $output == *"HOURS was '0.05' and is '2'"* ]]
+    [[ $output == *"HOURS was '0.025' and is '2'"* ]]
 }
 
 @test "best: where time or memory is short the next recipe has its turn, and what takes too long in any is a line" {

@@ -135,7 +135,7 @@ next() {
     setsid make -s -j3 -C "$ROOT" -f pipelines/Makefile search DATA="$given/cases" SETTINGS="$given/list" OUT="$PWD/cut" EPOCHS=4 ETA=2 CROP='-s 32x32' \
         JOBS=1 SYNC=1 >killed 2>&1 3>&- &
     group=$!
-    until ls cut/search/runs/*/rung0 >/dev/null 2>&1 || ! kill -0 $group 2>/dev/null; do :; done
+    until ls cut/search/runs/*/rung0 >/dev/null 2>&1 || ! kill -0 $group 2>/dev/null; do pause; done
     kill -9 -- -$group
     wait $group || true
     [ ! -e cut/search/search.html ]

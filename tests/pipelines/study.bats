@@ -40,7 +40,7 @@ setup() {
     setsid make -s -C "$ROOT" -f pipelines/Makefile study DATA="$BATS_FILE_TMPDIR/cases" OUT="$OUT" BASE=2 EPOCHS=2 CROP='-s 48x48' JOBS=1 \
         >killed.txt 2>&1 3>&- &
     group=$!
-    until [ -e "$OUT/fold0/attempt2/model.safetensors.last" ] || ! kill -0 $group; do :; done
+    until [ -e "$OUT/fold0/attempt2/model.safetensors.last" ] || ! kill -0 $group; do pause; done
     kill -9 -- -$group
     wait $group || true
     [ ! -e "$OUT/study.tsv" ]

@@ -592,7 +592,7 @@ PY
     train -c u.yaml -e v.tns -o n <pipe 2>err &
     exec 5>pipe
     head -c 100000 AB.epochs >&5
-    until [ -s n.tsv ]; do kill -0 $!; done
+    until [ -s n.tsv ]; do kill -0 $! && pause; done
     cp -L D.tns v.tns
     tail -c +100001 AB.epochs >&5 || true # it may have died already
     exec 5>&-
