@@ -14,7 +14,9 @@
  *   and the label that each paints, as targets.h has it, `wt=1,2,3;tc=1,3;et=3`; missing where they
  *   are classes.
  * - config: the settings of the run, as a file that gives them again.
- * - modalities, scheme: of the stream that it learned from.
+ * - modalities, scheme: of the stream that it learned from; neighbours: slices on each side of one
+ *   whose modalities are channels too (beside.h), missing where there are none; depth: of a network
+ *   that sees volumes, the slices of the slabs that it learned from.
  * - norm, cropped: those keys of its records, "none" if they had none; spacing: of their voxels
  *   (contract.h), missing if they did not say.
  * - steps: how that stream was prepared (contract.h), one a line, each ended; missing if it did not
@@ -46,6 +48,7 @@
 #define MODEL_VERSION 2
 #define MODEL_MAX_KEYS 64
 #define MODEL_MAX_PARAMETERS 16
+#define MODEL_MAX_NEIGHBOURS 31
 
 /* A growing list of metadata, sorted by key: a file's bytes must not tell in which order a run came
  * to know them. A zeroed struct is an empty one. */
@@ -74,6 +77,7 @@ struct model {
         double value;
     } parameter[MODEL_MAX_PARAMETERS];
     int parameters;
+    int neighbours;
     const char *modalities, *scheme, *steps, *patients, *scans, *generator;
     const char *norm, *cropped, *spacing;
     const char *begun, *inherited;

@@ -1,7 +1,7 @@
 /* train - train a network on a stream of epochs
  *
- * reads   image, label, patient, fingerprint, modalities, scheme, spacing, norm, crop, cropped,
- * epoch, index, epochs, length, largest; marks
+ * reads   image, label, patient, case, fingerprint, modalities, scheme, spacing, norm, crop,
+ *         cropped, epoch, index, epochs, length, largest, slice, slab, depth, centre; marks
  * writes  a model; no stream */
 #include "tools/train.h"
 
@@ -48,7 +48,8 @@ static void make_network(void)
     char why[512];
     struct nn_options o = {
         .train = true,
-        .n = set.batch,
+        .n = source_samples(&source, &set),
+        .d = set.volume ? source.d : 1,
         .h = source.h,
         .w = source.w,
         .threads = opt.threads,
@@ -61,8 +62,9 @@ static void make_network(void)
         .training = settings_training(&set),
         .targets = set.targets};
     if (opt.validation) {
-        validation_size(&val, (size_t)set.batch * (size_t)source.h * (size_t)source.w);
+        validation_size(&val, (size_t)o.n * (size_t)source.h * (size_t)source.w);
         o.eval_n = val.n;
+        o.eval_d = val.d;
         o.eval_h = val.h;
         o.eval_w = val.w;
         o.outside += validation_memory(&val, &set);
@@ -88,7 +90,7 @@ static void wait_for_files(void)
     pthread_mutex_lock(&writing);
 }
 
-static uint64_t total(void) /* records of the run */
+static uint64_t total(void) /* items of the run */
 {
     return source.length * (uint64_t)source.epochs;
 }
@@ -102,8 +104,8 @@ static bool paused(void)
 
 static uint64_t steps_of_pass(void)
 {
-    uint64_t slices = (uint64_t)set.batch * (uint64_t)set.accumulate;
-    return (source.length + slices - 1) / slices;
+    uint64_t items = (uint64_t)set.batch * (uint64_t)set.accumulate;
+    return (source.length + items - 1) / items;
 }
 
 static double rate_at(uint64_t step)
@@ -126,11 +128,16 @@ static _Noreturn void not_finite(const struct batch *b)
 {
     char names[600] = "";
     size_t n = 0;
-    for (int i = 0; i < b->n && n < sizeof names - 140; i++)
+    for (int i = 0; i < b->items && n < sizeof names - 140; i++)
         n += (size_t)snprintf(names + n, sizeof names - n, i ? ", %s" : "%s", b->name[i]);
     tool_die("step %llu (epoch %ld): %s; records: %s%s; %s.last is as it was",
              (unsigned long long)nn_steps(nn), b->epoch, nn_why(nn), names,
              n >= sizeof names - 140 ? ", ..." : "", opt.model);
+}
+
+static const char *item(void)
+{
+    return source.rows == SLABS ? "slab" : "slice";
 }
 
 static void show(const struct batch *b, double loss)
@@ -145,8 +152,8 @@ static void show(const struct batch *b, double loss)
     }
     double rate = (double)(b->position - from) / (t - began);
     double left = rate > 0 ? (double)(total() - b->position) / rate : 0;
-    tool_progress("epoch %ld/%ld, step %llu, loss %.4f, %.1f slices/s, %.0f MiB, %.0f:%02.0f left",
-                  b->epoch + 1, source.epochs, (unsigned long long)nn_steps(nn), loss, rate,
+    tool_progress("epoch %ld/%ld, step %llu, loss %.4f, %.1f %ss/s, %.0f MiB, %.0f:%02.0f left",
+                  b->epoch + 1, source.epochs, (unsigned long long)nn_steps(nn), loss, rate, item(),
                   (double)nn_memory(nn).peak / 1048576, floor(left / 60), fmod(left, 60));
 }
 
@@ -156,7 +163,8 @@ static int pending;
 /* A step is taken with the last of its batches; those that an epoch leaves over make one. */
 static int take_step(const struct batch *b, struct nn_result *result)
 {
-    struct nn_batch batch = {.n = b->n, .h = b->h, .w = b->w, .image = b->image, .label = b->label};
+    struct nn_batch batch = {
+        .n = b->n, .d = b->d, .h = b->h, .w = b->w, .image = b->image, .label = b->label};
     double rate = rate_at(nn_steps(nn));
     int e = set.accumulate > 1 ? nn_backward(nn, &batch, result, NULL)
                                : nn_train(nn, &batch, rate, result);
@@ -262,7 +270,7 @@ static void train(void)
             continue; /* a checkpoint has no half steps */
         if (asked_to_stop && (between || b->kind == BATCH_MARK)) {
             checkpoint();
-            tool_die("stopped by a signal; -r continues from record %llu",
+            tool_die("stopped by a signal; -r continues from %s %llu", source_item(&source),
                      (unsigned long long)run.position);
         }
         if (between && set.checkpoint > 0 && tool_now() - saved > 60 * set.checkpoint) {
@@ -273,9 +281,9 @@ static void train(void)
         }
     }
     if (run.position != total())
-        tool_die("stdin: ended after record %llu (wanted %llu: %ld epochs of %llu)",
-                 (unsigned long long)run.position, (unsigned long long)total(), source.epochs,
-                 (unsigned long long)source.length);
+        tool_die("stdin: ended after %s %llu (wanted %llu: %ld epochs of %llu)",
+                 source_item(&source), (unsigned long long)run.position,
+                 (unsigned long long)total(), source.epochs, (unsigned long long)source.length);
 }
 
 static void finish(void)
@@ -313,7 +321,8 @@ static bool begin_stream(struct tns_record *rec)
 static void plan(void)
 {
     struct tns_record rec = {0};
-    if (set.size[0]) {
+    if (set.size[0] && !set.volume) {
+        source.d = 2 * set.neighbours + 1;
         source.h = set.size[0];
         source.w = set.size[1];
     } else {
@@ -393,11 +402,14 @@ static void prepare(bool resumed)
     log_keep((long)(run.position / source.length), set.classes);
     make_network();
     uint64_t all = steps_of_pass() * (uint64_t)source.epochs;
-    int slices = set.batch * set.accumulate;
-    fprintf(stderr, "%s: %s%s%s, %llu step%s of %d slice%s up to %dx%d, %d thread%s, %.0f MiB\n",
+    int items = set.batch * set.accumulate;
+    char deep[16] = "";
+    if (source.rows == SLABS)
+        snprintf(deep, sizeof deep, "%dx", source.d);
+    fprintf(stderr, "%s: %s%s%s, %llu step%s of %d %s%s up to %s%dx%d, %d thread%s, %.0f MiB\n",
             tool_name(), set.called, *set.parameters ? " " : "", set.parameters,
-            (unsigned long long)all, tool_s(all), slices, tool_s((unsigned)slices), source.h,
-            source.w, opt.threads, tool_s((unsigned)opt.threads),
+            (unsigned long long)all, tool_s(all), items, item(), tool_s((unsigned)items), deep,
+            source.h, source.w, opt.threads, tool_s((unsigned)opt.threads),
             ceil((double)nn_memory(nn).peak / 1048576));
     if (resumed)
         save_restore(&run, nn);

@@ -35,6 +35,7 @@ struct settings {
     int accumulate; /* batches to a step */
     double ema;     /* how much the average of the weights keeps at a step; 0: none */
     int average;    /* last passes whose weights are averaged; 0: none */
+    int neighbours; /* slices that a planar network sees on each side of one */
     int keep;       /* the weights of which epoch become MODEL */
     int patience;
     double checkpoint; /* minutes */
@@ -44,9 +45,11 @@ struct settings {
     struct nn_spec spec;
     char called[CONFIG_TEXT_MAX];          /* unet; mine, of a file mine.yaml */
     char parameters[NN_MAX_SETTINGS * 64]; /* as a model has them (model.h) */
-    int channels, classes;
-    int multiple[2]; /* that height and width are padded to */
-    bool products;   /* of matrices */
+    int channels, classes;                 /* channels of a slice; of its image, with neighbours, it
+                                              has those of all of them */
+    int multiple[3];                       /* that depth, height and width are padded to */
+    bool products;                         /* of matrices */
+    bool volume;                           /* a sample is a slab */
 };
 
 /* Reads the file of -c; dies of what is wrong in it. The seed of -s, if any, goes before the
@@ -70,19 +73,33 @@ struct source {
     char steps[CONTRACT_MAX];
     bool steps_known;
     long epochs;
-    uint64_t length; /* records of an epoch */
-    int h, w;        /* that every slice fits into, multiples of the network's */
+    enum { SLICES, SLABS, BESIDE } rows; /* what an item is: a slice, a slab, one with neighbours */
+    uint64_t length;                     /* items of an epoch */
+    int d, h, w; /* that every item fits into, multiples of the network's; d: its slices */
 };
+
+/* What the network sees for a batch of the settings: volumes as they are, slabs for a planar
+ * network as so many slices. */
+static inline int source_samples(const struct source *s, const struct settings *set)
+{
+    return set->batch * (s->rows == SLABS && !set->volume ? s->d : 1);
+}
+
+static inline const char *source_item(const struct source *s)
+{
+    return s->rows == SLABS ? "slab" : "record";
+}
 
 struct batch {
     enum { BATCH_TRAIN, BATCH_MARK, BATCH_END } kind;
-    int n, h, w;
+    int n, d, h, w; /* as the network takes them */
     float *image;
     uint8_t *label;
-    double (*spacing)[3];             /* of each record; 0 0 0 if it does not say */
-    char **patient, **prints, **name; /* of each record; name is for messages, prints may be NULL */
+    int items;
+    double (*spacing)[3];             /* of each item; 0 0 0 if it does not say */
+    char **patient, **prints, **name; /* of each item; name is for messages, prints may be NULL */
     long epoch;
-    uint64_t position; /* of the record after it: epoch * length + index */
+    uint64_t position; /* of the item after it: epoch * length + index */
 };
 
 struct feed {
@@ -90,7 +107,7 @@ struct feed {
     const struct source *source;
     const struct ledger *validated; /* patients who must not come */
     bool leaky, force;              /* but may; so may records that were prepared otherwise */
-    uint64_t start;                 /* position of the first record wanted */
+    uint64_t start;                 /* position of the first item wanted */
 };
 
 #define TRAIN_USES "image label"
@@ -114,10 +131,11 @@ struct validation {
     char *modalities, *scheme;
     char steps[CONTRACT_MAX];
     bool steps_known;
-    int n, h, w;   /* of the batches that it will make */
-    size_t header; /* bytes */
+    int n, d, h, w; /* of the batches that it will make */
+    size_t header;  /* bytes */
     struct names cases;
-    size_t pools; /* bytes of what is counted for each case */
+    uint32_t *depth; /* of each case: its slices */
+    size_t pools;    /* bytes of what is counted for each case */
 };
 
 struct scores {
@@ -175,7 +193,7 @@ void origin_close(struct origin *);
 
 struct run {
     const char *model;
-    uint64_t position; /* of the next record wanted; an epoch's mark has been seen with its last */
+    uint64_t position; /* of the next item wanted; an epoch's mark has been seen with its last */
     uint64_t steps;    /* taken until MODEL.last was written */
     double loss_sum;   /* of the records of this epoch so far */
     uint64_t loss_count;

@@ -1,9 +1,11 @@
-/* The data loader of train: records become batches, one ahead of the one in use. */
+/* The data loader of train: records become items, slices or rows of them, and these become batches,
+ * one ahead of the one in use. */
 #include "tools/train.h"
 
 #include "lib/base/ring.h"
 #include "lib/image/batch.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,10 +18,15 @@ static struct {
     struct tns_record rec;
     bool first; /* rec holds a record already */
     struct batch slot[SLOTS];
-    /* the batch that is being gathered: slices as they came */
+    /* the batch that is being gathered: slices as they came, item by item */
     struct batch *b;
     struct tensor *image, *label; /* floats, bytes */
-    int n;
+    struct item {
+        int depth, centre; /* its slices, the one that it stands for with those beside it */
+        long slab;
+        char *scan;
+    } *item;
+    int n, taken;  /* items, slices of the one behind them */
     uint64_t next; /* position wanted */
     long marks;    /* passes over */
 } feed;
@@ -29,7 +36,7 @@ static struct ring ring = RING(SLOTS, STAGES);
 
 static size_t batch_pixels(const struct settings *set, const struct source *s)
 {
-    return (size_t)set->batch * (size_t)s->h * (size_t)s->w;
+    return (size_t)set->batch * (size_t)s->d * (size_t)s->h * (size_t)s->w;
 }
 
 size_t record_memory(const struct settings *set, int h, int w)
@@ -64,23 +71,99 @@ struct batch *feed_next(void)
 
 /* --- batches -----------------------------------------------------------------------------------*/
 
-/* Outside of a slice nothing counts in the loss. */
+static size_t plane(const struct batch *b)
+{
+    return (size_t)b->h * (size_t)b->w;
+}
+
+/* A slice as the `at`-th of so many of a sample. */
+static void put_image(const struct tensor *image, const struct batch *b, int planes, int at,
+                      float *sample)
+{
+    img_batch_slice(image, NULL, b->h, b->w, (size_t)planes * plane(b),
+                    sample + (size_t)at * plane(b));
+}
+
+/* Outside of a slice nothing counts in the loss, and where there is none. */
+static void put_volume(const struct tensor *image, const struct tensor *label, int depth,
+                       const struct batch *b, float *sample, uint8_t *target)
+{
+    const size_t channels = (size_t)feed.o.set->channels, missing = (size_t)(b->d - depth);
+    for (int z = 0; z < depth; z++) {
+        put_image(&image[z], b, b->d, z, sample);
+        img_batch_label(&label[z], NN_IGNORE, b->h, b->w, target + (size_t)z * plane(b));
+    }
+    for (size_t c = 0; c < channels; c++)
+        memset(sample + (c * (size_t)b->d + (size_t)depth) * plane(b), 0,
+               missing * plane(b) * sizeof *sample);
+    memset(target + (size_t)depth * plane(b), NN_IGNORE, missing * plane(b));
+}
+
+/* One slice with those beside it, as beside.h has it. */
+static void put_beside(const struct tensor *image, const struct item *item, const struct batch *b,
+                       float *sample)
+{
+    const int k = feed.o.set->neighbours;
+    for (int j = -k; j <= k; j++) {
+        const int z = item->centre + j, last = item->depth - 1;
+        put_image(&image[z < 0 ? 0 : z > last ? last : z], b, 2 * k + 1, j + k, sample);
+    }
+}
+
+/* The sizes of the batch. */
+static void measure(struct batch *b)
+{
+    const struct settings *set = feed.o.set;
+    int slices = 0;
+    *b = (struct batch){.image = b->image,
+                        .label = b->label,
+                        .spacing = b->spacing,
+                        .patient = b->patient,
+                        .prints = b->prints,
+                        .name = b->name,
+                        .items = feed.n,
+                        .d = 1};
+    for (int i = 0; i < feed.n; i++) {
+        const int depth = nn_padded(feed.item[i].depth, set->multiple[0]);
+        const struct tensor *image = &feed.image[i * feed.o.source->d];
+        for (int z = 0; z < feed.item[i].depth; z++) {
+            const int h = nn_padded((int)image[z].dim[1], set->multiple[1]);
+            const int w = nn_padded((int)image[z].dim[2], set->multiple[2]);
+            b->h = h > b->h ? h : b->h;
+            b->w = w > b->w ? w : b->w;
+        }
+        b->d = set->volume && depth > b->d ? depth : b->d;
+        slices += feed.item[i].depth;
+    }
+    b->n = feed.o.source->rows == SLABS && !set->volume ? slices : feed.n;
+}
+
 static void assemble(struct batch *b)
 {
-    const int *multiple = feed.o.set->multiple;
-    size_t channels = (size_t)feed.o.set->channels;
-    b->n = feed.n;
-    b->h = b->w = 0;
+    const struct settings *set = feed.o.set;
+    measure(b);
+    const size_t planes = (size_t)(set->volume ? b->d : 2 * set->neighbours + 1);
+    const size_t sample = (size_t)set->channels * planes * plane(b),
+                 target = (size_t)b->d * plane(b);
+    float *to = b->image;
+    uint8_t *labels = b->label;
     for (int i = 0; i < feed.n; i++) {
-        int h = nn_padded((int)feed.image[i].dim[1], multiple[0]);
-        int w = nn_padded((int)feed.image[i].dim[2], multiple[1]);
-        b->h = h > b->h ? h : b->h;
-        b->w = w > b->w ? w : b->w;
-    }
-    size_t plane = (size_t)b->h * (size_t)b->w;
-    for (size_t i = 0; i < (size_t)feed.n; i++) {
-        img_batch_image(&feed.image[i], NULL, b->h, b->w, b->image + i * channels * plane);
-        img_batch_label(&feed.label[i], NN_IGNORE, b->h, b->w, b->label + i * plane);
+        const struct item *item = &feed.item[i];
+        const struct tensor *image = &feed.image[i * feed.o.source->d];
+        const struct tensor *label = &feed.label[i * feed.o.source->d];
+        const int samples = set->volume || set->neighbours ? 1 : item->depth;
+        for (int k = 0; k < samples; k++, to += sample, labels += target) {
+            if (set->volume) {
+                put_volume(image, label, item->depth, b, to, labels);
+                continue;
+            }
+            const int at = set->neighbours ? item->centre : k;
+            if (set->neighbours)
+                put_beside(image, item, b, to);
+            else
+                put_image(&image[at], b, 1, 0, to);
+            img_batch_label(&label[at], NN_IGNORE, b->h, b->w, labels);
+        }
     }
 }
 
@@ -128,8 +211,7 @@ static void gather(struct tns_record *rec)
     int c = feed.o.set->channels;
     struct tensor *image = tool_need(rec, "image", DT_COUNT, 3);
     struct tensor *label = tool_need(rec, "label", DT_U8, 2);
-    const char *patient = tool_need_key(rec, "patient"), *name = tns_get(&rec->meta, "case");
-    const char *slice = tns_get(&rec->meta, "slice"), *prints = tool_fingerprint(rec);
+    const char *patient = tool_need_key(rec, "patient"), *prints = tool_fingerprint(rec);
     uint32_t h = image->dim[1], w = image->dim[2];
     if (image->dim[0] != (uint32_t)c)
         tool_die_at(rec, "image: wrong number of channels (wanted %d, as configured, got %u)", c,
@@ -148,6 +230,10 @@ static void gather(struct tns_record *rec)
                     "image: larger than planned (wanted at most %d by %d, got %u by %u); set size, "
                     "or crop with -s %dx%d",
                     s->h, s->w, h, w, s->h, s->w);
+    const struct tensor *first = &feed.image[feed.n * s->d];
+    if (feed.taken && (h != first->dim[1] || w != first->dim[2]))
+        tool_die_at(rec, "image: another size than its slab's (wanted %u by %u, got %u by %u)",
+                    first->dim[1], first->dim[2], h, w);
     struct contract_keys keys;
     char why[256];
     contract_keys(&rec->meta, &keys);
@@ -163,22 +249,65 @@ static void gather(struct tns_record *rec)
     image = tool_need_image(rec, DT_COUNT);
     label = tns_tensor(rec, "label");
     check_labels(rec, label);
-    if (!feed.n)
-        feed.b = await(GATHER);
-    int i = feed.n;
-    memcpy(feed.image[i].dim, image->dim, sizeof image->dim);
-    memcpy(feed.label[i].dim, label->dim, sizeof label->dim);
-    tensor_to_f32(image, 0, tensor_count(image), feed.image[i].data);
-    memcpy(feed.label[i].data, label->data, tensor_count(label));
+    const int at = feed.n * s->d + feed.taken;
+    memcpy(feed.image[at].dim, image->dim, sizeof image->dim);
+    memcpy(feed.label[at].dim, label->dim, sizeof label->dim);
+    tensor_to_f32(image, 0, tensor_count(image), feed.image[at].data);
+    memcpy(feed.label[at].data, label->data, tensor_count(label));
+}
+
+/* What is said of an item its first record says. */
+static void describe(struct tns_record *rec, int i)
+{
+    const char *patient = tns_get(&rec->meta, "patient"), *name = tns_get(&rec->meta, "case");
+    const char *what = feed.o.source->rows == SLABS ? "slab" : "slice";
+    const char *number = tns_get(&rec->meta, feed.o.source->rows == BESIDE ? "centre" : what);
     char text[128];
-    snprintf(text, sizeof text, "%.80s%s%.20s", name ? name : patient, slice ? " slice " : "",
-             slice ? slice : "");
+    snprintf(text, sizeof text, "%.80s%s%s%s%.20s", name ? name : patient, number ? " " : "",
+             number ? what : "", number ? " " : "", number ? number : "");
     if (!tns_get_numbers(&rec->meta, "spacing", 3, feed.b->spacing[i]))
         memset(feed.b->spacing[i], 0, sizeof feed.b->spacing[i]);
     replace(&feed.b->patient[i], patient);
-    replace(&feed.b->prints[i], prints);
+    replace(&feed.b->prints[i], tool_fingerprint(rec));
     replace(&feed.b->name[i], text);
-    feed.n++;
+}
+
+/* The item that the record is of, whose slices come one after the other. */
+static struct item *check_row(struct tns_record *rec)
+{
+    const struct source *s = feed.o.source;
+    struct item *item = &feed.item[feed.n];
+    if (s->rows == SLICES) {
+        if (tns_get(&rec->meta, "slab"))
+            tool_die_at(rec, "a slab, where slices came by themselves before");
+        item->depth = 1;
+        return item;
+    }
+    const char *name = tool_need_key(rec, "case");
+    const long slab = tool_need_int(rec, "slab", 0, INT_MAX);
+    const long slice = tool_need_int(rec, "slice", 0, INT_MAX);
+    const int depth = (int)tool_need_int(rec, "depth", 1, s->d);
+    const char *centre = tns_get(&rec->meta, "centre");
+    if (!centre != (s->rows == SLABS))
+        tool_die_at(rec, "slabs and slices with their neighbours in one stream");
+    if (!feed.taken) {
+        item->depth = depth;
+        item->slab = slab;
+        replace(&item->scan, name);
+        if (centre)
+            item->centre = (int)(tool_need_int(rec, "centre", slab, slab + depth - 1) - slab);
+    }
+    if (depth != item->depth || slab != item->slab || strcmp(name, item->scan))
+        tool_die_at(rec,
+                    "another slab, where the one before is not over (wanted slice %ld of "
+                    "%.60s, %d of %d)",
+                    item->slab + feed.taken, item->scan, feed.taken + 1, item->depth);
+    if (slice != slab + feed.taken)
+        tool_die_at(rec,
+                    "out of order, or slices of its slab are missing (wanted slice %ld, got "
+                    "%ld)",
+                    slab + feed.taken, slice);
+    return item;
 }
 
 static void check_pass(struct tns_record *rec)
@@ -189,7 +318,7 @@ static void check_pass(struct tns_record *rec)
                     tns_get(&rec->meta, "epochs"));
 }
 
-/* Whether a batch ends before record `at` > 0 of an epoch: a last one of a few slices would be a
+/* Whether a batch ends before item `at` > 0 of an epoch: a last one of a few slices would be a
  * wild step, and spoil the running statistics with which the epoch ends. */
 static bool batch_ends(uint64_t at)
 {
@@ -202,25 +331,36 @@ static void take(struct tns_record *rec)
     uint64_t length = feed.o.source->length;
     bool mark = tns_is_mark(rec);
     check_pass(rec);
+    if (mark && feed.taken)
+        tool_die_at(rec, "a slab has lost its last slices");
     long epoch = tool_need_int(rec, "epoch", 0, feed.o.source->epochs - 1);
     long index = tool_need_int(rec, "index", 0, (long)length - !mark);
     uint64_t position = (uint64_t)epoch * length + (uint64_t)index;
     if (mark ? epoch < feed.marks : position < feed.o.start)
         return; /* a resumed run has had it */
     if (position != feed.next || epoch != feed.marks)
-        tool_die_at(
-            rec,
-            "records are missing (wanted record %llu of epoch %ld, got %ld of %ld); a run is "
-            "continued from its beginning or from epochs -k %llu",
-            (unsigned long long)(feed.next % length), feed.marks, index, epoch,
-            (unsigned long long)feed.next);
+        tool_die_at(rec,
+                    "%ss are missing (wanted %s %llu of epoch %ld, got %ld of %ld); a run is "
+                    "continued from its beginning or from epochs -k %llu",
+                    source_item(feed.o.source), source_item(feed.o.source),
+                    (unsigned long long)(feed.next % length), feed.marks, index, epoch,
+                    (unsigned long long)feed.next);
     if (mark) {
         finish_batch(epoch);
         push_sign(BATCH_MARK, epoch);
         feed.marks++;
         return;
     }
+    struct item *item = check_row(rec);
     gather(rec);
+    if (!feed.n && !feed.taken)
+        feed.b = await(GATHER);
+    if (!feed.taken)
+        describe(rec, feed.n);
+    if (++feed.taken < item->depth)
+        return;
+    feed.taken = 0;
+    feed.n++;
     feed.next++;
     if (batch_ends((uint64_t)index + 1))
         finish_batch(epoch);
@@ -240,6 +380,7 @@ static void *reading(void *unused)
 void feed_start(const struct feed *o, struct tns_record *first)
 {
     size_t pixels = batch_pixels(o->set, o->source), n = (size_t)o->set->batch;
+    size_t slices = n * (size_t)o->source->d;
     feed.o = *o;
     feed.next = o->start;
     feed.marks = (long)(o->start / o->source->length);
@@ -250,9 +391,11 @@ void feed_start(const struct feed *o, struct tns_record *first)
     }
     float *images = tool_alloc(pixels * (size_t)o->set->channels * sizeof *images);
     uint8_t *labels = tool_alloc(pixels);
-    feed.image = tool_alloc(n * sizeof *feed.image);
-    feed.label = tool_alloc(n * sizeof *feed.label);
-    for (size_t i = 0, most = pixels / n; i < n; i++) {
+    feed.image = tool_alloc(slices * sizeof *feed.image);
+    feed.label = tool_alloc(slices * sizeof *feed.label);
+    if (!(feed.item = calloc(n + 1, sizeof *feed.item)))
+        tool_die("out of memory");
+    for (size_t i = 0, most = pixels / slices; i < slices; i++) {
         feed.image[i] = (struct tensor){
             .dtype = DT_F32, .rank = 3, .data = images + i * most * (size_t)o->set->channels};
         feed.label[i] = (struct tensor){.dtype = DT_U8, .rank = 2, .data = labels + i * most};

@@ -28,7 +28,7 @@ size_t met_memory(struct run *run, const struct settings *set, const struct sour
 
 void met_add(struct run *run, const struct batch *b, const struct ledger *validated)
 {
-    for (int i = 0; i < b->n; i++) {
+    for (int i = 0; i < b->items; i++) {
         struct meeting m;
         if (ledger_add(&run->ledger, b->patient[i], b->prints[i]))
             tool_die("out of memory (or more than %d scans)", LEDGER_MAX);

@@ -2,6 +2,8 @@
  * run's network takes of its weights. */
 #include "tools/train.h"
 
+#include "lib/image/beside.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,6 +162,19 @@ static int match(const char *ours, const char *theirs, int *to, struct list *lac
     }
 }
 
+/* The same of the network's channels, which are each modality's with its neighbours', as beside.h
+ * has them. */
+static void match_channels(const struct settings *s, const struct model *m, const int *modality,
+                           int *to)
+{
+    const int k = s->neighbours, theirs = m->neighbours;
+    for (int c = 0; c < s->channels; c++)
+        for (int j = -k; j <= k; j++)
+            *to++ = modality[c] < 0 || j < -theirs || j > theirs
+                        ? -1
+                        : modality[c] * img_beside_planes(theirs) + theirs + j;
+}
+
 /* A label is itself; a region is known by its name. */
 static void match_outputs(const struct targets *ours, const struct targets *theirs, int *to)
 {
@@ -206,16 +221,18 @@ void origin_take(const struct origin *o, struct nn *nn, const struct settings *s
                  const struct source *source)
 {
     const struct model *m = &o->model;
-    int input[NN_MAX_CIN], output[NN_MAX_CLASSES];
+    int modality[NN_MAX_CIN], input[NN_MAX_CIN], output[NN_MAX_CLASSES];
     struct report report = {.file = &m->file};
     struct list fresh = {0}, gone = {0}, unused = {0};
     double share;
-    match(source->modalities, m->modalities, input, &fresh);
+    match(source->modalities, m->modalities, modality, &fresh);
+    match_channels(s, m, modality, input);
     match_outputs(&s->targets, &m->targets, output);
     struct nn_giver g = {.list = m->file.tensor,
                          .count = (size_t)m->file.tensors,
                          .input = input,
-                         .inputs = match(m->modalities, source->modalities, NULL, &gone),
+                         .inputs = match(m->modalities, source->modalities, NULL, &gone) *
+                                   img_beside_planes(m->neighbours),
                          .output = output,
                          .outputs = m->targets.outputs,
                          .left = left,

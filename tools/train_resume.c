@@ -263,6 +263,7 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
         source->history = tool_copy(need("history"));
         source->epochs = (long)number("epochs");
         source->length = length;
+        source->d = s->volume ? (int)number("depth") : 1;
         snprintf(source->keys.norm, sizeof source->keys.norm, "%s", need("norm"));
         snprintf(source->keys.cropped, sizeof source->keys.cropped, "%s", need("cropped"));
         const char *steps = st_meta(&last, "steps");

@@ -86,6 +86,10 @@ void save_describe(struct model_keys *k, const struct settings *s, const struct 
     set(k, "weights", "f32");
     set(k, "config", settings_text(s));
     set(k, "modalities", source->modalities);
+    if (s->neighbours)
+        SETF(k, "neighbours", "%d", s->neighbours);
+    if (s->volume)
+        SETF(k, "depth", "%d", source->d);
     set(k, "scheme", source->scheme);
     if (source->steps_known)
         set(k, "steps", source->steps);

@@ -9,8 +9,9 @@
 
 #include "formats/plain.h"
 #include "lib/base/names.h"
+#include "lib/image/beside.h"
 
-#define SETTINGS 32
+#define SETTINGS 33
 #define MAX_BASE 256
 static const char *const losses[] = {"dice", "dice+ce", "ce", "dice+focal", "focal", NULL};
 static const char *const dices[] = {"batch", "sample", NULL};
@@ -36,6 +37,7 @@ static void settings_table(struct settings *s, struct config_field f[SETTINGS])
         {"dropout", CONFIG_NUMBER, &s->dropout, 0, 0.99, NULL, false},
         {"deep_supervision", CONFIG_CHOICE, &s->deep_supervision, 0, 0, switches, false},
         {"parameters", CONFIG_NUMBERS, &s->numbers, 0, 0, NULL, false},
+        {"neighbours", CONFIG_INT, &s->neighbours, 0, NN_MAX_CIN / 2, NULL, false},
         {"batch", CONFIG_INT, &s->batch, 1, NN_MAX_BATCH, NULL, false},
         {"size", CONFIG_SIZE, s->size, 1, NN_MAX_SIDE, NULL, false},
         {"loss", CONFIG_CHOICE, &s->loss, 0, 0, losses, false},
@@ -195,6 +197,25 @@ static void check_outputs(const struct settings *s, const char *path)
                      s->targets.outputs, s->numbers.of[i].value);
 }
 
+/* With neighbours the network has inputs for the channels of all of them. */
+static void read_inputs(struct settings *s, const char *path, struct nn_about *about)
+{
+    const int planes = img_beside_planes(s->neighbours);
+    s->channels = about->inputs;
+    if (!s->neighbours)
+        return;
+    if (s->channels * planes > NN_MAX_CIN)
+        tool_die("%s: neighbours: with %d channels (wanted at most %d channels in all, got %d)",
+                 path, s->channels, NN_MAX_CIN, s->channels * planes);
+    nn_set(&s->spec, "inputs", s->channels * planes);
+    ask(s, about);
+    if (about->inputs != s->channels * planes)
+        tool_die("%s: %s: an input that heeds no parameter inputs (wanted %d channels, got %d)",
+                 path, s->spec.name, s->channels * planes, about->inputs);
+    if (about->volume)
+        tool_die("%s: neighbours are of planar networks (%s sees volumes)", path, s->spec.name);
+}
+
 /* The labels are as many as the settings say, or as the network has outputs; where the targets are
  * regions, the network gets as many outputs as there are. */
 static void read_network(struct settings *s, const char *path)
@@ -204,6 +225,7 @@ static void read_network(struct settings *s, const char *path)
     find_text(s, path);
     set_parameters(s, path);
     ask(s, &about);
+    read_inputs(s, path, &about);
     s->classes = s->labels ? s->labels : *s->regions ? CLASSES : about.outputs;
     if (s->classes < CLASSES)
         tool_die("%s: %s: a head of too few channels (wanted %d to %d, got %d)", path, s->spec.name,
@@ -219,10 +241,9 @@ static void read_network(struct settings *s, const char *path)
         tool_die("%s: %s: a head that heeds no parameter classes (wanted %d channels, got %d)",
                  path, s->spec.name, s->targets.outputs, about.outputs);
     write_parameters(s);
-    s->channels = about.inputs;
-    s->multiple[0] = about.multiple[1];
-    s->multiple[1] = about.multiple[2];
+    memcpy(s->multiple, about.multiple, sizeof s->multiple);
     s->products = about.products;
+    s->volume = about.volume;
 }
 
 void settings_read(struct settings *s, const char *path, const uint64_t *seed)
@@ -244,9 +265,9 @@ void settings_read(struct settings *s, const char *path, const uint64_t *seed)
     if (config_read(path, f, SETTINGS, why, sizeof why))
         tool_die("%s", why);
     read_network(s, path);
-    if (s->size[0] % s->multiple[0] || s->size[1] % s->multiple[1])
-        tool_die("%s: size: (wanted multiples of %dx%d, got %dx%d)", path, s->multiple[0],
-                 s->multiple[1], s->size[0], s->size[1]);
+    if (s->size[0] % s->multiple[1] || s->size[1] % s->multiple[2])
+        tool_die("%s: size: (wanted multiples of %dx%d, got %dx%d)", path, s->multiple[1],
+                 s->multiple[2], s->size[0], s->size[1]);
     if (s->patience && s->keep == KEEP_LAST)
         tool_die("%s: patience waits for a best epoch (keep is last)", path);
     if (s->ema > 0 && s->average)

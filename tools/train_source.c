@@ -2,6 +2,8 @@
  * validation speak of the same. */
 #include "tools/train.h"
 
+#include "lib/image/beside.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,9 +65,50 @@ static char *history_text(const struct tns_meta *header)
     return text;
 }
 
+/* What an item of the stream is, and whether the network takes that. */
+static void read_rows(struct source *source, struct tns_record *rec, const struct settings *set)
+{
+    const bool slab = tns_get(&rec->meta, "slab"), centre = tns_get(&rec->meta, "centre");
+    source->rows = centre ? BESIDE : slab ? SLABS : SLICES;
+    if (set->volume && source->rows != SLABS)
+        tool_die("stdin: %s; %s sees volumes and wants slabs (epochs -d DEPTH)",
+                 centre ? "slices with their neighbours" : "slices by themselves", set->called);
+    if (set->neighbours && source->rows != BESIDE)
+        tool_die("stdin: %s; neighbours: wants slices with those beside them (epochs -N %d)",
+                 slab ? "slabs" : "slices by themselves", set->neighbours);
+    if (!set->neighbours && source->rows == BESIDE)
+        tool_die("stdin: slices with their neighbours (epochs -N); %s sees none (wanted the "
+                 "setting neighbours)",
+                 set->called);
+}
+
+/* What its items fit into. */
+static void read_size(struct source *source, struct tns_record *rec, const struct settings *set)
+{
+    double largest[3] = {1};
+    const int from = source->rows == SLICES ? 1 : 0;
+    source->d = 1;
+    source->h = set->size[0];
+    source->w = set->size[1];
+    if (source->h && from)
+        return;
+    tool_need_numbers(rec, "largest", 3 - from, largest + from);
+    for (int i = from; i < 3; i++)
+        if (!(largest[i] >= 1 && largest[i] <= NN_MAX_SIDE))
+            tool_die_at(rec, "slices of %g by %g, %g in a row (wanted at most %d)", largest[1],
+                        largest[2], largest[0], NN_MAX_SIDE);
+    source->d = nn_padded((int)largest[0], set->multiple[0]);
+    if (set->neighbours && source->d != img_beside_planes(set->neighbours))
+        tool_die_at(rec, "other neighbours than the settings' (wanted epochs -N %d, got -N %d)",
+                    set->neighbours, source->d / 2);
+    if (source->h)
+        return;
+    source->h = nn_padded((int)largest[1], set->multiple[1]);
+    source->w = nn_padded((int)largest[2], set->multiple[2]);
+}
+
 void source_read(struct source *source, struct tns_record *rec, const struct settings *set)
 {
-    double largest[2];
     source->modalities = tool_copy(tool_need_key(rec, "modalities"));
     source->scheme = tool_copy(tool_need_key(rec, "scheme"));
     source->history = history_text(tool_header());
@@ -79,17 +122,8 @@ void source_read(struct source *source, struct tns_record *rec, const struct set
         tool_die_at(rec, "no key 'epoch' (wanted a stream of epochs(1))");
     source->epochs = tool_need_int(rec, "epochs", 1, 1000000);
     source->length = (uint64_t)tool_need_int(rec, "length", 1, UINT32_MAX);
-    source->h = set->size[0];
-    source->w = set->size[1];
-    if (!source->h) {
-        tool_need_numbers(rec, "largest", 2, largest);
-        if (!(largest[0] >= 1 && largest[0] <= NN_MAX_SIDE && largest[1] >= 1 &&
-              largest[1] <= NN_MAX_SIDE))
-            tool_die_at(rec, "slices of %g by %g (wanted at most %d)", largest[0], largest[1],
-                        NN_MAX_SIDE);
-        source->h = nn_padded((int)largest[0], set->multiple[0]);
-        source->w = nn_padded((int)largest[1], set->multiple[1]);
-    }
+    read_rows(source, rec, set);
+    read_size(source, rec, set);
     int known = contract_steps(tool_header(), source->steps);
     if (known < 0)
         tool_die("stdin: history too long");

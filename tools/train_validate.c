@@ -1,11 +1,16 @@
-/* Validation in train: a stream from a file, pooled by case. */
+/* Validation in train: a stream from a file, pooled by case. A planar network sees batches of
+ * slices of one size, one with neighbours each slice with those beside it, one of volumes each case
+ * as a whole. */
 #include "tools/train.h"
 
 #include "lib/image/batch.h"
+#include "lib/image/beside.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,6 +19,11 @@
 struct pool { /* of a case */
     uint64_t table[MET_CLASSES][MET_CLASSES];
     struct met_soft soft;
+};
+
+struct at { /* of a slice: its sides, the number of its case */
+    int h, w;
+    uint32_t pool;
 };
 
 static struct tns_reader *reader(struct validation *v)
@@ -75,13 +85,58 @@ static void same_keys(struct validation *v, struct tns_reader *in, struct tns_re
                  (unsigned long long)tns_count(in) - 1, why);
 }
 
+/* Where slices hang on those beside them, a case has all of them, in order and of one size. */
+static void follow(struct validation *v, struct tns_reader *in, struct tns_record *rec,
+                   const char *name, bool new)
+{
+    static long before;
+    static uint32_t side[2];
+    const struct tensor *image = tns_tensor(rec, "image");
+    const unsigned long long at = tns_count(in) - 1;
+    long slice;
+    if (!tns_get_int(&rec->meta, "slice", 0, INT_MAX, &slice))
+        tool_die("%s: record %llu: no key 'slice'", v->path, at);
+    if (!new && strcmp(names_text(&v->cases, v->cases.count - 1), name))
+        tool_die("%s: record %llu: case '%.60s' comes again, behind others", v->path, at, name);
+    if (!new && slice != before + 1)
+        tool_die("%s: record %llu (%.60s): slice %ld behind slice %ld: a volume without gaps is "
+                 "wanted, all of its slices in rising order",
+                 v->path, at, name, slice, before);
+    if (!new && (image->dim[1] != side[0] || image->dim[2] != side[1]))
+        tool_die("%s: record %llu: another size than the slice before it (wanted %u by %u, got %u "
+                 "by %u: crop -p case)",
+                 v->path, at, side[0], side[1], image->dim[1], image->dim[2]);
+    before = slice;
+    memcpy(side, image->dim + 1, sizeof side);
+}
+
+/* The case's number; one slice more is known of it. */
+static uint32_t add_case(struct validation *v, struct tns_reader *in, struct tns_record *rec,
+                         const struct settings *set)
+{
+    const char *name = tns_get(&rec->meta, "case");
+    const uint32_t known = v->cases.count;
+    name = name ? name : key(v, in, rec, "patient");
+    const uint32_t i = tool_add_name(&v->cases, name);
+    if (i == known && !(known & (known - 1)) &&
+        !(v->depth = realloc(v->depth, (known ? 2ul * known : 1) * sizeof *v->depth)))
+        tool_die("out of memory");
+    if (i == known)
+        v->depth[i] = 0;
+    if (set->volume || set->neighbours)
+        follow(v, in, rec, name, i == known);
+    v->depth[i]++;
+    return i;
+}
+
 void validation_open(struct validation *v, const char *path, const struct settings *set)
 {
     struct tns_record rec = {0};
     struct stat st;
     uint64_t at;
     int e;
-    *v = (struct validation){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+    *v = (struct validation){
+        .path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), .d = 1};
     if (v->fd < 0 || fstat(v->fd, &st))
         tool_die("%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode))
@@ -96,14 +151,15 @@ void validation_open(struct validation *v, const char *path, const struct settin
                      (unsigned long long)tns_count(in) - 1, prints);
         if (ledger_add(&v->ledger, key(v, in, &rec, "patient"), prints))
             tool_die("%s: out of memory (or more than %d scans)", path, LEDGER_MAX);
-        const char *name = tns_get(&rec.meta, "case");
-        tool_add_name(&v->cases, name ? name : key(v, in, &rec, "patient"));
         same(v, in, &rec, "modalities", &v->modalities);
         same(v, in, &rec, "scheme", &v->scheme);
         same_keys(v, in, &rec);
         struct tensor *image = image_of(v, in, &rec, set->channels);
-        int h = nn_padded((int)image->dim[1], set->multiple[0]);
-        int w = nn_padded((int)image->dim[2], set->multiple[1]);
+        const uint32_t number = add_case(v, in, &rec, set);
+        int d = nn_padded((int)v->depth[number], set->multiple[0]);
+        int h = nn_padded((int)image->dim[1], set->multiple[1]);
+        int w = nn_padded((int)image->dim[2], set->multiple[2]);
+        v->d = set->volume && d > v->d ? d : v->d;
         v->h = h > v->h ? h : v->h;
         v->w = w > v->w ? w : v->w;
     }
@@ -119,34 +175,44 @@ void validation_open(struct validation *v, const char *path, const struct settin
     v->steps_known = known;
     v->digest = tns_digest(in);
     v->header = tns_header(in)->len;
-    v->pools = names_memory(&v->cases) + v->cases.count * sizeof(struct pool);
+    v->pools =
+        names_memory(&v->cases) + v->cases.count * (sizeof(struct pool) + 2 * sizeof *v->depth);
     tns_release(&rec);
     tns_reader_free(in);
 }
 
 void validation_size(struct validation *v, size_t pixels)
 {
-    size_t n = pixels / ((size_t)v->h * (size_t)v->w);
+    size_t n = v->d > 1 ? 1 : pixels / ((size_t)v->h * (size_t)v->w);
     v->n = n < 1 ? 1 : n > 16 ? 16 : (int)n;
+}
+
+static size_t most_slices(const struct validation *v)
+{
+    return (size_t)v->n * (size_t)v->d;
 }
 
 static size_t most_pixels(const struct validation *v)
 {
-    return (size_t)v->n * (size_t)v->h * (size_t)v->w;
+    return most_slices(v) * (size_t)v->h * (size_t)v->w;
 }
 
 size_t validation_memory(const struct validation *v, const struct settings *set)
 {
-    size_t pixel = (size_t)(set->channels + set->targets.outputs) * sizeof(float) + 2;
-    return most_pixels(v) * pixel + record_memory(set, v->h, v->w);
+    const size_t planes = (size_t)img_beside_planes(set->neighbours),
+                 slice = (size_t)v->h * (size_t)v->w;
+    size_t pixel =
+        ((size_t)set->channels * planes + (size_t)set->targets.outputs) * sizeof(float) + 2;
+    size_t row = set->neighbours ? planes * slice * ((size_t)set->channels * sizeof(float) + 1) : 0;
+    return most_pixels(v) * pixel + row + most_slices(v) * sizeof(struct at) +
+           record_memory(set, v->h, v->w);
 }
 
-/* --- a batch of equal slices -------------------------------------------------------------------*/
+/* --- a batch: equal slices, or a case ----------------------------------------------------------*/
 
 struct part {
-    int n, h, w; /* padded */
-    int shape[16][2];
-    uint32_t pool[16];
+    int n, d, h, w; /* slices so far; of a volume, padded; sides, padded */
+    struct at *at;  /* of each slice */
     float *image, *prob;
     uint8_t *label, *pred;
 };
@@ -155,43 +221,99 @@ static struct pool *pools; /* by the number of their cases */
 static double ce_sum;
 static uint64_t ce_count;
 
-static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
+/* What the network makes of it: of a volume as a whole. */
+static void predict(struct part *p, struct nn *nn, const struct settings *set)
 {
     struct nn_result result;
-    struct nn_batch b = {.n = p->n, .h = p->h, .w = p->w, .image = p->image, .label = p->label};
+    struct nn_batch b = {.n = set->volume ? 1 : p->n,
+                         .d = p->d,
+                         .h = p->h,
+                         .w = p->w,
+                         .image = p->image,
+                         .label = p->label};
     struct nn_output out = {.pred = p->pred, .prob = p->prob, .result = &result};
-    size_t plane = (size_t)p->h * (size_t)p->w;
-    if (!p->n)
-        return;
     if (nn_infer(nn, &b, &out))
         tool_die("validation: %s", nn_why(nn));
     ce_sum += result.ce * (double)result.pixels;
     ce_count += result.pixels;
+}
+
+/* What a volume is padded with counts for nothing. */
+static void pad(struct part *p, const struct settings *set)
+{
+    const size_t plane = (size_t)p->h * (size_t)p->w, missing = (size_t)(p->d - p->n) * plane;
+    for (size_t c = 0; c < (size_t)set->channels; c++)
+        memset(p->image + (c * (size_t)p->d + (size_t)p->n) * plane, 0, missing * sizeof *p->image);
+    memset(p->label + (size_t)p->n * plane, NN_IGNORE, missing);
+}
+
+static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
+{
+    const size_t plane = (size_t)p->h * (size_t)p->w, outputs = (size_t)set->targets.outputs;
+    const size_t apart = (size_t)p->d * plane; /* of an output's planes */
+    if (!p->n)
+        return;
+    if (set->volume)
+        pad(p, set);
+    predict(p, nn, set);
     for (int i = 0; i < p->n; i++) {
-        struct pool *to = &pools[p->pool[i]];
-        for (int y = 0; y < p->shape[i][0]; y++) {
-            size_t at = (size_t)y * (size_t)p->w, n = (size_t)p->shape[i][1];
-            uint8_t *label = p->label + (size_t)i * plane + at;
-            uint8_t *pred = p->pred + (size_t)i * plane + at;
-            met_count(label, pred, n, set->classes, to->table);
-            met_soft_count(&to->soft, label,
-                           p->prob + (size_t)i * (size_t)set->targets.outputs * plane + at, plane,
-                           n);
+        struct pool *to = &pools[p->at[i].pool];
+        const uint8_t *label = p->label + (size_t)i * plane, *pred = p->pred + (size_t)i * plane;
+        const float *prob = p->prob + (size_t)i * (set->volume ? 1 : outputs) * plane;
+        for (int y = 0; y < p->at[i].h; y++) {
+            const size_t at = (size_t)y * (size_t)p->w, n = (size_t)p->at[i].w;
+            met_count(label + at, pred + at, n, set->classes, to->table);
+            met_soft_count(&to->soft, label + at, prob + at, apart, n);
         }
     }
     p->n = 0;
 }
 
-static void add(struct part *p, const struct tensor *image, const struct tensor *label,
-                uint32_t pool)
+/* --- slices as they come -----------------------------------------------------------------------*/
+
+static struct img_beside beside;
+static uint8_t *waiting; /* labels of slices whose neighbours are not all there */
+static struct at *waiting_at;
+
+static void add_label(struct part *p, const struct at *at, const uint8_t *label)
 {
-    size_t plane = (size_t)p->h * (size_t)p->w, i = (size_t)p->n;
-    img_batch_image(image, NULL, p->h, p->w, p->image + i * image->dim[0] * plane);
+    const size_t plane = (size_t)p->h * (size_t)p->w;
+    memcpy(p->label + (size_t)p->n * plane, label, plane);
+    p->at[p->n++] = *at;
+}
+
+/* Those that have all their neighbours. */
+static void add_ready(struct part *p, struct nn *nn, const struct settings *set, int most,
+                      bool over)
+{
+    const size_t plane = (size_t)p->h * (size_t)p->w, planes = (size_t)img_beside_planes(beside.k);
+    while (img_beside_ready(&beside, over)) {
+        const size_t slot = (size_t)beside.out % planes;
+        img_beside_take(&beside, p->image + (size_t)p->n * (size_t)beside.c * planes * plane);
+        add_label(p, &waiting_at[slot], waiting + slot * plane);
+        if (p->n == most)
+            evaluate(p, nn, set);
+    }
+}
+
+static void add(struct part *p, struct nn *nn, const struct settings *set, int most,
+                const struct tensor *image, const struct tensor *label, uint32_t pool)
+{
+    const size_t plane = (size_t)p->h * (size_t)p->w, i = (size_t)p->n;
+    const struct at at = {(int)image->dim[1], (int)image->dim[2], pool};
+    if (set->neighbours) {
+        const size_t slot = (size_t)beside.in % (size_t)img_beside_planes(beside.k);
+        waiting_at[slot] = at;
+        img_batch_label(label, NN_IGNORE, p->h, p->w, waiting + slot * plane);
+        img_beside_put(&beside, image, NULL);
+        add_ready(p, nn, set, most, false);
+        return;
+    }
+    const size_t apart = (size_t)p->d * plane;
+    img_batch_slice(image, NULL, p->h, p->w, apart,
+                    p->image + i * (set->volume ? 1 : image->dim[0]) * plane);
     img_batch_label(label, NN_IGNORE, p->h, p->w, p->label + i * plane);
-    p->shape[i][0] = (int)image->dim[1];
-    p->shape[i][1] = (int)image->dim[2];
-    p->pool[i] = pool;
-    p->n++;
+    p->at[p->n++] = at;
 }
 
 static void reckon(struct scores *s, uint32_t cases, const struct settings *set)
@@ -217,19 +339,63 @@ static void reckon(struct scores *s, uint32_t cases, const struct settings *set)
     s->score = (s->dice[MET_WT] + s->dice[MET_TC] + s->dice[MET_ET]) / 3;
 }
 
+/* A record that validation_open has seen, now with its payloads. */
+static uint32_t check(struct validation *v, struct tns_reader *in, struct tns_record *rec,
+                      const struct settings *set)
+{
+    const struct tensor *image = tns_tensor(rec, "image"), *label = tns_tensor(rec, "label");
+    const uint8_t *value = label->data;
+    const char *name = tns_get(&rec->meta, "case");
+    char why[128];
+    for (size_t i = 0, n = tensor_count(label); i < n; i++)
+        if (value[i] >= set->classes)
+            tool_die("%s: record %llu: label outside the classes (wanted 0 to %d, got %u)", v->path,
+                     (unsigned long long)tns_count(in) - 1, set->classes - 1, value[i]);
+    if (tool_odd_value(image, why))
+        tool_die("%s: record %llu: %s", v->path, (unsigned long long)tns_count(in) - 1, why);
+    uint32_t pool = names_find(&v->cases, name ? name : key(v, in, rec, "patient"));
+    if (pool == NAMES_NONE)
+        tool_die("%s: has changed since the run began", v->path);
+    return pool;
+}
+
+static void make_room(const struct validation *v, const struct settings *set, struct part *p)
+{
+    const size_t most = most_pixels(v), c = (size_t)set->channels,
+                 slice = (size_t)v->h * (size_t)v->w;
+    const size_t planes = (size_t)img_beside_planes(set->neighbours);
+    *p = (struct part){.image = tool_alloc(most * c * planes * sizeof(float)),
+                       .prob = tool_alloc(most * (size_t)set->targets.outputs * sizeof(float)),
+                       .label = tool_alloc(most),
+                       .pred = tool_alloc(most),
+                       .at = tool_alloc(most_slices(v) * sizeof *p->at)};
+    beside = (struct img_beside){.k = set->neighbours, .c = set->channels};
+    if (!set->neighbours)
+        return;
+    beside.ring = tool_alloc(img_beside_floats(beside.k, beside.c, v->h, v->w) * sizeof(float));
+    waiting = tool_alloc(planes * slice);
+    waiting_at = tool_alloc(planes * sizeof *waiting_at);
+}
+
+static void free_room(struct part *p)
+{
+    void *all[] = {p->image, p->prob, p->label, p->pred, p->at, beside.ring, waiting, waiting_at};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+    waiting = NULL;
+    waiting_at = NULL;
+}
+
 void validation_run(struct validation *v, struct nn *nn, const struct settings *set,
                     struct scores *s)
 {
     struct tns_reader *in = reader(v);
     struct tns_record rec = {0};
-    size_t most = most_pixels(v), plane, c = (size_t)set->channels;
-    const size_t k = (size_t)set->targets.outputs;
-    struct part p = {.image = tool_alloc(most * c * sizeof(float)),
-                     .prob = tool_alloc(most * k * sizeof(float)),
-                     .label = tool_alloc(most),
-                     .pred = tool_alloc(most)};
-    char why[128];
-    int e;
+    struct part p;
+    const bool whole = set->volume || set->neighbours; /* cases, not slices */
+    uint32_t now = NAMES_NONE;
+    int e, most = 0;
+    make_room(v, set, &p);
     if (!(pools = calloc(v->cases.count, sizeof *pools)))
         tool_die("out of memory");
     for (uint32_t i = 0; i < v->cases.count; i++)
@@ -241,42 +407,36 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
         struct tensor *image = image_of(v, in, &rec, set->channels);
         if ((e = tns_take(in, &rec, NULL)) < 0)
             break;
-        const struct tensor *label = tns_tensor(&rec, "label");
-        const char *name = tns_get(&rec.meta, "case");
-        int h = nn_padded((int)image->dim[1], set->multiple[0]);
-        int w = nn_padded((int)image->dim[2], set->multiple[1]);
-        const uint8_t *value = label->data;
-        for (size_t i = 0, n = tensor_count(label); i < n; i++)
-            if (value[i] >= set->classes)
-                tool_die("%s: record %llu: label outside the classes (wanted 0 to %d, got %u)",
-                         v->path, (unsigned long long)tns_count(in) - 1, set->classes - 1,
-                         value[i]);
-        if (tool_odd_value(image, why))
-            tool_die("%s: record %llu: %s", v->path, (unsigned long long)tns_count(in) - 1, why);
-        plane = (size_t)h * (size_t)w;
-        if (plane > most)
-            tool_die("%s: has changed since the run began", v->path);
-        if (h != p.h || w != p.w || p.n == 16 || (size_t)(p.n + 1) * plane > most)
+        const uint32_t pool = check(v, in, &rec, set);
+        const int h = nn_padded((int)image->dim[1], set->multiple[1]);
+        const int w = nn_padded((int)image->dim[2], set->multiple[2]);
+        const size_t plane = (size_t)h * (size_t)w;
+        if (h != p.h || w != p.w || p.n == most || (whole && pool != now)) {
+            add_ready(&p, nn, set, most, true);
             evaluate(&p, nn, set);
-        p.h = h;
-        p.w = w;
-        uint32_t pool = names_find(&v->cases, name ? name : key(v, in, &rec, "patient"));
-        if (pool == NAMES_NONE)
+            p.h = h;
+            p.w = w;
+            p.d = set->volume ? nn_padded((int)v->depth[pool], set->multiple[0]) : 1;
+            most = set->volume ? p.d
+                               : (int)(most_pixels(v) / plane < 16 ? most_pixels(v) / plane : 16);
+            if (whole && pool != now)
+                img_beside_begin(&beside, h, w);
+            now = pool;
+        }
+        if (!most || (set->volume && (size_t)p.d * plane > most_pixels(v)))
             tool_die("%s: has changed since the run began", v->path);
-        add(&p, image, label, pool);
+        add(&p, nn, set, most, image, tns_tensor(&rec, "label"), pool);
         tool_progress("validating: %llu slices", (unsigned long long)tns_count(in));
     }
     if (e < 0)
         tool_die("%s: %s", v->path, tns_why(in));
     if (tns_digest(in) != v->digest)
         tool_die("%s: has changed since the run began", v->path);
+    add_ready(&p, nn, set, most, true);
     evaluate(&p, nn, set);
     reckon(s, v->cases.count, set);
     free(pools);
-    free(p.image);
-    free(p.prob);
-    free(p.label);
-    free(p.pred);
+    free_room(&p);
     tns_release(&rec);
     tns_reader_free(in);
 }

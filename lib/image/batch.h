@@ -11,6 +11,11 @@
  * order[i] of it, or i where order is NULL. */
 void img_batch_image(const struct tensor *image, const int *order, int h, int w, float *to);
 
+/* The same of one slice of a volume, whose planes of a channel lie behind each other, so that the
+ * slice's own are `apart` floats apart. */
+void img_batch_slice(const struct tensor *image, const int *order, int h, int w, size_t apart,
+                     float *to);
+
 /* A label (H,W) of bytes as a plane of h x w, padded with `beyond`. */
 void img_batch_label(const struct tensor *label, uint8_t beyond, int h, int w, uint8_t *to);
 

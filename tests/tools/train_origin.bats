@@ -130,7 +130,7 @@ E
     printf 'network: flat.yaml\nbatch: 5\nrate: 0.01\n' >flat
     printf 'network: flat.yaml\nbatch: 5\nrate: 1e-30\nparameters: {depth: 3}\n' >deep
     pretrain a train.tns flat
-    epochs -n 1 site.tns | train -i a -c deep -o b 2>err
+    epochs -n 1 -d 2 site.tns | train -i a -c deep -o b 2>err
     grep -qx "train: begins from a: 100 % of the weights" err
     models <<'PY'
 a, b = tensors("a"), tensors("b")
