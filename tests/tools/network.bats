@@ -116,6 +116,11 @@ PY
     cmp m n
 }
 
+# What a network that sees volumes is fed with.
+slabs() { # NETWORK
+    [[ $1 != *3d ]] || echo "-d 4"
+}
+
 @test "network: the ones with a name are the texts in pipelines/networks" {
     for a in unet attention residual nnunet2d transunet unet3d attention3d residual3d transunet3d; do
         cp "$ROOT/pipelines/networks/$a.yaml" .
@@ -123,8 +128,9 @@ PY
         [ $a != residual ] || echo 'dropout: 0.2' >>rest
         (echo "network: $a"; cat rest) >named.yaml
         (echo "network: $a.yaml"; cat rest) >file.yaml
-        epochs -n 1 -s 1 train.tns | train -s 1 -c named.yaml -o $a-named
-        epochs -n 1 -s 1 train.tns | train -s 1 -c file.yaml -o $a-file
+        epochs -n 1 -s 1 $(slabs $a) train.tns >e.tns
+        train -s 1 -c named.yaml -o $a-named <e.tns
+        train -s 1 -c file.yaml -o $a-file <e.tns
         cmp <(tensors $a-named) <(tensors $a-file)
         infer -n -m $a-named | sed -n 's/^network.//p' | cmp - $a.yaml
     done
@@ -267,7 +273,7 @@ EOF
         b=256
         [[ $n != *3d ]] || b=128
         printf "network: $n\nbase: $b\nbatch: 1\nsize: 192x160\n" >c.yaml
-        train -n -c c.yaml >plan
+        epochs -n 1 $(slabs $n) train.tns | train -n -c c.yaml >plan
         tail -n 1 plan | grep -q '^peak: '
     done
 }
