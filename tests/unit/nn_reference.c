@@ -1,4 +1,4 @@
-/* The three networks against PyTorch: tests/vectors/networks.tsv holds what it computed in double,
+/* Networks against PyTorch: tests/vectors/networks.tsv holds what it computed in double,
  * and networks.py beside it says what and how. Every algorithm, every instruction-set level. */
 #include "lib/base/rng.h"
 #include "lib/nn/nn.h"
@@ -9,13 +9,13 @@
 #include <string.h>
 
 #define VECTORS "tests/vectors/networks.tsv"
-enum { N = 3, H = 32, W = 16, PIXELS = H * W, SUMS = 4 };
+enum { N = 3, SLICES = 4, H = 32, W = 16, PIXELS = H * W, SUMS = 4 };
 
 static struct line {
     char arch[16], what[16], name[TENSOR_MAX_NAME];
     int base, fields;
     double norm, sum[SUMS];
-} lines[2000];
+} lines[4000];
 static size_t line_count;
 
 static void read_lines(void)
@@ -81,9 +81,18 @@ static bool ends(const char *name, const char *end)
     return strlen(name) >= strlen(end) && !strcmp(name + strlen(name) - strlen(end), end);
 }
 
+static bool of_volumes(const char *arch)
+{
+    return ends(arch, "3d");
+}
+
 static struct nn *open_net(const struct nn_options *o, const char *arch, int base)
 {
     struct nn_spec spec = nn_network(arch, base, 4, 4);
+    if (of_volumes(arch)) {
+        nn_set(&spec, "flat", 1);
+        nn_set(&spec, "pool_z", 1);
+    }
     char why[256];
     struct nn *nn = nn_new(&spec, o, why, sizeof why);
     if (!nn || nn_init(nn, 0)) {
@@ -99,7 +108,7 @@ static struct nn *open_net(const struct nn_options *o, const char *arch, int bas
         size_t fan = strstr(name, ".up.") ? p[i].dim[0] : count / p[i].dim[0];
         if (norm && scale)
             fill(p[i].data, count, name, 1, 0.5);
-        else if (!norm && p[i].rank == 4)
+        else if (!norm && p[i].rank >= 4)
             fill(p[i].data, count, name, 0, sqrt(6.0 / (double)fan));
         else
             fill(p[i].data, count, name, 0, 0.3);
@@ -107,9 +116,9 @@ static struct nn *open_net(const struct nn_options *o, const char *arch, int bas
     return nn;
 }
 
-static void make_labels(uint8_t *t)
+static void make_labels(uint8_t *t, int slices)
 {
-    for (int n = 0, i = 0; n < N; n++)
+    for (int n = 0, i = 0; n < slices; n++)
         for (int y = 0; y < H; y++)
             for (int x = 0; x < W; x++, i++) {
                 int dy = 2 * y - H + 3 * n, dx = 2 * x - W - n, r = dy * dy + dx * dx;
@@ -167,16 +176,21 @@ static void compare(const char *arch, int base, const char *what, const struct t
 
 static void check(const char *arch, int base, enum kr_algo algo)
 {
-    static float image[N * 4 * PIXELS], logits[N * 4 * PIXELS];
-    static uint8_t t[N * PIXELS];
+    static float image[SLICES * 4 * PIXELS], logits[SLICES * 4 * PIXELS];
+    static uint8_t t[SLICES * PIXELS];
+    const bool volume = of_volumes(arch);
+    const int samples = volume ? 1 : N, slices = volume ? SLICES : N;
+    const size_t values_of = (size_t)slices * 4 * PIXELS;
     static const char *const algos[] = {"auto", "direct", "winograd"};
     char label[64];
     snprintf(label, sizeof label, "%s %d, %s, %s", arch, base, kr_level(), algos[algo]);
-    fill(image, sizeof image / sizeof *image, find(arch, base, "image", NULL)->name, 0, sqrt(3));
-    make_labels(t);
-    struct nn_batch batch = {.n = N, .h = H, .w = W, .image = image, .label = t};
+    fill(image, values_of, find(arch, base, "image", NULL)->name, 0, sqrt(3));
+    make_labels(t, slices);
+    struct nn_batch batch = {
+        .n = samples, .d = volume ? SLICES : 1, .h = H, .w = W, .image = image, .label = t};
     struct nn_options o = {.train = true,
-                           .n = N,
+                           .n = samples,
+                           .d = volume ? SLICES : 1,
                            .h = H,
                            .w = W,
                            .threads = 2,
@@ -189,11 +203,11 @@ static void check(const char *arch, int base, enum kr_algo algo)
 
     struct nn *nn = open_net(&o, arch, base);
     int e = nn_infer(nn, &batch, &(struct nn_output){.logits = logits});
-    double d = off(find(arch, base, "logits.eval", NULL), logits, NULL, NULL, N * 4 * PIXELS);
+    double d = off(find(arch, base, "logits.eval", NULL), logits, NULL, NULL, values_of);
     ok(!e && d < bound, "%s: logits in use within %g (%.2g)", label, bound, d);
 
     e = nn_backward(nn, &batch, &r, logits);
-    d = off(find(arch, base, "logits.train", NULL), logits, NULL, NULL, N * 4 * PIXELS);
+    d = off(find(arch, base, "logits.train", NULL), logits, NULL, NULL, values_of);
     ok(!e && d < bound, "%s: logits in training within %g (%.2g)", label, bound, d);
     double dice = find(arch, base, "dice", NULL)->norm,
            both = find(arch, base, "dice_ce", NULL)->norm;
@@ -208,6 +222,10 @@ static void check(const char *arch, int base, enum kr_algo algo)
         size_t grads;
         const struct tensor *g = nn_gradients(nn, &grads);
         compare(arch, base, "grad", g, grads, NULL, NULL, 10 * bound, label);
+    }
+    if (base == 4 && !volume) {
+        size_t grads;
+        const struct tensor *g = nn_gradients(nn, &grads);
         float *start = values(p, n), *weight = values(g, grads);
         e = nn_update(nn, 1e-3);
         compare(arch, base, "adam", p, n, start, weight, 1e-3, label);
@@ -239,6 +257,11 @@ int main(void)
                 check(nn_names[a], 16, (enum kr_algo)k);
             }
         check("transunet", 4, KR_DIRECT);
+        for (int k = KR_AUTO; k <= KR_WINOGRAD; k++)
+            check("unet3d", 4, (enum kr_algo)k);
+        check("attention3d", 4, KR_AUTO);
+        check("residual3d", 4, KR_DIRECT);
+        check("transunet3d", 4, KR_DIRECT);
     }
     return done_testing();
 }

@@ -12,6 +12,7 @@ thousandth of their norm differ by about that in each sum, wherever it is. WHAT 
     running                     running statistics after that one forward pass (momentum 0.1, unbiased variance)
     sgd                         how far one step goes (rate 1, Nesterov momentum 0.99, decay 0.01)
     adam                        the same (rate 0.001), times |grad|: the sign of a gradient next to nothing is chance
+Those of volumes, whose names end in 3d, have one sample of SLICES slices, flat 1 and pool_z 1, and no steps.
 
 A gradient jumps where an activation crosses zero or two meet under a pooling, so the narrow networks' x is the first by
 number of which no activation comes within 5e-5 of that: float and double then stand on one side. The wide networks, which
@@ -24,6 +25,7 @@ from torch import nn
 import torch.nn.functional as F
 
 N, H, W = 3, 32, 16
+SLICES, FLAT, POOL_Z = 4, 1, 1
 MARGIN = 5e-5
 closest = 0.0
 
@@ -39,23 +41,36 @@ def relu(x):
     return F.relu(near(x))
 
 
-def pool(x):
-    two = torch.stack([x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]).topk(2, dim=0).values
+def pool(x, z):
+    two = torch.stack([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    if z > 1:
+        two = torch.cat([two[:, :, :, k::z] for k in range(z)])
+    two = two.topk(2, dim=0).values
     near((two[0] - two[1])[two[0] > 0])
-    return F.max_pool2d(x, 2)
+    return F.max_pool2d(x, 2) if x.dim() == 4 else F.max_pool3d(x, (z, 2, 2))
+
+
+def conv(cin, cout, k, size=3, bias=False):
+    """k: slices of its kernel; 0: of the plane alone."""
+    return nn.Conv3d(cin, cout, (k, size, size), padding=(k // 2, size // 2, size // 2), bias=bias) if k else \
+        nn.Conv2d(cin, cout, size, padding=size // 2, bias=bias)
+
+
+def norm(c, k):
+    return nn.BatchNorm3d(c) if k else nn.BatchNorm2d(c)
 
 
 class Block(nn.Module):
-    def __init__(self, cin, cout, residual=False):
+    def __init__(self, cin, cout, residual=False, k=0):
         super().__init__()
-        self.conv1 = nn.Conv2d(cin, cout, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(cout)
-        self.conv2 = nn.Conv2d(cout, cout, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(cout)
+        self.conv1 = conv(cin, cout, k)
+        self.norm1 = norm(cout, k)
+        self.conv2 = conv(cout, cout, k)
+        self.norm2 = norm(cout, k)
         self.residual = residual
         if residual and cin != cout:
-            self.shortcut = nn.Conv2d(cin, cout, 1, bias=False)
-            self.shortcut_norm = nn.BatchNorm2d(cout)
+            self.shortcut = conv(cin, cout, min(k, 1), 1)
+            self.shortcut_norm = norm(cout, k)
 
     def forward(self, x):
         y = self.norm2(self.conv2(relu(self.norm1(self.conv1(x)))))
@@ -66,12 +81,12 @@ class Block(nn.Module):
 
 class Gate(nn.Module):
     """Additive attention (Oktay et al. 2018), the gating signal already upsampled to x's size."""
-    def __init__(self, c):
+    def __init__(self, c, k):
         super().__init__()
-        ci = max(c // 2, 1)
-        self.g, self.g_norm = nn.Conv2d(c, ci, 1, bias=False), nn.BatchNorm2d(ci)
-        self.x, self.x_norm = nn.Conv2d(c, ci, 1, bias=False), nn.BatchNorm2d(ci)
-        self.psi, self.psi_norm = nn.Conv2d(ci, 1, 1, bias=False), nn.BatchNorm2d(1)
+        ci, one = max(c // 2, 1), min(k, 1)
+        self.g, self.g_norm = conv(c, ci, one, 1), norm(ci, k)
+        self.x, self.x_norm = conv(c, ci, one, 1), norm(ci, k)
+        self.psi, self.psi_norm = conv(ci, 1, one, 1), norm(1, k)
 
     def forward(self, g, x):
         a = relu(self.g_norm(self.g(g)) + self.x_norm(self.x(x)))
@@ -79,15 +94,20 @@ class Gate(nn.Module):
 
 
 class Up(Block):
-    def __init__(self, cin, cout, gate, residual):
-        super().__init__(2 * cout, cout, residual)
-        self.up = nn.ConvTranspose2d(cin, cout, 2, stride=2)
+    def __init__(self, cin, cout, gate, residual, k, z):
+        super().__init__(2 * cout, cout, residual, k)
+        self.up = nn.ConvTranspose3d(cin, cout, (z, 2, 2), stride=(z, 2, 2)) if k else nn.ConvTranspose2d(cin, cout, 2, stride=2)
         if gate:
-            self.gate = Gate(cout)
+            self.gate = Gate(cout, k)
 
     def forward(self, x, skip):
         u = self.up(x)
         return super().forward(torch.cat([self.gate(u, skip) if hasattr(self, "gate") else skip, u], 1))
+
+
+def by_slice(f, x):
+    """Of each slice of a volume, (N,C,D,H,W)."""
+    return torch.stack([f(x[:, :, d]) for d in range(x.shape[2])], 2)
 
 
 class Positions(nn.Module):
@@ -96,6 +116,8 @@ class Positions(nn.Module):
         self.weight = nn.Parameter(torch.zeros(c, grid, grid))
 
     def forward(self, x):
+        if x.dim() == 5:
+            return by_slice(self, x)
         return x + F.interpolate(self.weight[None], size=x.shape[2:], mode="bilinear", align_corners=False)
 
 
@@ -109,6 +131,8 @@ class Layer(nn.Module):
         self.hidden, self.back = nn.Linear(c, 4 * c), nn.Linear(4 * c, c)
 
     def forward(self, x):
+        if x.dim() == 5:
+            return by_slice(self, x)
         y = x.flatten(2).transpose(1, 2)
         z = self.norm1(y)
         q, k, v = (f(z).unflatten(2, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
@@ -122,23 +146,26 @@ class Network(nn.Module):
     def __init__(self, arch, base, cin=4, classes=4):
         super().__init__()
         c = [cin] + [base << i for i in range(5)]
+        volume, arch = arch.endswith("3d"), arch.removesuffix("3d")
+        k = [(1 if i < FLAT else 3) if volume else 0 for i in range(5)]
+        self.z = [2 if volume and i >= 4 - POOL_Z else 1 for i in range(4)]
         r = arch == "residual"
         for i in range(4):
-            setattr(self, f"enc{i + 1}", Block(c[i], c[i + 1], r))
-        self.bottleneck = Block(c[4], c[5], r)
+            setattr(self, f"enc{i + 1}", Block(c[i], c[i + 1], r, k[i]))
+        self.bottleneck = Block(c[4], c[5], r, k[4])
         if arch == "transunet":
             self.positions, self.encoder_norm = Positions(c[5], 12), nn.LayerNorm(c[5])
             for i in range(4):
                 setattr(self, f"layer{i + 1}", Layer(c[5], 8))
         for i in (4, 3, 2, 1):
-            setattr(self, f"dec{i}", Up(c[i + 1], c[i], arch == "attention", r))
-        self.head = nn.Conv2d(base, classes, 1)
+            setattr(self, f"dec{i}", Up(c[i + 1], c[i], arch == "attention", r, k[i - 1], self.z[i - 1]))
+        self.head = conv(base, classes, min(k[0], 1), 1, True)
 
     def forward(self, x):
         skips = []
         for i in (1, 2, 3, 4):
             skips.append(getattr(self, f"enc{i}")(x))
-            x = pool(skips[-1])
+            x = pool(skips[-1], self.z[i - 1])
         x = self.bottleneck(x)
         if hasattr(self, "positions"):
             x = self.layer4(self.layer3(self.layer2(self.layer1(self.positions(x)))))
@@ -149,9 +176,9 @@ class Network(nn.Module):
 
 
 def dice_loss(logits, t, eps=1e-5):
-    p = logits.softmax(1)
-    o = F.one_hot(t, p.shape[1]).permute(0, 3, 1, 2).double()
-    inter, total = (p * o).sum((0, 2, 3)), p.sum((0, 2, 3)) + o.sum((0, 2, 3))
+    p = logits.softmax(1).transpose(0, 1).flatten(1)
+    o = F.one_hot(t, p.shape[0]).flatten(0, -2).T.double()
+    inter, total = (p * o).sum(1), p.sum(1) + o.sum(1)
     return 1 - ((2 * inter + eps) / (total + eps)).mean()
 
 
@@ -182,22 +209,25 @@ def parameter(name, v):
     u = uniform(name, tuple(v.shape))
     if "norm" in name:
         u = 1 + 0.5 * u if name.endswith(("weight", "running_var")) else 0.3 * u
-    elif v.dim() == 4:
+    elif v.dim() >= 4:
         u = (6 / (v.shape[0] if ".up." in name else v[0].numel())) ** 0.5 * u
     else:
         u = 0.3 * u
     return u.float().double()
 
 
-def labels():
-    """Rings around a point that moves from image to image."""
-    n, y, x = np.ogrid[:N, :H, :W]
+def labels(arch):
+    """Rings around a point that moves from slice to slice."""
+    volume = arch.endswith("3d")
+    n, y, x = np.ogrid[:SLICES if volume else N, :H, :W]
     r = (2 * y - H + 3 * n) ** 2 + (2 * x - W - n) ** 2
-    return torch.from_numpy(np.select([r < 25, r < 81, r < 225], [3, 1, 2], 0))
+    t = torch.from_numpy(np.select([r < 25, r < 81, r < 225], [3, 1, 2], 0))
+    return t[None] if volume else t
 
 
-def image(number):
-    return (3 ** 0.5 * uniform(f"x{number}", (N, 4, H, W))).float().double()
+def image(arch, number):
+    shape = (1, 4, SLICES, H, W) if arch.endswith("3d") else (N, 4, H, W)
+    return (3 ** 0.5 * uniform(f"x{number}", shape)).float().double()
 
 
 # --- what comes of it -----------------------------------------------------------------------------------------
@@ -222,7 +252,7 @@ def network(arch, base):
 
 def compute(arch, base, number, jumps):
     global closest
-    m, x, t = network(arch, base), image(number), labels()
+    m, x, t = network(arch, base), image(arch, number), labels(arch)
     m.eval()
     emit(arch, base, "logits.eval", "logits", m(x))
     m.train()
@@ -240,6 +270,8 @@ def compute(arch, base, number, jumps):
     start = {k: p.detach().clone() for k, p in m.named_parameters()}
     for k, p in m.named_parameters():
         emit(arch, base, "grad", k, p.grad)
+    if arch.endswith("3d"):
+        return
     for what, make in (("sgd", lambda ps: torch.optim.SGD(ps, 1, momentum=.99, nesterov=True, weight_decay=.01)),
                        ("adam", lambda ps: torch.optim.Adam(ps, 1e-3))):
         with torch.no_grad():
@@ -253,16 +285,16 @@ def compute(arch, base, number, jumps):
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     print(f"# networks.py with PyTorch {torch.__version__}: arch, base, what, name, norm, four sums")
-    for arch in ("unet", "attention", "residual", "transunet"):
+    for arch in ("unet", "attention", "residual", "transunet", "unet3d", "attention3d", "residual3d", "transunet3d"):
         for number in range(1000):
             closest = 1.0
-            network(arch, 4).train()(image(number))
+            network(arch, 4).train()(image(arch, number))
             if closest > MARGIN:
                 break
         print(f"# {arch}: {closest:.2g} from a jump")
         print(arch, 4, "image", f"x{number}", sep="\t")
         compute(arch, 4, number, True)
-        if arch == "transunet":
+        if arch not in ("unet", "attention", "residual"):
             continue
         print(arch, 16, "image", "x0", sep="\t")
         compute(arch, 16, 0, False)
