@@ -74,8 +74,7 @@ static void slot_input(const struct source *s, const struct tiling *g, const str
     v += (size_t)(slot * l->count + t) * vs;
     if (z >= -s->before && z < l->d + s->after)
         KR_NAME(kr_winograd_input)
-    (s, g, (l->n * l->d + s->before + z) * g->down * g->across + l->t0 + t, count, c0, c1, v, vs,
-     ps);
+    (s, g, layers_tile(l, g, s->before + slot - 1) + t, count, c0, c1, v, vs, ps);
     else for (int p = 0; p < POINTS(g->m); p++)
         memset(v + (size_t)p * ps, 0, (size_t)count * vs * sizeof *v);
 }
@@ -109,7 +108,7 @@ static void output(const struct sink *out, const struct block *b, const struct p
         double *slot = slots + ((size_t)slice * (size_t)p->pillars.across + (size_t)l->pillar) * 2 *
                                    (size_t)out->cp;
         KR_NAME(kr_winograd_output)
-        (out, b, &p->g, slice * p->g.down * p->g.across + l->t0, l->count, -1,
+        (out, b, &p->g, layers_tile(l, &p->g, i), l->count, -1,
          m + (size_t)(i * l->count) * (size_t)b->width, (size_t)b->width, p->mp, slot);
     }
 }
@@ -120,6 +119,7 @@ static void fused(const struct source *s, const struct filters *f, const struct 
     const int blocks = sink_blocks(out);
     float *u = (float *)(ws + p->u);
     double *slots = (double *)(ws + p->slots);
+    struct queue queue = {.tasks = p->pillars.count, .threads = threads};
 #pragma omp parallel num_threads(threads)
     {
         char *mine = ws + p->private + (size_t)omp_get_thread_num() * p->bytes;
@@ -132,13 +132,22 @@ static void fused(const struct source *s, const struct filters *f, const struct 
             KR_NAME(kr_winograd_weights)
             (p->side, s, &one, &b, 0, s->cp, u + at * (size_t)s->cp, p->up);
         }
-#pragma omp for schedule(dynamic)
-        for (int t = 0; t < p->pillars.count; t++)
+        for (int t = queue_take(&queue), next; t < queue.tasks; t = next) {
+            const bool early = queue_early(&queue, t);
+            next = early ? queue_take(&queue) : queue.tasks;
             for (struct layers l = layers_first(&p->pillars, t); l.deep; layers_next(&l)) {
+                struct layers then = l;
+                layers_next(&then);
+                if (!then.deep && next < queue.tasks)
+                    then = layers_first(&p->pillars, next);
                 KR_NAME(kr_volume_input)(s, &p->g, &l, 0, s->cp, v, p->vs, p->vp);
                 for (int i = 0; i < blocks; i++) {
                     const struct block b = sink_block(out, i);
-                    struct ahead ahead = {.walks = 0};
+                    struct ahead ahead = {.slices = l.deep};
+                    ahead_sink(&ahead, b.part, &p->g, layers_tile(&l, &p->g, 0), l.count, b.o,
+                               b.width);
+                    if (i == 0 && then.deep)
+                        ahead_layers(&ahead, s, &p->g, &then, 0, s->cp);
                     KR_NAME(kr_winograd_products)
                     (&p->g, &b, l.deep * l.count, 3, s->cp, v, p->vs, (size_t)l.count * p->vs,
                      p->vp, u + 3 * (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp,
@@ -146,6 +155,9 @@ static void fused(const struct source *s, const struct filters *f, const struct 
                     output(out, &b, p, &l, m, slots);
                 }
             }
+            if (!early)
+                next = queue_take(&queue);
+        }
     }
 }
 

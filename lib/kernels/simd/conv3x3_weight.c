@@ -286,25 +286,47 @@ static void data_run(const struct work *k, const struct task *t, int t0, int cou
     }
 }
 
-/* The same of a pillar of volumes, layer by layer. What would meet slices that are not there is
- * left out. */
-static void pillar_run(const struct work *k, const struct task *t, int number, bool first)
+/* The same of a pillar's layers; `then` are fetched meanwhile. What would meet slices that are not
+ * there is left out. */
+static void layers_run(const struct work *k, const struct task *t, const struct layers *l,
+                       const struct layers *then, bool first)
 {
     const struct plan *p = &k->p;
-    for (struct layers l = layers_first(&p->pillars, number); l.deep;
-         layers_next(&l), first = false) {
-        KR_NAME(kr_volume_input)
-        (k->s, &k->g, &l, t->i0, t->i0 + t->wi, t->v, (size_t)t->wi, p->vp);
-        for (int i = 0; i < l.deep; i++)
-            gradient_transform(k->dy, &k->g, (l.n * l.d + l.z + i) * p->pillars.slice + l.t0,
-                               l.count, t->o0, t->wo, t->w + (size_t)(i * l.count * t->wo), p->wp);
-        for (int q = 0; q < POINTS(p->side); q++)
-            for (int r = 0; r < 3; r++) {
-                const int from = max_int(0, 1 - r - l.z), to = min_int(l.deep, l.d + 1 - r - l.z);
-                point_product(p, t, q, r, (from + r) * l.count, from * l.count,
-                              max_int(0, to - from) * l.count, first);
-            }
+    struct ahead ahead = {.walks = 0};
+    KR_NAME(kr_volume_input)
+    (k->s, &k->g, l, t->i0, t->i0 + t->wi, t->v, (size_t)t->wi, p->vp);
+    for (int i = 0; i < l->deep; i++)
+        gradient_transform(k->dy, &k->g, layers_tile(l, &k->g, i), l->count, t->o0, t->wo,
+                           t->w + (size_t)(i * l->count * t->wo), p->wp);
+    if (then->deep) {
+        ahead_layers(&ahead, k->s, &k->g, then, t->i0, t->i0 + t->wi);
+        ahead.slices = then->deep;
+        ahead_source(&ahead, k->dy, &k->g, layers_tile(then, &k->g, 0), then->count, t->o0,
+                     t->o0 + t->wo);
     }
+    for (int q = 0; q < POINTS(p->side); q++) {
+        ahead_fetch(&ahead, &k->g);
+        for (int r = 0; r < 3; r++) {
+            const int from = max_int(0, 1 - r - l->z), to = min_int(l->deep, l->d + 1 - r - l->z);
+            point_product(p, t, q, r, (from + r) * l->count, from * l->count,
+                          max_int(0, to - from) * l->count, first);
+        }
+    }
+}
+
+/* The sums of the pillars from `from` up to `to`. */
+static void pillars_run(const struct work *k, const struct task *t, int from, int to)
+{
+    const struct pillars *p = &k->p.pillars;
+    for (int i = from; i < to; i++)
+        for (struct layers l = layers_first(p, i), then; l.deep; l = then) {
+            struct layers next = l;
+            layers_next(&next);
+            then = next;
+            if (!next.deep && i + 1 < to)
+                next = layers_first(p, i + 1);
+            layers_run(k, t, &l, &next, i == from && !l.known);
+        }
 }
 
 /* The task's filters, to dw, or to its part where others share them: of each pair of channels those
@@ -442,9 +464,8 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
             struct task t =
                 task_at(&k, n, (float *)(mine + p.v), (float *)(mine + p.w), (float *)(mine + p.u));
             if (s->d) {
-                const int a = share(p.pillars.count, n / blocks, p.spans);
-                for (int i = a; i < share(p.pillars.count, n / blocks + 1, p.spans); i++)
-                    pillar_run(&k, &t, i, i == a);
+                pillars_run(&k, &t, share(p.pillars.count, n / blocks, p.spans),
+                            share(p.pillars.count, n / blocks + 1, p.spans));
                 filters_write(&k, &t);
                 continue;
             }

@@ -307,23 +307,6 @@ void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b
     }
 }
 
-/* The tasks 0, 1, ... that the threads of a team share, `next` of them taken. Taking one before the
- * last is done tells what to fetch meanwhile; not when few are left, lest somebody wait for it. */
-struct queue {
-    int next, tasks, threads;
-};
-
-INLINE int queue_take(struct queue *q)
-{
-    return __atomic_fetch_add(&q->next, 1, __ATOMIC_RELAXED);
-}
-
-/* Whether the task after t should be taken already. */
-INLINE bool queue_early(const struct queue *q, int t)
-{
-    return q->tasks - t > 2 * q->threads;
-}
-
 /* The tiles of block or chunk t, and where its sums go: to its slot or those of its cells. */
 struct portion {
     int t0, count, cell;

@@ -151,23 +151,31 @@ INLINE void layers_next(struct layers *l)
     layers_cut(l);
 }
 
+/* The first tile of the layers' slice i. */
+INLINE int layers_tile(const struct layers *l, const struct tiling *g, int i)
+{
+    return (l->n * l->d + l->z + i) * g->down * g->across + l->t0;
+}
+
 /* --- prefetching ---------------------------------------------------------------------------------
  * While the products of a block of tiles run, memory is idle: what the transforms will touch next
  * is fetched then, a piece with each product. */
 
-/* A walk over M rows of pixels of each tile of a block. */
+/* A walk over M rows of pixels of each tile of a block, of volumes in each of some slices. */
 struct walk {
     const char *map, *first, *pixel; /* first: of this row */
     size_t step, size, row;          /* bytes from pixel to pixel, that are fetched, of a row */
     int width, left, rows, tiles;    /* pixels of a row, left of it; rows and tiles to come */
     int down;
-    struct tile t;
+    struct tile t, start; /* start, count: of the block */
+    int count, slices;
     bool write;
 };
 
 struct ahead {
     struct walk walk[6];
     int walks, piece; /* pixels fetched with each product */
+    int slices;       /* of the maps that are added; 0: one */
 };
 
 /* Goes to the tiles that begin in the walk's row of tiles, from t on. */
@@ -186,6 +194,17 @@ INLINE void walk_run(struct walk *w, const struct tiling *g)
         w->t.y = 0, w->t.n++;
 }
 
+/* Goes to the same tiles of the next slice, if there is one. */
+INLINE bool walk_deeper(struct walk *w)
+{
+    if (--w->slices <= 0)
+        return false;
+    w->start.n++;
+    w->t = w->start;
+    w->tiles = w->count;
+    return true;
+}
+
 /* Of `count` tiles from t0 on, the rows from row `down` below a tile's first: `size` bytes from
  * `at` on of each pixel of a map whose pixels have `bytes` bytes. */
 INLINE void ahead_map(struct ahead *a, const struct tiling *g, int t0, int count, int down,
@@ -202,9 +221,13 @@ INLINE void ahead_map(struct ahead *a, const struct tiling *g, int t0, int count
                        .tiles = count,
                        .down = down,
                        .t = tile_at(g, t0),
+                       .start = tile_at(g, t0),
+                       .count = count,
+                       .slices = max_int(1, a->slices),
                        .write = write};
+    const int pixels = g->m * g->m * count * w->slices;
     walk_run(w, g);
-    a->piece = max_int(a->piece, (g->m * g->m * count + POINTS(g->m) - 1) / POINTS(g->m));
+    a->piece = max_int(a->piece, (pixels + POINTS(g->m) - 1) / POINTS(g->m));
 }
 
 INLINE void walk_fetch(struct walk *w, const struct tiling *g, int pixels)
@@ -216,7 +239,7 @@ INLINE void walk_fetch(struct walk *w, const struct tiling *g, int pixels)
             w->rows--;
         }
         if (w->rows <= 0) {
-            if (!w->tiles)
+            if (!w->tiles && !walk_deeper(w))
                 return;
             walk_run(w, g);
             continue;
@@ -273,6 +296,35 @@ INLINE void ahead_sink(struct ahead *a, const struct sink_part *part, const stru
     }
     ahead_map(a, g, t0, count, 0, part->y, (size_t)part->cp * one, (size_t)o * one,
               (size_t)width * one, true);
+}
+
+/* What a pillar's layers will read that those before have not. */
+INLINE void ahead_layers(struct ahead *a, const struct source *s, const struct tiling *g,
+                         const struct layers *l, int c0, int c1)
+{
+    const int from = max_int(l->z + (l->known ? 1 : -1), -s->before);
+    a->slices = min_int(l->z + l->deep + 1, l->d + s->after) - from;
+    if (a->slices > 0)
+        ahead_source(a, s, g, layers_tile(l, g, s->before + from - l->z), l->count, c0, c1);
+}
+
+/* --- sharing ---------------------------------------------------------------------------------- */
+
+/* The tasks 0, 1, ... that the threads of a team share, `next` of them taken. Taking one before the
+ * last is done tells what to fetch meanwhile; not when few are left, lest somebody wait for it. */
+struct queue {
+    int next, tasks, threads;
+};
+
+INLINE int queue_take(struct queue *q)
+{
+    return __atomic_fetch_add(&q->next, 1, __ATOMIC_RELAXED);
+}
+
+/* Whether the task after t should be taken already. */
+INLINE bool queue_early(const struct queue *q, int t)
+{
+    return q->tasks - t > 2 * q->threads;
 }
 
 #endif
