@@ -708,6 +708,7 @@ static void all(void)
         {CUBED_SHAPE(1, 1, 6, 5), .c0 = 32, .cout = 48, .how = RELU, .sums = true},
         {CUBED_SHAPE(2, 5, 8, 8), .c0 = 40, .cout = 20, .how = STRIDED | RELU, .sums = true,
          .each = true, .act = true, .accumulate = true, .behind = true},
+        {CUBED_SHAPE(1, 2, 3, 3), .c0 = 272, .cout = 128}, /* more weights than stay in cache */
         {CUBED_SHAPE(1, 6, 7, 6), .c0 = 20, .c1 = 16, .cout = 16, .how = BF16 | AFFINE | RELU},
         {CUBED_SHAPE(1, 4, 12, 12), .c0 = 64, .cout = 64, .how = STRIDED | LEAKY, .sums = true},
         {CUBED_SHAPE(2, 2, 6, 5), .c0 = 96, .cout = 80, .how = AFFINE | RELU, .bf16_out = true,

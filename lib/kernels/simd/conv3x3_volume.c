@@ -9,7 +9,8 @@
  *
  * Where the transformed weights would not stay in cache, or pillars are too few, layers are whole
  * slices, transformed by all threads, and tasks are blocks of output channels, as `panel` of
- * conv3x3_winograd.c has them.
+ * conv3x3_winograd.c has them; where only pillars are too few, with weights of all input channels
+ * at once, so that a sum has the same order either way.
  *
  * A result depends on its slices alone: it is the same bytes in every window that holds it. */
 #include "lib/kernels/simd/winograd.h"
@@ -22,8 +23,7 @@
 
 struct plan {
     bool fused;
-    enum mk_into more; /* how a panel's products join those before */
-    int side;
+    int side, depth; /* depth: input channels of a panel of weights */
     struct tiling g;
     struct pillars pillars;
     size_t vs, vp, up, mp;
@@ -40,7 +40,7 @@ static struct plan plan(const struct source *s, const struct sink *out)
     p.vs = k % 256 ? k : k + PAD;
     p.pillars = pillars(s, &p.g, tile * k, tile * width);
     const bool light = 3 * tile * k * o <= FUSED_WEIGHTS;
-    p.more = light ? MK_GO_ON : MK_ADD;
+    p.depth = light ? s->cp : min_int(s->cp, DEPTH);
     p.fused = light && p.pillars.count >= PILLARS / 2;
     if (!p.fused)
         p.pillars =
@@ -48,7 +48,7 @@ static struct plan plan(const struct source *s, const struct sink *out)
     const size_t rows = (size_t)p.pillars.tiles * (size_t)p.pillars.layers;
     p.vp = (rows + 2 * (size_t)p.pillars.tiles) * p.vs + PAD;
     p.mp = rows * width + PAD;
-    p.up = (p.fused ? 3 * k * o : (size_t)DEPTH * BLOCK) + PAD;
+    p.up = 3 * (p.fused ? k * o : (size_t)p.depth * width) + PAD;
     p.slots = take(&used, (size_t)(s->n * p.pillars.across) * 2 * o, sizeof(double));
     size_t *u = p.fused ? &used : &mine, *v = p.fused ? &mine : &used;
     p.u = take(u, points * p.up, sizeof(float));
@@ -181,17 +181,19 @@ static void panel(const struct source *s, const struct filters *f, const struct 
 #pragma omp for schedule(dynamic)
                 for (int i = 0; i < blocks; i++) {
                     const struct block b = sink_block(out, i);
-                    for (int r = 0; r < 3; r++)
-                        for (int k = 0; k < s->cp; k += DEPTH) {
-                            const int depth = min_int(DEPTH, s->cp - k);
+                    for (int k = 0; k < s->cp; k += p->depth) {
+                        const int depth = min_int(p->depth, s->cp - k);
+                        for (int r = 0; r < 3; r++) {
                             const struct filters one = slice_of(f, r);
                             KR_NAME(kr_winograd_weights)
-                            (p->side, s, &one, &b, k, k + depth, u, p->up);
-                            KR_NAME(kr_winograd_products)
-                            (&p->g, &b, l.deep * l.count, 1, depth,
-                             v + (size_t)(r * l.count) * p->vs + k, p->vs, 0, p->vp, u, p->up, m,
-                             p->mp, r || k ? p->more : MK_SET, &none);
+                            (p->side, s, &one, &b, k, k + depth,
+                             u + (size_t)(r * depth) * (size_t)b.width, p->up);
                         }
+                        KR_NAME(kr_winograd_products)
+                        (&p->g, &b, l.deep * l.count, 3, depth, v + k, p->vs,
+                         (size_t)l.count * p->vs, p->vp, u, p->up, m, p->mp, k ? MK_ADD : MK_SET,
+                         &none);
+                    }
                     output(out, &b, p, &l, m, slots);
                 }
             }
