@@ -50,6 +50,7 @@ static void make_network(void)
         .train = true,
         .n = source_samples(&source, &set),
         .d = set.volume ? source.d : 1,
+        .stream = set.volume ? VALIDATION_PIECE : 0, /* what cannot be a stream is never used */
         .h = source.h,
         .w = source.w,
         .threads = opt.threads,
@@ -62,9 +63,8 @@ static void make_network(void)
         .training = settings_training(&set),
         .targets = set.targets};
     if (opt.validation) {
-        validation_size(&val, (size_t)o.n * (size_t)source.h * (size_t)source.w);
+        validation_size(&val, (size_t)o.n * (size_t)source.h * (size_t)source.w, &set);
         o.eval_n = val.n;
-        o.eval_d = val.d;
         o.eval_h = val.h;
         o.eval_w = val.w;
         o.outside += validation_memory(&val, &set);

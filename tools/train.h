@@ -50,6 +50,7 @@ struct settings {
     int multiple[3];                       /* that depth, height and width are padded to */
     bool products;                         /* of matrices */
     bool volume;                           /* a sample is a slab */
+    int lag;                               /* of a stream of slices (nn.h) */
 };
 
 /* Reads the file of -c; dies of what is wrong in it. The seed of -s, if any, goes before the
@@ -122,6 +123,8 @@ struct batch *feed_next(void);
 
 /* --- validation --------------------------------------------------------------------------------*/
 
+enum { VALIDATION_PIECE = 2 }; /* slices of a volume that the network is given at once */
+
 struct validation {
     const char *path;
     int fd;
@@ -131,11 +134,10 @@ struct validation {
     char *modalities, *scheme;
     char steps[CONTRACT_MAX];
     bool steps_known;
-    int n, d, h, w; /* of the batches that it will make */
-    size_t header;  /* bytes */
+    int n, h, w;   /* of the batches that it will make */
+    size_t header; /* bytes */
     struct names cases;
-    uint32_t *depth; /* of each case: its slices */
-    size_t pools;    /* bytes of what is counted for each case */
+    size_t pools; /* bytes of what is counted for each case */
 };
 
 struct scores {
@@ -146,7 +148,7 @@ struct scores {
 /* Hops through the stream: who is in it, how large it is. `pixels` is the size of a training
  * batch, 0 for none; its batches are no larger, unless a single slice is. */
 void validation_open(struct validation *, const char *path, const struct settings *);
-void validation_size(struct validation *, size_t pixels);
+void validation_size(struct validation *, size_t pixels, const struct settings *);
 size_t validation_memory(const struct validation *, const struct settings *);
 void validation_run(struct validation *, struct nn *, const struct settings *, struct scores *);
 

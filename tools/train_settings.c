@@ -244,6 +244,7 @@ static void read_network(struct settings *s, const char *path)
     memcpy(s->multiple, about.multiple, sizeof s->multiple);
     s->products = about.products;
     s->volume = about.volume;
+    s->lag = about.lag;
 }
 
 void settings_read(struct settings *s, const char *path, const uint64_t *seed)

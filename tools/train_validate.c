@@ -1,6 +1,6 @@
 /* Validation in train: a stream from a file, pooled by case. A planar network sees batches of
  * slices of one size, one with neighbours each slice with those beside it, one of volumes each case
- * as a whole. */
+ * as a stream of slices. */
 #include "tools/train.h"
 
 #include "lib/image/batch.h"
@@ -20,6 +20,8 @@ struct pool { /* of a case */
     uint64_t table[MET_CLASSES][MET_CLASSES];
     struct met_soft soft;
 };
+
+enum { MOST = 16 }; /* slices at once */
 
 struct at { /* of a slice: its sides, the number of its case */
     int h, w;
@@ -110,23 +112,15 @@ static void follow(struct validation *v, struct tns_reader *in, struct tns_recor
     memcpy(side, image->dim + 1, sizeof side);
 }
 
-/* The case's number; one slice more is known of it. */
-static uint32_t add_case(struct validation *v, struct tns_reader *in, struct tns_record *rec,
-                         const struct settings *set)
+static void add_case(struct validation *v, struct tns_reader *in, struct tns_record *rec,
+                     const struct settings *set)
 {
     const char *name = tns_get(&rec->meta, "case");
     const uint32_t known = v->cases.count;
     name = name ? name : key(v, in, rec, "patient");
     const uint32_t i = tool_add_name(&v->cases, name);
-    if (i == known && !(known & (known - 1)) &&
-        !(v->depth = realloc(v->depth, (known ? 2ul * known : 1) * sizeof *v->depth)))
-        tool_die("out of memory");
-    if (i == known)
-        v->depth[i] = 0;
     if (set->volume || set->neighbours)
         follow(v, in, rec, name, i == known);
-    v->depth[i]++;
-    return i;
 }
 
 void validation_open(struct validation *v, const char *path, const struct settings *set)
@@ -135,8 +129,7 @@ void validation_open(struct validation *v, const char *path, const struct settin
     struct stat st;
     uint64_t at;
     int e;
-    *v = (struct validation){
-        .path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), .d = 1};
+    *v = (struct validation){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (v->fd < 0 || fstat(v->fd, &st))
         tool_die("%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode))
@@ -155,11 +148,9 @@ void validation_open(struct validation *v, const char *path, const struct settin
         same(v, in, &rec, "scheme", &v->scheme);
         same_keys(v, in, &rec);
         struct tensor *image = image_of(v, in, &rec, set->channels);
-        const uint32_t number = add_case(v, in, &rec, set);
-        int d = nn_padded((int)v->depth[number], set->multiple[0]);
+        add_case(v, in, &rec, set);
         int h = nn_padded((int)image->dim[1], set->multiple[1]);
         int w = nn_padded((int)image->dim[2], set->multiple[2]);
-        v->d = set->volume && d > v->d ? d : v->d;
         v->h = h > v->h ? h : v->h;
         v->w = w > v->w ? w : v->w;
     }
@@ -175,145 +166,177 @@ void validation_open(struct validation *v, const char *path, const struct settin
     v->steps_known = known;
     v->digest = tns_digest(in);
     v->header = tns_header(in)->len;
-    v->pools =
-        names_memory(&v->cases) + v->cases.count * (sizeof(struct pool) + 2 * sizeof *v->depth);
+    v->pools = names_memory(&v->cases) + v->cases.count * sizeof(struct pool);
     tns_release(&rec);
     tns_reader_free(in);
 }
 
-void validation_size(struct validation *v, size_t pixels)
+void validation_size(struct validation *v, size_t pixels, const struct settings *set)
 {
-    size_t n = v->d > 1 ? 1 : pixels / ((size_t)v->h * (size_t)v->w);
-    v->n = n < 1 ? 1 : n > 16 ? 16 : (int)n;
-}
-
-static size_t most_slices(const struct validation *v)
-{
-    return (size_t)v->n * (size_t)v->d;
+    const size_t n = pixels / ((size_t)v->h * (size_t)v->w);
+    v->n = set->volume ? VALIDATION_PIECE + set->multiple[0] : n < 1 ? 1 : n > MOST ? MOST : (int)n;
 }
 
 static size_t most_pixels(const struct validation *v)
 {
-    return most_slices(v) * (size_t)v->h * (size_t)v->w;
+    return (size_t)v->n * (size_t)v->h * (size_t)v->w;
+}
+
+/* Slices of a case that wait for those behind them. */
+static size_t waiting_most(const struct settings *set)
+{
+    return set->volume       ? (size_t)(set->lag + VALIDATION_PIECE + 1)
+           : set->neighbours ? (size_t)img_beside_planes(set->neighbours)
+                             : 0;
 }
 
 size_t validation_memory(const struct validation *v, const struct settings *set)
 {
-    const size_t planes = (size_t)img_beside_planes(set->neighbours),
-                 slice = (size_t)v->h * (size_t)v->w;
-    size_t pixel =
-        ((size_t)set->channels * planes + (size_t)set->targets.outputs) * sizeof(float) + 2;
-    size_t row = set->neighbours ? planes * slice * ((size_t)set->channels * sizeof(float) + 1) : 0;
-    return most_pixels(v) * pixel + row + most_slices(v) * sizeof(struct at) +
-           record_memory(set, v->h, v->w);
+    const size_t planes = (size_t)img_beside_planes(set->neighbours);
+    const size_t channels = (size_t)set->channels, slice = (size_t)v->h * (size_t)v->w;
+    size_t pixel = (channels * planes + (size_t)set->targets.outputs) * sizeof(float) + 2;
+    size_t waiting = waiting_most(set) * (slice + sizeof(struct at));
+    waiting += set->neighbours ? planes * channels * slice * sizeof(float) : 0;
+    return most_pixels(v) * pixel + waiting + record_memory(set, v->h, v->w);
 }
 
-/* --- a batch: equal slices, or a case ----------------------------------------------------------*/
+/* --- what the network sees at once -------------------------------------------------------------*/
 
 struct part {
-    int n, d, h, w; /* slices so far; of a volume, padded; sides, padded */
-    struct at *at;  /* of each slice */
+    int n, most, h, w; /* slices so far, and at most; sides, padded */
+    struct at *at;     /* of each slice */
     float *image, *prob;
     uint8_t *label, *pred;
 };
 
+/* Slices of the case now that have come, whose labels wait until it is predicted. */
+static struct {
+    struct at *at;
+    uint8_t *label;
+    size_t most;
+    long in, out;
+} waiting;
+
+static struct img_beside beside;
 static struct pool *pools; /* by the number of their cases */
 static double ce_sum;
 static uint64_t ce_count;
 
-/* What the network makes of it: of a volume as a whole. */
-static void predict(struct part *p, struct nn *nn, const struct settings *set)
-{
-    struct nn_result result;
-    struct nn_batch b = {.n = set->volume ? 1 : p->n,
-                         .d = p->d,
-                         .h = p->h,
-                         .w = p->w,
-                         .image = p->image,
-                         .label = p->label};
-    struct nn_output out = {.pred = p->pred, .prob = p->prob, .result = &result};
-    if (nn_infer(nn, &b, &out))
-        tool_die("validation: %s", nn_why(nn));
-    ce_sum += result.ce * (double)result.pixels;
-    ce_count += result.pixels;
-}
-
-/* What a volume is padded with counts for nothing. */
-static void pad(struct part *p, const struct settings *set)
-{
-    const size_t plane = (size_t)p->h * (size_t)p->w, missing = (size_t)(p->d - p->n) * plane;
-    for (size_t c = 0; c < (size_t)set->channels; c++)
-        memset(p->image + (c * (size_t)p->d + (size_t)p->n) * plane, 0, missing * sizeof *p->image);
-    memset(p->label + (size_t)p->n * plane, NN_IGNORE, missing);
-}
-
-static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
+/* Counts n slices that have been predicted. */
+static void count(const struct part *p, int n, const struct nn_result *result,
+                  const struct settings *set)
 {
     const size_t plane = (size_t)p->h * (size_t)p->w, outputs = (size_t)set->targets.outputs;
-    const size_t apart = (size_t)p->d * plane; /* of an output's planes */
-    if (!p->n)
-        return;
-    if (set->volume)
-        pad(p, set);
-    predict(p, nn, set);
-    for (int i = 0; i < p->n; i++) {
+    ce_sum += result->ce * (double)result->pixels;
+    ce_count += result->pixels;
+    for (int i = 0; i < n; i++) {
         struct pool *to = &pools[p->at[i].pool];
         const uint8_t *label = p->label + (size_t)i * plane, *pred = p->pred + (size_t)i * plane;
-        const float *prob = p->prob + (size_t)i * (set->volume ? 1 : outputs) * plane;
+        const float *prob = p->prob + (size_t)i * outputs * plane;
         for (int y = 0; y < p->at[i].h; y++) {
-            const size_t at = (size_t)y * (size_t)p->w, n = (size_t)p->at[i].w;
-            met_count(label + at, pred + at, n, set->classes, to->table);
-            met_soft_count(&to->soft, label + at, prob + at, apart, n);
+            const size_t at = (size_t)y * (size_t)p->w, columns = (size_t)p->at[i].w;
+            met_count(label + at, pred + at, columns, set->classes, to->table);
+            met_soft_count(&to->soft, label + at, prob + at, plane, columns);
         }
     }
+}
+
+/* The label of the slice that has waited longest is that of slice i. */
+static void let_go(struct part *p, int i)
+{
+    const size_t plane = (size_t)p->h * (size_t)p->w;
+    const size_t slot = (size_t)waiting.out++ % waiting.most;
+    memcpy(p->label + (size_t)i * plane, waiting.label + slot * plane, plane);
+    p->at[i] = waiting.at[slot];
+}
+
+/* The next slices of a volume go in, or, when it is over, nothing; those that come out count. */
+static void push(struct part *p, struct nn *nn, const struct settings *set, bool over)
+{
+    const int n = over ? VALIDATION_PIECE : p->n, due = nn_stream_due(nn, n, over);
+    struct nn_result result;
+    struct nn_batch b = {
+        .n = n, .h = p->h, .w = p->w, .image = over ? NULL : p->image, .label = p->label};
+    struct nn_output out = {.pred = p->pred, .prob = p->prob, .result = &result};
+    for (int i = 0; i < due; i++)
+        let_go(p, i);
+    if (nn_stream_push(nn, &b, &out) < 0)
+        tool_die("validation: %s", nn_why(nn));
+    if (due)
+        count(p, due, &result, set);
     p->n = 0;
 }
 
-/* --- slices as they come -----------------------------------------------------------------------*/
-
-static struct img_beside beside;
-static uint8_t *waiting; /* labels of slices whose neighbours are not all there */
-static struct at *waiting_at;
-
-static void add_label(struct part *p, const struct at *at, const uint8_t *label)
+/* What there is of slices is predicted. */
+static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
 {
-    const size_t plane = (size_t)p->h * (size_t)p->w;
-    memcpy(p->label + (size_t)p->n * plane, label, plane);
-    p->at[p->n++] = *at;
+    struct nn_result result;
+    struct nn_batch b = {.n = p->n, .h = p->h, .w = p->w, .image = p->image, .label = p->label};
+    struct nn_output out = {.pred = p->pred, .prob = p->prob, .result = &result};
+    if (!p->n)
+        return;
+    if (set->volume) {
+        push(p, nn, set, false);
+        return;
+    }
+    if (nn_infer(nn, &b, &out))
+        tool_die("validation: %s", nn_why(nn));
+    count(p, p->n, &result, set);
+    p->n = 0;
 }
 
-/* Those that have all their neighbours. */
-static void add_ready(struct part *p, struct nn *nn, const struct settings *set, int most,
-                      bool over)
+/* Slices that have all their neighbours. */
+static void take_ready(struct part *p, struct nn *nn, const struct settings *set, bool over)
 {
-    const size_t plane = (size_t)p->h * (size_t)p->w, planes = (size_t)img_beside_planes(beside.k);
+    const size_t planes = (size_t)beside.c * (size_t)img_beside_planes(beside.k);
     while (img_beside_ready(&beside, over)) {
-        const size_t slot = (size_t)beside.out % planes;
-        img_beside_take(&beside, p->image + (size_t)p->n * (size_t)beside.c * planes * plane);
-        add_label(p, &waiting_at[slot], waiting + slot * plane);
-        if (p->n == most)
+        img_beside_take(&beside, p->image + (size_t)p->n * planes * (size_t)p->h * (size_t)p->w);
+        let_go(p, p->n++);
+        if (p->n == p->most)
             evaluate(p, nn, set);
     }
 }
 
-static void add(struct part *p, struct nn *nn, const struct settings *set, int most,
+static void add(struct part *p, struct nn *nn, const struct settings *set,
                 const struct tensor *image, const struct tensor *label, uint32_t pool)
 {
     const size_t plane = (size_t)p->h * (size_t)p->w, i = (size_t)p->n;
     const struct at at = {(int)image->dim[1], (int)image->dim[2], pool};
+    const size_t slot = waiting.most ? (size_t)waiting.in++ % waiting.most : i;
+    img_batch_label(label, NN_IGNORE, p->h, p->w,
+                    (waiting.most ? waiting.label : p->label) + slot * plane);
+    *(waiting.most ? &waiting.at[slot] : &p->at[slot]) = at;
     if (set->neighbours) {
-        const size_t slot = (size_t)beside.in % (size_t)img_beside_planes(beside.k);
-        waiting_at[slot] = at;
-        img_batch_label(label, NN_IGNORE, p->h, p->w, waiting + slot * plane);
         img_beside_put(&beside, image, NULL);
-        add_ready(p, nn, set, most, false);
+        take_ready(p, nn, set, false);
         return;
     }
-    const size_t apart = (size_t)p->d * plane;
-    img_batch_slice(image, NULL, p->h, p->w, apart,
-                    p->image + i * (set->volume ? 1 : image->dim[0]) * plane);
-    img_batch_label(label, NN_IGNORE, p->h, p->w, p->label + i * plane);
-    p->at[p->n++] = at;
+    img_batch_image(image, NULL, p->h, p->w, p->image + i * image->dim[0] * plane);
+    p->n++;
+}
+
+/* Another size, or another case, where slices hang on those beside them. */
+static void finish(struct part *p, struct nn *nn, const struct settings *set)
+{
+    take_ready(p, nn, set, true);
+    evaluate(p, nn, set);
+    while (waiting.out < waiting.in)
+        push(p, nn, set, true);
+}
+
+static void begin(struct part *p, struct nn *nn, const struct validation *v,
+                  const struct settings *set, int h, int w)
+{
+    const size_t most = most_pixels(v) / ((size_t)h * (size_t)w);
+    p->h = h;
+    p->w = w;
+    p->most = set->volume ? VALIDATION_PIECE : most > MOST ? MOST : (int)most;
+    if (!most)
+        tool_die("%s: has changed since the run began", v->path);
+    waiting.in = waiting.out = 0;
+    img_beside_begin(&beside, h, w);
+    if (set->volume && nn_stream_begin(nn))
+        tool_die("validation: %s", nn_why(nn));
 }
 
 static void reckon(struct scores *s, uint32_t cases, const struct settings *set)
@@ -359,31 +382,34 @@ static uint32_t check(struct validation *v, struct tns_reader *in, struct tns_re
     return pool;
 }
 
-static void make_room(const struct validation *v, const struct settings *set, struct part *p)
+static void make_room(const struct validation *v, struct nn *nn, const struct settings *set,
+                      struct part *p)
 {
-    const size_t most = most_pixels(v), c = (size_t)set->channels,
-                 slice = (size_t)v->h * (size_t)v->w;
-    const size_t planes = (size_t)img_beside_planes(set->neighbours);
-    *p = (struct part){.image = tool_alloc(most * c * planes * sizeof(float)),
+    const size_t most = most_pixels(v), slice = (size_t)v->h * (size_t)v->w;
+    const size_t planes = (size_t)set->channels * (size_t)img_beside_planes(set->neighbours);
+    if (set->volume && nn_stream(nn).out > v->n)
+        tool_die("validation: more slices at once than planned");
+    *p = (struct part){.image = tool_alloc(most * planes * sizeof(float)),
                        .prob = tool_alloc(most * (size_t)set->targets.outputs * sizeof(float)),
                        .label = tool_alloc(most),
                        .pred = tool_alloc(most),
-                       .at = tool_alloc(most_slices(v) * sizeof *p->at)};
+                       .at =
+                           tool_alloc(((size_t)v->n > MOST ? (size_t)v->n : MOST) * sizeof *p->at)};
     beside = (struct img_beside){.k = set->neighbours, .c = set->channels};
-    if (!set->neighbours)
-        return;
-    beside.ring = tool_alloc(img_beside_floats(beside.k, beside.c, v->h, v->w) * sizeof(float));
-    waiting = tool_alloc(planes * slice);
-    waiting_at = tool_alloc(planes * sizeof *waiting_at);
+    if (set->neighbours)
+        beside.ring = tool_alloc(planes * slice * sizeof(float));
+    waiting.most = waiting_most(set);
+    waiting.label = tool_alloc(waiting.most * slice);
+    waiting.at = tool_alloc(waiting.most * sizeof *waiting.at);
+    waiting.in = waiting.out = 0;
 }
 
 static void free_room(struct part *p)
 {
-    void *all[] = {p->image, p->prob, p->label, p->pred, p->at, beside.ring, waiting, waiting_at};
+    void *all[] = {p->image, p->prob,     p->label,      p->pred,
+                   p->at,    beside.ring, waiting.label, waiting.at};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
-    waiting = NULL;
-    waiting_at = NULL;
 }
 
 void validation_run(struct validation *v, struct nn *nn, const struct settings *set,
@@ -394,8 +420,8 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
     struct part p;
     const bool whole = set->volume || set->neighbours; /* cases, not slices */
     uint32_t now = NAMES_NONE;
-    int e, most = 0;
-    make_room(v, set, &p);
+    int e;
+    make_room(v, nn, set, &p);
     if (!(pools = calloc(v->cases.count, sizeof *pools)))
         tool_die("out of memory");
     for (uint32_t i = 0; i < v->cases.count; i++)
@@ -410,30 +436,21 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
         const uint32_t pool = check(v, in, &rec, set);
         const int h = nn_padded((int)image->dim[1], set->multiple[1]);
         const int w = nn_padded((int)image->dim[2], set->multiple[2]);
-        const size_t plane = (size_t)h * (size_t)w;
-        if (h != p.h || w != p.w || p.n == most || (whole && pool != now)) {
-            add_ready(&p, nn, set, most, true);
-            evaluate(&p, nn, set);
-            p.h = h;
-            p.w = w;
-            p.d = set->volume ? nn_padded((int)v->depth[pool], set->multiple[0]) : 1;
-            most = set->volume ? p.d
-                               : (int)(most_pixels(v) / plane < 16 ? most_pixels(v) / plane : 16);
-            if (whole && pool != now)
-                img_beside_begin(&beside, h, w);
+        if (h != p.h || w != p.w || (whole && pool != now)) {
+            finish(&p, nn, set);
+            begin(&p, nn, v, set, h, w);
             now = pool;
         }
-        if (!most || (set->volume && (size_t)p.d * plane > most_pixels(v)))
-            tool_die("%s: has changed since the run began", v->path);
-        add(&p, nn, set, most, image, tns_tensor(&rec, "label"), pool);
+        if (p.n == p.most)
+            evaluate(&p, nn, set);
+        add(&p, nn, set, image, tns_tensor(&rec, "label"), pool);
         tool_progress("validating: %llu slices", (unsigned long long)tns_count(in));
     }
     if (e < 0)
         tool_die("%s: %s", v->path, tns_why(in));
     if (tns_digest(in) != v->digest)
         tool_die("%s: has changed since the run began", v->path);
-    add_ready(&p, nn, set, most, true);
-    evaluate(&p, nn, set);
+    finish(&p, nn, set);
     reckon(s, v->cases.count, set);
     free(pools);
     free_room(&p);

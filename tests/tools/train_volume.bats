@@ -202,6 +202,11 @@ PY
     settings 'neighbours: 1' >both.yaml
     run -1 pipe "epochs -n 1 -N 1 a.tns | train -c both.yaml -o x"
     [[ $output == *"neighbours are of planar networks (two.yaml sees volumes)"* ]]
+    # What cannot be used slice by slice is not trained either.
+    sed 's/batch_norm, name: norm/instance_norm, name: norm/' two.yaml >inst.yaml
+    settings | sed 's/two/inst/' >i.yaml
+    run -1 pipe "epochs -n 1 -d 4 a.tns | train -c i.yaml -o x"
+    [[ $output == *"operation 'enc.norm' (instance_norm) is of a volume as a whole"* ]]
     # The validation's slices are volumes too.
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -1 20 -d 16x16 -l nii2slices -l "znorm -p case" -k norm=case -k slice=3 >g1.tns
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -1 20 -d 16x16 -l nii2slices -l "znorm -p case" -k norm=case -k slice=5 >g2.tns
