@@ -204,7 +204,7 @@ PY
     [[ $output == *"neighbours are of planar networks (two.yaml sees volumes)"* ]]
     # What cannot be used slice by slice is not trained either.
     sed 's/batch_norm, name: norm/instance_norm, name: norm/' two.yaml >inst.yaml
-    settings | sed 's/two/inst/' >i.yaml
+    settings | sed 's/two.yaml/inst.yaml/' >i.yaml
     run -1 pipe "epochs -n 1 -d 4 a.tns | train -c i.yaml -o x"
     [[ $output == *"operation 'enc.norm' (instance_norm) is of a volume as a whole"* ]]
     # The validation's slices are volumes too.
