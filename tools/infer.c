@@ -6,6 +6,9 @@
  *         and, of several models, disagreement (f32)
  * drops   what of these an earlier one had added
  *
+ * Where a network sees volumes, it reads case, slice and slices too, and a record goes out when
+ * those behind it that its prediction needs have come.
+ *
  * Three threads, so that pipes and arithmetic do not wait for each other: one reads records into
  * batches of equal size, one computes, one writes. Batches go round in the order of the stream.
  *
@@ -30,9 +33,10 @@ struct options opt;
 
 enum { READ, COMPUTE, WRITE, STAGES }; /* of the ring: a thread each */
 
-/* Records of one padded size, or one that passes as it is, or the header of a segment. */
+/* Records of one padded size, or what a stream still has of a case, or one that passes as it is, or
+ * the header of a segment. */
 struct batch {
-    enum { SLICES, PASSES, SEGMENT, END } kind;
+    enum { SLICES, REST, PASSES, SEGMENT, END } kind;
     int n, h, w;
     struct tns_record rec[MOST];
     struct tns_meta header;
@@ -76,12 +80,26 @@ static void hand_over(struct tns_record *to, struct tns_record *from)
     memcpy(to->tensor, from->tensor, (size_t)from->ntensors * sizeof *to->tensor);
 }
 
+/* A stream's case is over: as many turns as it takes for its last slices to come out. */
+static void end_case(int h, int w)
+{
+    check_whole();
+    for (int left = plan.lag; left > 0; left -= plan.n) {
+        struct batch *b = await(READ);
+        b->kind = REST;
+        b->n = 0;
+        b->h = h;
+        b->w = w;
+        pass(b);
+    }
+}
+
 static void *reading(void *unused)
 {
     struct tns_record rec = {0};
     struct batch *b = NULL; /* being filled */
-    int segment = 0;
-    bool more;
+    int segment = 0, lag, before[2] = {0, 0};
+    bool more, inside = false, streams = models_stream(&lag);
     (void)unused;
     do {
         more = tool_front(&rec);
@@ -95,7 +113,15 @@ static void *reading(void *unused)
             check_record(&rec);
             models_pad(tns_tensor(&rec, "image"), &h, &w);
         }
-        bool fits = !more || mark || plan_holds(&rec, h, w);
+        bool ends = inside && (begins || !more || mark || !check_goes_on(&rec));
+        inside = inside && !ends;
+        bool fits = !more || mark || inside || plan_holds(&rec, h, w);
+        if (b && ends) {
+            pass(b);
+            b = NULL;
+        }
+        if (ends)
+            end_case(before[0], before[1]);
         if (b && (begins || !more || mark || !fits || h != b->h || w != b->w || b->n == plan.n)) {
             pass(b);
             b = NULL;
@@ -111,6 +137,12 @@ static void *reading(void *unused)
             if (tns_copy(&s->header, tool_header()))
                 tool_die("out of memory");
             pass(s);
+        }
+        if (streams && more && !mark) {
+            check_slice(&rec);
+            plan_check(&rec);
+            inside = true;
+            before[0] = h, before[1] = w;
         }
         if (!b && more) {
             b = await(READ);
@@ -164,7 +196,9 @@ static void flow(void)
     for (;;) {
         struct batch *b = await(COMPUTE);
         bool end = b->kind == END;
-        if (b->kind == SLICES)
+        if ((b->kind == SLICES || b->kind == REST) && plan.streams)
+            b->n = compute_stream(b->rec, b->n, b->h, b->w);
+        else if (b->kind == SLICES)
             compute(b->rec, b->n, b->h, b->w);
         pass(b);
         if (end)
@@ -182,7 +216,8 @@ static int axes(const char *text)
     for (const char *p = text; *p || !all; p++) {
         int axis = *p == 'x' ? MIRROR_X : *p == 'y' ? MIRROR_Y : 0;
         if (!axis || all & axis)
-            tool_misuse("-t: (wanted x, y or xy, got '%s')", text);
+            tool_misuse("-t: (wanted x, y or xy, got '%s')%s", text,
+                        *p == 'z' ? ": along z slices come one by one" : "");
         all |= axis;
     }
     return all;

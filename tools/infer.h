@@ -43,6 +43,9 @@ size_t models_opening(void);
 /* The sides of a slice, padded so that slices for which they are equal are of one size to each of
  * the models. */
 void models_pad(const struct tensor *image, int *h, int *w);
+/* Whether any of them sees volumes: then all take a case slice by slice, from its first to its
+ * last, and what is found of a slice comes `lag` slices later. */
+bool models_stream(int *lag);
 /* As the history names them. */
 void models_history(char *text, size_t size);
 /* What -n says: what a stream for all of them has to be. */
@@ -55,6 +58,12 @@ void check_segment(const struct tns_meta *header);
 /* Before its payloads have been taken; notes `trained`. */
 void check_record(struct tns_record *);
 
+/* Of streams: that the record is the next slice of its case, which is whole when another begins or
+ * none comes. */
+bool check_goes_on(const struct tns_record *);
+void check_slice(struct tns_record *);
+void check_whole(void);
+
 /* A record's key, for messages. */
 static inline const char *key_or(const struct tns_record *rec, const char *key)
 {
@@ -62,7 +71,7 @@ static inline const char *key_or(const struct tns_record *rec, const char *key)
     return v ? v : "?";
 }
 
-/* --- infer_plan.c: memory, and what is computed in it ----------------------------------------- */
+/* --- infer_plan.c: memory --------------------------------------------------------------------- */
 
 /* A side of a model's input for slices whose padded side is that. */
 static inline int member_side(const struct member *m, int axis, int side)
@@ -72,7 +81,9 @@ static inline int member_side(const struct member *m, int axis, int side)
 
 /* What who reads has to know of it. It changes while the ring is empty. */
 extern struct plan {
-    int n, h, w;  /* the largest batch, as models_pad has its sides */
+    int n, h, w; /* the largest batch, as models_pad has its sides */
+    bool streams;
+    int lag, out; /* of streams: slices that wait; that come out at once */
     bool in_turn; /* one record at a time, as far as its image */
 } plan;
 
@@ -80,12 +91,42 @@ extern struct plan {
 enum { SLOTS = 3 };
 enum { SAID = 65536 }; /* bytes of what was warned of */
 
+/* What is held for it. */
+enum { VIEWS = 4 };
+extern struct held {
+    struct nn *nn[MODELS][VIEWS]; /* a stream for each view; else one for all */
+    size_t record;                /* bytes of a record's payloads */
+    size_t header;                /* bytes of the segment's */
+    size_t ledger;                /* bytes of who is known */
+    size_t pixels;                /* of a slice */
+    float *image, *prob;          /* of a batch, as a network takes and gives it */
+    float *sum, *own; /* of each slice: of all models where no tensor holds it, of one */
+    uint8_t *pred;
+    struct tns_record *line; /* those that wait, plan.lag + plan.n of them */
+} held;
+
 bool plan_holds(const struct tns_record *, int h, int w);
+/* Within a case nothing can be planned anew: death where a ceiling has no room for it. */
+void plan_check(const struct tns_record *);
 /* For records and slices as large as this and those before; those that were held have been let
  * go. */
 void plan_make(const struct tns_record *, int h, int w);
 void plan_free(void);
+
+/* --- infer_compute.c: what is computed in it -------------------------------------------------- */
+
+/* Whether that subset of the axes is a view that is predicted; how many are. */
+bool is_view(int axes);
+int views(void);
+/* Whether several predictions are averaged, sums are kept, models compared. */
+bool averages(void);
+bool sums(void);
+bool compares(void);
+
 /* Adds what is predicted to n records of one padded size. */
 void compute(struct tns_record *, int n, int h, int w);
+/* Takes the next n records of a case, and gives so many in their place whose turn it is, with what
+ * was predicted. Without any the case is over: again and again, until as many have come out. */
+int compute_stream(struct tns_record *, int n, int h, int w);
 
 #endif

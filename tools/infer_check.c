@@ -1,7 +1,9 @@
 /* infer_check.c - whether a stream is what the models learned from, and whom they know. */
 #include "tools/infer.h"
 
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define FILLS 0.95 /* of each side of a slice; brains in their field of view take up to 0.8 */
@@ -152,4 +154,50 @@ void check_record(struct tns_record *rec)
     check_brain(rec);
     check_trained(rec);
     forget(rec);
+}
+
+/* --- streams ---------------------------------------------------------------------------------- */
+
+static struct {
+    char *name;
+    long next, slices;
+    uint32_t h, w;
+} of;
+
+bool check_goes_on(const struct tns_record *rec)
+{
+    const char *name = tns_get(&rec->meta, "case");
+    return of.name && name && !strcmp(name, of.name);
+}
+
+void check_slice(struct tns_record *rec)
+{
+    const char *name = tool_need_key(rec, "case");
+    const struct tensor *image = tns_tensor(rec, "image");
+    const long slices = tool_need_int(rec, "slices", 1, INT_MAX);
+    const long slice = tool_need_int(rec, "slice", 0, slices - 1);
+    if (!of.name) {
+        of.name = tool_copy(name);
+        of.next = 0, of.slices = slices;
+        of.h = image->dim[1], of.w = image->dim[2];
+    }
+    if (slice != of.next || slices != of.slices)
+        tool_die_at(rec,
+                    "the network sees volumes, so it wants all slices of a case one after another "
+                    "(wanted %ld of %ld, got %ld of %ld)",
+                    of.next, of.slices, slice, slices);
+    if (image->dim[1] != of.h || image->dim[2] != of.w)
+        tool_die_at(rec, "slices of one case differ in size (%ux%u, %ux%u)", of.h, of.w,
+                    image->dim[1], image->dim[2]);
+    of.next++;
+}
+
+void check_whole(void)
+{
+    if (of.name && of.next < of.slices)
+        tool_die(
+            "stdin: case %s: the network sees volumes, and the case ends behind slice %ld of %ld",
+            of.name, of.next, of.slices);
+    free(of.name);
+    of.name = NULL;
 }

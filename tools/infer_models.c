@@ -175,6 +175,17 @@ void models_pad(const struct tensor *image, int *h, int *w)
     *w = nn_padded((int)image->dim[2], by[1]);
 }
 
+bool models_stream(int *lag)
+{
+    bool any = false;
+    *lag = 0;
+    for (const struct member *m = member; m < member + members; m++) {
+        any |= m->about.volume;
+        *lag = m->about.lag > *lag ? m->about.lag : *lag;
+    }
+    return any;
+}
+
 /* --- what is said of them --------------------------------------------------------------------- */
 
 void models_history(char *text, size_t size)
@@ -275,6 +286,9 @@ void models_print(void)
     print_shared("generator", generator);
     print_lines("leaky", leaky ? "yes" : "no");
     print_lines("prepared", m->steps ? "known" : "unknown");
+    int lag;
+    if (models_stream(&lag))
+        printf("lag\t%d\n", lag);
     if (m->regions)
         print_text("regions", m->regions, strlen(m->regions));
     for (int i = 0; i < members; i++) {

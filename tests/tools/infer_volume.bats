@@ -1,0 +1,172 @@
+# infer with a network that sees volumes: a case is a stream of slices, and so is what comes out.
+load ../lib/common
+load ../lib/records
+load ../lib/memory
+
+# learn MODEL [OPTION...]: two passes over train.tns, so that nothing is certain yet.
+learn() {
+    printf '%s\n' "network: $1.yaml" 'batch: 2' 'rate: 0.01' >c.yaml
+    epochs -n 2 "${@:2}" train.tns | train -c c.yaml -o "$1"
+}
+
+setup_file() {
+    cd "$BATS_FILE_TMPDIR"
+    "$PYTHON" -c 'import numpy' || return 0
+    cat >flat.yaml <<'YAML'
+parameters: {inputs: 4, classes: 4}
+network:
+  - {op: input, channels: inputs}
+  - {op: convolution, name: a, channels: 4, kernel: 3, bias: false}
+  - {op: batch_norm, name: n}
+  - {op: relu, name: skip}
+  - {op: max_pool, size: 2}
+  - {op: convolution, name: b, channels: 8, kernel: 3}
+  - {op: relu}
+  - {op: transposed_convolution, name: up, channels: 4, kernel: 2, stride: 2}
+  - {op: concat, in: [skip, up]}
+  - {op: convolution, name: c, channels: 4, kernel: 3}
+  - {op: head, name: head, channels: classes}
+  - {op: loss}
+YAML
+    sed 's/kernel: 3/kernel: [3, 3, 3]/' flat.yaml >deep.yaml
+    sed '/name: c/d' deep.yaml >short.yaml
+    blobs -p 2 -n 4 >train.tns
+    learn flat
+    learn deep -d 4
+    learn short -d 4
+    blobs -p 3 -n 7 -1 10 -d 24x33 >new.tns
+}
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    need_python numpy
+    cp "$BATS_FILE_TMPDIR"/* .
+}
+
+# picked SLICES <STREAM: those records, by their numbers, in that order.
+picked() {
+    PYTHONPATH=$ROOT/tests/lib PYTHONDONTWRITEBYTECODE=1 "$PYTHON" -c '
+import sys
+from mkstream import parse, stream
+parts = [(k, m, t) for k, _, m, t, _ in parse(sys.stdin.buffer.read())]
+records = [(m, t) for k, m, t in parts if k == "R"]
+sys.stdout.buffer.write(stream(parts[0][1], [records[int(i)] for i in sys.argv[1].split(",")]))' "$1"
+}
+
+# mirrored <STREAM: every image mirrored along a row.
+mirrored() {
+    PYTHONPATH=$ROOT/tests/lib PYTHONDONTWRITEBYTECODE=1 "$PYTHON" -c '
+import sys, numpy as np
+from mkstream import parse, stream
+parts = [(k, m, dict(t)) for k, _, m, t, _ in parse(sys.stdin.buffer.read())]
+for k, _, t in parts:
+    if k == "R":
+        t["image"] = np.ascontiguousarray(t["image"][..., ::-1])
+sys.stdout.buffer.write(stream(parts[0][1], [(m, t) for k, m, t in parts if k == "R"]))'
+}
+
+@test "infer: the probabilities are the volume's, as a second implementation has them" {
+    infer -P -m deep <new.tns >p.tns
+    py <<'PY'
+import json
+b = open("deep", "rb").read()
+n = 8 + struct.unpack("<Q", b[:8])[0]
+at = lambda v: np.frombuffer(b[n + v["data_offsets"][0]:n + v["data_offsets"][1]], "<f4").reshape(v["shape"]).astype(float)
+w = {k: at(v) for k, v in json.loads(b[8:n]).items() if k != "__metadata__"}
+
+def conv(x, name):
+    k, (d, h, width) = w[f"{name}.weight"], x.shape[1:]
+    p = np.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1)))
+    y = sum(np.einsum("oi,izyx->ozyx", k[:, :, a, r, c], p[:, a:a + d, r:r + h, c:c + width])
+            for a in range(3) for r in range(3) for c in range(3))
+    return y + w[f"{name}.bias"][:, None, None, None] if f"{name}.bias" in w else y
+
+assert np.abs(w["a.weight"][:, :, 0]).max() > 0.01
+old, new = read("new.tns"), read("p.tns")
+assert [(m["case"], m["slice"]) for m, _ in old] == [(m["case"], m["slice"]) for m, _ in new]
+for case in sorted({m["case"] for m, _ in old}):
+    x = np.stack([t["image"] for m, t in old if m["case"] == case], 1).astype(float)
+    x = np.pad(x, ((0, 0), (0, 0), (0, 0), (0, 1)))  # 33 columns, of which 2 makes 34
+    mean, var, scale, shift = (w[f"n.{s}"][:, None, None, None] for s in ("running_mean", "running_var", "weight", "bias"))
+    skip = np.maximum((conv(x, "a") - mean) / np.sqrt(var + 1e-5) * scale + shift, 0)
+    c, d, h, width = skip.shape
+    low = np.maximum(conv(skip.reshape(c, d, h // 2, 2, width // 2, 2).max((3, 5)), "b"), 0)
+    up = np.einsum("iors,izyx->ozyrxs", w["up.weight"], low).reshape(4, d, h, width) + w["up.bias"][:, None, None, None]
+    y = conv(np.concatenate([skip, up]), "c")
+    y = np.einsum("oi,izyx->ozyx", w["head.weight"][:, :, 0, 0], y) + w["head.bias"][:, None, None, None]
+    q = np.exp(y - y.max(0))
+    q = (q / q.sum(0))[..., :33]
+    got = np.stack([t["prob"] for m, t in new if m["case"] == case], 1)
+    assert got.shape == q.shape and np.abs(q - got).max() < 1e-5, np.abs(q - got).max()
+PY
+}
+
+@test "infer: neither threads, nor a ceiling, nor the cases beside it change a volume's result" {
+    infer -P -j 1 -m deep <new.tns >one.tns
+    infer -P -j 3 -m deep <new.tns >three.tns
+    cmp one.tns three.tns
+    infer -v -m deep <new.tns 2>free.txt >all.tns
+    infer -v -M 8M -m deep <new.tns 2>tight.txt >tight.tns
+    grep -q '8 at once of 24x34, each 3 slices later' free.txt
+    run ! grep -q '8 at once' tight.txt
+    cmp all.tns tight.tns
+    picked 7,8,9,10,11,12,13 <new.tns | infer -m deep >alone.tns
+    py <<'PY'
+all, alone = read("all.tns"), read("alone.tns")
+assert len(all) == 21 and all[7][0]["case"] == alone[0][0]["case"]
+assert [(t["pred"].tobytes(), m["slice"]) for m, t in all[7:14]] == [(t["pred"].tobytes(), m["slice"]) for m, t in alone]
+PY
+    # a case of one slice, and one of fewer than the lag, in a row
+    { blobs -p 1 -n 1 -1 20; blobs -p 1 -n 2 -1 21; blobs -p 1 -n 40 -1 22; } >short.tns
+    infer -m deep <short.tns >p.tns
+    py <<'PY'
+assert [m["slice"] for m, _ in read("p.tns")] == [m["slice"] for m, _ in read("short.tns")]
+PY
+}
+
+@test "infer: mirrors and several models of volumes, planar ones among them, are averaged" {
+    for m in deep short flat; do infer -P -m $m <new.tns >$m.tns; done
+    infer -P -u -m deep -m short -m flat <new.tns >three.tns
+    infer -P -t x -m deep <new.tns >x.tns
+    py <<'PY'
+one = [read(f"{m}.tns") for m in ("deep", "short", "flat")]
+for i, (m, t) in enumerate(read("three.tns")):
+    want = sum(o[i][1]["prob"] for o in one) / np.float32(3)
+    assert (want == t["prob"]).all() and t["disagreement"].max() > 0
+PY
+    mirrored <new.tns | infer -P -m deep >m.tns
+    py <<'PY'
+for (_, a), (_, b), (_, c) in zip(read("deep.tns"), read("m.tns"), read("x.tns")):
+    assert np.abs((a["prob"] + b["prob"][..., ::-1]) / 2 - c["prob"]).max() < 1e-6
+PY
+}
+
+@test "infer: a case that is not whole, or not in order, is refused with the reason" {
+    for case in "1,2,3,4,5,6|slice 1): the network sees volumes*(wanted 0 of 7, got 1 of 7)" \
+        "0,1,3|slice 3): *(wanted 2 of 7, got 3 of 7)" \
+        "0,1,1|slice 1): *(wanted 2 of 7, got 1 of 7)" \
+        "0,1,2,3,4,5|the case ends behind slice 6 of 7" \
+        "0,1,7|the case ends behind slice 2 of 7"; do
+        picked "${case%%|*}" <new.tns >some.tns
+        run -1 pipe 'infer -m deep <some.tns >p.tns'
+        [[ $output == infer:*${case##*|}* && $(wc -l <<<"$output") == 1 ]] || { echo "$output" >&2; return 1; }
+        run -1 pipe 'dice <p.tns'
+        infer -m flat <some.tns >p.tns
+    done
+    run -2 pipe 'infer -t z -m deep <new.tns'
+    [[ $output == *"slices come one by one"* ]]
+}
+
+@test "infer: a stream that breaks off is an error, and what had come out of it is whole records" {
+    head -c $(($(stat -c %s new.tns) * 3 / 4)) new.tns >cut.tns
+    run -1 pipe 'infer -m deep <cut.tns >p.tns'
+    run -1 pipe 'dice <p.tns'
+    [[ $output == *"record 7: ended before the end record"* ]] # of the whole case before
+}
+
+@test "infer -n: says how many slices later a prediction comes, if the network sees volumes" {
+    infer -n -m deep >deep.txt
+    grep -qx $'lag\t3' deep.txt
+    infer -n -m flat >flat.txt
+    run ! grep '^lag' flat.txt
+}
