@@ -11,9 +11,12 @@
  * products: tasks are then blocks of channels alone, and keep their sums in the second cache.
  *
  * Of kernels of three slices a span is pillars (tiles.h), a run their layers: a slice's transforms,
- * each made once, join the products of the sums of all three slices of the kernel.
+ * each made once, join the products of the sums of all three slices of the kernel; by pairs, where
+ * there are enough.
  *
- * With `dx` a run goes on to the gradient of the data, while its maps are in cache. */
+ * With `dx` a run goes on to the gradient of the data, while its maps are in cache.
+ *
+ * It is one thing: all of these share the plan, the tasks, and what becomes of the sums. */
 #include "lib/kernels/simd/winograd.h"
 
 #define RUN 32
@@ -23,16 +26,17 @@
 #define STAGED 256 /* tiles, at most, that are transformed before: more leave the cache */
 #define STAGED_BYTES ((size_t)40 << 20) /* for them, at most */
 #define STAGED_BLOCK 32                 /* input channels of a task then */
+#define PAIRS 4                         /* slices of a volume from which pairs of them serve */
 #define STAGED_RUN 8                    /* tiles of a task that transforms */
 
 struct plan {
     struct tiling g;
     struct pillars pillars;
-    int depth; /* slices of the kernel */
+    int depth, planes; /* slices of the kernel; sums of a point: one of each, or of pairs four */
     int side, iblock, iblocks, oblocks, spans, run;
     bool staged, each;     /* each: sums of dx of each sample */
     size_t vp, wp, up, fp; /* strides of planes, in floats */
-    size_t v, w, u, f, slots, partial, size, private, bytes;
+    size_t v, w, u, x, f, slots, partial, size, private, bytes;
 };
 
 static struct plan plan(const struct source *s, int cout, const struct sink *dx)
@@ -42,6 +46,7 @@ static struct plan plan(const struct source *s, int cout, const struct sink *dx)
     size_t used = 0, mine = 0, points = (size_t)POINTS(m);
     size_t transforms = points * (size_t)g.count * (size_t)(s->cp + kr_pad(cout)) * sizeof(float);
     struct plan p = {.side = m, .run = RUN, .depth = s->d ? 3 : 1};
+    p.planes = s->d >= PAIRS ? 4 : p.depth;
     p.staged =
         !s->d && max_int(s->cp, cout) > BLOCK && g.count <= STAGED && transforms <= STAGED_BYTES;
     p.iblock = p.staged ? STAGED_BLOCK : BLOCK;
@@ -61,14 +66,15 @@ static struct plan plan(const struct source *s, int cout, const struct sink *dx)
     int tiles = p.staged ? g.count : p.run, beside = 0;
     if (s->d) {
         const int layers = min_int(LAYERS, s->d);
-        p.pillars = pillars_of(s, &g, max_int(1, RUN / layers), layers, TASKS / blocks);
+        p.pillars = pillars_of(s, &g, max_int(1, (s->d >= PAIRS ? 2 * RUN : RUN) / layers), layers,
+                               TASKS / blocks);
         p.spans = min_int((TASKS + blocks - 1) / blocks, p.pillars.count);
         tiles = p.pillars.tiles * p.pillars.layers;
-        beside = 2 * p.pillars.tiles;
+        beside = p.pillars.tiles;
     }
-    p.vp = (size_t)(tiles + beside) * (size_t)width_i + PAD;
-    p.wp = (size_t)tiles * (size_t)width_o + PAD;
-    p.up = (size_t)p.depth * (size_t)width_i * (size_t)width_o + PAD;
+    p.vp = (size_t)(tiles + 3 * beside) * (size_t)width_i + PAD;
+    p.wp = (size_t)(tiles + beside) * (size_t)width_o + PAD;
+    p.up = (size_t)p.planes * (size_t)width_i * (size_t)width_o + PAD;
     if (p.spans > 1)
         p.partial = take(&used, (size_t)(p.spans * blocks) * p.size, sizeof(float));
     if (dx) {
@@ -81,6 +87,9 @@ static struct plan plan(const struct source *s, int cout, const struct sink *dx)
     p.v = take(v, points * p.vp * (size_t)(p.staged ? p.iblocks : 1), sizeof(float));
     p.w = take(v, points * p.wp * (size_t)(p.staged ? p.oblocks : 1), sizeof(float));
     p.u = take(&mine, points * p.up, sizeof(float));
+    if (p.planes > p.depth)
+        p.x =
+            take(&mine, (size_t)(tiles + beside) * (size_t)(2 * width_i + width_o), sizeof(float));
     p.private = used;
     p.bytes = mine;
     return p;
@@ -221,29 +230,39 @@ struct work {
 /* One task: blocks of channels, and its thread's own memory. */
 struct task {
     int number, i0, wi, o0, wo;
-    float *v, *w, *u;
+    float *v, *w, *u, *x; /* x: of a point, what pairs of slices make of v and w */
 };
 
-/* Adds the products at point q of `count` of the task's tiles, v's from tile v0 on with w's from
- * w0 on, to its sums for slice r of the kernel. */
-INLINE void point_product(const struct plan *p, const struct task *t, int q, int r, int v0, int w0,
-                          int count, bool first)
+/* Adds the products at point q to the task's sums of plane r: of `runs` runs of `count` tiles, one
+ * after the other in a, br floats apart in b. */
+INLINE void point_product(const struct plan *p, const struct task *t, int q, int r, const float *a,
+                          const float *b, int runs, size_t br, int count, bool first)
 {
     for (int o = 0, nr; o < t->wo; o += nr) {
         nr = mk_panel(o, t->wo);
         struct mk x = {.rows = t->wi,
                        .nr = nr,
-                       .runs = 1,
+                       .runs = runs,
                        .k = count,
-                       .a = t->v + (size_t)q * p->vp + (size_t)v0 * (size_t)t->wi,
+                       .a = a,
                        .ak = (size_t)t->wi,
-                       .b = t->w + (size_t)q * p->wp + (size_t)w0 * (size_t)t->wo + o,
+                       .ar = (size_t)(count * t->wi),
+                       .b = b + o,
                        .bk = (size_t)t->wo,
+                       .br = br,
                        .c = t->u + (size_t)q * p->up + (size_t)(r * t->wi * t->wo + o),
                        .ct = (size_t)t->wo,
                        .into = first ? MK_SET : MK_ADD};
         product(&x);
     }
+}
+
+/* The same of the task's `count` tiles, v's from tile v0 on with w's from w0 on. */
+INLINE void tiles_product(const struct plan *p, const struct task *t, int q, int r, int v0, int w0,
+                          int count, bool first)
+{
+    point_product(p, t, q, r, t->v + (size_t)q * p->vp + (size_t)(v0 * t->wi),
+                  t->w + (size_t)q * p->wp + (size_t)(w0 * t->wo), 1, 0, count, first);
 }
 
 /* Adds the products of the `count` tiles from t0 on to the task's sums, which are begun by `first`;
@@ -261,7 +280,7 @@ static void weight_run(const struct work *k, const struct task *t, int t0, int c
     }
     for (int q = 0; q < POINTS(p->side); q++) {
         ahead_fetch(&ahead, &k->g);
-        point_product(p, t, q, 0, 0, 0, count, first);
+        tiles_product(p, t, q, 0, 0, 0, count, first);
     }
 }
 
@@ -286,31 +305,100 @@ static void data_run(const struct work *k, const struct task *t, int t0, int cou
     }
 }
 
-/* The same of a pillar's layers; `then` are fetched meanwhile. What would meet slices that are not
- * there is left out. */
+/* The products of layers at a point, of each of the kernel's slices. What would meet slices that are
+ * not there is left out. */
+INLINE void slices_product(const struct plan *p, const struct task *t, const struct layers *l,
+                           int q, bool first)
+{
+    for (int r = 0; r < 3; r++) {
+        const int from = max_int(0, 1 - r - l->z), to = min_int(l->deep, l->d + 1 - r - l->z);
+        tiles_product(p, t, q, r, (from + r) * l->count, from * l->count,
+                      max_int(0, to - from) * l->count, first);
+    }
+}
+
+/* The same of pairs of slices, by the transpose of F(2,3) along z: of a pair dy0, dy1 and the four
+ * slices d0..d3 that it meets, (d0 - d2) dy0, (d1 + d2) (dy0 + dy1), (d2 - d1) (dy0 - dy1) and
+ * (d3 - d1) dy1: four products instead of six. */
+INLINE void pairs_product(const struct plan *p, const struct task *t, const struct layers *l, int q,
+                          bool first)
+{
+    const int pairs = (l->deep + 1) / 2;
+    const size_t si = (size_t)(l->count * t->wi), so = (size_t)(l->count * t->wo);
+    const size_t ni = (size_t)pairs * si, no = (size_t)pairs * so;
+    const float *v = t->v + (size_t)q * p->vp, *w = t->w + (size_t)q * p->wp;
+    float *x = t->x, *y = t->x + 4 * ni;
+    for (int n = 0; n < pairs; n++) {
+        const float *d = v + (size_t)(2 * n) * si, *e = w + (size_t)(2 * n) * so;
+        for (size_t i = 0, j = (size_t)n * si; i < si; i += VL, j += VL) {
+            const vf d0 = vload(d + i), d1 = vload(d + si + i), d2 = vload(d + 2 * si + i);
+            vstore(x + j, d0 - d2);
+            vstore(x + ni + j, d1 + d2);
+            vstore(x + 2 * ni + j, d2 - d1);
+            vstore(x + 3 * ni + j, vload(d + 3 * si + i) - d1);
+        }
+        for (size_t i = 0, j = (size_t)n * so; i < so; i += VL, j += VL) {
+            const vf d0 = vload(e + i), d1 = vload(e + so + i);
+            vstore(y + j, d0 + d1);
+            vstore(y + no + j, d0 - d1);
+        }
+    }
+    point_product(p, t, q, 0, x, w, pairs, 2 * so, l->count, first);
+    point_product(p, t, q, 1, x + ni, y, 1, 0, pairs * l->count, first);
+    point_product(p, t, q, 2, x + 2 * ni, y + no, 1, 0, pairs * l->count, first);
+    point_product(p, t, q, 3, x + 3 * ni, w + so, pairs, 2 * so, l->count, first);
+}
+
+/* The sums of the kernel's three slices from those of pairs. */
+static void pairs_end(const struct plan *p, const struct task *t)
+{
+    const size_t size = (size_t)t->wi * (size_t)t->wo;
+    for (int q = 0; q < POINTS(p->side); q++) {
+        float *u = t->u + (size_t)q * p->up;
+        for (size_t i = 0; i < size; i += VL) {
+            const vf a = vload(u + size + i), b = vload(u + 2 * size + i), s = 0.5f * (a + b);
+            vstore(u + i, vload(u + i) + s);
+            vstore(u + size + i, 0.5f * (a - b));
+            vstore(u + 2 * size + i, vload(u + 3 * size + i) + s);
+        }
+    }
+}
+
+/* Slice i of what lies at each point, zeros. */
+INLINE void slice_zero(int points, float *v, size_t ps, size_t slice, int i)
+{
+    for (int q = 0; q < points; q++)
+        memset(v + (size_t)q * ps + (size_t)i * slice, 0, slice * sizeof *v);
+}
+
+/* Adds the products of a pillar's layers to the task's sums; `then` are fetched meanwhile. */
 static void layers_run(const struct work *k, const struct task *t, const struct layers *l,
                        const struct layers *then, bool first)
 {
     const struct plan *p = &k->p;
+    const int points = POINTS(p->side);
     struct ahead ahead = {.walks = 0};
     KR_NAME(kr_volume_input)
     (k->s, &k->g, l, t->i0, t->i0 + t->wi, t->v, (size_t)t->wi, p->vp);
     for (int i = 0; i < l->deep; i++)
         gradient_transform(k->dy, &k->g, layers_tile(l, &k->g, i), l->count, t->o0, t->wo,
                            t->w + (size_t)(i * l->count * t->wo), p->wp);
+    if (p->planes > p->depth && l->deep % 2) {
+        slice_zero(points, t->v, p->vp, (size_t)(l->count * t->wi), l->deep + 2);
+        slice_zero(points, t->w, p->wp, (size_t)(l->count * t->wo), l->deep);
+    }
     if (then->deep) {
         ahead_layers(&ahead, k->s, &k->g, then, t->i0, t->i0 + t->wi);
         ahead.slices = then->deep;
         ahead_source(&ahead, k->dy, &k->g, layers_tile(then, &k->g, 0), then->count, t->o0,
                      t->o0 + t->wo);
     }
-    for (int q = 0; q < POINTS(p->side); q++) {
+    for (int q = 0; q < points; q++) {
         ahead_fetch(&ahead, &k->g);
-        for (int r = 0; r < 3; r++) {
-            const int from = max_int(0, 1 - r - l->z), to = min_int(l->deep, l->d + 1 - r - l->z);
-            point_product(p, t, q, r, (from + r) * l->count, from * l->count,
-                          max_int(0, to - from) * l->count, first);
-        }
+        if (p->planes > p->depth)
+            pairs_product(p, t, l, q, first);
+        else
+            slices_product(p, t, l, q, first);
     }
 }
 
@@ -373,11 +461,12 @@ static void filters_sum(const struct work *k, int c, int r)
 }
 
 /* Task number n: of its span, blocks of channels in their order. */
-static struct task task_at(const struct work *k, int n, float *v, float *w, float *u)
+static struct task task_at(const struct work *k, int n, float *v, float *w, float *u, float *x)
 {
     const struct plan *p = &k->p;
     int i = n / p->oblocks % p->iblocks, o = n % p->oblocks;
-    struct task t = {.number = n, .i0 = i * p->iblock, .o0 = o * BLOCK, .v = v, .w = w, .u = u};
+    struct task t = {
+        .number = n, .i0 = i * p->iblock, .o0 = o * BLOCK, .v = v, .w = w, .u = u, .x = x};
     t.wi = min_int(p->iblock, k->s->cp - t.i0);
     t.wo = min_int(BLOCK, k->dy->cp - t.o0);
     return t;
@@ -413,11 +502,11 @@ static void staged(const struct work *k, int threads, char *ws)
 #pragma omp for schedule(dynamic)
         for (int n = 0; n < p->iblocks * p->oblocks; n++) {
             struct task t = task_at(k, n, v + points * p->vp * (size_t)(n / p->oblocks),
-                                    w + points * p->wp * (size_t)(n % p->oblocks), u);
+                                    w + points * p->wp * (size_t)(n % p->oblocks), u, NULL);
             for (int q = 0; q < (int)points; q++)
                 for (int a = 0, runs = (k->g.count + p->run - 1) / p->run; a < runs; a++) {
                     int t0 = share(k->g.count, a, runs), t1 = share(k->g.count, a + 1, runs);
-                    point_product(p, &t, q, 0, t0, t0, t1 - t0, a == 0);
+                    tiles_product(p, &t, q, 0, t0, t0, t1 - t0, a == 0);
                 }
             filters_write(k, &t);
         }
@@ -461,11 +550,13 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
         }
 #pragma omp for schedule(dynamic)
         for (int n = 0; n < p.spans * blocks; n++) {
-            struct task t =
-                task_at(&k, n, (float *)(mine + p.v), (float *)(mine + p.w), (float *)(mine + p.u));
+            struct task t = task_at(&k, n, (float *)(mine + p.v), (float *)(mine + p.w),
+                                    (float *)(mine + p.u), (float *)(mine + p.x));
             if (s->d) {
                 pillars_run(&k, &t, share(p.pillars.count, n / blocks, p.spans),
                             share(p.pillars.count, n / blocks + 1, p.spans));
+                if (p.planes > p.depth)
+                    pairs_end(&p, &t);
                 filters_write(&k, &t);
                 continue;
             }
