@@ -12,6 +12,9 @@
 
 #define WORTH 106e9 /* FLOP at once: a slice of 240x240 in a U-Net of base 64, and a quarter */
 
+/* Slices of volumes at once: more gain 3 % of the time, and take as many of each map. */
+enum { IN_STREAMS = 4 };
+
 struct plan plan;
 
 struct held held;
@@ -206,7 +209,7 @@ void plan_make(const struct tns_record *rec, int h, int w)
     double work = flops() * (double)held.pixels;
     int n = 1;
     plan.streams = models_stream(&plan.lag);
-    while (n < MOST / 2 && (plan.streams || 2 * n * work <= WORTH))
+    while (n < (plan.streams ? IN_STREAMS : MOST / 2) && (plan.streams || 2 * n * work <= WORTH))
         n *= 2;
     held.header = tool_header()->len;
     held.ledger = ledger_memory(&trained);

@@ -108,11 +108,12 @@ struct nn_size nn_slab(const struct plan *p, const struct op *op, int slices)
     return s;
 }
 
-/* Slices that outlive the call are moved to the front of their memory when it is full. */
-static int room(const struct flow *f)
+/* Few slices that stay are put by, and the map's memory is free for others until the next call.
+ * Many are moved to the front of their memory when it is full. */
+static void settle(struct flow *f)
 {
-    const int stay = f->window - f->most;
-    return f->window + (stay > f->most ? stay / 2 : 0);
+    f->kept = f->stay > f->most;
+    f->room = f->window + (f->kept ? f->stay / 2 : 0);
 }
 
 void nn_windows(struct plan *p)
@@ -135,9 +136,9 @@ void nn_windows(struct plan *p)
                        end = nn_made(x, t + slices);
             x->most = end - have > x->most ? (int)(end - have) : x->most;
             x->window = end - from > x->window ? (int)(end - from) : x->window;
-            x->kept |= from < have;
+            x->stay = have - from > x->stay ? (int)(have - from) : x->stay;
         }
     }
     for (int i = 0; i < g->values; i++)
-        p->flow[i].room = room(&p->flow[i]);
+        settle(&p->flow[i]);
 }

@@ -37,6 +37,7 @@ struct plan_op {
 /* Of a value: buffers, or -1. */
 struct plan_value {
     int map, again, grad;
+    int tail;    /* in a stream: what of the map is put by between calls */
     int idle[2]; /* of a map: its last step forward and first step backward, or -1 */
 };
 
@@ -52,8 +53,9 @@ struct flow {
     int down, lag, by;
     int most;   /* that a call makes */
     int window; /* that are needed at once */
+    int stay;   /* that later calls need */
+    bool kept;  /* the map's memory outlives a call; else those that stay are put by, if any */
     int room;   /* in memory: with more of it they are moved to its front less often */
-    bool kept;  /* some are needed by later calls */
 };
 
 struct plan {

@@ -31,7 +31,7 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
     p->stepwise = learn && (o->accumulate || (!o->gradients && o->training.clip == 0));
     size_t ops = (size_t)g->ops, values = (size_t)g->values + 1, params = (size_t)g->params + 1;
     p->step_room = (learn ? 6 : 1) * g->ops;
-    p->buffer_room = (learn ? 7 : 3) * g->ops + 2 * g->params;
+    p->buffer_room = (learn ? 7 : 4) * g->ops + 2 * g->params;
     size_t steps = (size_t)p->step_room, buffers = (size_t)p->buffer_room;
     p->bytes = steps * (sizeof *p->step + sizeof *p->live) +
                buffers * (sizeof *p->buffer + sizeof *p->placing + 2 * sizeof *p->scratch) +
@@ -130,13 +130,13 @@ static void read_map(struct state *s, int root, int step)
         v->idle[1] = step;
 }
 
-static size_t map_bytes(const struct state *s, int root, bool gradient)
+static size_t map_bytes(const struct state *s, int root, bool gradient, int slices)
 {
     const struct value *v = &s->g->value[root];
     struct nn_shape shape = nn_shape_of(v, &s->p->size);
     size_t size = !gradient && s->p->choice[root].narrow ? 2 : 4;
     if (s->p->flow)
-        shape.d = s->p->flow[root].room;
+        shape.d = slices;
     return nn_pixels(&shape) * (size_t)nn_lanes(v) * size;
 }
 
@@ -240,9 +240,11 @@ static void forward(struct state *s, const struct op *op, enum nn_pass pass)
     if (op->out >= 0) {
         int under = op->ins ? nn_root(g, op, 0, 0) : -1;
         bool over = op->kind->in_place && !p->learn && g->value[under].readers == 1 &&
-                    !(p->flow && (p->flow[under].kept || p->flow[op->out].kept)) &&
+                    !(p->flow && (p->flow[under].stay || p->flow[op->out].stay)) &&
                     nn_lanes(&g->value[under]) == nn_lanes(&g->value[op->out]);
-        int b = over ? s->alive[under] : add(s, map_bytes(s, op->out, false), at);
+        int b = over
+                    ? s->alive[under]
+                    : add(s, map_bytes(s, op->out, false, p->flow ? p->flow[op->out].room : 0), at);
         s->alive[op->out] = b;
         touch(s, b, at);
         if (!s->backward)
@@ -251,6 +253,9 @@ static void forward(struct state *s, const struct op *op, enum nn_pass pass)
             p->value[op->out].again = b;
         else
             p->value[op->out].map = b;
+        if (p->flow && p->flow[op->out].stay && !p->flow[op->out].kept)
+            p->value[op->out].tail =
+                add(s, map_bytes(s, op->out, false, p->flow[op->out].stay), at);
     }
     for (int i = 0; i < op->params; i++) {
         const struct param *q = &g->param[op->param[i]];
@@ -391,7 +396,7 @@ static void backward(struct state *s, const struct op *op)
                 nn_lanes(&g->value[root]) == nn_lanes(&g->value[op->out]))
                 *grad = p->value[op->out].grad;
             else if (first)
-                *grad = add(s, map_bytes(s, root, true), at);
+                *grad = add(s, map_bytes(s, root, true, 0), at);
             touch(s, *grad, at);
         }
         if (op->out >= 0 && p->value[op->out].grad >= 0)
@@ -440,7 +445,7 @@ void nn_schedule(struct plan *p)
     clear(p->dweight, g->params), clear(p->wide, g->params);
     clear(alive, g->values);
     for (int i = 0; i < g->values; i++) {
-        p->value[i] = (struct plan_value){-1, -1, -1, {-1, -1}};
+        p->value[i] = (struct plan_value){-1, -1, -1, -1, {-1, -1}};
         left[i] = g->value[i].readers;
     }
     for (int i = 0; i < g->ops; i++) {
@@ -452,9 +457,11 @@ void nn_schedule(struct plan *p)
     for (int i = 0; i < g->ops; i++)
         if (runs_forward(p, &g->op[i]))
             forward(&s, &g->op[i], PASS_FORWARD);
-    for (int i = 0; i < g->values && p->flow; i++)
-        if (p->flow[i].kept)
-            p->buffer[p->value[i].map].first = 0, p->buffer[p->value[i].map].last = p->steps - 1;
+    for (int i = 0; i < g->values && p->flow; i++) {
+        const int b = p->flow[i].kept ? p->value[i].map : p->value[i].tail;
+        if (b >= 0)
+            p->buffer[b].first = 0, p->buffer[b].last = p->steps - 1;
+    }
     s.backward = true;
     for (int i = g->ops - 1; i >= 0 && p->learn; i--)
         if (nn_is_view(&g->op[i]))

@@ -53,44 +53,60 @@ static char *slice_at(const struct nn *nn, int root, long slice)
     return map + (size_t)(slice - nn->stream.base[root]) * slice_bytes(nn, root);
 }
 
-/* The front of the memory holds n slices from slice `from` on. A thread moves a stripe of each. */
-static void move(struct nn *nn, int root, long from, long n)
+/* n slices to somewhere below them, or apart from them. A thread moves a stripe of each. */
+static void move(const struct nn *nn, int root, char *to, const char *from, long n)
 {
     const size_t bytes = slice_bytes(nn, root), threads = (size_t)nn->opt.threads;
-    const char *x = slice_at(nn, root, from);
-    char *to = nn_at(nn, nn->now->value[root].map);
 #pragma omp parallel for schedule(static) num_threads(nn->opt.threads)
     for (size_t i = 0; i < threads; i++) {
         const size_t begin = bytes * i / threads, end = bytes * (i + 1) / threads;
         for (size_t j = 0; j < (size_t)n; j++)
-            memmove(to + j * bytes + begin, x + j * bytes + begin, end - begin);
+            memmove(to + j * bytes + begin, from + j * bytes + begin, end - begin);
     }
-    nn->stream.base[root] = from;
 }
 
-/* Makes room in each map for what is made from t to `end`. */
-static void make_room(struct nn *nn, long t, long end)
+/* The first slice of a map, of those that there are at that time, that somebody will read. */
+static long needed(const struct nn *nn, int map, long t)
 {
     const struct graph *g = &nn->g;
-    const struct plan *p = nn->now;
-    for (int i = 0; i < g->values; i++) {
-        if (p->value[i].map < 0)
+    long first = made(&nn->stream, &nn->now->flow[map], t);
+    for (int k = 0; k < g->ops; k++) {
+        const struct op *op = &g->op[k];
+        if (!op->output || nn_is_view(op))
             continue;
-        const struct flow *f = &p->flow[i];
-        const long have = made(&nn->stream, f, t);
-        long first = have;
-        if (f->kept && made(&nn->stream, f, end) - nn->stream.base[i] <= f->room)
-            continue;
-        for (int k = 0; k < g->ops && f->kept; k++) {
-            const struct op *op = &g->op[k];
-            if (!op->output || nn_is_view(op))
-                continue;
-            NN_FOR_ROOTS(g, op, a, b, root)
-            if (root == i && nn_needs(p, op, root, t) < first)
-                first = nn_needs(p, op, root, t);
-        }
-        move(nn, i, first, have - first);
+        NN_FOR_ROOTS(g, op, i, j, root)
+        if (root == map && nn_needs(nn->now, op, root, t) < first)
+            first = nn_needs(nn->now, op, root, t);
     }
+    return first;
+}
+
+/* Before a step: what was put by of a map that it makes lies there again; one that is kept has room
+ * for what is made from t to `end`. */
+static void open_window(struct nn *nn, int map, long t, long end)
+{
+    const struct flow *f = &nn->now->flow[map];
+    char *front = nn_at(nn, nn->now->value[map].map), *tail = nn_at(nn, nn->now->value[map].tail);
+    long *base = &nn->stream.base[map];
+    const long have = made(&nn->stream, f, t);
+    if (!f->kept) {
+        move(nn, map, front, tail, have - *base);
+    } else if (made(&nn->stream, f, end) - *base > f->room) {
+        const long first = needed(nn, map, t);
+        move(nn, map, front, slice_at(nn, map, first), have - first);
+        *base = first;
+    }
+}
+
+/* Behind the last step that reads a map. */
+static void close_window(struct nn *nn, int map, long end)
+{
+    const struct flow *f = &nn->now->flow[map];
+    const long first = needed(nn, map, end), n = made(&nn->stream, f, end) - first;
+    if (f->kept)
+        return;
+    move(nn, map, nn_at(nn, nn->now->value[map].tail), slice_at(nn, map, first), n);
+    nn->stream.base[map] = first;
 }
 
 /* --- steps ------------------------------------------------------------------------------------ */
@@ -125,6 +141,18 @@ static void advance(struct nn *nn, const struct step *s, long t, long end)
     nn_do(nn, s);
 }
 
+static void step(struct nn *nn, int i, long t, long end)
+{
+    const struct plan *p = nn->now;
+    const int makes = nn->g.op[p->step[i].op].out;
+    if (makes >= 0 && p->value[makes].map >= 0)
+        open_window(nn, makes, t, end);
+    advance(nn, &p->step[i], t, end);
+    for (int map = 0; map < nn->g.values; map++)
+        if (p->value[map].map >= 0 && !p->flow[map].kept && p->buffer[p->value[map].map].last == i)
+            close_window(nn, map, end);
+}
+
 static int run(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
 {
     const struct nn_hooks *h = &nn->opt.hooks;
@@ -138,12 +166,11 @@ static int run(struct nn *nn, const struct nn_batch *b, const struct nn_output *
         .label = b->label};
     nn->io = (struct nn_io){.batch = &batch, .output = out, .result = &nn->result, .hooks = h};
     nn->result = (struct nn_result){0};
-    make_room(nn, t, end);
     for (int i = 0; i < p->steps && !nn->failed; i++) {
         if (h->cancel && h->cancel(h->ctx))
             nn_fail(nn, NN_ESTOP, "cancelled");
         else
-            advance(nn, &p->step[i], t, end);
+            step(nn, i, t, end);
         if (h->progress)
             h->progress(h->ctx, i + 1, p->steps);
     }

@@ -106,9 +106,9 @@ PY
     infer -P -j 3 -m deep <new.tns >three.tns
     cmp one.tns three.tns
     infer -v -m deep <new.tns 2>free.txt >all.tns
-    infer -v -M 8M -m deep <new.tns 2>tight.txt >tight.tns
-    grep -q '8 at once of 24x34, each 3 slices later' free.txt
-    run ! grep -q '8 at once' tight.txt
+    infer -v -M 7M -m deep <new.tns 2>tight.txt >tight.tns
+    grep -q '4 at once of 24x34, each 3 slices later' free.txt
+    run ! grep -q '4 at once' tight.txt
     cmp all.tns tight.tns
     picked 7,8,9,10,11,12,13 <new.tns | infer -m deep >alone.tns
     py <<'PY'
@@ -122,6 +122,14 @@ PY
     py <<'PY'
 assert [m["slice"] for m, _ in read("p.tns")] == [m["slice"] for m, _ in read("short.tns")]
 PY
+}
+
+@test "infer: what a stream of volumes takes is as planned, and fits the least ceiling that it names" {
+    kept new.tns -m deep
+    kept new.tns -P -t x -m deep -m flat
+    [ ! -e over ] || { cat over; return 1; }
+    run -1 pipe 'infer -M 5M -m deep <new.tns >p.tns'
+    [[ $output == *"does not fit in 5 MiB (at least "* ]]
 }
 
 @test "infer: mirrors and several models of volumes, planar ones among them, are averaged" {
