@@ -289,8 +289,9 @@ static void evaluate(struct part *p, struct nn *nn, const struct settings *set)
 static void take_ready(struct part *p, struct nn *nn, const struct settings *set, bool over)
 {
     const size_t planes = (size_t)beside.c * (size_t)img_beside_planes(beside.k);
-    while (img_beside_ready(&beside, over)) {
-        img_beside_take(&beside, p->image + (size_t)p->n * planes * (size_t)p->h * (size_t)p->w);
+    while (img_beside_ready(&beside, waiting.out, over)) {
+        img_beside_get(&beside, waiting.out,
+                       p->image + (size_t)p->n * planes * (size_t)p->h * (size_t)p->w);
         let_go(p, p->n++);
         if (p->n == p->most)
             evaluate(p, nn, set);
@@ -395,7 +396,8 @@ static void make_room(const struct validation *v, struct nn *nn, const struct se
                        .pred = tool_alloc(most),
                        .at =
                            tool_alloc(((size_t)v->n > MOST ? (size_t)v->n : MOST) * sizeof *p->at)};
-    beside = (struct img_beside){.k = set->neighbours, .c = set->channels};
+    beside = (struct img_beside){
+        .k = set->neighbours, .c = set->channels, .room = img_beside_planes(set->neighbours)};
     if (set->neighbours)
         beside.ring = tool_alloc(planes * slice * sizeof(float));
     waiting.most = waiting_most(set);
