@@ -5,6 +5,7 @@
 #include "formats/contract.h"
 #include "formats/ledger.h"
 #include "formats/model.h"
+#include "lib/image/beside.h"
 #include "lib/nn/nn.h"
 #include "tools/tool.h"
 
@@ -26,7 +27,15 @@ struct member {
     struct model model;
     struct nn_spec spec; /* its network */
     struct nn_about about;
+    int channels;             /* of a slice */
+    struct img_beside beside; /* the slices of the case now, of a model that sees neighbours */
 };
+
+/* So many slices are to come behind one before it can be predicted. */
+static inline int member_lag(const struct member *m)
+{
+    return m->about.lag + m->model.neighbours;
+}
 
 extern struct member member[MODELS];
 extern int members;
@@ -43,7 +52,7 @@ size_t models_opening(void);
 /* The sides of a slice, padded so that slices for which they are equal are of one size to each of
  * the models. */
 void models_pad(const struct tensor *image, int *h, int *w);
-/* Whether any of them sees volumes: then all take a case slice by slice, from its first to its
+/* Whether any of them sees volumes, or neighbours: then all take a case slice by slice, from its first to its
  * last, and what is found of a slice comes `lag` slices later. */
 bool models_stream(int *lag);
 /* As the history names them. */

@@ -114,9 +114,9 @@ static void check_image(struct tns_record *rec)
                            NN_MAX_CIN, why, sizeof why);
     if (n < 0)
         tool_die_at(rec, "%s", why);
-    if (n != member->about.inputs || t->dim[0] != (uint32_t)n)
-        tool_die_at(rec, "image: wrong number of channels (wanted %d, got %u)",
-                    member->about.inputs, t->dim[0]);
+    if (n != member->channels || t->dim[0] != (uint32_t)n)
+        tool_die_at(rec, "image: wrong number of channels (wanted %d, got %u)", member->channels,
+                    t->dim[0]);
     if (t->dim[1] > NN_MAX_SIDE || t->dim[2] > NN_MAX_SIDE)
         tool_die_at(rec, "image: too large (wanted at most %d, got %u by %u)", NN_MAX_SIDE,
                     t->dim[1], t->dim[2]);

@@ -105,13 +105,24 @@ static void begin(struct slice *s, struct tns_record *rec, size_t i)
     tool_set(rec, "scheme", "%s", model->scheme);
 }
 
-static void load(const struct member *m, const struct slice *s, int axes, int h, int w, float *to)
+static void order_of(const struct member *m, const struct tns_record *rec, int order[NN_MAX_CIN])
+{
+    char why[64];
+    contract_order(m->model.modalities, tns_get(&rec->meta, "modalities"), order, NN_MAX_CIN, why,
+                   sizeof why);
+}
+
+/* Slice z of its case, where the model sees those beside it. */
+static void load(const struct member *m, const struct slice *s, long z, int axes, int h, int w,
+                 float *to)
 {
     int order[NN_MAX_CIN];
-    char why[64];
-    contract_order(m->model.modalities, tns_get(&s->rec->meta, "modalities"), order, NN_MAX_CIN,
-                   why, sizeof why);
-    img_batch_image(s->image, order, h, w, to);
+    if (m->model.neighbours) {
+        img_beside_get(&m->beside, z, to);
+    } else {
+        order_of(m, s->rec, order);
+        img_batch_image(s->image, order, h, w, to);
+    }
     img_batch_mirror(to, (size_t)m->about.inputs, h, w, s->rows, s->columns, axes & MIRROR_X,
                      axes & MIRROR_Y);
 }
@@ -144,13 +155,13 @@ static void collect(const struct member *m, int axes, struct slice *s, size_t n,
     }
 }
 
-static void load_all(const struct member *m, int axes, const struct slice *s, size_t n, int h,
-                     int w)
+static void load_all(const struct member *m, int axes, const struct slice *s, long first, size_t n,
+                     int h, int w)
 {
     size_t slice = (size_t)m->about.inputs * (size_t)h * (size_t)w;
 #pragma omp parallel for schedule(static) num_threads(opt.threads)
     for (size_t i = 0; i < n; i++)
-        load(m, &s[i], axes, h, w, held.image + i * slice);
+        load(m, &s[i], first + (long)i, axes, h, w, held.image + i * slice);
 }
 
 /* One view of one model. */
@@ -159,7 +170,7 @@ static void predict(int which, int axes, struct slice *s, size_t n, int h, int w
     struct nn *nn = held.nn[which][0];
     struct nn_batch batch = {.n = (int)n, .h = h, .w = w, .image = held.image};
     struct nn_output out = {.pred = held.pred, .prob = held.prob};
-    load_all(&member[which], axes, s, n, h, w);
+    load_all(&member[which], axes, s, 0, n, h, w);
     check_run(nn, nn_infer(nn, &batch, &out), s, n, held.pred, (size_t)h * (size_t)w);
     collect(&member[which], axes, s, n, h, w);
 }
@@ -261,7 +272,7 @@ static int push(int which, int axes, long first, int n, struct slice *s, int got
     for (int i = 0; i < n && !over; i++)
         in[i] = slice_of(waiting(first + i));
     if (!over)
-        load_all(m, axes, in, (size_t)n, h, w);
+        load_all(m, axes, in, first, (size_t)n, h, w);
     struct nn_batch batch = {.n = n, .h = h, .w = w, .image = over ? NULL : held.image};
     struct nn_output out = {.pred = held.pred + (size_t)got * plane,
                             .prob = held.prob ? held.prob + (size_t)got * k * plane : NULL};
@@ -286,15 +297,36 @@ static void predict_stream(int which, int axes, struct slice *s, size_t n, int h
     collect(&member[which], axes, s, n, h, w);
 }
 
+/* Slices of the case that have come out by then, where the slowest model waits for neighbours. */
+static long given(long time)
+{
+    const long n = time - plan.lag;
+    return n < 0 ? 0 : n > now.in ? now.in : n;
+}
+
 /* What the slowest model will give. */
 static int due(bool over)
 {
     int slow = 0;
-    for (int i = 0; i < members; i++)
-        slow = member[i].about.lag > member[slow].about.lag ? i : slow;
+    while (slow < members && member[slow].about.lag < plan.lag)
+        slow++;
+    if (slow == members)
+        return (int)(given(now.time + now.step) - given(now.time));
     if (!now.time && nn_stream_begin(held.nn[slow][0]))
         tool_die("%s", nn_why(held.nn[slow][0]));
     return nn_stream_due(held.nn[slow][0], now.step, over);
+}
+
+/* Who sees neighbours keeps the slices from `first` on by himself. */
+static void keep(struct member *m, long first, int h, int w)
+{
+    int order[NN_MAX_CIN];
+    if (!now.time)
+        img_beside_begin(&m->beside, member_side(m, 1, h), member_side(m, 2, w));
+    for (; first < now.in; first++) {
+        order_of(m, waiting(first), order);
+        img_beside_put(&m->beside, tns_tensor(waiting(first), "image"), order);
+    }
 }
 
 int compute_stream(struct tns_record *rec, int n, int h, int w)
@@ -304,6 +336,9 @@ int compute_stream(struct tns_record *rec, int n, int h, int w)
         return 0;
     for (int i = 0; i < n; i++)
         exchange(waiting(now.in++), &rec[i]);
+    for (struct member *m = member; m < member + members; m++)
+        if (m->model.neighbours)
+            keep(m, now.in - n, h, w);
     now.step = n ? n : plan.n;
     const int out = due(!n);
     for (int i = 0; i < out; i++)

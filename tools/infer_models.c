@@ -27,6 +27,10 @@ static void read_network(struct member *m)
         nn_set(spec, m->model.parameter[i].name, m->model.parameter[i].value);
     if (nn_about(spec, &m->about, why, sizeof why))
         tool_die("%s", why);
+    m->channels = m->about.inputs / img_beside_planes(m->model.neighbours);
+    if (m->about.inputs % img_beside_planes(m->model.neighbours))
+        tool_die("%s: a network of other inputs than the model's neighbours (got %d)", m->path,
+                 m->about.inputs);
     if (m->about.outputs != m->model.targets.outputs)
         tool_die("%s: a network of other outputs than the model's targets (wanted %d, got %d)",
                  m->path, m->model.targets.outputs, m->about.outputs);
@@ -49,7 +53,7 @@ static bool contract_of_both(const struct member *a, const struct member *b, cha
     const struct member *of[] = {a, b};
     for (int i = 0; i < 2; i++) {
         snprintf(classes[i], sizeof classes[i], "%d", m[i]->targets.classes);
-        snprintf(inputs[i], sizeof inputs[i], "%d", of[i]->about.inputs);
+        snprintf(inputs[i], sizeof inputs[i], "%d", of[i]->channels);
     }
     return !differ("scheme", m[0]->scheme, m[1]->scheme, why, size) &&
            contract_order(m[0]->modalities, m[1]->modalities, order, NN_MAX_CIN, why, size) >= 0 &&
@@ -180,8 +184,8 @@ bool models_stream(int *lag)
     bool any = false;
     *lag = 0;
     for (const struct member *m = member; m < member + members; m++) {
-        any |= m->about.volume;
-        *lag = m->about.lag > *lag ? m->about.lag : *lag;
+        any |= m->about.volume || m->model.neighbours;
+        *lag = member_lag(m) > *lag ? member_lag(m) : *lag;
     }
     return any;
 }
@@ -287,6 +291,8 @@ void models_print(void)
     print_lines("leaky", leaky ? "yes" : "no");
     print_lines("prepared", m->steps ? "known" : "unknown");
     int lag;
+    if (m->neighbours)
+        printf("neighbours\t%d\n", m->neighbours);
     if (models_stream(&lag))
         printf("lag\t%d\n", lag);
     if (m->regions)

@@ -48,17 +48,34 @@ void plan_check(const struct tns_record *rec)
                     held.record, payloads(rec, false));
 }
 
+/* The most channels that a model takes. */
+static size_t inputs(void)
+{
+    int most = 0;
+    for (const struct member *m = member; m < member + members; m++)
+        most = m->about.inputs > most ? m->about.inputs : most;
+    return (size_t)most;
+}
+
+/* Slices that are kept for one that sees neighbours, who is behind by as much as the slowest. */
+static int kept(const struct member *m, int n)
+{
+    return m->model.neighbours ? m->model.neighbours + plan.lag + n : 0;
+}
+
 /* What is resident beside the networks: the ring's records with what is added to them, a batch as a
  * network takes and gives it, and sums; headers, in the ring, the reader, the writer and their
  * buffers; the models' texts. */
 static size_t outside(int n)
 {
     enum { RECORD = 16384 }; /* texts and structs */
-    size_t c = (size_t)member->about.inputs, k = (size_t)member->about.outputs;
+    size_t c = inputs(), k = (size_t)member->about.outputs, beside = 0;
+    for (const struct member *m = member; m < member + members; m++)
+        beside += (size_t)kept(m, n) * (size_t)m->channels * held.pixels * sizeof(float);
     size_t result = 1 + 4 * (k * opt.prob + opt.uncertain + compares());
     size_t scratch = 1 + 4 * (c + k * (sums() + (sums() && !opt.prob) + compares()));
     size_t records = SLOTS * (size_t)plan.out + (plan.streams ? (size_t)(plan.lag + n) : 0);
-    return records * (held.record + held.pixels * result + RECORD) +
+    return beside + records * (held.record + held.pixels * result + RECORD) +
            (size_t)plan.out * held.pixels * scratch + (SLOTS + 3) * held.header + 2 * SAID +
            models_memory();
 }
@@ -231,11 +248,18 @@ void plan_make(const struct tns_record *rec, int h, int w)
     double peak = (double)load_networks();
     size_t k = (size_t)member->about.outputs,
            floats = (size_t)plan.out * held.pixels * sizeof(float);
-    held.image = tool_alloc(floats * (size_t)member->about.inputs);
+    held.image = tool_alloc(floats * inputs());
     held.pred = tool_alloc((size_t)plan.out * held.pixels);
     held.prob = sums() ? tool_alloc(floats * k) : NULL;
     held.sum = sums() && !opt.prob ? tool_alloc(floats * k) : NULL;
     held.own = compares() ? tool_alloc(floats * k) : NULL;
+    for (struct member *m = member; m < member + members; m++)
+        if (m->model.neighbours) {
+            m->beside = (struct img_beside){
+                .k = m->model.neighbours, .c = m->channels, .room = kept(m, plan.n)};
+            m->beside.ring = tool_alloc((size_t)m->beside.room * (size_t)m->channels * held.pixels *
+                                        sizeof(float));
+        }
     if (plan.streams)
         held.line = calloc((size_t)(plan.lag + plan.n), sizeof *held.line);
     if (plan.streams && !held.line)
@@ -256,6 +280,10 @@ void plan_free(void)
     free_networks();
     for (int i = 0; held.line && i < plan.lag + plan.n; i++)
         tns_release(&held.line[i]);
+    for (struct member *m = member; m < member + members; m++) {
+        free(m->beside.ring);
+        m->beside.ring = NULL;
+    }
     free(held.line);
     held.line = NULL;
     free(held.image);

@@ -216,42 +216,9 @@ PY
 }
 
 @test "train: neighbours are as channels that somebody put there by hand" {
-    "$PYTHON" - <<'PY'
-import os, sys
-sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
-import blobs, numpy as np, struct
-def read(path):
-    b, at, out = open(path, "rb").read(), 0, []
-    while at < len(b):
-        kind, m, nt, rest = b[at + 10], *struct.unpack_from("<II", b, at + 12), struct.unpack_from("<Q", b, at + 24)[0]
-        d = at + 64 + (m + 63) // 64 * 64
-        lines = [l.split("=", 1) for l in b[at + 64:at + 64 + m].decode().splitlines()]
-        if kind == 0x48:
-            head = lines
-        if kind == 0x52:
-            p, t = d + 128 * nt, []
-            for i in range(nt):
-                q = b[d + 128 * i:d + 128 * i + 128]
-                shape, n = struct.unpack_from("<8I", q, 72)[:q[65]], struct.unpack_from("<Q", q, 104)[0]
-                t.append(np.frombuffer(b[p:p + n], {1: "u1", 6: "<f4"}[q[64]]).reshape(shape))
-                p += (n + 63) // 64 * 64
-            out.append((dict(lines), t))
-        at += 64 + rest
-    return head, out
-for name in "a", "val":
-    head, rows = read(name + ".tns")
-    out = open(name + "12.tns", "wb")
-    out.write(blobs.record(b"H", head))
-    of = {(m["case"], int(m["slice"])): t[0] for m, t in rows}
-    for i, (m, (image, label)) in enumerate(rows):
-        z, last = int(m["slice"]), int(m["slices"]) - 1
-        beside = [of[m["case"], min(max(z + j, 0), last)] for j in (-1, 0, 1)]
-        stack = np.stack([beside[j][c] for c in range(4) for j in range(3)])
-        m["modalities"] = ",".join(f"{c}{j}" for c in m["modalities"].split(",") for j in "-0+")
-        out.write(blobs.record(b"R", m.items(), [("image", stack), ("label", label)], i))
-    out.write(blobs.record(b"E", count=len(rows)))
-    out.close()
-PY
+    for f in a val; do
+        "$PYTHON" "$ROOT/tests/lib/beside.py" 1 <$f.tns >${f}12.tns
+    done
     for n in 1 12; do
         printf 'arch: unet\nbase: 2\nbatch: 3\nrate: 0.01\n' >n$n.yaml
     done
