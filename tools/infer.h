@@ -52,8 +52,8 @@ size_t models_opening(void);
 /* The sides of a slice, padded so that slices for which they are equal are of one size to each of
  * the models. */
 void models_pad(const struct tensor *image, int *h, int *w);
-/* Whether any of them sees volumes, or neighbours: then all take a case slice by slice, from its first to its
- * last, and what is found of a slice comes `lag` slices later. */
+/* Whether any of them sees volumes, or neighbours: then all take a case slice by slice, from its
+ * first to its last, and what is found of a slice comes `lag` slices later. */
 bool models_stream(int *lag);
 /* As the history names them. */
 void models_history(char *text, size_t size);
