@@ -5,6 +5,7 @@ load ../lib/common
 # Python with d, a folder of inputs; right, the outputs as they should be (bytes, files), in the order of COMMANDS;
 # and judge().
 bad() {
+    fails
     cat >script
     # shellcheck disable=SC2086
     PYTHONPATH="$ROOT/tests/lib" ${NAMESPACE-} "$PLAIN_PYTHON" -c 'import os, pickle, resource, shutil, signal, subprocess, sys, time
