@@ -12,7 +12,8 @@
  * conv3x3_winograd.c has them; where only pillars are too few, with weights of all input channels
  * at once, so that a sum has the same order either way.
  *
- * A result depends on its slices alone: it is the same bytes in every window that holds it. */
+ * Forward, a result depends on its slices alone: it is the same bytes in every window that holds
+ * it. */
 #include "lib/kernels/simd/winograd.h"
 
 #define FUSED_WEIGHTS ((size_t)10 << 20) /* of transformed weights, at most, for pillars */
@@ -22,12 +23,13 @@
 #define PAD 16 /* floats that keep the planes from falling on the same cache sets */
 
 struct plan {
-    bool fused;
+    bool fused, pairs;
+    int planes;      /* of transformed weights: one of each slice of the kernel, or of pairs four */
     int side, depth; /* depth: input channels of a panel of weights */
     struct tiling g;
     struct pillars pillars;
     size_t vs, vp, up, mp;
-    size_t u, v, m, slots, private, bytes;
+    size_t u, v, m, x, slots, private, bytes;
 };
 
 static struct plan plan(const struct source *s, const struct sink *out)
@@ -45,15 +47,19 @@ static struct plan plan(const struct source *s, const struct sink *out)
     if (!p.fused)
         p.pillars =
             slabs(s, &p.g, (int)(STAGED_BYTES / (tile * k * (size_t)p.g.count / (size_t)s->n + 1)));
-    const size_t rows = (size_t)p.pillars.tiles * (size_t)p.pillars.layers;
-    p.vp = (rows + 2 * (size_t)p.pillars.tiles) * p.vs + PAD;
+    p.pairs = p.fused && out->part[0].kind == SINK_DX && s->d >= PAIRS;
+    p.planes = p.pairs ? 4 : 3;
+    const size_t tiles = (size_t)p.pillars.tiles,
+                 rows = tiles * (size_t)(p.pillars.layers + p.pairs);
+    p.vp = (rows + 2 * tiles) * p.vs + PAD;
     p.mp = rows * width + PAD;
-    p.up = 3 * (p.fused ? k * o : (size_t)p.depth * width) + PAD;
+    p.up = (size_t)p.planes * (p.fused ? k * o : (size_t)p.depth * width) + PAD;
     p.slots = take(&used, (size_t)(s->n * p.pillars.across) * 2 * o, sizeof(double));
     size_t *u = p.fused ? &used : &mine, *v = p.fused ? &mine : &used;
     p.u = take(u, points * p.up, sizeof(float));
     p.v = take(v, points * p.vp, sizeof(float));
     p.m = take(&mine, points * p.mp, sizeof(float));
+    p.x = take(&mine, p.pairs ? 2 * rows * (p.vs + width) : 0, sizeof(float));
     p.private = used;
     p.bytes = mine;
     return p;
@@ -72,11 +78,13 @@ static void slot_input(const struct source *s, const struct tiling *g, const str
 {
     const int z = l->z - 1 + slot;
     v += (size_t)(slot * l->count + t) * vs;
-    if (z >= -s->before && z < l->d + s->after)
+    if (z >= -s->before && z < l->d + s->after) {
         KR_NAME(kr_winograd_input)
-    (s, g, layers_tile(l, g, s->before + slot - 1) + t, count, c0, c1, v, vs, ps);
-    else for (int p = 0; p < POINTS(g->m); p++)
-        memset(v + (size_t)p * ps, 0, (size_t)count * vs * sizeof *v);
+        (s, g, layers_tile(l, g, s->before + slot - 1) + t, count, c0, c1, v, vs, ps);
+    } else {
+        for (int p = 0; p < POINTS(g->m); p++)
+            memset(v + (size_t)p * ps, 0, (size_t)count * vs * sizeof *v);
+    }
 }
 
 void KR_NAME(kr_volume_input)(const struct source *s, const struct tiling *g,
@@ -113,6 +121,85 @@ static void output(const struct sink *out, const struct block *b, const struct p
     }
 }
 
+/* --- pairs of slices: F(2,3) along z --------------------------------------------------------------
+ * Of slices d0..d3 and weights g0..g2 the results are m0 + m1 + m2 and m1 - m2 - m3, where
+ *
+ *     m0 = (d0 - d2) g0, m1 = (d1 + d2) (g0 + g1 + g2) / 2, m2 = (d2 - d1) (g0 - g1 + g2) / 2,
+ *     m3 = (d1 - d3) g2:
+ *
+ * four products instead of six. For gradients alone, as a result depends on where its pair begins,
+ * and a window of a volume begins anywhere. */
+
+/* Planes 0, 1 and 3 of a block's weights at a point, g0, g1 and g2, become those of pairs. */
+static void pairs_weights(float *u, size_t plane)
+{
+    for (size_t i = 0; i < plane; i += VL) {
+        const vf s = 0.5f * (vload(u + i) + vload(u + 3 * plane + i));
+        const vf h = 0.5f * vload(u + plane + i);
+        vstore(u + plane + i, s + h);
+        vstore(u + 2 * plane + i, s - h);
+    }
+}
+
+static __attribute__((noinline)) void product(const struct mk *m)
+{
+    mk_run(m, true);
+}
+
+/* The results of layers at a point, by pairs. */
+static void pairs_point(const struct plan *p, const struct block *b, const struct layers *l, int k,
+                        const float *v, const float *u, float *x, float *m)
+{
+    const int pairs = (l->deep + 1) / 2, rows = pairs * l->count;
+    const size_t si = (size_t)l->count * p->vs, so = (size_t)(l->count * b->width);
+    const size_t ni = (size_t)pairs * si, no = (size_t)pairs * so;
+    float *y = x + 4 * ni;
+    for (int n = 0; n < pairs; n++, v += 2 * si)
+        for (size_t i = 0, j = (size_t)n * si; i < si; i += VL, j += VL) {
+            const vf d1 = vload(v + si + i), d2 = vload(v + 2 * si + i);
+            vstore(x + j, vload(v + i) - d2);
+            vstore(x + ni + j, d1 + d2);
+            vstore(x + 2 * ni + j, d2 - d1);
+            vstore(x + 3 * ni + j, d1 - vload(v + 3 * si + i));
+        }
+    for (int q = 0; q < 4; q++)
+        for (int o = 0, nr; o < b->width; o += nr) {
+            nr = mk_panel(o, b->width);
+            const struct mk a = {.rows = rows,
+                                 .nr = nr,
+                                 .runs = 1,
+                                 .k = k,
+                                 .a = x + (size_t)q * ni,
+                                 .at = p->vs,
+                                 .b = u + (size_t)(q * b->width + o) * (size_t)k,
+                                 .bk = (size_t)nr,
+                                 .c = y + (size_t)q * no + o,
+                                 .ct = (size_t)b->width,
+                                 .into = MK_SET};
+            product(&a);
+        }
+    for (int n = 0; n < pairs; n++, m += 2 * so)
+        for (size_t i = 0, j = (size_t)n * so; i < so; i += VL, j += VL) {
+            const vf m1 = vload(y + no + j), m2 = vload(y + 2 * no + j);
+            vstore(m + i, vload(y + j) + (m1 + m2));
+            vstore(m + so + i, m1 - m2 - vload(y + 3 * no + j));
+        }
+}
+
+static void pairs_products(const struct plan *p, const struct block *b, const struct layers *l,
+                           int k, float *v, const float *u, float *x, float *m, struct ahead *ahead)
+{
+    const size_t slice = (size_t)l->count * p->vs;
+    for (int q = 0; q < POINTS(p->side); q++, v += p->vp, u += p->up, m += p->mp) {
+        ahead_fetch(ahead, &p->g);
+        if (l->deep % 2)
+            memset(v + (size_t)(l->deep + 2) * slice, 0, slice * sizeof *v);
+        pairs_point(p, b, l, k, v, u, x, m);
+    }
+}
+
+/* --- schedules -------------------------------------------------------------------------------- */
+
 static void fused(const struct source *s, const struct filters *f, const struct sink *out,
                   const struct plan *p, int threads, char *ws)
 {
@@ -124,14 +211,23 @@ static void fused(const struct source *s, const struct filters *f, const struct 
     {
         char *mine = ws + p->private + (size_t)omp_get_thread_num() * p->bytes;
         float *v = (float *)(mine + p->v), *m = (float *)(mine + p->m);
+        float *x = (float *)(mine + p->x);
+        const size_t k = (size_t)s->cp, planes = (size_t)p->planes;
 #pragma omp for schedule(static)
         for (int i = 0; i < 3 * blocks; i++) {
             const struct block b = sink_block(out, i / 3);
             const struct filters one = slice_of(f, i % 3);
-            const size_t at = 3 * (size_t)(b.part->first + b.o) + (size_t)(i % 3 * b.width);
-            KR_NAME(kr_winograd_weights)
-            (p->side, s, &one, &b, 0, s->cp, u + at * (size_t)s->cp, p->up);
+            const int plane = p->pairs && i % 3 == 2 ? 3 : i % 3;
+            const size_t at = planes * (size_t)(b.part->first + b.o) + (size_t)(plane * b.width);
+            KR_NAME(kr_winograd_weights)(p->side, s, &one, &b, 0, s->cp, u + at * k, p->up);
         }
+#pragma omp for schedule(static)
+        for (int i = 0; i < (p->pairs ? POINTS(p->side) : 0); i++)
+            for (int j = 0; j < blocks; j++) {
+                const struct block b = sink_block(out, j);
+                pairs_weights(u + (size_t)i * p->up + 4 * (size_t)(b.part->first + b.o) * k,
+                              k * (size_t)b.width);
+            }
         for (int t = queue_take(&queue), next; t < queue.tasks; t = next) {
             const bool early = queue_early(&queue, t);
             next = early ? queue_take(&queue) : queue.tasks;
@@ -148,10 +244,14 @@ static void fused(const struct source *s, const struct filters *f, const struct 
                                b.width);
                     if (i == 0 && then.deep)
                         ahead_layers(&ahead, s, &p->g, &then, 0, s->cp);
-                    KR_NAME(kr_winograd_products)
-                    (&p->g, &b, l.deep * l.count, 3, s->cp, v, p->vs, (size_t)l.count * p->vs,
-                     p->vp, u + 3 * (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp,
-                     MK_SET, &ahead);
+                    const float *w = u + planes * (size_t)(b.part->first + b.o) * k;
+                    if (p->pairs) {
+                        pairs_products(p, &b, &l, s->cp, v, w, x, m, &ahead);
+                    } else {
+                        KR_NAME(kr_winograd_products)
+                        (&p->g, &b, l.deep * l.count, 3, s->cp, v, p->vs, (size_t)l.count * p->vs,
+                         p->vp, w, p->up, m, p->mp, MK_SET, &ahead);
+                    }
                     output(out, &b, p, &l, m, slots);
                 }
             }

@@ -26,7 +26,6 @@
 #define STAGED 256 /* tiles, at most, that are transformed before: more leave the cache */
 #define STAGED_BYTES ((size_t)40 << 20) /* for them, at most */
 #define STAGED_BLOCK 32                 /* input channels of a task then */
-#define PAIRS 4                         /* slices of a volume from which pairs of them serve */
 #define STAGED_RUN 8                    /* tiles of a task that transforms */
 
 struct plan {
@@ -305,8 +304,8 @@ static void data_run(const struct work *k, const struct task *t, int t0, int cou
     }
 }
 
-/* The products of layers at a point, of each of the kernel's slices. What would meet slices that are
- * not there is left out. */
+/* The products of layers at a point, of each of the kernel's slices. What would meet slices that
+ * are not there is left out. */
 INLINE void slices_product(const struct plan *p, const struct task *t, const struct layers *l,
                            int q, bool first)
 {

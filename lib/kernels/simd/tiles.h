@@ -86,6 +86,7 @@ INLINE void tile_next(const struct tiling *g, struct tile *t)
 #define ROOM ((size_t)640 << 10) /* of what a pillar keeps in cache, about */
 #define LAYERS 8                 /* at most */
 #define PILLARS 16               /* at least, where z can be cut */
+#define PAIRS 4                  /* slices from which gradients are made by pairs of them */
 
 struct pillars {
     int d, tiles, slice, across, runs, layers, count; /* slice: tiles of one; across: pillars */
