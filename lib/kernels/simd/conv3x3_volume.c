@@ -121,7 +121,7 @@ static void output(const struct sink *out, const struct block *b, const struct p
     }
 }
 
-/* --- pairs of slices: F(2,3) along z --------------------------------------------------------------
+/* --- pairs of slices: F(2,3) along z ------------------------------------------------------------
  * Of slices d0..d3 and weights g0..g2 the results are m0 + m1 + m2 and m1 - m2 - m3, where
  *
  *     m0 = (d0 - d2) g0, m1 = (d1 + d2) (g0 + g1 + g2) / 2, m2 = (d2 - d1) (g0 - g1 + g2) / 2,
