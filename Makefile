@@ -93,7 +93,7 @@ PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev 
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_bench := $(PKG_build) libopenblas0 python3-nibabel python3-torch python3-venv time
 
-STUDY := $(filter-out control-%,$(shell sed '/^\#/d; s/ *|.*//' pipelines/attempts)) control study tidy explore predict external search best
+STUDY := $(filter-out control-%,$(shell sed '/^\#/d; s/ *|.*//' pipelines/attempts)) volume control study tidy explore predict external search best
 PACKAGES := packages packages-build packages-demo packages-check packages-bench
 .PHONY: $(STUDY) $(PACKAGES) all help check check-long fuzz lint bench bench-peers install uninstall clean demo format tools
 .SECONDARY:

@@ -24,9 +24,10 @@ setup() {
 @test "study: all attempts and controls end in a table, a page and the same table when killed on the way" {
     glio study >first.txt 2>first.err
     grep -q 'study.html' first.txt
-    # 11 rows: nine attempts and two controls, one fold and the mean of each.
-    [ "$(awk 'NR > 1' "$OUT/study.tsv" | wc -l)" = 22 ]
-    awk -F '\t' 'NR > 1 && ($5 !~ /^[01]\.[0-9]+$/ || $6 !~ /^[01]\.[0-9]+$/) { bad = 1 } END { exit bad }' "$OUT/study.tsv"
+    # 14 rows: twelve attempts and two controls, one fold and the mean of each. Those of volumes are scored on volumes alone.
+    [ "$(awk 'NR > 1' "$OUT/study.tsv" | wc -l)" = 28 ]
+    [ "$(awk -F '\t' 'NR > 1 && $3 == "mean" && $5 == "nan"' "$OUT/study.tsv" | cut -f 1 | tr '\n' ' ')" = "2.5d 3d " ]
+    awk -F '\t' 'NR > 1 && $1 !~ /^(2.5d|3d)$/ && ($5 !~ /^[01]\.[0-9]+$/ || $6 !~ /^[01]\.[0-9]+$/) { bad = 1 } END { exit bad }' "$OUT/study.tsv"
     # Every attempt but the leak has volumes.
     [ "$(awk -F '\t' 'NR > 1 && $3 == "mean" && $11 == "nan"' "$OUT/study.tsv" | cut -f 1 | tr '\n' ' ')" = "attempt1 control-slices control-patients " ]
     ! find "$OUT" -name '*.part' | grep . || false
@@ -67,11 +68,11 @@ setup() {
 @test "study: an attempt is a line of the table, from the streams it reads to its name in the scores" {
     mkdir -p tree/o/fold0/mine
     cp -r "$ROOT/pipelines" tree
-    echo 'mine | norm | attention | augment -s $(SEED) flip $(NOISE) | -L | what I think of it' >>tree/pipelines/attempts
+    echo 'mine | norm | attention | -b 0.5 -T 1,2,3 | augment -s $(SEED) flip $(NOISE) | -L | what I think of it' >>tree/pipelines/attempts
     run -0 make -n -C tree -f pipelines/Makefile mine DATA=cases OUT=o NOISE='noise blur' SEED=3
     [[ $output == *"pick -m o/patients.folds -f 0 train < o/all.tns | znorm > o/fold0/norm/train.tns.part"* ]]
     [[ $output == *"pipelines/attention.yaml > o/fold0/mine/train.yaml"* ]]
-    [[ $output == *"epochs -n 30 -s 3 o/fold0/norm/train.tns | augment -s 3 flip noise blur | train "*" -e o/fold0/norm/val.tns "*" -L"* ]]
+    [[ $output == *"epochs -n 30 -s 3 -b 0.5 -T 1,2,3 o/fold0/norm/train.tns | augment -s 3 flip noise blur | train "*" -e o/fold0/norm/val.tns "*" -L"* ]]
     [[ $output == *"recode -s brats2017 | znorm | infer -m o/fold0/mine/model.safetensors "*"> o/fold0/mine/volumes.tsv.part"* ]]
     run -0 make -n -C tree -f pipelines/Makefile study DATA=cases OUT=o
     [[ $output == *"touch o/fold0/mine/trained"* ]]
@@ -81,7 +82,7 @@ setup() {
     run -0 tree/pipelines/table tree/o mine
     [[ $output == *"mine "*"what I think of it "*"0.500"* ]]
     # The tree's own targets are those of its table.
-    for a in $(sed -n 's/^\([a-z][a-z0-9]*\) *|.*/\1/p' "$ROOT/pipelines/attempts"); do
+    for a in $(sed -n 's/^\([a-z0-9][a-z0-9.]*\) *|.*/\1/p' "$ROOT/pipelines/attempts"); do
         make -n -q -C "$ROOT" MAKE=true "$a" >/dev/null 2>&1 || [ $? = 1 ]
     done
 }
