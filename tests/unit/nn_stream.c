@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CIN = 2, CLASSES = 3, H = 16, W = 24, PLANE = H * W, MOST = 44, MOST_CHUNK = 5 };
+enum { CIN = 2, CLASSES = 3, H = 16, W = 32, PLANE = H * W, MOST = 44, MOST_CHUNK = 5 };
 
 static float image[CIN][MOST * PLANE]; /* planes of a whole volume; of which slices are taken */
 static uint8_t label[MOST * PLANE];
@@ -273,6 +273,15 @@ int main(void)
     test("strides, dilation, gates", &s, (const int[]){1, 5, 30, 0}, 5);
     s = text(planar);
     test("a planar network", &s, (const int[]){1, 7, 0}, 3);
+    const char *const known[] = {"unet3d", "attention3d", "residual3d", "transunet3d"};
+    for (int i = 0; i < 4 && getenv("LONG"); i++)
+        for (int pools = 0; pools <= 4; pools += 2) {
+            char name[32];
+            snprintf(name, sizeof name, "%s, %d times pooled along z", known[i], pools);
+            s = nn_network(known[i], 24, CIN, CLASSES);
+            nn_set(&s, "pool_z", pools);
+            test(name, &s, (const int[]){21, 0}, 5);
+        }
     amid_training();
     refused("{op: group_norm, name: g, groups: 2}\n" UP, "'g' (group_norm)");
     refused("{op: instance_norm, name: i}\n" UP, "'i' (instance_norm)");
