@@ -51,7 +51,8 @@ PY
 
 # Columns of two logs, seconds aside, are equal to five digits.
 logs_near() {
-    "$PYTHON" - "$@" <<'PY'
+    cat "$1" >near1 && cat "$2" >near2 # a Python that is warm has no other's descriptors
+    "$PYTHON" - near1 near2 <<'PY'
 import sys
 a, b = ([l.split("\t")[:-1] for l in open(f)] for f in sys.argv[1:3])
 assert len(a) == len(b) > 1 and a[0] == b[0]
