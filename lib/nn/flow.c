@@ -113,7 +113,7 @@ struct nn_size nn_slab(const struct plan *p, const struct op *op, int slices)
 static void settle(struct flow *f)
 {
     f->kept = f->stay > f->most;
-    f->room = f->window + (f->kept ? f->stay / 2 : 0);
+    f->room = f->window + (f->kept ? f->stay / 8 : 0);
 }
 
 void nn_windows(struct plan *p)

@@ -107,8 +107,8 @@ PY
     cmp one.tns three.tns
     infer -v -m deep <new.tns 2>free.txt >all.tns
     infer -v -M 7M -m deep <new.tns 2>tight.txt >tight.tns
-    grep -q '4 at once of 24x34, each 3 slices later' free.txt
-    run ! grep -q '4 at once' tight.txt
+    grep -q '8 at once of 24x34, each 3 slices later' free.txt
+    run ! grep -q '8 at once' tight.txt
     cmp all.tns tight.tns
     picked 7,8,9,10,11,12,13 <new.tns | infer -m deep >alone.tns
     py <<'PY'
