@@ -804,8 +804,15 @@ P
 
 @test "train: the settings that lie in pipelines/ are sound, and the full networks fit a small machine" {
     epochs -n 1 train.tns >e.tns
+    epochs -n 1 -d 4 train.tns >slabs.tns
+    epochs -n 1 -N 1 train.tns >beside.tns
     for f in "$ROOT"/pipelines/*.yaml; do
-        train -n -c "$f" <e.tns >plan
+        case $f in
+        */unet3d.yaml) from=slabs ;;
+        */neighbours.yaml) from=beside ;;
+        *) from=e ;;
+        esac
+        train -n -c "$f" <$from.tns >plan
         grep -q '^peak: ' plan
     done
     for arch in unet attention residual; do
