@@ -1,7 +1,7 @@
 /* train - train a network on a stream of epochs
  *
  * reads   image, label, patient, case, fingerprint, modalities, scheme, spacing, norm, crop,
- *         cropped, epoch, index, epochs, length, largest, slice, slab, depth, centre; marks
+ *         cropped, epoch, index, epochs, length, largest, slice, slices, slab, depth, centre; marks
  * writes  a model; no stream */
 #include "tools/train.h"
 

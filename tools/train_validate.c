@@ -87,29 +87,50 @@ static void same_keys(struct validation *v, struct tns_reader *in, struct tns_re
                  (unsigned long long)tns_count(in) - 1, why);
 }
 
-/* Where slices hang on those beside them, a case has all of them, in order and of one size. */
+/* Of the case that comes now, where slices hang on those beside them. */
+static struct {
+    long next, slices;
+    uint32_t side[2];
+} volume;
+
+/* Case i is over: nothing of it may be missing at its end. */
+static void check_whole(const struct validation *v, uint32_t i)
+{
+    if (volume.next < volume.slices)
+        tool_die("%s: case '%.60s' ends behind slice %ld of %ld: a volume without gaps is wanted, "
+                 "all of its slices in rising order",
+                 v->path, names_text(&v->cases, i), volume.next, volume.slices);
+}
+
+/* A case has all of its slices, in order and of one size. */
 static void follow(struct validation *v, struct tns_reader *in, struct tns_record *rec,
                    const char *name, bool new)
 {
-    static long before;
-    static uint32_t side[2];
     const struct tensor *image = tns_tensor(rec, "image");
     const unsigned long long at = tns_count(in) - 1;
-    long slice;
-    if (!tns_get_int(&rec->meta, "slice", 0, INT_MAX, &slice))
-        tool_die("%s: record %llu: no key 'slice'", v->path, at);
-    if (!new && strcmp(names_text(&v->cases, v->cases.count - 1), name))
+    const uint32_t last = v->cases.count - 1;
+    long slice, slices;
+    if (!tns_get_int(&rec->meta, "slices", 1, INT_MAX, &slices) ||
+        !tns_get_int(&rec->meta, "slice", 0, slices - 1, &slice))
+        tool_die("%s: record %llu: no keys 'slice' and 'slices', or no numbers in them", v->path,
+                 at);
+    if (!new && strcmp(names_text(&v->cases, last), name))
         tool_die("%s: record %llu: case '%.60s' comes again, behind others", v->path, at, name);
-    if (!new && slice != before + 1)
-        tool_die("%s: record %llu (%.60s): slice %ld behind slice %ld: a volume without gaps is "
-                 "wanted, all of its slices in rising order",
-                 v->path, at, name, slice, before);
-    if (!new && (image->dim[1] != side[0] || image->dim[2] != side[1]))
+    if (new && last)
+        check_whole(v, last - 1);
+    if (new) {
+        volume.next = 0, volume.slices = slices;
+        memcpy(volume.side, image->dim + 1, sizeof volume.side);
+    }
+    if (slice != volume.next || slices != volume.slices)
+        tool_die("%s: record %llu (%.60s): a volume without gaps is wanted, all of its slices in "
+                 "rising order (wanted slice %ld of %ld, got %ld of %ld)",
+                 v->path, at, name, volume.next, volume.slices, slice, slices);
+    if (image->dim[1] != volume.side[0] || image->dim[2] != volume.side[1])
         tool_die("%s: record %llu: another size than the slice before it (wanted %u by %u, got %u "
                  "by %u: crop -p case)",
-                 v->path, at, side[0], side[1], image->dim[1], image->dim[2]);
-    before = slice;
-    memcpy(side, image->dim + 1, sizeof side);
+                 v->path, at, volume.side[0], volume.side[1], image->dim[1], image->dim[2]);
+    volume.next++;
 }
 
 static void add_case(struct validation *v, struct tns_reader *in, struct tns_record *rec,
@@ -158,6 +179,8 @@ void validation_open(struct validation *v, const char *path, const struct settin
         tool_die("%s: %s", path, tns_why(in));
     if (!v->modalities)
         tool_die("%s: holds no records", path);
+    if (set->volume || set->neighbours)
+        check_whole(v, v->cases.count - 1);
     if (ledger_blind(&v->ledger))
         tool_warn("%s: no fingerprint in some records: patients are compared by name alone", path);
     int known = contract_steps(tns_header(in), v->steps);

@@ -208,12 +208,26 @@ PY
     settings | sed 's/two.yaml/inst.yaml/' >i.yaml
     run -1 pipe "epochs -n 1 -d 4 a.tns | train -c i.yaml -o x"
     [[ $output == *"operation 'enc.norm' (instance_norm) is of a volume as a whole"* ]]
-    # The validation's slices are volumes too.
-    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -1 20 -d 16x16 -l nii2slices -l "znorm -p case" -k norm=case -k slice=3 >g1.tns
-    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -1 20 -d 16x16 -l nii2slices -l "znorm -p case" -k norm=case -k slice=5 >g2.tns
-    cat g1.tns g2.tns >g.tns
-    run -1 pipe "epochs -n 1 -d 4 a.tns | train -c c.yaml -e g.tns -o x"
-    [[ $output == *"g.tns: record 1 (P020): slice 5 behind slice 3: a volume without gaps is wanted"* ]]
+    # The validation's slices are volumes too, whole ones.
+    for s in 0 1 3; do
+        blobs -p 1 -n 1 -1 20 -d 16x16 -k slice=$s -k slices=3 >s$s.tns
+    done
+    for c in "c.yaml -d 4" "n.yaml -N 1"; do
+        blobs -p 1 -n 1 -1 20 -d 16x16 -k slice=2 -k slices=3 | cat s0.tns - >g.tns
+        run -1 pipe "epochs -n 1 ${c#* } a.tns | train -c ${c% -*} -e g.tns -o x"
+        [[ $output == *"g.tns: record 1 (P020): a volume without gaps is wanted"*"(wanted slice 1 of 3, got 2 of 3)" ]]
+        run -1 pipe "epochs -n 1 ${c#* } a.tns | train -c ${c% -*} -e s1.tns -o x"
+        [[ $output == *"s1.tns: record 0 (P020): a volume without gaps is wanted"*"(wanted slice 0 of 3, got 1 of 3)" ]]
+        cat s0.tns s1.tns >g.tns
+        run -1 pipe "epochs -n 1 ${c#* } a.tns | train -c ${c% -*} -e g.tns -o x"
+        [[ $output == *"g.tns: case 'P020' ends behind slice 2 of 3: a volume without gaps is wanted"* ]]
+        cat s0.tns s1.tns val.tns >g.tns
+        run -1 pipe "epochs -n 1 ${c#* } a.tns | train -c ${c% -*} -e g.tns -o x"
+        [[ $output == *"g.tns: case 'P020' ends behind slice 2 of 3"* ]]
+        run -1 pipe "epochs -n 1 ${c#* } a.tns | train -c ${c% -*} -e s3.tns -o x"
+        [[ $output == *"s3.tns: record 0: no keys 'slice' and 'slices', or no numbers in them"* ]]
+        [ ! -e x ]
+    done
 }
 
 @test "train: neighbours are as channels that somebody put there by hand" {
