@@ -6,7 +6,10 @@
 
 void tool_put_number(double v, bool json)
 {
-    printf(isnan(v) ? json ? "null" : "nan" : "%.8g", v);
+    if (json && !isfinite(v))
+        fputs("null", stdout);
+    else
+        printf(isnan(v) ? "nan" : "%.8g", v);
 }
 
 void tool_put_text(const char *s, bool json)

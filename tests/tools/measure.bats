@@ -192,6 +192,10 @@ for a, b in zip(rows(s), json.loads(table(s, "-J"))):
     assert list(a) == list(b)
     for k in a:
         assert b[k] is None and a[k] == "nan" or a[k] == str(b[k]) or abs(float(a[k]) - b[k]) < 1e-9, (k, a[k], b[k])
+# Of next to nothing the change is no number that JSON has.
+t = table(one("P1-000", cube(20))).replace("\t8\t", "\t1e-320\t")
+open("least.tsv", "w").write(t)
+assert [x["change"] for x in json.loads(table(s, "-J", "-b", "least.tsv")) if x["row"] == "part" and x["part"] == "ET"] == [None]
 # Labels, and a rectangle of a larger scan.
 v = cube(20)[:, :32, :32]
 a, b = rows(one("P1", v, "label", crop="8 -2 32 32 60 50"), "-l"), rows(one("P1", v))
