@@ -3,6 +3,7 @@
  * reads   pred, or with -l label (u8, canonical); case, slice, slices, spacing, scheme; patient and
  *         crop, if present
  * writes  a table; no stream */
+#include "formats/ledger.h"
 #include "formats/lines.h"
 #include "formats/plain.h"
 #include "lib/base/number.h"
@@ -34,6 +35,7 @@ static bool begun; /* a row has been written */
 
 /* Of each patient, by his number: what the rows `part` and `sum` say; NAN where there is none. */
 static struct {
+    struct ledger people; /* by name, in capitals or not */
     struct names patients, cases;
     uint32_t *of; /* of a patient: his case */
     struct size {
@@ -59,10 +61,19 @@ static int part_named(const char *name)
     return -1;
 }
 
+/* As the table called him first; NULL if it does not know him. */
+static const char *known_as(const char *patient)
+{
+    struct meeting m;
+    return ledger_meets(&before.people, patient, NULL, &m) ? m.patient : NULL;
+}
+
 /* The patient's sizes; dies where two of his cases are in the table. */
 static struct size *size_of(const struct lines *l, const char *patient, const char *name)
 {
-    uint32_t had = before.patients.count, i = tool_add_name(&before.patients, patient);
+    if (ledger_add(&before.people, patient, NULL))
+        tool_die("out of memory");
+    uint32_t had = before.patients.count, i = tool_add_name(&before.patients, known_as(patient));
     uint32_t which = tool_add_name(&before.cases, name);
     if (i == had) {
         before.size = realloc(before.size, (i + 1ul) * sizeof *before.size);
@@ -303,7 +314,8 @@ static void finish(void)
 {
     if (!unit.name)
         return;
-    const uint32_t i = opt.baseline ? names_find(&before.patients, unit.patient) : NAMES_NONE;
+    const char *known = known_as(unit.patient);
+    const uint32_t i = known ? names_find(&before.patients, known) : NAMES_NONE;
     const struct size *was = i == NAMES_NONE ? NULL : &before.size[i];
     const int most = labels_of();
     cases++;
@@ -389,6 +401,7 @@ int main(int argc, char **argv)
         tool_warn("%zu of %zu cases are of patients who are not in %s", strangers, cases,
                   opt.baseline);
     names_free(&finished);
+    ledger_free(&before.people);
     names_free(&before.patients);
     names_free(&before.cases);
     tns_release(&rec);

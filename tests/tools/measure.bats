@@ -192,6 +192,11 @@ for a, b in zip(rows(s), json.loads(table(s, "-J"))):
     assert list(a) == list(b)
     for k in a:
         assert b[k] is None and a[k] == "nan" or a[k] == str(b[k]) or abs(float(a[k]) - b[k]) < 1e-9, (k, a[k], b[k])
+# A patient is known by name, in capitals or not.
+assert {x["baseline"] for x in rows(one("p1-001", cube(14)), "-b", "before.tsv") if x["part"] == "ET" and x["row"] == "sum"} == {"0"}
+open("two.tsv", "w").write(table(one("P1-000", cube(20))) + table(one("p1-001", cube(20))).split("\n", 1)[1])
+e = subprocess.run(["measure", "-b", "two.tsv"], input=one("P1", cube(2)), capture_output=True)
+assert e.returncode == 1 and b"patient 'p1' has two cases, P1-000 and p1-001" in e.stderr
 # Of next to nothing the change is no number that JSON has.
 t = table(one("P1-000", cube(20))).replace("\t8\t", "\t1e-320\t")
 open("least.tsv", "w").write(t)
