@@ -27,7 +27,7 @@ static struct {
 static struct {
     char name[256];
     uint64_t voxels[MAX_VALUES], slices, tumour_slices;
-    double mm3; /* of one voxel */
+    double spacing[3], mm3; /* of one voxel */
 } now;
 
 static uint64_t *histogram[MAX_CHANNELS], outside[MAX_CHANNELS], counted[MAX_CHANNELS];
@@ -49,11 +49,13 @@ static void print_case(void)
     for (int v = 0; v < MAX_VALUES; v++)
         all += now.voxels[v];
     for (int v = 0; v < MAX_VALUES; v++)
-        if (v < IMG_CAVITY || now.voxels[v])
-            printf("%s\t%d\t%s\t%llu\t%.1f\t%.6f\t%llu\t%llu\n", now.name, v, img_class_name(v),
+        if (v < IMG_CAVITY || now.voxels[v]) {
+            tool_put_text(now.name, false);
+            printf("\t%d\t%s\t%llu\t%.1f\t%.6f\t%llu\t%llu\n", v, img_class_name(v),
                    (unsigned long long)now.voxels[v], (double)now.voxels[v] * now.mm3,
                    all ? (double)now.voxels[v] / (double)all : 0, (unsigned long long)now.slices,
                    (unsigned long long)now.tumour_slices);
+        }
 }
 
 static void count_classes(struct tns_record *rec)
@@ -69,6 +71,12 @@ static void count_classes(struct tns_record *rec)
         tool_die_at(rec, "labels are not canonical (wanted recode -s SCHEME before, got scheme=%s)",
                     scheme);
     tool_need_numbers(rec, "spacing", 3, mm);
+    for (int i = 0; i < 3; i++)
+        if (!(mm[i] > 0 && mm[i] < 1e6))
+            tool_die_at(rec, "key 'spacing': (wanted millimetres above 0, got %g)", mm[i]);
+    if (now.slices && memcmp(mm, now.spacing, sizeof mm))
+        tool_die_at(rec, "the case's spacing changes");
+    memcpy(now.spacing, mm, sizeof mm);
     now.mm3 = mm[0] * mm[1] * mm[2];
     now.slices++;
     struct tensor *t = tool_need(rec, opt.tensor, DT_U8, 2);
@@ -101,11 +109,13 @@ static void print_histogram(void)
 {
     double width = (opt.high - opt.low) / opt.bins;
     for (uint32_t c = 0; c < channels; c++) {
-        for (int b = 0; b < opt.bins; b++)
-            printf("%s%s%s\t%g\t%g\t%llu\t%.6f\n", now.name, opt.by_case ? "\t" : "", modality[c],
+        for (int b = 0; b < opt.bins; b++) {
+            tool_put_text(now.name, false);
+            printf("%s%s\t%g\t%g\t%llu\t%.6f\n", opt.by_case ? "\t" : "", modality[c],
                    opt.low + b * width, opt.low + (b + 1) * width,
                    (unsigned long long)histogram[c][b],
                    counted[c] ? (double)histogram[c][b] / (double)counted[c] : 0);
+        }
         if (outside[c])
             tool_note("%s%s%s: %llu of %llu voxels lie outside %g to %g", now.name,
                       opt.by_case ? ": " : "", modality[c], (unsigned long long)outside[c],

@@ -249,6 +249,16 @@ for r in rows(s):
     if r["part"] in "123":
         near(got[r["part"]]["mm3"], float(r["ml"]) * 1000)
 # A stream of predictions alone has no labels.
+def says(s):
+    p = subprocess.run(["stats", "-n", "pred"], input=s, capture_output=True)
+    assert p.returncode == 1 and p.stderr.count(b"\n") == 1, p
+    return p.stderr.decode()
+for bad in ("-1 1 1", "0 1 1", "1 1e300 1"):
+    assert "key 'spacing': (wanted millimetres above 0, got " in says(one("a", v, spacing=bad))
+meta = {"case": "a", "scheme": "canonical"}
+assert "record 1 (a): the case's spacing changes" in says(stream({"history": "m"}, [({**meta, "spacing": x}, {"pred": v[0].astype("u1")}) for x in ("1 1 1", "1 1 2")]))
+out = subprocess.run(["stats", "-n", "pred"], input=one("a\tb", v), stdout=subprocess.PIPE, check=True).stdout.decode()
+assert [len(l.split("\t")) for l in out.splitlines()] == [8] * 5 and "\na?b\t0" in out
 assert subprocess.run(["stats"], input=s, stdout=subprocess.PIPE, stderr=subprocess.PIPE).returncode == 1
 P
 }
