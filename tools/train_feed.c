@@ -205,6 +205,18 @@ static void check_labels(struct tns_record *rec, const struct tensor *label)
                         feed.o.set->classes - 1, v[i]);
 }
 
+/* The model will name whom the first record of an item names. */
+static void check_patient(struct tns_record *rec, const char *patient, const char *prints)
+{
+    const char *first = feed.b->patient[feed.n], *known = feed.b->prints[feed.n];
+    if (strcmp(patient, first))
+        tool_die_at(rec, "another patient than its slab's (wanted %.60s, got %.60s)", first,
+                    patient);
+    if (strcmp(prints ? prints : "none", known ? known : "none"))
+        tool_die_at(rec, "another fingerprint than its slab's (wanted %.80s, got %.80s)",
+                    known ? known : "none", prints ? prints : "none");
+}
+
 static void gather(struct tns_record *rec)
 {
     const struct source *s = feed.o.source;
@@ -234,6 +246,8 @@ static void gather(struct tns_record *rec)
     if (feed.taken && (h != first->dim[1] || w != first->dim[2]))
         tool_die_at(rec, "image: another size than its slab's (wanted %u by %u, got %u by %u)",
                     first->dim[1], first->dim[2], h, w);
+    if (feed.taken)
+        check_patient(rec, patient, prints);
     struct contract_keys keys;
     char why[256];
     contract_keys(&rec->meta, &keys);

@@ -208,6 +208,15 @@ PY
     settings | sed 's/two.yaml/inst.yaml/' >i.yaml
     run -1 pipe "epochs -n 1 -d 4 a.tns | train -c i.yaml -o x"
     [[ $output == *"operation 'enc.norm' (instance_norm) is of a volume as a whole"* ]]
+    # Whom the model does not name nobody will know: a slab is of one patient and one scan.
+    for k in patient=P999 fingerprint=0123456789abcdef; do
+        blobs -p 1 -n 1 -1 20 -d 16x16 -k slice=0 -k slices=2 >o.tns
+        blobs -p 1 -n 1 -1 20 -d 16x16 -k slice=1 -k slices=2 -k $k | cat o.tns - >t.tns
+        for c in "c.yaml -d 2" "n.yaml -N 1"; do
+            run -1 pipe "epochs -n 1 ${c#* } t.tns | train -c ${c% -*} -o x"
+            [[ $output == *"another ${k%=*} than its slab's (wanted "* ]]
+        done
+    done
     # The validation's slices are volumes too, whole ones.
     for s in 0 1 3; do
         blobs -p 1 -n 1 -1 20 -d 16x16 -k slice=$s -k slices=3 >s$s.tns
