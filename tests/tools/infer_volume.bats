@@ -125,6 +125,7 @@ PY
 }
 
 @test "infer: what a stream of volumes takes is as planned, and fits the least ceiling that it names" {
+    need_release "memory is measured"
     kept new.tns -m deep
     kept new.tns -P -t x -m deep -m flat
     [ ! -e over ] || { cat over; return 1; }

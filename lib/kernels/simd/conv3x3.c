@@ -33,6 +33,8 @@ struct kr_in KR_NAME(kr_conv3x3_beside)(const struct kr_in *in, int slices, int 
 {
     struct kr_in from = *in;
     const size_t n = (size_t)slices;
+    if (!in->x) /* a workspace is asked for */
+        return from;
     from.x =
         (const char *)in->x - n * (size_t)pixels * (size_t)kr_pad(in->c) * kr_dtype_size(in->dtype);
     if (in->scale) {
