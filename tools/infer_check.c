@@ -182,10 +182,11 @@ void check_slice(struct tns_record *rec)
         of.h = image->dim[1], of.w = image->dim[2];
     }
     if (slice != of.next || slices != of.slices)
-        tool_die_at(rec,
-                    "the network sees volumes, so it wants all slices of a case one after another "
-                    "(wanted %ld of %ld, got %ld of %ld)",
-                    of.next, of.slices, slice, slices);
+        tool_die_at(
+            rec,
+            "the network sees beside a slice, so it wants all slices of a case one after another "
+            "(wanted %ld of %ld, got %ld of %ld)",
+            of.next, of.slices, slice, slices);
     if (image->dim[1] != of.h || image->dim[2] != of.w)
         tool_die_at(rec, "slices of one case differ in size (%ux%u, %ux%u)", of.h, of.w,
                     image->dim[1], image->dim[2]);
@@ -195,9 +196,9 @@ void check_slice(struct tns_record *rec)
 void check_whole(void)
 {
     if (of.name && of.next < of.slices)
-        tool_die(
-            "stdin: case %s: the network sees volumes, and the case ends behind slice %ld of %ld",
-            of.name, of.next, of.slices);
+        tool_die("stdin: case %s: the network sees beside a slice, and the case ends behind slice "
+                 "%ld of %ld",
+                 of.name, of.next, of.slices);
     free(of.name);
     of.name = NULL;
 }

@@ -151,7 +151,7 @@ PY
 }
 
 @test "infer: a case that is not whole, or not in order, is refused with the reason" {
-    for case in "1,2,3,4,5,6|slice 1): the network sees volumes*(wanted 0 of 7, got 1 of 7)" \
+    for case in "1,2,3,4,5,6|slice 1): the network sees beside a slice*(wanted 0 of 7, got 1 of 7)" \
         "0,1,3|slice 3): *(wanted 2 of 7, got 3 of 7)" \
         "0,1,1|slice 1): *(wanted 2 of 7, got 1 of 7)" \
         "0,1,2,3,4,5|the case ends behind slice 6 of 7" \
