@@ -6,6 +6,14 @@
 #include <stdarg.h>
 #include <string.h>
 
+int lines_seek(char **field, int n, const char *name)
+{
+    int i = n - 1;
+    while (i >= 0 && strcmp(field[i], name))
+        i--;
+    return i;
+}
+
 int lines_fail(struct lines *l, const char *fmt, ...)
 {
     va_list ap;

@@ -23,6 +23,9 @@ int lines_next(struct lines *) __attribute__((warn_unused_result));
  * returns the number of fields, or max + 1 if there are more than max. */
 int lines_split(struct lines *, const char *at, int runs, char **field, int max);
 
+/* Which of the fields is this, the last of equals, or -1. */
+int lines_seek(char **field, int n, const char *name);
+
 /* Fills l->why; returns -1. */
 int lines_fail(struct lines *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -38,16 +38,9 @@ static struct {
 
 static void set_labels(const char *text)
 {
-    const char *p = opt.labels = text;
-    do {
-        char *end;
-        errno = 0;
-        long v = strtol(p, &end, 10);
-        if (errno || end == p || v < 0 || v > 255 || (*end && *end != ','))
-            tool_misuse("-T: (wanted labels such as 1,3, got '%s')", text);
-        opt.wanted[v] = true;
-        p = end + (*end == ',');
-    } while (*p);
+    opt.labels = text;
+    for (const char *p = text; p;)
+        opt.wanted[tool_label('T', text, &p)] = true;
 }
 
 static void set_window(const char *text)

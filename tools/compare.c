@@ -169,17 +169,9 @@ struct columns {
     int n, row, name, patient, trained, part, metric[MOST_LIST], definition[DEFINITIONS];
 };
 
-static int seek_column(char **field, int n, const char *name)
-{
-    int i = n - 1;
-    while (i >= 0 && strcmp(field[i], name))
-        i--;
-    return i;
-}
-
 static int find_column(struct lines *l, char **field, int n, const char *name)
 {
-    int i = seek_column(field, n, name);
+    int i = lines_seek(field, n, name);
     if (i >= 0)
         return i;
     tool_die("%s: line %lu: no column '%s' (wanted a table that dice wrote)", l->name, l->number,
@@ -214,7 +206,7 @@ static void read_head(struct lines *l, struct columns *c)
         c->metric[m] = find_column(l, field, c->n, names_text(&all.metrics, m));
     for (int d = 0; d < DEFINITIONS; d++)
         c->definition[d] =
-            concerns_a_metric(d) ? seek_column(field, c->n, definition[d].column) : -1;
+            concerns_a_metric(d) ? lines_seek(field, c->n, definition[d].column) : -1;
 }
 
 static void check_definitions(struct lines *l, const struct columns *c, char **field)

@@ -150,19 +150,13 @@ static void set_digest(void)
 
 void index_labels(const char *text)
 {
-    const char *p = text;
-    do {
-        char *end;
-        errno = 0;
-        long v = strtol(p, &end, 10);
-        if (errno || end == p || v < 0 || v > 255 || (*end && *end != ','))
-            tool_misuse("-T: (wanted labels such as 1,3, got '%s')", text);
+    for (const char *p = text; p;) {
+        const int v = tool_label('T', text, &p);
         if (!class_of[v] && opt.by_class && classes == CLASSES)
             tool_misuse("-T: with -c (wanted at most %d labels, got '%s')", CLASSES, text);
         if (!class_of[v])
             class_of[v] = opt.by_class ? UINT64_C(1) << classes++ : 1;
-        p = end + (*end == ',');
-    } while (*p);
+    }
     classes = opt.by_class ? classes : 1;
 }
 

@@ -105,11 +105,8 @@ static void read_baseline(void)
     if ((e = lines_next(&l)) == 1)
         n = lines_split(&l, "\t", 0, field, MOST_FIELDS);
     for (int c = 0; c < WANTED && e >= 0; c++) {
-        column[c] = -1;
-        for (int i = 0; i < n && i < MOST_FIELDS; i++)
-            if (!strcmp(field[i], wanted[c]))
-                column[c] = i;
-        if (column[c] < 0 || n > MOST_FIELDS)
+        column[c] = n > MOST_FIELDS ? -1 : lines_seek(field, n, wanted[c]);
+        if (column[c] < 0)
             tool_die("%s: no column '%s' (wanted a table of measure)", l.name, wanted[c]);
     }
     while (e >= 0 && (e = lines_next(&l)) == 1) {
@@ -338,14 +335,8 @@ static void add(struct tns_record *rec)
 {
     const struct tensor *t = tool_need(rec, opt.label ? "label" : "pred", DT_U8, 2);
     const char *name = tool_need_key(rec, "case");
-    uint64_t table[MET_CLASSES][MET_CLASSES] = {{0}};
     tool_canonical(rec);
-    size_t bad = met_count(t->data, t->data, tensor_count(t), MET_CLASSES, table);
-    if (bad)
-        tool_die_at(rec,
-                    "%s: value outside the scheme (wanted 0 to %d, got %u at row %zu, column %zu)",
-                    t->name, MET_CLASSES - 1, ((const uint8_t *)t->data)[bad - 1],
-                    (bad - 1) / t->dim[1], (bad - 1) % t->dim[1]);
+    tool_values(rec, t, MET_CLASSES);
     const struct tool_place p = tool_place(rec, t);
     const struct met_grid g = {{p.slices, p.H, p.W}, {p.spacing[0], p.spacing[1], p.spacing[2]}};
     if (unit.name && strcmp(unit.name, name))

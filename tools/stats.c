@@ -70,10 +70,7 @@ static void count_classes(struct tns_record *rec)
     if (scheme && strcmp(scheme, "canonical"))
         tool_die_at(rec, "labels are not canonical (wanted recode -s SCHEME before, got scheme=%s)",
                     scheme);
-    tool_need_numbers(rec, "spacing", 3, mm);
-    for (int i = 0; i < 3; i++)
-        if (!(mm[i] > 0 && mm[i] < 1e6))
-            tool_die_at(rec, "key 'spacing': (wanted millimetres above 0, got %g)", mm[i]);
+    tool_spacing(rec, mm);
     if (now.slices && memcmp(mm, now.spacing, sizeof mm))
         tool_die_at(rec, "the case's spacing changes");
     memcpy(now.spacing, mm, sizeof mm);

@@ -133,24 +133,13 @@ static void finish(void)
     unit_trained = false;
 }
 
-static void check_values(struct tns_record *rec, const struct tensor *t)
-{
-    uint64_t table[MET_CLASSES][MET_CLASSES] = {{0}};
-    size_t bad = met_count(t->data, t->data, tensor_count(t), MET_CANONICAL, table);
-    if (bad)
-        tool_die_at(rec,
-                    "%s: value outside the scheme (wanted 0 to %d, got %u at row %zu, column %zu)",
-                    t->name, MET_CANONICAL - 1, ((const uint8_t *)t->data)[bad - 1],
-                    (bad - 1) / t->dim[1], (bad - 1) % t->dim[1]);
-}
-
 static void add(struct tns_record *rec)
 {
     const struct tensor *label = opt.choose ? tool_need(rec, "label", DT_U8, 2) : NULL,
                         *pred = tool_need(rec, "pred", DT_U8, 2);
     const char *name = tool_need_key(rec, "case"), *trained = tns_get(&rec->meta, "trained");
     tool_canonical(rec);
-    check_values(rec, pred);
+    tool_values(rec, pred, MET_CANONICAL);
     struct tool_place p = tool_place(rec, pred);
     struct met_grid g = {{p.slices, p.H, p.W}, {p.spacing[0], p.spacing[1], p.spacing[2]}};
     if (unit.name && strcmp(unit.name, name))
@@ -166,7 +155,7 @@ static void add(struct tns_record *rec)
     if (label->dim[0] != pred->dim[0] || label->dim[1] != pred->dim[1])
         tool_die_at(rec, "pred: not the label's shape (wanted %ux%u, got %ux%u)", label->dim[0],
                     label->dim[1], pred->dim[0], pred->dim[1]);
-    check_values(rec, label);
+    tool_values(rec, label, MET_CANONICAL);
     tool_paste(&p, label->data, unit.label + p.slice * p.H * p.W);
     unit_trained |= trained && !strcmp(trained, "yes");
 }

@@ -266,6 +266,18 @@ double tool_double(char letter, const char *text, double lo, double hi)
     return v;
 }
 
+int tool_label(char letter, const char *text, const char **at)
+{
+    char *end;
+    errno = 0;
+    long v = strtol(*at, &end, 10);
+    if (errno || end == *at || v < 0 || v > 255 || (*end && *end != ','))
+        tool_misuse("-%c: (wanted labels such as 1,3, got '%s')", letter, text);
+    end += *end == ',';
+    *at = *end ? end : NULL;
+    return (int)v;
+}
+
 unsigned long long tool_size(char letter, const char *text)
 {
     static const char units[] = "KMGT";

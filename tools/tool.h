@@ -48,6 +48,8 @@ static inline const char *tool_s(unsigned long long n)
 /* A number from an option's argument, or wrong usage: the whole text, within lo..hi. */
 long tool_int(char letter, const char *text, long lo, long hi);
 double tool_double(char letter, const char *text, double lo, double hi);
+/* The next label, 0 to 255, of a list such as 1,3, of which *at is the rest: NULL behind the last. */
+int tool_label(char letter, const char *text, const char **at);
 /* Bytes: a number with an optional K, M, G or T (powers of 1024). */
 unsigned long long tool_size(char letter, const char *text);
 
@@ -179,6 +181,12 @@ struct tool_place tool_place(struct tns_record *, const struct tensor *);
  * out of it and as it is. */
 void tool_paste(const struct tool_place *, const uint8_t *from, uint8_t *slice);
 void tool_lift(const struct tool_place *, const uint8_t *slice, uint8_t *to);
+
+/* The key `spacing`, as mm along z, y and x; death if no head can have it. */
+void tool_spacing(struct tns_record *, double mm[3]);
+
+/* Dies where a label of the tensor, bytes of rank 2, is not below `classes`. */
+void tool_values(struct tns_record *, const struct tensor *, int classes);
 
 /* Dies unless the record's labels are canonical. */
 void tool_canonical(struct tns_record *);

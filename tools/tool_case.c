@@ -29,15 +29,31 @@ static void read_crop(struct tns_record *rec, const struct tensor *t, struct too
 struct tool_place tool_place(struct tns_record *rec, const struct tensor *t)
 {
     struct tool_place p = {.h = t->dim[0], .w = t->dim[1], .H = t->dim[0], .W = t->dim[1]};
-    double spacing[3];
     read_crop(rec, t, &p);
     p.slices = (size_t)tool_need_int(rec, "slices", 1, TNS_MAX_DIM);
     p.slice = (size_t)tool_need_int(rec, "slice", 0, (long)p.slices - 1);
-    tool_need_numbers(rec, "spacing", 3, spacing);
-    for (int i = 0; i < 3; i++)
-        if (!((p.spacing[i] = spacing[2 - i]) > 0 && p.spacing[i] < 1e6))
-            tool_die_at(rec, "key 'spacing': (wanted millimetres above 0, got %g)", p.spacing[i]);
+    tool_spacing(rec, p.spacing);
     return p;
+}
+
+void tool_spacing(struct tns_record *rec, double mm[3])
+{
+    double xyz[3];
+    tool_need_numbers(rec, "spacing", 3, xyz);
+    for (int i = 0; i < 3; i++)
+        if (!((mm[i] = xyz[2 - i]) > 0 && mm[i] < 1e6))
+            tool_die_at(rec, "key 'spacing': (wanted millimetres above 0, got %g)", mm[i]);
+}
+
+void tool_values(struct tns_record *rec, const struct tensor *t, int classes)
+{
+    uint64_t table[MET_CLASSES][MET_CLASSES] = {{0}};
+    size_t bad = met_count(t->data, t->data, tensor_count(t), classes, table);
+    if (bad)
+        tool_die_at(rec,
+                    "%s: value outside the scheme (wanted 0 to %d, got %u at row %zu, column %zu)",
+                    t->name, classes - 1, ((const uint8_t *)t->data)[bad - 1],
+                    (bad - 1) / t->dim[1], (bad - 1) % t->dim[1]);
 }
 
 /* Row y of the rectangle lies in the slice from column `lo` of the rectangle to `hi`. */

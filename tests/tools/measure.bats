@@ -11,6 +11,7 @@ py() {
     PYTHONPATH="$ROOT/tests/lib" "$PYTHON" -c 'import json, subprocess, sys
 from itertools import product
 from math import hypot, sqrt, nan, isnan
+from components import components
 from mkstream import np, stream
 def one(case, volume, tensor="pred", **keys):
     records = []
@@ -61,23 +62,6 @@ P
     py <<'P'
 r = np.random.default_rng(3)
 
-def components(mask):
-    steps = [s for s in product((-1, 0, 1), repeat=mask.ndim) if any(s)]
-    left, out = set(map(tuple, np.argwhere(mask).tolist())), []
-    while left:
-        todo, one = [min(left)], []
-        left.discard(todo[0])
-        while todo:
-            p = todo.pop()
-            one.append(p)
-            for s in steps:
-                q = tuple(a + b for a, b in zip(p, s))
-                if q in left:
-                    left.discard(q)
-                    todo.append(q)
-        out.append(np.array(sorted(one)))
-    return out
-
 def diameters(voxels, mm):
     """By all corners of all voxels: the two furthest apart, and lines across through each of them, clipped by every half-plane
     that two corners make with all others on one side."""
@@ -113,12 +97,12 @@ for k in range(4):
             near(row[axis], at[:, a].mean())
             assert (int(row[axis + "_first"]), int(row[axis + "_last"])) == (at[:, a].min(), at[:, a].max())
     want = []
-    for c in components(v == 3):
+    for c in map(np.array, components(v == 3)):
         best = (0, 0, 0)
         for z in sorted(set(c[:, 0])):
             mask = np.zeros(v.shape[1:], bool)
             mask[tuple(c[c[:, 0] == z][:, 1:].T)] = True
-            for piece in components(mask):
+            for piece in map(np.array, components(mask)):
                 l, a = diameters(piece, mm[1:])
                 best = (l, a, z) if l * a > best[0] * best[1] * (1 + 1e-9) else best
         want.append((best[0] * best[1], len(c)))

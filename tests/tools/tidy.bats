@@ -9,6 +9,7 @@ setup() {
 # Python from standard input, with np, stream and parse of mkstream.py, and cases(): a stream of (name, label, pred, keys).
 py() {
     PYTHONPATH="$ROOT/tests/lib" "$PYTHON" -c 'import subprocess, sys
+from components import components
 from mkstream import np, stream, parse
 def cases(*all, order=lambda n: range(n)):
     records = []
@@ -32,24 +33,6 @@ dies() { # MESSAGE COMMAND: one line, status 1
     py <<'P'
 from itertools import product
 r = np.random.default_rng(7)
-
-def components(mask, near):
-    """Of voxels, by flood fill."""
-    steps = [s for s in product((-1, 0, 1), repeat=3) if 0 < sum(map(abs, s)) <= {6: 1, 18: 2, 26: 3}[near]]
-    left, out = set(map(tuple, np.argwhere(mask).tolist())), []
-    while left:
-        todo, one = [min(left)], []
-        left.discard(todo[0])
-        while todo:
-            p = todo.pop()
-            one.append(p)
-            for s in steps:
-                q = (p[0] + s[0], p[1] + s[1], p[2] + s[2])
-                if q in left:
-                    left.discard(q)
-                    todo.append(q)
-        out.append(one)
-    return out
 
 def paint(v, voxels, to):
     for p in voxels:
