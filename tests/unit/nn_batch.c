@@ -3,6 +3,7 @@
  * either way (fused or in panels, small tiles or large) as their batch grows. */
 #include "lib/base/rng.h"
 #include "lib/nn/nn.h"
+#include "tests/lib/like.h"
 #include "tests/lib/tap.h"
 
 #include <stdlib.h>
@@ -21,20 +22,6 @@ static bool logits(struct nn *nn, int first, int count, int h, int w, float *to)
     return !nn_infer(nn, &b, &out);
 }
 
-static struct nn *network(const struct nn_spec *s, const struct nn_options *o,
-                          const struct nn *like)
-{
-    char why[256];
-    size_t count = 0;
-    const struct tensor *params = like ? nn_params(like, &count) : NULL;
-    struct nn *nn = nn_new(s, o, why, sizeof why);
-    if (!nn || (like ? nn_load(nn, params, count) : nn_init(nn, 7))) {
-        printf("Bail out! %s\n", nn ? nn_why(nn) : why);
-        exit(1);
-    }
-    return nn;
-}
-
 static void test(const char *arch, int base, int h, int w)
 {
     size_t slice = (size_t)CIN * (size_t)h * (size_t)w, bytes = MOST * slice * sizeof(float);
@@ -44,16 +31,16 @@ static void test(const char *arch, int base, int h, int w)
         image[i] = (float)rng_normal(&r);
     struct nn_spec spec = nn_network(arch, base, CIN, CLASSES);
     struct nn_options o = {.train = true, .n = 1, .h = 16, .w = 16, .threads = 1};
-    struct nn *first = network(&spec, &o, NULL);
+    struct nn *first = net_like(&spec, &o, NULL);
     o = (struct nn_options){.n = 1, .h = h, .w = w, .threads = 1};
-    struct nn *nn = network(&spec, &o, first);
+    struct nn *nn = net_like(&spec, &o, first);
     bool ran = true, same = true;
     for (int i = 0; i < MOST; i++)
         ran &= logits(nn, i, 1, h, w, alone);
     nn_free(nn);
     o.n = MOST;
     o.threads = 3;
-    nn = network(&spec, &o, first);
+    nn = net_like(&spec, &o, first);
     for (int group = 1; group <= MOST; group++) {
         memset(among, 0, bytes);
         for (int i = 0; i < MOST; i += group)

@@ -3,6 +3,7 @@
  * that divide nothing. And what no stream can be is refused by name. */
 #include "lib/base/rng.h"
 #include "lib/nn/nn.h"
+#include "tests/lib/like.h"
 #include "tests/lib/tap.h"
 
 #include <stdlib.h>
@@ -12,19 +13,6 @@ enum { CIN = 2, CLASSES = 3, H = 16, W = 32, PLANE = H * W, MOST = 44, MOST_CHUN
 
 static float image[CIN][MOST * PLANE]; /* planes of a whole volume; of which slices are taken */
 static uint8_t label[MOST * PLANE];
-
-static struct nn *make(const struct nn_spec *s, const struct nn_options *o, const struct nn *like)
-{
-    char why[256];
-    size_t count = 0;
-    const struct tensor *params = like ? nn_params(like, &count) : NULL;
-    struct nn *nn = nn_new(s, o, why, sizeof why);
-    if (!nn || (like ? nn_load(nn, params, count) : nn_init(nn, 7))) {
-        printf("Bail out! %s\n", nn ? nn_why(nn) : why);
-        exit(1);
-    }
-    return nn;
-}
 
 /* Slices from `first` on, each with its channels; beyond the volume zeros. */
 static void slices(int first, int n, int depth, float *to)
@@ -45,7 +33,7 @@ static float volume[CIN * (MOST + 16) * PLANE], whole[CLASSES * (MOST + 16) * PL
 static bool at_once(const struct nn_spec *s, const struct nn *like, int depth, int all)
 {
     struct nn_options o = {.n = 1, .d = all, .h = H, .w = W};
-    struct nn *nn = make(s, &o, like);
+    struct nn *nn = net_like(s, &o, like);
     for (int c = 0; c < CIN; c++)
         for (int z = 0; z < all; z++)
             if (z < depth)
@@ -67,7 +55,7 @@ static bool at_once(const struct nn_spec *s, const struct nn *like, int depth, i
 static bool one_by_one(const struct nn_spec *s, const struct nn *like, int depth)
 {
     struct nn_options o = {.n = 1, .h = H, .w = W};
-    struct nn *nn = make(s, &o, like);
+    struct nn *nn = net_like(s, &o, like);
     bool ran = true;
     for (int z = 0; z < depth; z++) {
         struct nn_batch b = {.n = 1, .h = H, .w = W, .image = volume};
@@ -123,12 +111,12 @@ static void test(const char *name, const struct nn_spec *spec, const int depths[
         return;
     }
     struct nn_options o = {.train = true, .n = 1, .d = about.multiple[0], .h = H, .w = W};
-    struct nn *first = make(spec, &o, NULL);
+    struct nn *first = net_like(spec, &o, NULL);
     bool same = true;
     struct nn *of[MOST_CHUNK] = {NULL};
     for (int i = 0; i < chunks; i++) {
         struct nn_options stream = {.n = 1, .h = H, .w = W, .stream = i + 1, .threads = 1 + i % 2};
-        of[i] = make(spec, &stream, first);
+        of[i] = net_like(spec, &stream, first);
     }
     for (int i = 0; depths[i]; i++) {
         const int all = nn_padded(depths[i], about.multiple[0]);
@@ -223,7 +211,7 @@ static void amid_training(void)
     enum { DEPTH = 9 };
     struct nn_spec spec = text(UNET("3", "1", "2"));
     struct nn_options o = {.train = true, .n = 2, .d = 4, .h = H, .w = W, .stream = 3};
-    struct nn *nn = make(&spec, &o, NULL);
+    struct nn *nn = net_like(&spec, &o, NULL);
     bool good = true;
     for (int i = 0; i < 2; i++) {
         for (int n = 0; n < o.n; n++)
