@@ -48,7 +48,8 @@ static inline const char *tool_s(unsigned long long n)
 /* A number from an option's argument, or wrong usage: the whole text, within lo..hi. */
 long tool_int(char letter, const char *text, long lo, long hi);
 double tool_double(char letter, const char *text, double lo, double hi);
-/* The next label, 0 to 255, of a list such as 1,3, of which *at is the rest: NULL behind the last. */
+/* The next label, 0 to 255, of a list such as 1,3, of which *at is the rest: NULL behind the
+ * last. */
 int tool_label(char letter, const char *text, const char **at);
 /* Bytes: a number with an optional K, M, G or T (powers of 1024). */
 unsigned long long tool_size(char letter, const char *text);
