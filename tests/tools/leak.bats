@@ -593,7 +593,8 @@ PY
     exec 5>pipe
     head -c 100000 AB.epochs >&5
     until [ -s n.tsv ]; do kill -0 $! && pause; done
-    cp -L D.tns v.tns
+    cp -L D.tns other.tns
+    mv other.tns v.tns # at once: half a copy would be another error
     tail -c +100001 AB.epochs >&5 || true # it may have died already
     exec 5>&-
     wait $! && false
