@@ -592,9 +592,9 @@ PY
     train -c u.yaml -e v.tns -o n <pipe 2>err &
     exec 5>pipe
     head -c 100000 AB.epochs >&5
-    until [ -s n.tsv ]; do kill -0 $! && pause; done
-    cp -L D.tns other.tns
-    mv other.tns v.tns # at once: half a copy would be another error
+    # (After the head of the log, its first line: the first validation is over, the second waits for records.)
+    until [ "$(cat n.tsv 2>/dev/null | wc -l)" -gt 1 ]; do kill -0 $! && pause; done
+    cp -L D.tns v.tns
     tail -c +100001 AB.epochs >&5 || true # it may have died already
     exec 5>&-
     wait $! && false
