@@ -18,6 +18,7 @@
 #include "lib/base/session.h"
 
 const char *const lay_modality[LAY_MODALITIES] = {"flair", "t1", "t1gd", "t2"};
+const char *const lay_map[LAY_MAPS] = {"entropy", "disagreement"};
 
 static const struct {
     const char *name;
@@ -43,9 +44,9 @@ static int find_modality(const char *name, size_t n)
 
 int lay_by_name(const char *name, enum layout *layout)
 {
-    static const char *const names[] = {"brats", "msd", "nnunet", "file"};
+    static const char *const names[] = {"brats", "msd", "nnunet", "file", "slices2nii"};
 
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         if (!strcmp(name, names[i])) {
             *layout = (enum layout)i;
             return 0;
@@ -201,6 +202,19 @@ static int add_name(struct lay_place *p, const char *name, size_t n, char *why)
     return check_name(p->dir, p->name[p->n++], why);
 }
 
+/* Of a name without its ending, the length without the tensor that slices2nii puts behind it. */
+static size_t without_tensor(const char *name, size_t n)
+{
+    static const char *const tensors[] = {"_image", "_pred", "_entropy", "_disagreement", "_prob"};
+
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
+        size_t m = strlen(tensors[i]);
+        if (n > m && !strncmp(name + n - m, tensors[i], m))
+            return n - m;
+    }
+    return n;
+}
+
 /* The length of the case's name in the name of an image file; 0 for another file. */
 static size_t image_name(const struct lay_place *p, const char *file)
 {
@@ -211,7 +225,7 @@ static size_t image_name(const struct lay_place *p, const char *file)
     n -= m;
     if (p->layout == LAY_NNUNET)
         return n > 5 && !strncmp(file + n - 5, "_000", 4) && digits(file + n - 1) ? n - 5 : 0;
-    return n;
+    return p->layout == LAY_WRITTEN ? without_tensor(file, n) : n;
 }
 
 static int list_images(struct lay_place *p, char *why)
@@ -281,6 +295,23 @@ static int open_dataset(const char *arg, struct lay_place *p, char *why)
     return add_name(p, one, n, why);
 }
 
+/* A folder, or DIR/CASE, with an ending or without, of one in it. */
+static int open_written(const char *arg, struct lay_place *p, char *why)
+{
+    const char *slash = strrchr(arg, '/'), *one = slash ? slash + 1 : arg;
+    size_t n;
+
+    if (!(p->ending = strdup(".nii.gz")) ||
+        !(p->dir = is_dir(arg) ? strdup(arg)
+                   : slash     ? strndup(arg, slash == arg ? 1 : (size_t)(slash - arg))
+                               : strdup(".")))
+        return nii_fail(why, arg, "out of memory");
+    if (is_dir(arg))
+        return list_images(p, why);
+    n = image_name(p, one);
+    return add_name(p, one, n ? n : strlen(one), why);
+}
+
 /* The name of the case in a folder: the folder's, and where that only says when, those above it
  * before it, until one says who: Patient-001_week-000. `anat` of BIDS says neither. */
 static int folder_name(const char *path, char name[LAY_NAME], char *why)
@@ -347,6 +378,7 @@ int lay_open(enum layout layout, const char *argument, const char *const pattern
     p->layout = layout;
     p->pattern = pattern;
     e = layout == LAY_MSD || layout == LAY_NNUNET ? open_dataset(argument, p, why)
+        : layout == LAY_WRITTEN                   ? open_written(argument, p, why)
                                                   : open_single(argument, p, why);
     if (e)
         lay_close(p);
@@ -491,15 +523,67 @@ static int folder_case(const struct lay_place *p, struct lay_case *c, char *why)
     return bad ? -1 : 0;
 }
 
+/* DIR/NAME and the ending where there is such a file; 0 and "" where there is none. */
+static int find_volume(char path[LAY_PATH], const char *dir, const char *name, const char *ending,
+                       char *why)
+{
+    char file[LAY_NAME + 32];
+
+    snprintf(file, sizeof file, "%s%s.nii.gz", name, ending);
+    if (join(path, dir, file, why))
+        return -1;
+    if (access(path, F_OK)) {
+        *path = 0;
+        return 0;
+    }
+    return need_file(path, why);
+}
+
+static int written_case(const struct lay_place *p, struct lay_case *c, char *why)
+{
+    char prob[LAY_PATH];
+
+    c->modalities = 0;
+    if (find_volume(c->file[0], p->dir, c->name, "_image", why) ||
+        find_volume(c->label, p->dir, c->name, "", why) ||
+        find_volume(c->pred, p->dir, c->name, "_pred", why) ||
+        find_volume(c->map[0], p->dir, c->name, "_entropy", why) ||
+        find_volume(c->map[1], p->dir, c->name, "_disagreement", why) ||
+        find_volume(prob, p->dir, c->name, "_prob", why))
+        return -1;
+    if (!*c->file[0] && !*c->label && !*c->pred && !*c->map[0] && !*c->map[1])
+        return nii_fail(why, p->dir,
+                        "no volumes of case %s (wanted %s.nii.gz or one of _image, _pred, "
+                        "_entropy, _disagreement)",
+                        c->name, c->name);
+    if (*prob)
+        snprintf(c->others, sizeof c->others, "%s_prob.nii.gz", c->name);
+    return 0;
+}
+
+int lay_pred(const char *dir, struct lay_case *c, char *why)
+{
+    if (find_volume(c->pred, dir, c->name, "_pred", why) ||
+        (!*c->pred && find_volume(c->pred, dir, c->name, "", why)))
+        return -1;
+    return *c->pred ? 0
+                    : nii_fail(why, dir, "no prediction of %s (wanted %s_pred.nii.gz or %s.nii.gz)",
+                               c->name, c->name, c->name);
+}
+
 int lay_case(const struct lay_place *p, size_t i, struct lay_case *c, char *why)
 {
     memset(c->channel, 0, sizeof c->channel);
-    *c->label = *c->others = 0;
+    *c->label = *c->others = *c->pred = 0;
+    for (int m = 0; m < LAY_MAPS; m++)
+        *c->map[m] = 0;
     c->labels = p->labels;
     c->modalities = LAY_MODALITIES;
     snprintf(c->name, sizeof c->name, "%s", p->name[i]);
     if (p->layout == LAY_BRATS)
         return folder_case(p, c, why);
+    if (p->layout == LAY_WRITTEN)
+        return written_case(p, c, why);
     if (p->layout != LAY_FILE)
         return dataset_case(p, c, why);
     c->modalities = 1;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #define LAY_MODALITIES 4
+#define LAY_MAPS 2 /* floats of each voxel that go into the stream by their names */
 #define LAY_FILES (LAY_MODALITIES + 1) /* with the segmentation, the last */
 #define LAY_NAME 256
 #define LAY_PATH 4352
@@ -17,13 +18,16 @@ enum layout {
     LAY_BRATS,  /* a folder CASE, or CASE/SESSION, with *_flair, *_t1, ... or *-t2f, *-t1n, ... */
     LAY_MSD,    /* a data set: imagesTr/CASE (4D), labelsTr/CASE, dataset.json */
     LAY_NNUNET, /* a data set: imagesTr/CASE_0000 ..., labelsTr/CASE, dataset.json */
-    LAY_FILE    /* one NIfTI file as a case of one modality */
+    LAY_FILE,   /* one NIfTI file as a case of one modality */
+    LAY_WRITTEN /* what slices2nii wrote: CASE.nii.gz (label), CASE_pred.nii.gz, ... */
 };
 
 /* The names of the channels as they go into the stream: flair, t1, t1gd, t2. */
 extern const char *const lay_modality[LAY_MODALITIES];
+/* The tensors that are maps: entropy, disagreement. */
+extern const char *const lay_map[LAY_MAPS];
 
-/* -1 and no layout for an unknown name (brats, msd, nnunet, file). */
+/* -1 and no layout for an unknown name (brats, msd, nnunet, file, slices2nii). */
 int lay_by_name(const char *name, enum layout *);
 
 /* Patterns (fnmatch(3), capitals or not) of a case folder's files, for those that are not named as
@@ -47,16 +51,22 @@ int lay_open(enum layout, const char *argument, const char *const pattern[LAY_FI
              struct lay_place *, char *why);
 void lay_close(struct lay_place *);
 
-/* The files of case i. `modalities` is 4, or 1 for LAY_FILE. */
+/* The files of case i. `modalities` is 4, or 1 for LAY_FILE; for LAY_WRITTEN it is 0, as only the
+ * image can tell, which may be missing (file[0] is "" then). */
 struct lay_case {
     char name[LAY_NAME];
     int modalities;
-    char file[LAY_MODALITIES][LAY_PATH]; /* in the stream's order */
-    int channel[LAY_MODALITIES];         /* inside its file: 0 unless the file is 4D */
-    char label[LAY_PATH];                /* "" if there is none */
-    const char *labels;                  /* as in the place */
-    char others[512];                    /* NIfTI files of a case folder that are none of these */
+    char file[LAY_MODALITIES][LAY_PATH];          /* in the stream's order */
+    int channel[LAY_MODALITIES];                  /* inside its file: 0 unless the file is 4D */
+    char label[LAY_PATH];                         /* "" if there is none */
+    char pred[LAY_PATH], map[LAY_MAPS][LAY_PATH]; /* likewise */
+    const char *labels;                           /* as in the place */
+    char others[512]; /* NIfTI files of a case folder that are none of these */
 };
 int lay_case(const struct lay_place *, size_t i, struct lay_case *, char *why);
+
+/* The case's prediction in a folder, by its own name or, from others, by the case's alone:
+ * CASE_pred.nii.gz, CASE.nii.gz. */
+int lay_pred(const char *dir, struct lay_case *, char *why);
 
 #endif

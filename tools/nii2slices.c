@@ -1,8 +1,11 @@
 /* nii2slices - one record for each axial slice of NIfTI studies
  *
  * reads   NIfTI files
- * adds    image, label, nifti; case, patient, slice, slices, modalities, scheme, spacing, brain,
- * mean, std, fingerprint */
+ * adds    image, label, pred, entropy, disagreement, nifti; case, patient, slice, slices,
+ *         modalities, scheme, spacing, brain, mean, std, fingerprint
+ *
+ * It is one thing: which files there are, a first pass over a case's, and a second, with the case
+ * between them in two slots. */
 #include "formats/layout.h"
 #include "formats/lines.h"
 #include "formats/nifti.h"
@@ -20,15 +23,15 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char usage[] = "[-tHv] [-j THREADS] [-l brats|msd|nnunet|file] "
-                            "[-m NAME=PATTERN,...] [-w WHO] CASE... > STREAM";
+static const char usage[] = "[-tHv] [-j THREADS] [-l brats|msd|nnunet|file|slices2nii] "
+                            "[-m NAME=PATTERN,...] [-p DIR] [-w WHO] CASE... > STREAM";
 
 static struct {
     bool tumour;
     enum layout layout;
     const char *pattern[LAY_FILES];
     long threads;
-    const char *who;
+    const char *pred, *who;
 } opt;
 
 /* --- the cases -------------------------------------------------------------------------------- */
@@ -96,18 +99,19 @@ static void find_case(size_t i, struct lay_case *c, char *why)
 {
     for (size_t p = 0; p < list.places; i -= list.place[p++].n)
         if (i < list.place[p].n) {
-            if (lay_case(&list.place[p], i, c, why))
+            if (lay_case(&list.place[p], i, c, why) || (opt.pred && lay_pred(opt.pred, c, why)))
                 tool_die("%s", why);
             return;
         }
 }
 
-/* A file may be a link that leads out of its folder, or half of a pair. */
+/* A file may be a link that leads out of its folder, or half of a pair; or not be there. */
 static void will_read(const char *path)
 {
-    char *other = nii_other_half(path);
+    char *other = *path ? nii_other_half(path) : NULL;
 
-    tool_may_read(path);
+    if (*path)
+        tool_may_read(path);
     if (other)
         tool_may_read(other);
     free(other);
@@ -148,8 +152,12 @@ static void list_cases(int argc, char **argv)
         for (int m = 0; m < c.modalities; m++)
             if (m == 0 || opt.layout != LAY_MSD)
                 will_read(c.file[m]);
-        if (*c.label)
-            will_read(c.label);
+        if (opt.layout == LAY_WRITTEN)
+            will_read(c.file[0]);
+        will_read(c.label);
+        will_read(c.pred);
+        for (int m = 0; m < LAY_MAPS; m++)
+            will_read(c.map[m]);
     }
     for (size_t p = 0; p < list.places; p++)
         tool_may_read(list.place[p].dir);
@@ -166,7 +174,8 @@ struct study {
     struct nii_file *file[LAY_MODALITIES];
     struct nii_header head;
     struct nii_channel channel[LAY_MODALITIES]; /* in the stream's order, as the readers */
-    struct nii_reader *reader[LAY_MODALITIES], *label;
+    struct nii_reader *reader[LAY_MODALITIES], *label, *pred, *map[LAY_MAPS];
+    const char *grid_of;    /* the file that the others are to agree with, whose header is kept */
     uint8_t *used, *header; /* used: slices with tumour */
     size_t header_bytes;
     uint32_t first;
@@ -177,67 +186,100 @@ struct study {
 static struct study studies[AHEAD];
 static struct ring ring = RING(AHEAD, STAGES);
 
-static void keep_header(struct study *s, const struct nii_file *f)
+static int same_grid(struct study *s, const struct nii_file *f, const char *path, char *why)
 {
-    const void *bytes = nii_bytes(f, &s->header_bytes);
+    char differ[NII_WHY];
+    const void *bytes;
 
+    if (s->header && !nii_grids_differ(&s->head, nii_head(f), differ))
+        return 0;
+    if (s->header) {
+        snprintf(why, NII_WHY, "%.380s: not on the grid of %.380s (%.200s)", path, s->grid_of,
+                 differ);
+        return -1;
+    }
+    s->head = *nii_head(f);
+    s->grid_of = path;
+    bytes = nii_bytes(f, &s->header_bytes);
     s->header = tool_alloc(s->header_bytes);
     memcpy(s->header, bytes, s->header_bytes);
+    return 0;
 }
 
-static int scan_label(struct study *s, char *why)
+static int wrong_number(const char *path, const char *what, const char *wanted, uint32_t got,
+                        char *why)
+{
+    snprintf(why, NII_WHY, "%.700s: %s (wanted %s, got %u)", path, what, wanted, got);
+    return -1;
+}
+
+/* A volume that is no modality: one there may be, or not. */
+static int scan_beside(struct study *s, const char *path, bool label, struct nii_reader **reader,
+                       char *why)
 {
     struct nii_channel channel;
-    struct nii_file *f = nii_open(s->c.label, why);
+    struct nii_file *f;
     int e = -1;
 
-    if (!f)
+    if (!*path)
+        return 0;
+    if (!(f = nii_open(path, why)))
         return -1;
-    if (nii_head(f)->channels != 1)
-        snprintf(why, NII_WHY, "%.700s: a segmentation with %u volumes (wanted 1)", s->c.label,
-                 nii_head(f)->channels);
-    else {
-        s->head = *nii_head(f);
-        keep_header(s, f);
-        s->used = tool_alloc(s->head.grid[2]);
-        e = nii_scan(f, true, &channel, s->used, 0, &s->label, why);
+    if (nii_head(f)->channels != 1) {
+        snprintf(why, NII_WHY, "%.700s: %s with %u volumes (wanted 1)", path,
+                 label ? "a segmentation" : "a map", nii_head(f)->channels);
+    } else if (!same_grid(s, f, path, why)) {
+        if (reader == &s->label)
+            s->used = tool_alloc(s->head.grid[2]);
+        e = nii_scan(f, label, &channel, reader == &s->label ? s->used : NULL, s->first, reader,
+                     why);
     }
     nii_close(f);
     return e;
+}
+
+/* Opens a file of modalities; one of all is to have them all. */
+static int open_image(struct study *s, int f, char *why)
+{
+    const char *path = s->c.file[f];
+    uint32_t n;
+
+    if (!(s->file[f] = nii_open(path, why)))
+        return -1;
+    n = nii_head(s->file[f])->channels;
+    if (opt.layout == LAY_WRITTEN) {
+        if (n != 1 && n != LAY_MODALITIES)
+            return wrong_number(path, "wrong number of volumes", "1 or 4", n, why);
+        s->c.modalities = (int)n;
+        for (int m = 0; m < s->c.modalities; m++)
+            s->c.channel[m] = m;
+    } else if (n != (opt.layout == LAY_MSD ? LAY_MODALITIES : 1)) {
+        return wrong_number(path, "wrong number of volumes", opt.layout == LAY_MSD ? "4" : "1", n,
+                            why);
+    }
+    return same_grid(s, s->file[f], path, why);
 }
 
 /* Opens every file of a case, compares their grids, and learns from the segmentation where to
  * start. */
 static int prepare(struct study *s, size_t i, char *why)
 {
-    char differ[NII_WHY];
-    uint32_t wanted = opt.layout == LAY_MSD ? LAY_MODALITIES : 1;
-
     find_case(i, &s->c, why);
-    if (*s->c.label && scan_label(s, why))
+    if (scan_beside(s, s->c.label, true, &s->label, why))
         return -1;
-    s->files = opt.layout == LAY_MSD ? 1 : s->c.modalities;
-    for (int f = 0; f < s->files; f++) {
-        const struct nii_header *h;
-        if (!(s->file[f] = nii_open(s->c.file[f], why)))
-            return -1;
-        h = nii_head(s->file[f]);
-        if (h->channels != wanted) {
-            snprintf(why, NII_WHY, "%.700s: wrong number of volumes (wanted %u, got %u)",
-                     s->c.file[f], wanted, h->channels);
-            return -1;
-        }
-        if (f == 0 && !s->header) {
-            s->head = *h;
-            keep_header(s, s->file[f]);
-        } else if (nii_grids_differ(&s->head, h, differ)) {
-            snprintf(why, NII_WHY, "%.380s: not on the grid of %.380s (%.200s)", s->c.file[f],
-                     *s->c.label ? s->c.label : s->c.file[0], differ);
-            return -1;
-        }
-    }
     while (opt.tumour && s->first < s->head.grid[2] && !s->used[s->first])
         s->first++;
+    if (scan_beside(s, s->c.pred, true, &s->pred, why))
+        return -1;
+    s->files = opt.layout == LAY_MSD       ? 1
+               : opt.layout == LAY_WRITTEN ? *s->c.file[0] != 0
+                                           : s->c.modalities;
+    for (int f = 0; f < s->files; f++)
+        if (open_image(s, f, why))
+            return -1;
+    for (int m = 0; m < LAY_MAPS; m++)
+        if (scan_beside(s, s->c.map[m], false, &s->map[m], why))
+            return -1;
     return 0;
 }
 
@@ -246,6 +288,8 @@ static int scan(struct study *s, int f, char *why)
     struct nii_channel channel[LAY_MODALITIES];
     struct nii_reader *reader[LAY_MODALITIES];
 
+    if (!s->file[f])
+        return 0;
     if (nii_scan(s->file[f], false, channel, NULL, s->first, reader, why))
         return -1;
     for (int m = 0; m < s->c.modalities; m++)
@@ -268,7 +312,7 @@ static void *worker(void *unused)
         char *prepared = s->why[LAY_MODALITIES];
         if (t.stage == SCAN && !*prepared)
             scan(s, (int)t.part, s->why[t.part]);
-        else if (t.stage == PREPARE && prepare(s, t.number, prepared) == 0)
+        else if (t.stage == PREPARE && prepare(s, t.number, prepared) == 0 && s->files)
             ring_split(&ring, t.slot, (unsigned)s->files);
         ring_pass(&ring, t.slot);
     }
@@ -296,7 +340,10 @@ static void release(struct study *s)
 {
     for (int m = 0; m < LAY_MODALITIES; m++)
         nii_reader_free(s->reader[m]);
+    for (int m = 0; m < LAY_MAPS; m++)
+        nii_reader_free(s->map[m]);
     nii_reader_free(s->label);
+    nii_reader_free(s->pred);
     free(s->used);
     free(s->header);
     memset(s, 0, sizeof *s);
@@ -311,7 +358,7 @@ static void set_numbers(struct tns_record *rec, const char *key, int n, const do
         tool_die("out of memory");
 }
 
-static void describe(struct tns_record *rec, const struct study *s)
+static void describe_image(struct tns_record *rec, const struct study *s)
 {
     double mean[LAY_MODALITIES], std[LAY_MODALITIES];
     uint32_t box[2][2] = {{UINT32_MAX, 0}, {UINT32_MAX, 0}};
@@ -330,15 +377,7 @@ static void describe(struct tns_record *rec, const struct study *s)
         snprintf(prints + strlen(prints), sizeof prints - strlen(prints), "%s%016" PRIx64,
                  m ? "," : "", c->print);
     }
-    tool_set(rec, "case", "%s", s->c.name);
-    tool_set(rec, "patient", "%s", patient_of(s->c.name));
-    tool_set(rec, "slices", "%u", s->head.grid[2]);
     tool_set(rec, "modalities", "%s", names);
-    if (s->label)
-        tool_set(rec, "scheme", "raw");
-    if (s->label && s->c.labels && *s->c.labels)
-        tool_set(rec, "labels", "%s", s->c.labels);
-    set_numbers(rec, "spacing", 3, s->head.spacing);
     if (box[0][1])
         tool_set(rec, "brain", "%u %u %u %u", box[1][0], box[0][0], box[1][1] - box[1][0],
                  box[0][1] - box[0][0]);
@@ -349,10 +388,50 @@ static void describe(struct tns_record *rec, const struct study *s)
     tool_set(rec, "fingerprint", "%s", prints);
 }
 
+static void describe(struct tns_record *rec, const struct study *s)
+{
+    tool_set(rec, "case", "%s", s->c.name);
+    tool_set(rec, "patient", "%s", patient_of(s->c.name));
+    tool_set(rec, "slices", "%u", s->head.grid[2]);
+    if (s->label || s->pred)
+        tool_set(rec, "scheme", "raw");
+    if (s->label && s->c.labels && *s->c.labels)
+        tool_set(rec, "labels", "%s", s->c.labels);
+    set_numbers(rec, "spacing", 3, s->head.spacing);
+    if (s->c.modalities)
+        describe_image(rec, s);
+}
+
+/* All tensors of a record but for what is in them. */
+static void lay_out(struct tns_record *rec, const struct study *s, enum dtype type)
+{
+    uint32_t n = (uint32_t)s->header_bytes;
+    uint32_t image[3] = {(uint32_t)s->c.modalities, s->head.grid[1], s->head.grid[0]};
+
+    if (s->c.modalities)
+        tool_add(rec, "image", type, 3, image);
+    if (s->label)
+        tool_add(rec, "label", DT_U8, 2, image + 1);
+    if (s->pred)
+        tool_add(rec, "pred", DT_U8, 2, image + 1);
+    for (int m = 0; m < LAY_MAPS; m++)
+        if (s->map[m])
+            tool_add(rec, lay_map[m], DT_F32, 2, image + 1);
+    memcpy(tool_add(rec, "nifti", DT_U8, 1, &n)->data, s->header, n);
+}
+
+static void take_slice(struct tns_record *rec, const char *name, struct nii_reader *r, uint32_t z)
+{
+    struct tensor *t = r ? tns_tensor(rec, name) : NULL;
+    char why[NII_WHY];
+
+    if (t && nii_slice(r, z, t->dtype, t->data, why))
+        tool_die("%s", why);
+}
+
 static void write_slices(struct tns_record *rec, struct study *s)
 {
-    uint32_t h = s->head.grid[1], w = s->head.grid[0], slices = s->head.grid[2];
-    uint32_t n = (uint32_t)s->header_bytes, image[3] = {(uint32_t)s->c.modalities, h, w};
+    uint32_t slices = s->head.grid[2];
     enum dtype type = DT_I16;
     char why[NII_WHY];
     uint64_t written = 0;
@@ -360,25 +439,23 @@ static void write_slices(struct tns_record *rec, struct study *s)
     for (int m = 0; m < s->c.modalities; m++)
         type = s->channel[m].whole ? type : DT_F32;
     for (uint32_t z = s->first; z < slices; z++) {
-        size_t plane = (size_t)h * w * dtype_size(type);
-        struct tensor *t;
+        size_t plane = (size_t)s->head.grid[0] * s->head.grid[1] * dtype_size(type);
         if (opt.tumour && !s->used[z])
             continue;
         if (written++ == 0) {
             tns_clear(rec);
             describe(rec, s);
-            tool_add(rec, "image", type, 3, image);
-            if (s->label)
-                tool_add(rec, "label", DT_U8, 2, image + 1);
-            memcpy(tool_add(rec, "nifti", DT_U8, 1, &n)->data, s->header, n);
+            lay_out(rec, s, type);
         }
         tool_set(rec, "slice", "%u", z);
-        t = tns_tensor(rec, "image");
         for (int m = 0; m < s->c.modalities; m++)
-            if (nii_slice(s->reader[m], z, type, (char *)t->data + (size_t)m * plane, why))
+            if (nii_slice(s->reader[m], z, type,
+                          (char *)tns_tensor(rec, "image")->data + (size_t)m * plane, why))
                 tool_die("%s", why);
-        if (s->label && nii_slice(s->label, z, DT_U8, tns_tensor(rec, "label")->data, why))
-            tool_die("%s", why);
+        take_slice(rec, "label", s->label, z);
+        take_slice(rec, "pred", s->pred, z);
+        for (int m = 0; m < LAY_MAPS; m++)
+            take_slice(rec, lay_map[m], s->map[m], z);
         tool_write(rec);
     }
     for (int m = 0; m < s->c.modalities; m++)
@@ -398,20 +475,24 @@ int main(int argc, char **argv)
     tool_start(argc, argv, usage);
     opt.threads = sysconf(_SC_NPROCESSORS_ONLN);
     opt.threads = opt.threads < 1 ? 1 : opt.threads > 4 ? 4 : opt.threads;
-    while ((c = tool_getopt("j:l:m:tw:")) != -1)
+    while ((c = tool_getopt("j:l:m:p:tw:")) != -1)
         switch (c) {
         case 'j':
             opt.threads = tool_int('j', optarg, 1, 64);
             break;
         case 'l':
             if (lay_by_name(layout = optarg, &opt.layout))
-                tool_misuse("-l: unknown layout (wanted brats, msd, nnunet or file, got '%s')",
+                tool_misuse("-l: unknown layout (wanted brats, msd, nnunet, file or slices2nii, "
+                            "got '%s')",
                             optarg);
             break;
         case 'm':
             if (lay_set_names(optarg, opt.pattern, why))
                 tool_misuse("-m: %s", why);
             named = true;
+            break;
+        case 'p':
+            opt.pred = optarg;
             break;
         case 't':
             opt.tumour = true;
@@ -430,7 +511,7 @@ int main(int argc, char **argv)
     if (opt.who)
         read_who();
     list_cases(argc - optind, argv + optind);
-    tool_open_out("-l %s%s", layout, opt.tumour ? " -t" : "");
+    tool_open_out("-l %s%s%s", layout, opt.pred ? " -p" : "", opt.tumour ? " -t" : "");
     start_workers();
 
     for (size_t i = 0; i < list.n; i++) {

@@ -1,7 +1,7 @@
 /* recode - bring labels to the canonical numbering, or back
  *
  * reads   label (u8), scheme, labels
- * changes label; pred too with -i
+ * changes label, pred
  * adds    scheme, if absent
  * drops   labels, which tell of the numbers that were */
 #include "lib/image/scheme.h"
@@ -110,7 +110,7 @@ int main(int argc, char **argv)
     if (opt.inverse)
         img_scheme_inverse(opt.scheme, map);
 
-    tool_uses(opt.inverse ? "label pred" : "label");
+    tool_uses("label pred");
     while (tool_read(&rec)) {
         const char *from = opt.inverse ? "canonical" : "raw", *have = tns_get(&rec.meta, "scheme");
         /* Labels that -i brought back say so; they may come in again. */
@@ -122,8 +122,7 @@ int main(int argc, char **argv)
             check_names(&rec);
         tns_unset(&rec.meta, "labels");
         recode(&rec, "label", map);
-        if (opt.inverse)
-            recode(&rec, "pred", map);
+        recode(&rec, "pred", map);
         tool_set(&rec, "scheme", "%s", opt.inverse ? opt.scheme->name : "canonical");
         tool_write(&rec);
     }

@@ -14,13 +14,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char usage[] = "[-v] [-n TENSOR] [-s SCHEME] -o DIR < STREAM";
+static const char usage[] = "[-pv] [-n TENSOR] [-s SCHEME] -o DIR < STREAM";
 
 #define OPEN_CASES 16
 #define MAX_CASE 200 /* of a name, so that its file's name is short enough everywhere */
 
 static struct {
     const char *dir, *tensor;
+    bool plain;
     const struct img_scheme *scheme;
     uint8_t map[256];
 } opt = {.tensor = "label"};
@@ -167,7 +168,7 @@ static void finish_case(struct open_case *c)
     size_t n = nii_remake_header(c->header, c->header_bytes, c->volumes, c->type, header);
     size_t plane_bytes = (size_t)c->head.dim[0] * c->head.dim[1] * dtype_size(c->type);
     uint8_t *plane = tool_alloc(plane_bytes);
-    bool plain = !strcmp(opt.tensor, "label");
+    bool plain = opt.plain || !strcmp(opt.tensor, "label");
     struct nii_out *out;
 
     if (snprintf(path, sizeof path, "%s/%s%s%s.nii.gz", opt.dir, c->name, plain ? "" : "_",
@@ -379,13 +380,16 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("n:o:s:")) != -1)
+    while ((c = tool_getopt("n:o:ps:")) != -1)
         switch (c) {
         case 'n':
             opt.tensor = optarg;
             break;
         case 'o':
             opt.dir = optarg;
+            break;
+        case 'p':
+            opt.plain = true;
             break;
         case 's':
             if (!(opt.scheme = img_scheme(optarg)))

@@ -62,10 +62,14 @@ for scheme, back in BACK.items():
 P
 }
 
-@test "recode: without -i predictions, which are canonical already, stay" {
+@test "recode: the scheme speaks of predictions too, read from files or brought back before" {
     coded <<'P'
-put("in", {"label": [0, 1, 2, 3], "pred": [0, 1, 2, 3]}, scheme="raw")
-assert recode("-s msd").returncode == 0 and got()[1] == {"label": [0, 2, 1, 3], "pred": [0, 1, 2, 3]}
+for scheme in ("raw", "msd"): # what -i -s msd wrote
+    put("in", {"label": [0, 1, 2, 3], "pred": [3, 2, 1, 0]}, scheme=scheme)
+    assert recode("-s msd").returncode == 0 and got()[1] == {"label": [0, 2, 1, 3], "pred": [3, 1, 2, 0]}
+put("in", {"pred": [5]}, scheme="raw")
+r = recode("-s msd")
+assert r.returncode == 1 and "pred: value outside the scheme" in r.stderr, r.stderr
 P
 }
 

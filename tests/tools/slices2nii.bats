@@ -194,3 +194,73 @@ for f in segmentations:
     assert {k for k in range(len(h)) if h[k] != h2[k]} <= {*range(70, 74), *range(112, 120), *range(124, 132)}, c
 P
 }
+
+@test "slices2nii: what it wrote nii2slices reads back, and it comes out again to the byte" {
+    py <<'P'
+r = np.random.default_rng(7)
+ext = bytes([1, 0, 0, 0]) + struct.pack("<2i", 32, 4) + b"a comment".ljust(24, b"\0")
+def run(line, code=0):
+    p = subprocess.run(line, shell=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.returncode == code, (line, p.stderr)
+    return p.stderr
+NAMES = ["", "_disagreement", "_entropy", "_image", "_pred"]
+for i, codes in enumerate(("LPS", "PSR", "RAI")):
+    case("A_1", codes, order="<>"[i % 2], offset=400, ext=ext); case("sub-02_pred_x", codes)
+    run("nii2slices A_1 sub-02_pred_x >s")
+    rs = [(m, {**t, "pred": r.integers(0, 4, t["label"].shape, "u1"), "entropy": r.random(t["label"].shape, "f4"),
+               "disagreement": r.random(t["label"].shape, "f4")}) for m, t in records("s")]
+    open("p", "wb").write(mkstream.stream([], rs))
+    for n in "label", "image", "pred", "entropy", "disagreement":
+        run(f"slices2nii -n {n} -o one <p")
+    files = sorted(os.listdir("one"))
+    assert files == sorted(c + n + ".nii.gz" for c in ("A_1", "sub-02_pred_x") for n in NAMES), files
+    run("nii2slices -l slices2nii one >q")
+    want = {(m["case"], m["slice"]): (m, t) for m, t in rs}
+    got = records("q")
+    assert len(got) == len(rs) == 12
+    for m, t in got:
+        wm, wt = want[m["case"], m["slice"]]
+        assert {k: m.get(k) for k in wm} == wm, (m, wm)
+        assert set(t) == set(wt) and all((t[k] == wt[k]).all() and t[k].dtype == wt[k].dtype for k in t if k != "nifti")
+    for n in "label", "image", "pred", "entropy", "disagreement":
+        run(f"slices2nii -n {n} -o two <q")
+    assert sorted(os.listdir("two")) == files
+    for f in files:
+        assert open("one/" + f, "rb").read() == open("two/" + f, "rb").read(), (codes, f)
+    run("rm -r one/*_image* two")
+# A case by its name, or by that of one of its files; without image and label.
+run("rm one/A_1.nii.gz")
+for one in "one/A_1", "one/A_1_pred.nii.gz", "one/A_1_entropy.nii.gz":
+    run(f"nii2slices -l slices2nii {one} | slices2nii -n pred -o two && cmp one/A_1_pred.nii.gz two/A_1_pred.nii.gz")
+assert "no volumes of case B" in run("nii2slices -l slices2nii one/B >q", 1)
+run("mkdir none")
+assert "none: no images here" in run("nii2slices -l slices2nii none >q", 1)
+# Maps and predictions are of one grid; a prediction has labels.
+write("one/A_1_entropy.nii.gz", head((8, 7, 5)).astype("f4"), affine=turned(head(), "LPS")[1])
+assert "A_1_entropy.nii.gz: not on the grid of one/A_1_pred.nii.gz" in run("nii2slices -l slices2nii one/A_1 >q", 1)
+P
+}
+
+@test "slices2nii: -p writes files by the case's name alone, which nii2slices -p puts beside the scans" {
+    py <<'P'
+case("P1"); case("P2")
+def run(line, code=0):
+    p = subprocess.run(line, shell=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.returncode == code, (line, p.stderr)
+    return p
+run("nii2slices P1 P2 >s")
+rs = [(m, {**t, "pred": np.roll(t["label"], 1, 0)}) for m, t in records("s")]
+open("p", "wb").write(mkstream.stream([], rs))
+run("slices2nii -p -n pred -o plain <p; slices2nii -n pred -o named <p")
+assert sorted(os.listdir("plain")) == ["P1.nii.gz", "P2.nii.gz"]
+for d in "plain", "named":
+    run(f"nii2slices -p {d} P1 P2 >q")
+    for (m, t), (wm, wt) in zip(records("q"), rs, strict=True):
+        assert m == wm and set(t) == set(wt) and all((t[k] == wt[k]).all() for k in t)
+# Scored, it is what it was.
+run("recode -s brats2017 <p | dice >one.tsv; nii2slices -p plain P1 P2 | recode -s brats2017 | dice >two.tsv; cmp one.tsv two.tsv")
+os.remove("plain/P2.nii.gz")
+r = run("nii2slices -p plain P1 P2 >q", 1)
+assert r.stderr == "nii2slices: plain: no prediction of P2 (wanted P2_pred.nii.gz or P2.nii.gz)\n", r.stderr
+P
+}
