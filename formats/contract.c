@@ -203,6 +203,40 @@ static int count_names(const char *list)
     return n;
 }
 
+int contract_set(const char *modalities, const char *names, uint64_t *set)
+{
+    *set = 0;
+    if (count_names(modalities) > 64)
+        return -1;
+    for (const char *n = names; *n; n += *n == ',') {
+        size_t len = strcspn(n, ",");
+        const char *m = modalities;
+        int i = 0;
+        for (; *m && (strcspn(m, ",") != len || memcmp(m, n, len)); i++) {
+            m += strcspn(m, ",");
+            m += *m == ',';
+        }
+        if (!*m)
+            return -1;
+        *set |= (uint64_t)1 << i;
+        n += len;
+    }
+    return 0;
+}
+
+void contract_names(const char *modalities, uint64_t set, char *names, size_t size)
+{
+    size_t at = 0;
+    *names = 0;
+    for (const char *m = modalities; *m && set; set >>= 1) {
+        int len = (int)strcspn(m, ",");
+        if (set & 1 && at < size)
+            at += (size_t)snprintf(names + at, size - at, "%s%.*s", at ? "," : "", len, m);
+        m += len;
+        m += *m == ',';
+    }
+}
+
 int contract_order(const char *wanted, const char *got, int *order, int max, char *why, size_t size)
 {
     int n = count_names(wanted);

@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "formats/tns.h"
 
@@ -51,6 +52,12 @@ int contract_spacing_read(struct contract_spacing *, const char *text)
     __attribute__((warn_unused_result)); /* 0, or -1 */
 /* Is a voxel of that size within the range, or nearly (5 %)? */
 bool contract_spacing_near(const struct contract_spacing *, const double spacing[3]);
+
+/* A set of modalities, as bits in their order: of names, commas between; as names. -1 where a name
+ * is none of them, or there are more than 64. */
+int contract_set(const char *modalities, const char *names, uint64_t *set)
+    __attribute__((warn_unused_result));
+void contract_names(const char *modalities, uint64_t set, char *names, size_t size);
 
 /* Finds the order that makes modalities `got` those `wanted` (both comma-separated): order[i] is
  * the channel of got that is wanted's channel i. Returns the number of channels, or -1 and why. */

@@ -140,6 +140,26 @@ int lay_set_names(char *text, const char *pattern[LAY_FILES], char *why)
     return 0;
 }
 
+int lay_set(const char *text, unsigned *set, char *why)
+{
+    if (!strcmp(text, "any")) {
+        *set = (1u << LAY_MODALITIES) - 1;
+        return 0;
+    }
+    for (*set = 0;; text++) {
+        size_t n = strcspn(text, ",");
+        int m = find_modality(text, n);
+        if (m < 0) {
+            snprintf(why, NII_WHY, "(wanted flair, t1, t1gd, t2 or any, got '%.*s')",
+                     n < 200 ? (int)n : 200, text);
+            return -1;
+        }
+        *set |= 1u << m;
+        if (!*(text += n))
+            return 0;
+    }
+}
+
 static int join(char out[LAY_PATH], const char *dir, const char *name, char *why)
 {
     int n = snprintf(out, LAY_PATH, "%s%s%s", dir, *dir && dir[strlen(dir) - 1] != '/' ? "/" : "",
@@ -473,6 +493,7 @@ static int sort_files(const struct lay_place *p, struct lay_case *c, struct dire
 {
     static const char *const usual[LAY_FILES] = {"flair", "t1", "t1ce", "t2", "seg"};
     char missing[64] = "", wanted[300] = "", all[400] = "";
+    unsigned have = 0;
 
     for (int r = 0; r < LAY_FILES; r++)
         found[r] = -1;
@@ -489,8 +510,10 @@ static int sort_files(const struct lay_place *p, struct lay_case *c, struct dire
             say(c->others, sizeof c->others, "", e[i]->d_name);
         say(all, sizeof all, "", e[i]->d_name);
     }
+    for (int r = 0; r < LABEL; r++)
+        have |= (found[r] >= 0 ? 1u : 0u) << r;
     for (int r = 0; r < LAY_FILES; r++) {
-        if (found[r] >= 0 || (r == LABEL && !p->pattern[r]))
+        if (found[r] >= 0 || (r == LABEL && !p->pattern[r]) || (have && p->may_lack >> r & 1))
             continue;
         say(missing, sizeof missing, "", role_name(r));
         if (p->pattern[r])
@@ -514,6 +537,7 @@ static int folder_case(const struct lay_place *p, struct lay_case *c, char *why)
     bad = sort_files(p, c, e, n, found, why);
     for (int r = 0; r < LAY_FILES && !bad; r++) {
         char *path = r == LABEL ? c->label : c->file[r];
+        *path = 0;
         if (found[r] >= 0)
             bad = join(path, p->dir, e[found[r]]->d_name, why) || need_file(path, why);
     }

@@ -33,6 +33,8 @@ int lay_by_name(const char *name, enum layout *);
 /* Patterns (fnmatch(3), capitals or not) of a case folder's files, for those that are not named as
  * usual: "flair=*FLAIR*,seg=mask.nii" sets two of them. The text is cut up and has to live on. */
 int lay_set_names(char *text, const char *pattern[LAY_FILES], char *why);
+/* Modalities by any of their names, commas between, as bits; `any` is all. */
+int lay_set(const char *text, unsigned *set, char *why);
 
 /* The cases that one argument names: a case folder, a data set or one of its image folders, a
  * file. */
@@ -46,6 +48,8 @@ struct lay_place {
     char *labels;                /* what dataset.json calls the numbers of a label, as the key
                                     `labels` of tns.md has it; NULL if it says nothing */
     const char *const *pattern;  /* LAY_FILES; NULL where the usual names count */
+    unsigned may_lack;           /* modalities of which a case folder need have no file, but it has
+                                    to have one of some; 0 unless set after lay_open */
 };
 int lay_open(enum layout, const char *argument, const char *const pattern[LAY_FILES],
              struct lay_place *, char *why);
@@ -56,9 +60,9 @@ void lay_close(struct lay_place *);
 struct lay_case {
     char name[LAY_NAME];
     int modalities;
-    char file[LAY_MODALITIES][LAY_PATH];          /* in the stream's order */
-    int channel[LAY_MODALITIES];                  /* inside its file: 0 unless the file is 4D */
-    char label[LAY_PATH];                         /* "" if there is none */
+    char file[LAY_MODALITIES][LAY_PATH]; /* in the stream's order; "" where there is none */
+    int channel[LAY_MODALITIES];         /* inside its file: 0 unless the file is 4D */
+    char label[LAY_PATH];                /* "" if there is none */
     char pred[LAY_PATH], map[LAY_MAPS][LAY_PATH]; /* likewise */
     const char *labels;                           /* as in the place */
     char others[512]; /* NIfTI files of a case folder that are none of these */

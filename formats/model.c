@@ -245,6 +245,8 @@ static int read_keys(struct model *m, const char *path, char *why, size_t size)
         snprintf(m->keys.cropped, sizeof m->keys.cropped, "%s", m->cropped);
     if ((m->spacing = st_meta(f, "spacing")) && contract_spacing_read(&m->learned, m->spacing))
         return missing(path, "spacing", why, size);
+    if ((m->without = st_meta(f, "without")) && contract_set(m->modalities, m->without, &m->spared))
+        return missing(path, "without", why, size);
     if ((text = st_meta(f, "neighbours")) &&
         (!whole_number(text, &m->neighbours) || m->neighbours > MODEL_MAX_NEIGHBOURS))
         return missing(path, "neighbours", why, size);

@@ -19,6 +19,8 @@
  *   that sees volumes, the slices of the slabs that it learned from.
  * - norm, cropped: those keys of its records, "none" if they had none; spacing: of their voxels
  *   (contract.h), missing if they did not say.
+ * - without: those of its modalities that some of its records lacked (their key `missing`), so that
+ *   it can do without them; missing if none did. What it began from does not count.
  * - steps: how that stream was prepared (contract.h), one a line, each ended; missing if it did not
  *   say.
  * - history: all lines of that stream's history.
@@ -79,7 +81,7 @@ struct model {
     int parameters;
     int neighbours;
     const char *modalities, *scheme, *steps, *patients, *scans, *generator;
-    const char *norm, *cropped, *spacing;
+    const char *norm, *cropped, *spacing, *without;
     const char *begun, *inherited;
     const char *regions;
     enum dtype weights;
@@ -87,6 +89,7 @@ struct model {
     struct targets targets;          /* what classes and regions make */
     struct contract_keys keys;       /* what norm and cropped say, or in their stead the steps */
     struct contract_spacing learned; /* what spacing says */
+    uint64_t spared;                 /* what without says, bits in the order of modalities */
 };
 
 /* Appends NAME=VALUE to a text of `parameters` that has `length` bytes, 0 before the first. The

@@ -1,12 +1,13 @@
 /* augment - random changes of slices for training, each with its probability
  *
  * reads   image (f32), patient, case, slice, slab, epoch, repeat; label with -T and -f; crop
- * and largest with -w
+ * and largest with -w; modalities and missing with dropout
  * changes image; label with rotate, scale, stretch, elastic, flip; with -w image, label, largest
- * adds    crop and cropped with -w
+ * adds    crop and cropped with -w; missing with dropout
  *
  * With -j threads one more reads and checks, so that what is wrong is told in the order of the
  * stream, and the first writes. */
+#include "formats/contract.h"
 #include "lib/base/number.h"
 #include "lib/base/ring.h"
 #include "lib/image/augment.h"
@@ -169,6 +170,28 @@ static bool moves(void)
     return any;
 }
 
+/* The modalities that are not there, and so are background already. */
+static uint64_t absent(struct tns_record *rec)
+{
+    const char *names = tns_get(&rec->meta, "missing");
+    uint64_t set = 0;
+    if (names && contract_set(tool_need_key(rec, "modalities"), names, &set))
+        tool_die_at(rec, "key 'missing': (wanted some of its modalities, got '%.60s')", names);
+    return set;
+}
+
+static void check_modalities(struct tns_record *rec, uint32_t channels)
+{
+    const char *m = tool_need_key(rec, "modalities");
+    uint32_t n = *m != 0;
+    for (; *m; m++)
+        n += *m == ',';
+    if (n != channels || n > 64)
+        tool_die_at(rec, "dropout: key 'modalities' (wanted %u names, at most 64, got %u)",
+                    channels, n);
+    absent(rec);
+}
+
 static void check(struct tns_record *rec)
 {
     const struct tensor *image = tool_need_image(rec, DT_F32), *label = tns_tensor(rec, "label");
@@ -187,6 +210,8 @@ static void check(struct tns_record *rec)
     if (in_slab(rec) && (opt.labels || opt.share > 0))
         tool_die_at(rec, "-%c: a slab is changed as one thing, whatever one of its slices holds",
                     opt.labels ? 'T' : 'f');
+    if (opt.op[IMG_DROPOUT].p > 0)
+        check_modalities(rec, image->dim[0]);
     key(rec);
     among(rec);
 }
@@ -237,6 +262,20 @@ static void take_window(struct tns_record *rec)
     limit_largest(rec);
 }
 
+/* What is dropped, the record says is missing: so a model knows what it learned to do without. */
+static void drop(struct tns_record *rec, const struct tensor *image)
+{
+    char names[4096];
+    const uint64_t had = absent(rec);
+    const uint64_t set =
+        img_dropout(&opt.op[IMG_DROPOUT], key(rec), image->data, (int)image->dim[0],
+                    (int)image->dim[1], (int)image->dim[2], had);
+    if (!set)
+        return;
+    contract_names(tool_need_key(rec, "modalities"), had | set, names, sizeof names);
+    tool_set(rec, "missing", "%s", names);
+}
+
 struct scratch {
     float *floats;
     size_t room;
@@ -252,9 +291,12 @@ static void change(struct tns_record *rec, struct scratch *s)
         s->floats = tool_alloc(need * sizeof *s->floats);
         s->room = need;
     }
-    if (!opt.labels || holds_wanted(label))
+    if (!opt.labels || holds_wanted(label)) {
         img_augment(opt.op, key(rec), among(rec), image->data, c, h, w, label ? label->data : NULL,
                     s->floats);
+        if (opt.op[IMG_DROPOUT].p > 0)
+            drop(rec, image);
+    }
     if (opt.height)
         take_window(rec);
 }

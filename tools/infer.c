@@ -1,6 +1,7 @@
 /* infer - segment slices with trained networks
  *
- * reads   image, label's scheme, patient, fingerprint, modalities, norm, crop, cropped, spacing
+ * reads   image, label's scheme, patient, fingerprint, modalities, norm, crop, cropped, spacing,
+ *         missing
  * changes scheme, if there is no label
  * adds    pred (u8), trained, trained_as; prob (f32) and regions with -P; with -u entropy (f32)
  *         and, of several models, disagreement (f32)

@@ -105,6 +105,26 @@ static void check_spacing(struct tns_record *rec)
                          tns_get(&rec->meta, "spacing"), member[i].model.spacing);
 }
 
+/* A scan that is not there is background, which means little to a network that never met it. */
+static void check_missing(struct tns_record *rec)
+{
+    const char *names = tns_get(&rec->meta, "missing");
+    uint64_t set;
+    if (!names || opt.force)
+        return;
+    for (int i = 0; i < members; i++) {
+        const struct model *m = &member[i].model;
+        if (contract_set(m->modalities, names, &set))
+            tool_die_at(rec, "key 'missing': (wanted some of %s, got '%.60s')", m->modalities,
+                        names);
+        if (set & ~m->spared)
+            tool_die_at(rec,
+                        "no scan of %.60s, and %s learned to do without %s (augment dropout); -F "
+                        "lets that pass",
+                        names, member[i].path, m->without ? m->without : "no modality");
+    }
+}
+
 static void check_image(struct tns_record *rec)
 {
     char why[512];
@@ -151,6 +171,7 @@ void check_record(struct tns_record *rec)
     check_label(rec);
     check_keys(rec);
     check_spacing(rec);
+    check_missing(rec);
     check_brain(rec);
     check_trained(rec);
     forget(rec);

@@ -289,6 +289,12 @@ void models_print(void)
     print_text("scheme", m->scheme, strlen(m->scheme));
     print_shared("generator", generator);
     print_lines("leaky", leaky ? "yes" : "no");
+    uint64_t spared = m->spared;
+    char without[2048];
+    for (int i = 1; i < members; i++)
+        spared &= member[i].model.spared;
+    contract_names(m->modalities, spared, without, sizeof without);
+    print_lines("without", without);
     print_lines("prepared", m->steps ? "known" : "unknown");
     int lag;
     if (m->neighbours)

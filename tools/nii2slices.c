@@ -2,7 +2,8 @@
  *
  * reads   NIfTI files
  * adds    image, label, pred, entropy, disagreement, nifti; case, patient, slice, slices,
- *         modalities, scheme, spacing, brain, mean, std, fingerprint
+ *         modalities, scheme, spacing, brain, mean, std, fingerprint;
+ *         missing with -a
  *
  * It is one thing: which files there are, a first pass over a case's, and a second, with the case
  * between them in two slots. */
@@ -23,8 +24,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char usage[] = "[-tHv] [-j THREADS] [-l brats|msd|nnunet|file|slices2nii] "
-                            "[-m NAME=PATTERN,...] [-p DIR] [-w WHO] CASE... > STREAM";
+static const char usage[] =
+    "[-tHv] [-a NAME,...] [-j THREADS] [-l brats|msd|nnunet|file|slices2nii] "
+    "[-m NAME=PATTERN,...] [-p DIR] [-w WHO] CASE... > STREAM";
 
 static struct {
     bool tumour;
@@ -32,6 +34,7 @@ static struct {
     const char *pattern[LAY_FILES];
     long threads;
     const char *pred, *who;
+    unsigned may_lack;
 } opt;
 
 /* --- the cases -------------------------------------------------------------------------------- */
@@ -117,18 +120,30 @@ static void will_read(const char *path)
     free(other);
 }
 
+/* The modalities of which a case has no scan. */
+static void lacking(const struct lay_case *c, char *names, size_t size)
+{
+    *names = 0;
+    for (int m = 0; opt.may_lack && m < c->modalities; m++)
+        if (!*c->file[m])
+            snprintf(names + strlen(names), size - strlen(names), "%s%s", *names ? "," : "",
+                     lay_modality[m]);
+}
+
 /* Every case is looked at before the first record is written. */
 static void list_cases(int argc, char **argv)
 {
     static char why[NII_WHY];
     static struct lay_case c;
     const char **name;
+    char lacks[64];
     size_t n = 0;
 
     list.place = tool_alloc((size_t)argc * sizeof *list.place);
     for (int i = 0; i < argc; i++, list.places++) {
         if (lay_open(opt.layout, argv[i], opt.pattern, &list.place[i], why))
             tool_die("%s", why);
+        list.place[i].may_lack = opt.may_lack;
         list.n += list.place[i].n;
     }
     name = tool_alloc(list.n * sizeof *name);
@@ -149,6 +164,9 @@ static void list_cases(int argc, char **argv)
         if (*c.others)
             tool_warn("%s: passed over: %s (option -m takes files of other names)", c.name,
                       c.others);
+        lacking(&c, lacks, sizeof lacks);
+        if (*lacks)
+            tool_warn("%s: no file for %s, which is background then", c.name, lacks);
         for (int m = 0; m < c.modalities; m++)
             if (m == 0 || opt.layout != LAY_MSD)
                 will_read(c.file[m]);
@@ -274,9 +292,11 @@ static int prepare(struct study *s, size_t i, char *why)
     s->files = opt.layout == LAY_MSD       ? 1
                : opt.layout == LAY_WRITTEN ? *s->c.file[0] != 0
                                            : s->c.modalities;
-    for (int f = 0; f < s->files; f++)
-        if (open_image(s, f, why))
+    for (int f = 0; f < s->files; f++) {
+        s->channel[f].whole = true; /* of one that is missing */
+        if (*s->c.file[f] && open_image(s, f, why))
             return -1;
+    }
     for (int m = 0; m < LAY_MAPS; m++)
         if (scan_beside(s, s->c.map[m], false, &s->map[m], why))
             return -1;
@@ -383,6 +403,9 @@ static void describe_image(struct tns_record *rec, const struct study *s)
                  box[0][1] - box[0][0]);
     else
         tool_set(rec, "brain", "0 0 0 0");
+    lacking(&s->c, names, sizeof names);
+    if (*names)
+        tool_set(rec, "missing", "%s", names);
     set_numbers(rec, "mean", s->c.modalities, mean);
     set_numbers(rec, "std", s->c.modalities, std);
     tool_set(rec, "fingerprint", "%s", prints);
@@ -449,7 +472,8 @@ static void write_slices(struct tns_record *rec, struct study *s)
         }
         tool_set(rec, "slice", "%u", z);
         for (int m = 0; m < s->c.modalities; m++)
-            if (nii_slice(s->reader[m], z, type,
+            if (s->reader[m] &&
+                nii_slice(s->reader[m], z, type,
                           (char *)tns_tensor(rec, "image")->data + (size_t)m * plane, why))
                 tool_die("%s", why);
         take_slice(rec, "label", s->label, z);
@@ -468,15 +492,19 @@ int main(int argc, char **argv)
 {
     static struct tns_record rec;
     char why[NII_WHY];
-    const char *layout = "brats";
+    const char *layout = "brats", *absent = NULL;
     bool named = false;
     int c;
 
     tool_start(argc, argv, usage);
     opt.threads = sysconf(_SC_NPROCESSORS_ONLN);
     opt.threads = opt.threads < 1 ? 1 : opt.threads > 4 ? 4 : opt.threads;
-    while ((c = tool_getopt("j:l:m:p:tw:")) != -1)
+    while ((c = tool_getopt("a:j:l:m:p:tw:")) != -1)
         switch (c) {
+        case 'a':
+            if (lay_set(absent = optarg, &opt.may_lack, why))
+                tool_misuse("-a: %s", why);
+            break;
         case 'j':
             opt.threads = tool_int('j', optarg, 1, 64);
             break;
@@ -505,13 +533,16 @@ int main(int argc, char **argv)
         tool_usage();
     if (named && opt.layout != LAY_BRATS)
         tool_misuse("-m: names the files of a case folder (wanted -l brats, got -l %s)", layout);
+    if (absent && opt.layout != LAY_BRATS)
+        tool_misuse("-a: of a case folder (wanted -l brats, got -l %s)", layout);
     tool_promise();
     tool_may_read("/");
     tool_confine();
     if (opt.who)
         read_who();
     list_cases(argc - optind, argv + optind);
-    tool_open_out("-l %s%s%s", layout, opt.pred ? " -p" : "", opt.tumour ? " -t" : "");
+    tool_open_out("%s%s%s-l %s%s%s", absent ? "-a " : "", absent ? absent : "", absent ? " " : "",
+                  layout, opt.pred ? " -p" : "", opt.tumour ? " -t" : "");
     start_workers();
 
     for (size_t i = 0; i < list.n; i++) {

@@ -98,6 +98,7 @@ struct batch {
     uint8_t *label;
     int items;
     double (*spacing)[3];             /* of each item; 0 0 0 if it does not say */
+    uint64_t *missing;                /* of each item: its modalities that are not there */
     char **patient, **prints, **name; /* of each item; name is for messages, prints may be NULL */
     long epoch;
     uint64_t position; /* of the item after it: epoch * length + index */
@@ -208,6 +209,7 @@ struct run {
     char *begun, *inherited;         /* of -i, as a model has them (model.h); NULL: none */
     struct ledger ledger;            /* of those trained on */
     struct contract_spacing spacing; /* of the same */
+    uint64_t missing;                /* modalities that some of them lacked */
 };
 
 /* What is to be planned for beside the network and the batches: who was met and is to come, the

@@ -118,6 +118,7 @@ static void measure(struct batch *b)
     *b = (struct batch){.image = b->image,
                         .label = b->label,
                         .spacing = b->spacing,
+                        .missing = b->missing,
                         .patient = b->patient,
                         .prints = b->prints,
                         .name = b->name,
@@ -281,6 +282,11 @@ static void describe(struct tns_record *rec, int i)
              number ? what : "", number ? " " : "", number ? number : "");
     if (!tns_get_numbers(&rec->meta, "spacing", 3, feed.b->spacing[i]))
         memset(feed.b->spacing[i], 0, sizeof feed.b->spacing[i]);
+    const char *missing = tns_get(&rec->meta, "missing");
+    feed.b->missing[i] = 0;
+    if (missing && contract_set(feed.o.source->modalities, missing, &feed.b->missing[i]))
+        tool_die_at(rec, "key 'missing': (wanted some of %s, got '%.60s')",
+                    feed.o.source->modalities, missing);
     replace(&feed.b->patient[i], patient);
     replace(&feed.b->prints[i], tool_fingerprint(rec));
     replace(&feed.b->name[i], text);
@@ -419,6 +425,7 @@ void feed_start(const struct feed *o, struct tns_record *first)
         b->image = tool_alloc(pixels * (size_t)o->set->channels * sizeof *b->image);
         b->label = tool_alloc(pixels);
         b->spacing = tool_alloc(n * sizeof *b->spacing);
+        b->missing = tool_alloc(n * sizeof *b->missing);
         b->patient = calloc(n, sizeof *b->patient);
         b->prints = calloc(n, sizeof *b->prints);
         b->name = calloc(n, sizeof *b->name);

@@ -34,6 +34,7 @@ void met_add(struct run *run, const struct batch *b, const struct ledger *valida
             tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
         if (b->spacing[i][0] > 0)
             contract_spacing_add(&run->spacing, b->spacing[i]);
+        run->missing |= b->missing[i];
         run->leaky |= ledger_meets(validated, b->patient[i], b->prints[i], &m);
     }
 }

@@ -242,6 +242,9 @@ bool save_resume(struct run *run, const struct settings *s, struct source *sourc
     run->continued = continued ? tool_copy(continued) : NULL;
     if (spacing && contract_spacing_read(&run->spacing, spacing))
         tool_die("the checkpoint's 'spacing' is no range");
+    const char *without = st_meta(&last, "without");
+    if (without && contract_set(need("modalities"), without, &run->missing))
+        tool_die("the checkpoint's 'without' names no modalities");
     if (ledger_add_lines(&run->ledger, need("patients"), need("scans")))
         tool_die("out of memory");
     uint64_t length = number("run.length");

@@ -99,6 +99,11 @@ void save_describe(struct model_keys *k, const struct settings *s, const struct 
     if (greatest[0] > 0)
         SETF(k, "spacing", "%.9g %.9g %.9g %.9g %.9g %.9g", least[0], least[1], least[2],
              greatest[0], greatest[1], greatest[2]);
+    if (run->missing) {
+        char names[2048];
+        contract_names(source->modalities, run->missing, names, sizeof names);
+        set(k, "without", names);
+    }
     set(k, "history", source->history);
     give(k, "patients", ledger_patients(&run->ledger, '\n'));
     give(k, "scans", ledger_scans(&run->ledger));

@@ -22,6 +22,7 @@ const struct img_op_info img_ops[IMG_OPS] = {
     [IMG_GAMMA] = {"gamma", {0.7, 1.5, 0.3}, 0.1, 10},
     [IMG_HISTOGRAM] = {"histogram", {10, 10, 0.1}, 3, IMG_MAX_POINTS},
     [IMG_CUTOUT] = {"cutout", {0.1, 0.33, 0.1}, 0, 1},
+    [IMG_DROPOUT] = {"dropout", {0.25, 0.25, 1}, 0, 1},
 };
 
 int img_op_find(const char *name, size_t len)
@@ -164,13 +165,45 @@ unsigned img_augment(const struct img_range op[IMG_OPS], struct rng key, uint64_
     done = move(op, r, wanted, &s);
     if (op[IMG_FLIP].p > 0)
         done |= flip(&op[IMG_FLIP], &r[IMG_FLIP], &s);
-    for (int o = IMG_FLIP + 1; o < IMG_OPS; o++)
+    for (int o = IMG_FLIP + 1; o < IMG_DROPOUT; o++)
         if (wanted & 1u << o) {
             for (int k = 0; k < c; k++)
                 change_channel((enum img_op)o, &op[o], &r[o], &s, k);
             done |= 1u << o;
         }
     return done;
+}
+
+uint64_t img_dropout(const struct img_range *op, struct rng key, float *image, int c, int h, int w,
+                     uint64_t absent)
+{
+    uint64_t dropped = 0;
+    int left = 0;
+    rng_mix_text(&key, img_ops[IMG_DROPOUT].name);
+    if (!(op->p > 0) || rng_uniform(&key) >= op->p)
+        return 0;
+    const double share = draw(&key, op);
+    for (int k = 0; k < c; k++) {
+        const bool drop = rng_uniform(&key) < share, there = !(absent >> k & 1);
+        dropped |= (uint64_t)(drop && there) << k;
+        left += there && !drop;
+    }
+    if (!left) { /* any of those that were there may stay */
+        uint64_t n = 0, nth;
+        for (int k = 0; k < c; k++)
+            n += dropped >> k & 1;
+        nth = n ? rng_below(&key, n) : 0;
+        for (int k = 0; k < c; k++)
+            if (dropped >> k & 1 && nth-- == 0) {
+                dropped &= ~((uint64_t)1 << k);
+                break;
+            }
+    }
+    for (int k = 0; k < c; k++)
+        if (dropped >> k & 1)
+            memset(image + (size_t)k * (size_t)h * (size_t)w, 0,
+                   (size_t)h * (size_t)w * sizeof *image);
+    return dropped;
 }
 
 /* A pixel of a label other than 0; false if there is none. */

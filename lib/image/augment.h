@@ -24,6 +24,7 @@
  * - histogram: number of control points of a piecewise linear map of the channel's range onto
  *   itself that rises everywhere.
  * - cutout*: share of each side, of one to four boxes that become the channel's mean. Labels stay.
+ * - dropout: probability with which each channel is background as a whole, but never all of them.
  *
  * Factors and exponents are drawn below 1 with an even chance and else above, evenly on each side
  * (not those of lowres and anisotropy). Means, deviations and ranges are those of a channel's
@@ -39,6 +40,7 @@
  * - TorchIO: biasfield (RandomBiasField: degree 3, coefficients within 0.5; Van Leemput et al.,
  *   IEEE TMI 18, 1999) and anisotropy (RandomAnisotropy: one axis by a factor of 1.5 to 5).
  * - MONAI: histogram (RandHistogramShift: 10 points, 0.1).
+ * - Modality dropout: Neverova et al., ModDrop, IEEE TPAMI 38, 2016.
  * - nnUNetTrainerDA5: cutout (BlankRectangleTransform; there at 0.4). Before: DeVries and Taylor,
  *   arXiv 1708.04552.
  *
@@ -73,6 +75,7 @@ enum img_op {
     IMG_GAMMA,
     IMG_HISTOGRAM,
     IMG_CUTOUT,
+    IMG_DROPOUT, /* not done by img_augment: img_dropout */
     IMG_OPS
 };
 
@@ -102,6 +105,11 @@ size_t img_augment_scratch(int h, int w);
  * Returns the set of operations that happened, as bits 1 << op. */
 unsigned img_augment(const struct img_range op[IMG_OPS], struct rng key, uint64_t among,
                      float *image, int c, int h, int w, uint8_t *label, float *scratch);
+
+/* Dropout, after all else. Channels of the set `absent` (bits) are background already and stay so;
+ * of the others one at least stays as it is. Returns those that were dropped; c is at most 64. */
+uint64_t img_dropout(const struct img_range *, struct rng key, float *image, int c, int h, int w,
+                     uint64_t absent);
 
 /* A window of a slice of h by w: at most height by width, anywhere within it with equal chances. A
  * share of them is centred, as far as the edges allow, on a pixel of a label: drawn evenly among

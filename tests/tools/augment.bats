@@ -259,3 +259,45 @@ PY
         [[ $output == *"a slab is changed as one thing, whatever one of its slices holds"* ]]
     done
 }
+
+@test "augment: dropout empties each modality with its probability, never all, and the record says which" {
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 4 -n 60 -d 16x16 >many.tns
+    augment -s 2 dropout=0.5 <many.tns >b.tns
+    augment -s 2 dropout=1 <many.tns >one.tns
+    augment -s 2 noise@1 dropout=0.5 <many.tns | augment -s 3 dropout=0.5@0.5 >twice.tns
+    epochs -n 1 -d 4 -s 1 many.tns | augment -s 2 dropout=0.5 >slabs.tns
+    py <<'PY'
+NAMES = ["flair", "t1", "t1gd", "t2"]
+def said(m, t):
+    empty = [n for n, p in zip(NAMES, t["image"]) if not p.any()]
+    assert m.get("missing", "") == ",".join(empty), (m, empty)
+    return empty
+old, new = list(read("many.tns")), list(read("b.tns"))
+assert read.header == ["history=augment -s 2 dropout=0.5:0.5@1"], read.header
+sets, counts = set(), dict.fromkeys(NAMES, 0)
+for (_, a), (m, b) in zip(old, new, strict=True):
+    gone = said(m, b)
+    sets.add(tuple(gone))
+    for i, n in enumerate(NAMES):
+        counts[n] += n in gone
+        assert n in gone or (a["image"][i] == b["image"][i]).all()
+    assert len(gone) < 4 and (a["label"] == b["label"]).all()
+# Of the 16 sets that a fair coin gives the full one becomes one of three: 7/16 + 3/4 of 1/16 of 240 each, +- 4 deviations.
+assert len(sets) == 15 and all(abs(c - 240 * (7 / 16 + 3 / 64)) < 31 for c in counts.values()), counts
+# With 1 a single one is left, any of them.
+left = [4 - len(said(m, t)) for m, t in read("one.tns")]
+assert set(left) == {1} and len({m["missing"] for m, _ in read("one.tns")}) == 4
+# What was missing before is not what is left.
+for m, t in read("twice.tns"):
+    assert len(said(m, t)) < 4
+slabs = {}
+for m, _ in read("slabs.tns"):
+    if "mark" not in m:
+        slabs.setdefault((m["case"], m["slab"], m["index"]), set()).add(m.get("missing"))
+assert len(slabs) > 30 and all(len(s) == 1 for s in slabs.values()) and len(set.union(*slabs.values())) > 8
+PY
+    for j in 2 5; do augment -j $j -s 2 dropout=0.5 <many.tns | cmp - b.tns; done
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -k missing=adc >odd.tns
+    run -1 pipe 'augment dropout <odd.tns >b.tns'
+    [ "$output" = "augment: stdin: record 0 (P000 slice 0): key 'missing': (wanted some of its modalities, got 'adc')" ]
+}

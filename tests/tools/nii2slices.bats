@@ -413,3 +413,29 @@ for seg in segmentations:
     assert (whole(rs) == np.stack(want)).all() and (whole(rs, "label") == np.asanyarray(nib.load(seg).dataobj)).all(), d
 P
 }
+
+@test "nii2slices: -a lets scans be missing: background, and the record says which; never all" {
+    py <<'P'
+v = case("P1"); case("P2")
+os.remove("P1/P1_t1ce.nii.gz"); os.remove("P1/P1_t1.nii.gz")
+def run(line, code=0):
+    p = subprocess.run(line, shell=True, stderr=subprocess.PIPE, text=True)
+    assert p.returncode == code, (line, p.stderr)
+    return p.stderr
+said = run("nii2slices -a t1c,t1,t2 P1 P2 >out")
+assert said == "nii2slices: warning: P1: no file for t1,t1gd, which is background then\n", said
+rs = records()
+for m, t in rs:
+    p1 = m["case"] == "P1"
+    assert m.get("missing") == ("t1,t1gd" if p1 else None) and m["modalities"] == "flair,t1,t1gd,t2" and t["image"].dtype == "<i2"
+want = np.stack(v); want[1:3] = 0
+assert (whole(rs[:6]) == want).all() and (whole(rs[6:]) == np.stack(v)).all()
+m = rs[0][0]
+assert m["fingerprint"].split(",")[1:3] == ["0" * 16] * 2 and m["mean"].split()[1:3] == ["0", "0"]
+for line, words in (("-a t1 P1", "no file for t1gd ("), ("P1", "no file for t1, t1gd ("), ("-a any none", "no file for flair, t1, t1gd, t2")):
+    os.makedirs("none", exist_ok=True)
+    assert words in run(f"nii2slices {line} >out", 1)
+P
+    for wrong in adc '' t1, any,t1; do run -2 nii2slices -a "$wrong" P1; done
+    run -2 nii2slices -l file -a t1 P1/P1_t2.nii.gz
+}

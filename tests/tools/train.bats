@@ -942,3 +942,36 @@ got, want = float(rows[1][rows[0].index("val_loss")]), dice + ce / pixels
 assert abs(got - want) < 1e-4, (got, want)
 PY
 }
+
+@test "train, infer: a model says which modalities it learned to do without, and others are refused what lacks some" {
+    printf 'arch: unet\nbase: 2\nbatch: 4\n' >c.yaml
+    blobs -p 1 -n 4 >whole.tns
+    blobs -p 1 -n 4 -1 5 -k missing=t1gd,t2 >lacks.tns
+    # By dropout, of one segment and of all; of patients who lacked a scan by themselves; of none.
+    epochs -n 1 train.tns | augment dropout=0.5 | train -j 1 -c c.yaml -o any 2>said
+    epochs -n 2 lacks.tns | train -j 1 -c c.yaml -o two
+    epochs -n 2 whole.tns | train -j 1 -c c.yaml -o none
+    [ "$(meta any without)" = flair,t1,t1gd,t2 ]
+    [ "$(meta two without)" = t1gd,t2 ]
+    [ "$(meta none without)" = - ]
+    [ "$(infer -n -m two | grep ^without)" = "without$(printf '\t')t1gd,t2" ]
+    [ "$(infer -n -m two -m any | grep ^without)" = "without$(printf '\t')t1gd,t2" ]
+    [ -z "$(infer -n -m none | grep ^without)" ]
+    # A run that goes on still says so.
+    epochs -n 3 lacks.tns | train -j 1 -r -c c.yaml -o two
+    [ "$(meta two without)" = t1gd,t2 ]
+    blobs -p 1 -n 2 -1 7 -k missing=t1 >t1.tns
+    blobs -p 1 -n 2 -1 8 -k missing=t2 >t2.tns
+    infer -m any <t1.tns | tnsview -c
+    infer -m any -m two <t2.tns | tnsview -c
+    run -1 pipe 'infer -m none <t2.tns >out'
+    [ "$output" = 'infer: stdin: record 0 (P008 slice 0): no scan of t2, and none learned to do without no modality (augment dropout); -F lets that pass' ]
+    run -1 pipe 'infer -m any -m two <t1.tns >out'
+    [[ $output == *"no scan of t1, and two"* ]]
+    infer -F -m none <t2.tns | tnsview -c
+    blobs -p 1 -n 1 -k missing=pet >pet.tns
+    for tool in 'infer -m any' 'train -c c.yaml -o m'; do
+        run -1 pipe "$([ "${tool%% *}" = train ] && echo epochs -n 1 pet.tns || echo cat pet.tns) | $tool >out"
+        [[ $output == *"key 'missing': (wanted some of flair,t1,t1gd,t2, got 'pet')"* ]]
+    done
+}
