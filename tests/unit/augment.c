@@ -96,7 +96,7 @@ static void normal_deviates(void)
 
 static void background(void)
 {
-    for (int o = 0; o < IMG_OPS; o++) {
+    for (int o = 0; o < IMG_DROPOUT; o++) {
         bool zero = true, changed = false;
         for (uint64_t seed = 0; seed < 8; seed++) {
             run((enum img_op)o, img_ops[o].usual.lo, img_ops[o].usual.hi, seed);
