@@ -44,9 +44,9 @@ static int find_modality(const char *name, size_t n)
 
 int lay_by_name(const char *name, enum layout *layout)
 {
-    static const char *const names[] = {"brats", "msd", "nnunet", "file", "slices2nii"};
+    static const char *const names[] = {"brats", "msd", "nnunet", "file", "slices2nii", "bids"};
 
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 6; i++)
         if (!strcmp(name, names[i])) {
             *layout = (enum layout)i;
             return 0;
@@ -79,7 +79,8 @@ static size_t stem(const char *name)
 
 static bool is_label(const char *word, size_t n)
 {
-    return (n == 3 && !strncasecmp(word, "seg", 3)) || (n == 4 && !strncasecmp(word, "segm", 4));
+    return (n == 3 && !strncasecmp(word, "seg", 3)) || (n == 4 && !strncasecmp(word, "segm", 4)) ||
+           (n == 4 && !strncasecmp(word, "dseg", 4));
 }
 
 static const char *role_name(int r)
@@ -90,10 +91,14 @@ static const char *role_name(int r)
 static int usual_role(const char *name)
 {
     size_t n = stem(name), at = n;
+    int m;
 
     while (at > 0 && name[at - 1] != '_' && name[at - 1] != '-')
         at--;
-    return is_label(name + at, n - at) ? LABEL : find_modality(name + at, n - at);
+    m = find_modality(name + at, n - at);
+    if (m == 1 && strcasestr(name, "_ce-")) /* BIDS: _ce-gadolinium_T1w */
+        m = 2;
+    return is_label(name + at, n - at) ? LABEL : m;
 }
 
 /* What a file of a case folder is: a modality, LABEL, or -1; -2 if it is two things. */
@@ -160,7 +165,7 @@ int lay_set(const char *text, unsigned *set, char *why)
     }
 }
 
-static int join(char out[LAY_PATH], const char *dir, const char *name, char *why)
+int lay_join(char out[LAY_PATH], const char *dir, const char *name, char *why)
 {
     int n = snprintf(out, LAY_PATH, "%s%s%s", dir, *dir && dir[strlen(dir) - 1] != '/' ? "/" : "",
                      name);
@@ -207,7 +212,7 @@ static int order_channels(const struct lay_dataset *d, const char *path,
 
 /* --- places ----------------------------------------------------------------------------------- */
 
-static int add_name(struct lay_place *p, const char *name, size_t n, char *why)
+int lay_add_name(struct lay_place *p, const char *name, size_t n, char *why)
 {
     if (n >= LAY_NAME)
         return nii_fail(why, p->dir, "a name is too long");
@@ -259,7 +264,7 @@ static int list_images(struct lay_place *p, char *why)
         return nii_fail(why, p->dir, "%s", strerror(errno));
     while (!bad && (e = readdir(d)))
         if ((n = image_name(p, e->d_name)))
-            bad = add_name(p, e->d_name, n, why);
+            bad = lay_add_name(p, e->d_name, n, why);
     closedir(d);
     if (bad)
         return -1;
@@ -274,7 +279,7 @@ static int list_images(struct lay_place *p, char *why)
     return 0;
 }
 
-static bool is_dir(const char *path)
+bool lay_is_dir(const char *path)
 {
     struct stat st;
     return !stat(path, &st) && S_ISDIR(st.st_mode);
@@ -287,19 +292,19 @@ static int open_dataset(const char *arg, struct lay_place *p, char *why)
     struct lay_dataset d;
     size_t n;
 
-    if (join(path, arg, "dataset.json", why))
+    if (lay_join(path, arg, "dataset.json", why))
         return -1;
     if (!access(path, F_OK)) {
-        if (join(root, arg, "imagesTr", why))
+        if (lay_join(root, arg, "imagesTr", why))
             return -1;
     } else {
         const char *slash = strrchr(arg, '/');
         snprintf(root, sizeof root, "%s", arg);
-        if (!is_dir(arg)) {
+        if (!lay_is_dir(arg)) {
             snprintf(one, sizeof one, "%s", slash ? slash + 1 : arg);
             snprintf(root, sizeof root, "%.*s", slash ? (int)(slash - arg) : 1, slash ? arg : ".");
         }
-        if (join(path, root, "../dataset.json", why))
+        if (lay_join(path, root, "../dataset.json", why))
             return -1;
     }
     if (lay_read_dataset(path, &d, why) || order_channels(&d, path, p->channel, why))
@@ -312,7 +317,7 @@ static int open_dataset(const char *arg, struct lay_place *p, char *why)
     n = strlen(one);
     if (n > strlen(p->ending) && !strcmp(one + n - strlen(p->ending), p->ending))
         n -= strlen(p->ending);
-    return add_name(p, one, n, why);
+    return lay_add_name(p, one, n, why);
 }
 
 /* A folder, or DIR/CASE, with an ending or without, of one in it. */
@@ -322,14 +327,14 @@ static int open_written(const char *arg, struct lay_place *p, char *why)
     size_t n;
 
     if (!(p->ending = strdup(".nii.gz")) ||
-        !(p->dir = is_dir(arg) ? strdup(arg)
-                   : slash     ? strndup(arg, slash == arg ? 1 : (size_t)(slash - arg))
-                               : strdup(".")))
+        !(p->dir = lay_is_dir(arg) ? strdup(arg)
+                   : slash         ? strndup(arg, slash == arg ? 1 : (size_t)(slash - arg))
+                                   : strdup(".")))
         return nii_fail(why, arg, "out of memory");
-    if (is_dir(arg))
+    if (lay_is_dir(arg))
         return list_images(p, why);
     n = image_name(p, one);
-    return add_name(p, one, n ? n : strlen(one), why);
+    return lay_add_name(p, one, n ? n : strlen(one), why);
 }
 
 /* The name of the case in a folder: the folder's, and where that only says when, those above it
@@ -382,11 +387,11 @@ static int open_single(const char *arg, struct lay_place *p, char *why)
     if (p->layout == LAY_FILE) {
         base = strrchr(p->dir, '/') ? strrchr(p->dir, '/') + 1 : p->dir;
         n = stem(base);
-        return add_name(p, base, n ? n : strcspn(base, "."), why);
+        return lay_add_name(p, base, n ? n : strcspn(base, "."), why);
     }
-    if (!is_dir(p->dir))
+    if (!lay_is_dir(p->dir))
         return nii_fail(why, p->dir, "no such folder (wanted the folder of a case)");
-    return folder_name(p->dir, name, why) ? -1 : add_name(p, name, strlen(name), why);
+    return folder_name(p->dir, name, why) ? -1 : lay_add_name(p, name, strlen(name), why);
 }
 
 int lay_open(enum layout layout, const char *argument, const char *const pattern[LAY_FILES],
@@ -398,6 +403,7 @@ int lay_open(enum layout layout, const char *argument, const char *const pattern
     p->layout = layout;
     p->pattern = pattern;
     e = layout == LAY_MSD || layout == LAY_NNUNET ? open_dataset(argument, p, why)
+        : layout == LAY_BIDS                      ? lay_open_bids(argument, p, why)
         : layout == LAY_WRITTEN                   ? open_written(argument, p, why)
                                                   : open_single(argument, p, why);
     if (e)
@@ -435,7 +441,7 @@ static int find_label(const struct lay_place *p, struct lay_case *c, char *why)
         return 0;
     memcpy(at, "labels", 6);
     snprintf(file, sizeof file, "%s%s", c->name, p->ending);
-    if (join(c->label, dir, file, why))
+    if (lay_join(c->label, dir, file, why))
         return -1;
     if (access(c->label, F_OK))
         *c->label = 0;
@@ -453,7 +459,7 @@ static int dataset_case(const struct lay_place *p, struct lay_case *c, char *why
         } else {
             snprintf(file, sizeof file, "%s_%04d%s", c->name, p->channel[m], p->ending);
         }
-        if (join(c->file[m], p->dir, file, why))
+        if (lay_join(c->file[m], p->dir, file, why))
             return -1;
         if (access(c->file[m], F_OK))
             return nii_fail(why, c->file[m], "no such file (case %s, %s)", c->name,
@@ -527,7 +533,7 @@ static int sort_files(const struct lay_place *p, struct lay_case *c, struct dire
     return 0;
 }
 
-static int folder_case(const struct lay_place *p, struct lay_case *c, char *why)
+int lay_folder_case(const struct lay_place *p, struct lay_case *c, char *why)
 {
     struct dirent **e = NULL;
     int found[LAY_FILES], n = scandir(p->dir, &e, is_nifti, by_entry), bad;
@@ -539,7 +545,7 @@ static int folder_case(const struct lay_place *p, struct lay_case *c, char *why)
         char *path = r == LABEL ? c->label : c->file[r];
         *path = 0;
         if (found[r] >= 0)
-            bad = join(path, p->dir, e[found[r]]->d_name, why) || need_file(path, why);
+            bad = lay_join(path, p->dir, e[found[r]]->d_name, why) || need_file(path, why);
     }
     while (n--)
         free(e[n]);
@@ -554,7 +560,7 @@ static int find_volume(char path[LAY_PATH], const char *dir, const char *name, c
     char file[LAY_NAME + 32];
 
     snprintf(file, sizeof file, "%s%s.nii.gz", name, ending);
-    if (join(path, dir, file, why))
+    if (lay_join(path, dir, file, why))
         return -1;
     if (access(path, F_OK)) {
         *path = 0;
@@ -605,7 +611,9 @@ int lay_case(const struct lay_place *p, size_t i, struct lay_case *c, char *why)
     c->modalities = LAY_MODALITIES;
     snprintf(c->name, sizeof c->name, "%s", p->name[i]);
     if (p->layout == LAY_BRATS)
-        return folder_case(p, c, why);
+        return lay_folder_case(p, c, why);
+    if (p->layout == LAY_BIDS)
+        return lay_bids_case(p, c, why);
     if (p->layout == LAY_WRITTEN)
         return written_case(p, c, why);
     if (p->layout != LAY_FILE)

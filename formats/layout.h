@@ -15,11 +15,12 @@
 #define LAY_PATH 4352
 
 enum layout {
-    LAY_BRATS,  /* a folder CASE, or CASE/SESSION, with *_flair, *_t1, ... or *-t2f, *-t1n, ... */
-    LAY_MSD,    /* a data set: imagesTr/CASE (4D), labelsTr/CASE, dataset.json */
-    LAY_NNUNET, /* a data set: imagesTr/CASE_0000 ..., labelsTr/CASE, dataset.json */
-    LAY_FILE,   /* one NIfTI file as a case of one modality */
-    LAY_WRITTEN /* what slices2nii wrote: CASE.nii.gz (label), CASE_pred.nii.gz, ... */
+    LAY_BRATS,   /* a folder CASE, or CASE/SESSION, with *_flair, *_t1, ... or *-t2f, *-t1n, ... */
+    LAY_MSD,     /* a data set: imagesTr/CASE (4D), labelsTr/CASE, dataset.json */
+    LAY_NNUNET,  /* a data set: imagesTr/CASE_0000 ..., labelsTr/CASE, dataset.json */
+    LAY_FILE,    /* one NIfTI file as a case of one modality */
+    LAY_WRITTEN, /* what slices2nii wrote: CASE.nii.gz (label), CASE_pred.nii.gz, ... */
+    LAY_BIDS     /* a data set: sub-01/anat, sub-01/ses-01/anat, labels in its derivatives */
 };
 
 /* The names of the channels as they go into the stream: flair, t1, t1gd, t2. */
@@ -27,7 +28,8 @@ extern const char *const lay_modality[LAY_MODALITIES];
 /* The tensors that are maps: entropy, disagreement. */
 extern const char *const lay_map[LAY_MAPS];
 
-/* -1 and no layout for an unknown name (brats, msd, nnunet, file, slices2nii). */
+/* -1 and no layout for an unknown name (brats, msd, nnunet, file, slices2nii,
+ * bids). */
 int lay_by_name(const char *name, enum layout *);
 
 /* Patterns (fnmatch(3), capitals or not) of a case folder's files, for those that are not named as

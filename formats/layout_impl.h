@@ -1,4 +1,5 @@
-/* layout_impl.h - dataset.json, as the Decathlon and nnU-Net have it, for layout.c. */
+/* layout_impl.h - what the files of layout share: dataset.json, as the Decathlon and nnU-Net have it
+ * (layout_json.c), the tree of BIDS (layout_bids.c), folders. */
 #ifndef LAYOUT_IMPL_H
 #define LAYOUT_IMPL_H
 
@@ -19,6 +20,17 @@ struct lay_dataset {
     } label[LAY_LABELS];
     int labels;
 };
+
+/* DIR/NAME; one more case's name, n bytes of it; the files of the case folder p->dir. */
+int lay_join(char out[LAY_PATH], const char *dir, const char *name, char *why);
+int lay_add_name(struct lay_place *, const char *name, size_t n, char *why);
+bool lay_is_dir(const char *path);
+int lay_folder_case(const struct lay_place *, struct lay_case *, char *why);
+
+/* ROOT, ROOT/sub-01, ROOT/sub-01/ses-01, with anat or without. A case is called sub-01_ses-01, so
+ * that its name tells where it lies. */
+int lay_open_bids(const char *argument, struct lay_place *, char *why);
+int lay_bids_case(const struct lay_place *, struct lay_case *, char *why);
 
 int lay_read_dataset(const char *path, struct lay_dataset *, char *why);
 

@@ -10,9 +10,10 @@ images() { # FOLDER FIND-OPTION...
         -name dataset.json \) -printf '%P\t%s\t%T@\n' | sort
 }
 
-# The images in a case's folder, or below a data set's root, with size and time. What begins with a dot is no case.
+# The images in a case's folder, or below a data set's root, with size and time. What begins with a dot is no case, and what predict made of
+# them by BIDS no scan.
 scans() { # FOLDER FIND-OPTION...
-    images "$@" | sed '/^\./d'
+    images "$@" | sed '/^\./d; /^derivatives\/gliopipe\//d'
 }
 hidden() { # DATA: names of folders of scans that begin with a dot
     images "$1" -mindepth 2 -maxdepth 2 | sed -n 's,^\(\.[^/]*\)/.*,\1,p' | tr '\001-\011\013-\037\177' '[?*]' | sort -u

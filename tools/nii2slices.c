@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "[-tHv] [-a NAME,...] [-j THREADS] [-l brats|msd|nnunet|file|slices2nii] "
+    "[-tHv] [-a NAME,...] [-j THREADS] [-l brats|bids|msd|nnunet|file|slices2nii] "
     "[-m NAME=PATTERN,...] [-p DIR] [-w WHO] CASE... > STREAM";
 
 static struct {
@@ -510,8 +510,8 @@ int main(int argc, char **argv)
             break;
         case 'l':
             if (lay_by_name(layout = optarg, &opt.layout))
-                tool_misuse("-l: unknown layout (wanted brats, msd, nnunet, file or slices2nii, "
-                            "got '%s')",
+                tool_misuse("-l: unknown layout (wanted brats, bids, msd, nnunet, file or "
+                            "slices2nii, got '%s')",
                             optarg);
             break;
         case 'm':
@@ -531,10 +531,11 @@ int main(int argc, char **argv)
         }
     if (optind == argc)
         tool_usage();
-    if (named && opt.layout != LAY_BRATS)
-        tool_misuse("-m: names the files of a case folder (wanted -l brats, got -l %s)", layout);
-    if (absent && opt.layout != LAY_BRATS)
-        tool_misuse("-a: of a case folder (wanted -l brats, got -l %s)", layout);
+    if (named && opt.layout != LAY_BRATS && opt.layout != LAY_BIDS)
+        tool_misuse("-m: names the files of a case folder (wanted -l brats or bids, got -l %s)",
+                    layout);
+    if (absent && opt.layout != LAY_BRATS && opt.layout != LAY_BIDS)
+        tool_misuse("-a: of a case folder (wanted -l brats or bids, got -l %s)", layout);
     tool_promise();
     tool_may_read("/");
     tool_confine();

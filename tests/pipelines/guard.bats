@@ -518,3 +518,55 @@ PY
     [[ $output == *"is no folder"* ]]
     [ ! -e out ]
 }
+
+@test "predict: a data set by BIDS comes out as its derivatives, and other cases under names that BIDS has" {
+    for c in 001 002; do
+        for s in ses-1 ses-2; do
+            mkdir -p set/sub-$c/$s/anat
+            for m in flair=FLAIR t1=T1w t1ce=ce-gadolinium_T1w t2=T2w; do
+                ln "$given"/cases/*_$c/*_${m%=*}.nii.gz "set/sub-$c/$s/anat/sub-${c}_${s}_${m#*=}.nii.gz"
+            done
+        done
+    done
+    glio predict LAYOUT=bids BIDS=1 DATA="$PWD/set" MODEL="$given/model" LABELS=msd >log 2>&1
+    d=out/predict/derivatives/gliopipe
+    (cd $d && find . -type f | sort) >got
+    { for f in README.md dataset_description.json dseg.tsv; do echo ./$f; done
+      for c in 001 002; do for s in ses-1 ses-2; do for e in json nii.gz; do echo ./sub-$c/$s/anat/sub-${c}_${s}_dseg.$e; done; done; done; } | sort | diff - got
+    cmp $d/sub-001/ses-2/anat/sub-001_ses-2_dseg.nii.gz out/predict/segmentations/sub-001_ses-2_pred.nii.gz
+    jq -e '.DatasetType == "derivative" and .GeneratedBy[0].Name == "gliopipe" and .Name and .BIDSVersion' $d/dataset_description.json >/dev/null
+    jq -e '.Manual == false' $d/sub-001/ses-1/anat/sub-001_ses-1_dseg.json >/dev/null
+    # Read in again as labels of the same data set, what is ours is none.
+    cp -r out/predict/derivatives set
+    nii2slices -l bids set >s
+    [ "$(tnsview -k scheme <s | sort -u)" = "" ] || [ "$(tnsview -k scheme <s | grep -c raw)" = 0 ]
+    mv set/derivatives/gliopipe set/derivatives/theirs
+    nii2slices -l bids set | recode -s msd | tnsview -c
+    # Nothing is done again for it; names of other layouts become letters and digits.
+    mkdir new
+    for n in BraTS-GLI-00005-001 'x(1)'; do mkdir "new/$n" && ln "$given"/cases/*_001/*.gz "new/$n/"; done
+    glio predict BIDS=1 DATA="$PWD/new" MODEL="$given/model" OUT="$PWD/other" >log 2>&1
+    [ -e other/predict/derivatives/gliopipe/sub-BraTSGLI00005/ses-001/anat/sub-BraTSGLI00005_ses-001_dseg.nii.gz ]
+    [ -e other/predict/derivatives/gliopipe/sub-x1/anat/sub-x1_dseg.json ]
+    mkdir 'new/x1' && ln "$given"/cases/*_001/*.gz new/x1/
+    run -2 glio predict BIDS=1 DATA="$PWD/new" MODEL="$given/model" OUT="$PWD/other"
+    [[ $output == *"bids: cases 'x(1)' and 'x1' would both be sub-x1"* ]]
+}
+
+@test "predict: the numbers that dseg.tsv explains are those of recode" {
+    mkdir segmentations
+    printf 'row\tcase\tpatient\npart\tA\tA\n' >volumes.tsv
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -k scheme=canonical >s
+    for scheme in brats2012 brats2017 brats2023 bratsped msd nnunet; do
+        LABELS=$scheme VERSION=1 "$ROOT/pipelines/bids" "$PWD"
+        recode -i -s $scheme <s >r
+        "$PYTHON" - <<'P'
+import os, sys
+sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
+import mkstream
+one, two = ([t for k, _, _, t, _ in mkstream.parse(open(f, "rb").read()) if k == "R"][0]["label"].ravel().tolist() for f in "sr")
+said = dict((l.split("\t")[2], int(l.split("\t")[0])) for l in open("derivatives/gliopipe/dseg.tsv").read().splitlines()[1:])
+assert {(a, b) for a, b in zip(one, two)} == {(i, said[n]) for i, n in enumerate(("BG", "NCR", "ED", "ET"))}, said
+P
+    done
+}

@@ -439,3 +439,59 @@ P
     for wrong in adc '' t1, any,t1; do run -2 nii2slices -a "$wrong" P1; done
     run -2 nii2slices -l file -a t1 P1/P1_t2.nii.gz
 }
+
+@test "nii2slices: a data set as BIDS lays it: sessions, contrast agent, labels of derivatives" {
+    py <<'P'
+import shutil
+def run(line, code=0):
+    p = subprocess.run(line, shell=True, stderr=subprocess.PIPE, text=True)
+    assert p.returncode == code, (line, p.stderr)
+    return p.stderr
+volumes = {}
+def session(sub, ses, seed, names="{0}_FLAIR {0}_T1w {0}_ce-gadolinium_T1w {0}_T2w"):
+    name = sub + (f"_{ses}" if ses else "")
+    where = f"B/{sub}/" + (f"{ses}/" if ses else "") + "anat"
+    v = case("x", volumes=[head(seed=seed + i) for i in range(4)])
+    os.makedirs(where)
+    for f, n in zip(("flair", "t1", "t1ce", "t2"), names.format(name).split()):
+        shutil.move(f"x/x_{f}.nii.gz", f"{where}/{n}.nii.gz")
+    volumes[name] = np.stack(v)
+    return where
+def label(who, sub, ses, name, seg):
+    d = f"B/derivatives/{who}/{sub}/{ses}/anat"
+    os.makedirs(d, exist_ok=True)
+    write(f"{d}/{name}.nii.gz", seg, affine=turned(head(), "LPS")[1])
+session("sub-01", "ses-a", 0); session("sub-01", "ses-b", 10, "{0}_run-1_FLAIR {0}_acq-se_T1w {0}_acq-se_ce-GD_T1w {0}_T2w"); session("sub-02", None, 20)
+os.makedirs("B/sub-03/ses-a/func"); os.makedirs("B/sub-04"); os.makedirs("B/sourcedata")
+label("manual", "sub-01", "ses-b", "sub-01_ses-b_desc-tumor_dseg", mask())
+label("gliopipe", "sub-01", "ses-b", "sub-01_ses-b_dseg", 0 * mask())
+label("manual", "sub-02", "", "sub-02_label-tumour_mask", mask())
+assert run("nii2slices -l bids B >out") == ""
+rs = records()
+assert [rs[i][0]["case"] for i in (0, 6, 12)] == ["sub-01_ses-a", "sub-01_ses-b", "sub-02"] and len(rs) == 18
+assert [rs[i][0]["patient"] for i in (0, 6, 12)] == ["sub-01", "sub-01", "sub-02"] # time points of one patient
+for i, c in enumerate(volumes):
+    assert (whole(rs[6 * i:6 * i + 6]) == volumes[c]).all(), c
+assert "label" not in rs[0][1] and "label" not in rs[12][1] and (whole(rs[6:12], "label") == mask()).all()
+# A subject, a session, with anat or without, from where one stands; -m for other labels.
+for line, want in (("B/sub-01", "ab"), ("B/sub-01/", "ab"), ("B/sub-01/ses-b", "b"), ("B/sub-01/ses-b/anat", "b"), ("B/sub-02/anat", "2")):
+    run(f"nii2slices -l bids {line} >out")
+    assert "".join(dict.fromkeys(m["case"][-1] for m, _ in records())) == want, line
+run("cd B/sub-01/ses-a && nii2slices -l bids . >../../../out")
+assert {m["case"] for m, _ in records()} == {"sub-01_ses-a"}
+run("nii2slices -t -l bids -m 'seg=*_mask.*' B/sub-02 >out")
+assert len(records()) == 2 and records()[0][1]["label"].any()
+# By the folder itself the names are the same.
+run("nii2slices B/sub-01/ses-b/anat >out")
+assert records()[0][0]["case"] == "sub-01_ses-b" and (whole(records()) == volumes["sub-01_ses-b"]).all()
+label("second", "sub-01", "ses-b", "sub-01_ses-b_dseg", mask())
+assert "sub-01_ses-b_dseg.nii.gz is a second label of sub-01_ses-b" in run("nii2slices -l bids B >out", 1)
+assert "no scans here as BIDS lays them" in run("nii2slices -l bids B/sub-04 >out", 1)
+os.remove("B/sub-02/anat/sub-02_T2w.nii.gz")
+assert "no file for t2" in run("nii2slices -l bids B/sub-02 >out", 1)
+run("nii2slices -a t2 -l bids B/sub-02 >out")
+assert {m["missing"] for m, _ in records()} == {"t2"}
+write("B/sub-02/anat/sub-02_run-2_T1w.nii.gz", head(), affine=turned(head(), "LPS")[1])
+assert "two files for t1: sub-02_T1w.nii.gz and sub-02_run-2_T1w.nii.gz" in run("nii2slices -a t2 -l bids B/sub-02 >out", 1)
+P
+}
