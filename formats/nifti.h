@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/base/affine.h"
 #include "lib/base/tensor.h"
 
 #define NII_HEADER 348u
@@ -61,6 +62,9 @@ int nii_parse(const void *raw, const char *path, struct nii_header *, char *why)
 /* Where file index (i,j,k) lies in a canonical volume of `grid`: base + i*step[0] + j*step[1] +
  * ... */
 void nii_layout(const struct nii_header *, int64_t *base, int64_t step[3]);
+
+/* Canonical index to mm: where column x, row y of slice z lies. */
+struct affine nii_place(const struct nii_header *);
 
 /* What differs between two grids, in words; NULL if they are one (affines within 1e-3 mm). */
 const char *nii_grids_differ(const struct nii_header *, const struct nii_header *, char *why);

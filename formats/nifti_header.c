@@ -347,6 +347,21 @@ void nii_layout(const struct nii_header *h, int64_t *base, int64_t step[3])
     }
 }
 
+struct affine nii_place(const struct nii_header *h)
+{
+    struct affine a;
+
+    for (int i = 0; i < 3; i++) {
+        a.m[i][3] = h->affine[i][3];
+        for (int c = 0; c < 3; c++) {
+            double step = h->affine[i][h->axis[c]];
+            a.m[i][c] = h->flip[c] ? -step : step;
+            a.m[i][3] += h->flip[c] ? step * (h->grid[c] - 1) : 0;
+        }
+    }
+    return a;
+}
+
 const char *nii_grids_differ(const struct nii_header *a, const struct nii_header *b, char *why)
 {
     if (memcmp(a->dim, b->dim, sizeof a->dim)) {

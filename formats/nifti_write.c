@@ -2,7 +2,7 @@
  * not. */
 #include "formats/nifti_write.h"
 
-#include <nifti1.h>
+#include <nifti1_io.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +60,22 @@ void nii_make_header(uint8_t raw[NII_HEADER], const uint32_t grid[3], uint32_t v
     h.srow_y[3] = h.qoffset_y;
     h.srow_z[2] = s[2];
     memcpy(h.magic, "n+1", 4);
+    memcpy(raw, &h, NII_HEADER);
+}
+
+void nii_move_header(uint8_t raw[NII_HEADER], const struct affine *a, int code)
+{
+    struct nifti_1_header h;
+    float *const row[3] = {h.srow_x, h.srow_y, h.srow_z};
+    mat44 m = {{{0}}};
+
+    memcpy(&h, raw, NII_HEADER);
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 4; j++)
+            row[i][j] = m.m[i][j] = (float)a->m[i][j];
+    nifti_mat44_to_quatern(m, &h.quatern_b, &h.quatern_c, &h.quatern_d, &h.qoffset_x, &h.qoffset_y,
+                           &h.qoffset_z, NULL, NULL, NULL, &h.pixdim[0]);
+    h.qform_code = h.sform_code = (short)code;
     memcpy(raw, &h, NII_HEADER);
 }
 

@@ -18,6 +18,9 @@ struct nii_out;
 void nii_make_header(uint8_t raw[NII_HEADER], const uint32_t grid[3], uint32_t volumes,
                      const double spacing[3], enum dtype, const char *description);
 
+/* Puts its voxels elsewhere: index to mm, in a space of that code (NIFTI_XFORM_...). */
+void nii_move_header(uint8_t raw[NII_HEADER], const struct affine *, int code);
+
 /* Another's header and extensions (n bytes, checked by nii_parse) with nothing changed but what
  * describes the voxels: datatype, bitpix, scl_slope 1, scl_inter 0, no range of display (cal_min,
  * cal_max), no intent but that of labels, vox_offset, the magic of a single file, and the fourth

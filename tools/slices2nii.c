@@ -3,6 +3,8 @@
  * reads   label, or the tensor of -n; nifti; case, slice, slices, crop, scheme
  * writes  NIfTI files */
 #include "formats/nifti_write.h"
+#include "formats/origin.h"
+#include "lib/image/resample.h"
 #include "lib/image/scheme.h"
 #include "tools/tool.h"
 
@@ -14,14 +16,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char usage[] = "[-pv] [-n TENSOR] [-s SCHEME] -o DIR < STREAM";
+static const char usage[] = "[-cpv] [-g SCAN] [-n TENSOR] [-s SCHEME] -o DIR < STREAM";
 
 #define OPEN_CASES 16
 #define MAX_CASE 200 /* of a name, so that its file's name is short enough everywhere */
 
 static struct {
-    const char *dir, *tensor;
-    bool plain;
+    const char *dir, *tensor, *scan;
+    bool folder, plain;
     const struct img_scheme *scheme;
     uint8_t map[256];
 } opt = {.tensor = "label"};
@@ -36,14 +38,18 @@ struct open_case {
     struct nii_header head;
     enum dtype type; /* in the file */
     uint32_t volumes, have;
+    char *names;      /* of the channels, where each has a file */
+    uint8_t *scan;    /* of -g: the header of the scan, */
+    struct affine to; /* and its file's index to that of the slices */
     uint8_t *seen;
     uint64_t used; /* record at which it was last met */
 };
 
 static struct {
     struct open_case open[OPEN_CASES];
-    struct names done;    /* cases whose file is whole, */
-    struct nii_out **out; /* which gets its name when the stream has proved to be whole, too */
+    struct names done;    /* cases that are whole, */
+    struct nii_out **out; /* and their files, which get their names when the stream is whole, too */
+    size_t outs;
     uint64_t records;
     uint8_t *slice;
     size_t slice_room;
@@ -51,7 +57,7 @@ static struct {
 
 static void abandon(void)
 {
-    for (uint32_t i = 0; i < state.done.count; i++)
+    for (size_t i = 0; i < state.outs; i++)
         nii_abort(state.out[i]);
 }
 
@@ -146,10 +152,30 @@ static void gather_plane(const struct open_case *c, uint32_t v, uint32_t k, uint
         swap_bytes(plane, (size_t)h->dim[0] * h->dim[1], e);
 }
 
-/* Where the file of a case that leaves will be kept. */
-static struct nii_out **remember(const char *name)
+/* The volume v on the scan of -g: whole in memory, then plane after plane. */
+static uint8_t *whole_volume(const struct open_case *c, uint32_t v)
 {
-    uint32_t n = state.done.count;
+    size_t slice = slice_bytes(c), n = slice * c->head.grid[2];
+    uint8_t *volume = tool_alloc(n);
+
+    transfer(c, false, volume, n, v * (uint64_t)n);
+    return volume;
+}
+
+static void carry_plane(const struct open_case *c, const struct nii_header *h,
+                        const uint8_t *volume, uint32_t k, uint8_t *plane)
+{
+    size_t e = dtype_size(c->type);
+
+    img_resample_nearest(volume, e, c->head.grid, &c->to, k, h->dim[1], h->dim[0], plane);
+    if (h->swapped)
+        swap_bytes(plane, (size_t)h->dim[0] * h->dim[1], e);
+}
+
+/* Where a file of a case that leaves is kept. */
+static struct nii_out **remember(void)
+{
+    size_t n = state.outs;
     if (!(n & (n - 1))) {
         void *more = realloc(state.out, (n ? 2 * n : 1) * sizeof *state.out);
         if (!more)
@@ -157,41 +183,98 @@ static struct nii_out **remember(const char *name)
         state.out = more;
     }
     state.out[n] = NULL;
-    tool_add_name(&state.done, name);
+    state.outs++;
     return &state.out[n];
+}
+
+/* "DIR/CASE.nii.gz" and its kin; volume v of n, or all of them. */
+static void name_file(const struct open_case *c, uint32_t v, char path[4352])
+{
+    const char *what = opt.tensor, *under = "", *of = "", *name = c->names;
+    int n = (int)strlen(what), r;
+
+    if (opt.folder) {
+        under = "/";
+        of = c->name;
+        for (; name && v; v--)
+            name += strcspn(name, ",") + (name[strcspn(name, ",")] == ',');
+        if (name) {
+            what = name;
+            n = (int)strcspn(name, ",");
+        } else if (!strcmp(what, "label")) {
+            what = "seg";
+            n = 3;
+        }
+    } else if (opt.plain || !strcmp(what, "label")) {
+        n = 0;
+    }
+    r = snprintf(path, 4352, "%s/%s%s%s%s%.*s.nii.gz", opt.dir, c->name, under, of, n ? "_" : "", n,
+                 what);
+    if (r >= 4352)
+        tool_die("%s: the path is too long", opt.dir);
+}
+
+static void write_file(const struct open_case *c, uint32_t first, uint32_t volumes)
+{
+    char path[4352], why[NII_WHY];
+    struct nii_header scan;
+    const struct nii_header *h = &c->head;
+    const uint8_t *from = c->scan ? c->scan : c->header;
+    size_t bytes = c->scan ? NII_HEADER : c->header_bytes;
+    uint8_t *header = tool_alloc(bytes + 4), *plane, *volume = NULL;
+    size_t n = nii_remake_header(from, bytes, volumes, c->type, header), plane_bytes;
+    struct nii_out *out;
+
+    if (c->scan) {
+        if (nii_parse(c->scan, opt.scan, &scan, why))
+            tool_die("%s", why);
+        h = &scan;
+    }
+    plane_bytes = (size_t)h->dim[0] * h->dim[1] * dtype_size(c->type);
+    plane = tool_alloc(plane_bytes);
+    name_file(c, first, path);
+    if (!(out = *remember() = nii_create(path, header, n, why)))
+        tool_die("%s", why);
+    for (uint32_t v = first; v < first + volumes; v++) {
+        volume = c->scan ? whole_volume(c, v) : NULL;
+        for (uint32_t k = 0; k < h->dim[2]; k++) {
+            if (c->scan)
+                carry_plane(c, h, volume, k, plane);
+            else
+                gather_plane(c, v, k, plane);
+            if (nii_put(out, plane, plane_bytes, why))
+                tool_die("%s", why);
+        }
+        free(volume);
+    }
+    if (nii_seal(out, why))
+        tool_die("%s", why);
+    tool_note("%s: %u slices", path, c->have);
+    free(plane);
+    free(header);
 }
 
 static void finish_case(struct open_case *c)
 {
-    char path[4352], why[NII_WHY];
-    uint8_t *header = tool_alloc(c->header_bytes + 4);
-    size_t n = nii_remake_header(c->header, c->header_bytes, c->volumes, c->type, header);
-    size_t plane_bytes = (size_t)c->head.dim[0] * c->head.dim[1] * dtype_size(c->type);
-    uint8_t *plane = tool_alloc(plane_bytes);
-    bool plain = opt.plain || !strcmp(opt.tensor, "label");
-    struct nii_out *out;
-
-    if (snprintf(path, sizeof path, "%s/%s%s%s.nii.gz", opt.dir, c->name, plain ? "" : "_",
-                 plain ? "" : opt.tensor) >= (int)sizeof path)
-        tool_die("%s: the path is too long", opt.dir);
-    if (!(out = *remember(c->name) = nii_create(path, header, n, why)))
-        tool_die("%s", why);
-    for (uint32_t v = 0; v < c->volumes; v++)
-        for (uint32_t k = 0; k < c->head.dim[2]; k++) {
-            gather_plane(c, v, k, plane);
-            if (nii_put(out, plane, plane_bytes, why))
-                tool_die("%s", why);
-        }
-    if (nii_seal(out, why))
-        tool_die("%s", why);
+    if (opt.folder) {
+        char path[4352];
+        if (snprintf(path, sizeof path, "%s/%s", opt.dir, c->name) >= (int)sizeof path)
+            tool_die("%s: the path is too long", opt.dir);
+        if (mkdir(path, 0777) && errno != EEXIST)
+            tool_die("%s: %s", path, strerror(errno));
+    }
+    tool_add_name(&state.done, c->name);
+    for (uint32_t v = 0; opt.folder && v < c->volumes; v++)
+        write_file(c, v, 1);
+    if (!opt.folder)
+        write_file(c, 0, c->volumes);
     if (c->have < c->head.grid[2])
         tool_warn("%s: %u of %u slices are missing and become background", c->name,
                   c->head.grid[2] - c->have, c->head.grid[2]);
-    tool_note("%s: %u slices", path, c->have);
     close(c->spool);
-    free(plane);
-    free(header);
     free(c->header);
+    free(c->names);
+    free(c->scan);
     free(c->seen);
     memset(c, 0, sizeof *c);
 }
@@ -209,6 +292,53 @@ static void check_name(const struct tns_record *rec, const char *name)
 static enum dtype file_type(enum dtype t)
 {
     return t == DT_F16 || t == DT_BF16 ? DT_F32 : t;
+}
+
+/* Of -g: where the scan lies from which regrid(1) made the slices. */
+static void find_scan(struct tns_record *rec, struct open_case *c)
+{
+    struct origin *o = tool_alloc(sizeof *o);
+    const struct origin_scan *s;
+    struct nii_header h;
+    struct affine place = nii_place(&c->head), index, back;
+    char why[NII_WHY];
+    int found = origin_read(c->header, c->header_bytes, o, why);
+
+    if (found < 0)
+        tool_die_at(rec, "%s", why);
+    if (!found)
+        tool_die_at(rec,
+                    "-g: nothing tells of an original scan (wanted slices that regrid made, or "
+                    "of files that were made of them)");
+    if (!(s = origin_find(o, opt.scan)))
+        tool_die_at(rec, "-g: no scan '%s' (wanted one of those that regrid had)", opt.scan);
+    c->scan = tool_alloc(NII_HEADER);
+    memcpy(c->scan, s->header, NII_HEADER);
+    if (nii_parse(c->scan, opt.scan, &h, why))
+        tool_die_at(rec, "%s", why);
+    memcpy(c->to.m, h.affine, sizeof c->to.m);
+    if (!affine_inverse(&s->map, &back) || !affine_inverse(&place, &index))
+        tool_die_at(rec, "-g: the way back is singular");
+    c->to = affine_then(&c->to, &back);
+    c->to = affine_then(&c->to, &index);
+    free(o);
+}
+
+/* Of -c: a name for the file of each channel. */
+static void find_names(struct tns_record *rec, struct open_case *c, const struct tensor *t)
+{
+    uint32_t n = 1;
+    const char *list = tool_need_key(rec, "modalities");
+
+    for (const char *p = list; *p; p++)
+        n += *p == ',';
+    if (n != c->volumes || strchr(list, '/') || strstr(list, ",,") || *list == ',' || *list == 0 ||
+        list[strlen(list) - 1] == ',')
+        tool_die_at(rec,
+                    "-c: the channels of '%s' have no names (wanted %u in key 'modalities', got "
+                    "'%s')",
+                    t->name, c->volumes, list);
+    c->names = tool_copy(list);
 }
 
 static void open_case(struct tns_record *rec, struct open_case *c, const char *name,
@@ -240,6 +370,10 @@ static void open_case(struct tns_record *rec, struct open_case *c, const char *n
     if (__builtin_mul_overflow((uint64_t)slice_bytes(c) * c->head.grid[2], c->volumes, &bytes) ||
         bytes > (uint64_t)1 << 46)
         tool_die_at(rec, "tensor '%s': too large a volume", t->name);
+    if (opt.scan)
+        find_scan(rec, c);
+    if (opt.folder && t->rank == 3)
+        find_names(rec, c, t);
     c->seen = tool_alloc(c->head.grid[2]);
     memset(c->seen, 0, c->head.grid[2]);
     c->spool = make_spool(bytes);
@@ -380,8 +514,14 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("n:o:ps:")) != -1)
+    while ((c = tool_getopt("cg:n:o:ps:")) != -1)
         switch (c) {
+        case 'c':
+            opt.folder = true;
+            break;
+        case 'g':
+            opt.scan = optarg;
+            break;
         case 'n':
             opt.tensor = optarg;
             break;
@@ -417,13 +557,14 @@ int main(int argc, char **argv)
     for (int i = 0; i < OPEN_CASES; i++)
         if (state.open[i].used)
             finish_case(&state.open[i]);
-    for (uint32_t i = 0; i < state.done.count; i++) {
+    for (size_t i = 0; i < state.outs; i++) {
         struct nii_out *out = state.out[i];
         state.out[i] = NULL;
         if (nii_commit(out, why))
             tool_die("%s", why);
     }
     names_free(&state.done);
+    state.outs = 0;
     free(state.out);
     free(state.slice);
     free(uses);

@@ -1,0 +1,167 @@
+#include "formats/origin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/nifti_impl.h"
+#include "lib/base/number.h"
+
+#define TITLE "gliopipe regrid 1\n"
+enum { COMMENT = 6, START = 352, LINE = 32 + 12 * 32 + 2 * (int)NII_HEADER };
+
+static void blank(uint8_t *h)
+{
+    memset(h + 4, 0, 28);    /* data_type, db_name */
+    memset(h + 148, 0, 104); /* descrip, aux_file */
+    memset(h + 328, 0, 16);  /* intent_name */
+}
+
+void origin_add(struct origin *o, const char *name, const struct affine *map,
+                const uint8_t header[NII_HEADER])
+{
+    struct origin_scan *s = &o->scan[o->n++];
+
+    snprintf(s->name, sizeof s->name, "%s", name);
+    s->map = *map;
+    memcpy(s->header, header, NII_HEADER);
+    blank(s->header);
+}
+
+static size_t print(const struct origin *o, char *out)
+{
+    char *p = out + sprintf(out, "%s", TITLE);
+
+    for (int s = 0; s < o->n; s++) {
+        p += sprintf(p, "scan %s", o->scan[s].name);
+        for (int i = 0; i < 12; i++)
+            p += sprintf(p, " %.17g", o->scan[s].map.m[i / 4][i % 4]);
+        *p++ = ' ';
+        for (unsigned i = 0; i < NII_HEADER; i++)
+            p += sprintf(p, "%02x", o->scan[s].header[i]);
+        *p++ = '\n';
+    }
+    return (size_t)(p - out);
+}
+
+uint8_t *origin_write(const struct origin *o, const uint8_t header[NII_HEADER], size_t *bytes)
+{
+    size_t room = START + 8 + sizeof TITLE + (size_t)o->n * LINE + 16, n;
+    uint8_t *out = calloc(1, room);
+    int32_t size, code = COMMENT;
+    float start;
+
+    if (!out)
+        return NULL;
+    memcpy(out, header, NII_HEADER);
+    out[NII_HEADER] = 1;
+    n = 8 + print(o, (char *)out + START + 8);
+    n = (n + 15) / 16 * 16;
+    memset(out + START + n, 0, room - START - n);
+    size = (int32_t)n;
+    memcpy(out + START, &size, 4);
+    memcpy(out + START + 4, &code, 4);
+    *bytes = START + n;
+    start = (float)*bytes;
+    memcpy(out + 108, &start, 4); /* vox_offset */
+    return out;
+}
+
+static int digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* A line without its line feed; false where it is none. */
+static bool read_scan(const char *p, const char *end, struct origin_scan *s, char *why)
+{
+    struct nii_header head;
+    struct affine inverse;
+    size_t n;
+
+    if (end - p < 5 || memcmp(p, "scan ", 5))
+        return false;
+    p += 5;
+    n = strspn(p, "abcdefghijklmnopqrstuvwxyz0123456789");
+    if (n == 0 || n >= ORIGIN_NAME)
+        return false;
+    memcpy(s->name, p, n);
+    s->name[n] = 0;
+    p += n;
+    for (int i = 0; i < 12; i++) {
+        char *after;
+        if (*p != ' ' || !number_read(p + 1, &after, &s->map.m[i / 4][i % 4]))
+            return false;
+        p = after;
+    }
+    if (*p != ' ' || end - p - 1 != 2 * (int)NII_HEADER)
+        return false;
+    p++;
+    for (unsigned i = 0; i < NII_HEADER; i++, p += 2) {
+        int high = digit(p[0]), low = digit(p[1]);
+        if (high < 0 || low < 0)
+            return false;
+        s->header[i] = (uint8_t)(high << 4 | low);
+    }
+    return affine_inverse(&s->map, &inverse) && !nii_parse(s->header, s->name, &head, why);
+}
+
+/* The text, which ends in a NUL. */
+static int read_text(const char *text, struct origin *o, char *why)
+{
+    const char *p = text + strlen(TITLE);
+
+    memset(o, 0, sizeof *o);
+    for (; *p; p += strcspn(p, "\n") + 1) {
+        const char *end = strchr(p, '\n');
+        if (!end || o->n == ORIGIN_SCANS || !read_scan(p, end, &o->scan[o->n], why) ||
+            origin_find(o, o->scan[o->n].name))
+            return nii_fail(why, "origin of the volume",
+                            "line %d of the header's extension is damaged", o->n + 2);
+        o->n++;
+    }
+    return 1;
+}
+
+int origin_read(const void *header, size_t bytes, struct origin *o, char *why)
+{
+    const uint8_t *h = header;
+    size_t at = START;
+    int32_t mark, size, code;
+    int e = 0;
+
+    o->n = 0;
+    if (bytes < START + 8 || !h[NII_HEADER])
+        return 0;
+    memcpy(&mark, h, 4);
+    while (e == 0 && at + 8 <= bytes) {
+        memcpy(&size, h + at, 4);
+        memcpy(&code, h + at + 4, 4);
+        if (mark != (int32_t)NII_HEADER) {
+            size = (int32_t)__builtin_bswap32((uint32_t)size);
+            code = (int32_t)__builtin_bswap32((uint32_t)code);
+        }
+        if (size < 8 || (size_t)size > bytes - at)
+            return 0;
+        if (code == COMMENT && (size_t)size >= 8 + strlen(TITLE) &&
+            !memcmp(h + at + 8, TITLE, strlen(TITLE))) {
+            char *text = malloc((size_t)size - 7);
+            if (!text)
+                return nii_fail(why, "origin of the volume", "out of memory");
+            memcpy(text, h + at + 8, (size_t)size - 8);
+            text[size - 8] = 0;
+            e = read_text(text, o, why);
+            free(text);
+        }
+        at += (size_t)size;
+    }
+    return e;
+}
+
+const struct origin_scan *origin_find(const struct origin *o, const char *name)
+{
+    for (int i = 0; i < o->n; i++)
+        if (!strcmp(o->scan[i].name, name))
+            return &o->scan[i];
+    return NULL;
+}
