@@ -1,5 +1,5 @@
-/* origin.h - where the scans of a volume come from, that regrid(1) made: for each of them its header
- * as it was, and the map that takes a point of the volume, in mm, to the scan's. It is text in an
+/* origin.h - where the scans of a volume come from, that regrid(1) made: for each its header as it
+ * was, and the map that takes a point of the volume, in mm, to the scan's. It is text in an
  * extension of the NIfTI header (code 6, a comment), and so goes wherever the header goes: with the
  * slices, through every filter, into files and out of them.
  *
@@ -37,8 +37,8 @@ void origin_add(struct origin *, const char *name, const struct affine *map,
  * memory is short. */
 uint8_t *origin_write(const struct origin *, const uint8_t header[NII_HEADER], size_t *bytes);
 
-/* Reads it out of a header with its extensions: 1; 0 if there is none; -1 and why (NII_WHY bytes) if
- * it is damaged. Every header is one that nii_parse takes, every map can be turned round. */
+/* Reads it out of a header with its extensions: 1; 0 if there is none; -1 and why (NII_WHY bytes)
+ * if it is damaged. Every header is one that nii_parse takes, every map can be turned round. */
 int origin_read(const void *header, size_t bytes, struct origin *, char *why);
 
 const struct origin_scan *origin_find(const struct origin *, const char *name); /* or NULL */

@@ -1,7 +1,10 @@
 /* slices2nii - put slices together to NIfTI volumes on the grid they came from
  *
  * reads   label, or the tensor of -n; nifti; case, slice, slices, crop, scheme
- * writes  NIfTI files */
+ * writes  NIfTI files
+ *
+ * It is one thing: a case's slices wait in a file without a name until they are all there, and go
+ * from it into the files that are asked for. */
 #include "formats/nifti_write.h"
 #include "formats/origin.h"
 #include "lib/image/resample.h"

@@ -1,7 +1,7 @@
 /* resample.h - a volume at the points of another grid.
  *
- * A voxel is a box around its centre, so a volume reaches half a voxel beyond the outermost centres;
- * there its edge goes on, and what lies farther out is 0. */
+ * A voxel is a box around its centre, so a volume reaches half a voxel beyond the outermost
+ * centres; there its edge goes on, and what lies farther out is 0. */
 #ifndef RESAMPLE_H
 #define RESAMPLE_H
 

@@ -1,5 +1,5 @@
-/* Transforms and origins: any bytes are taken, and can then be turned round, or are refused with one
- * line. The first byte says which; an origin lies behind a header that is sound. */
+/* Transforms and origins: any bytes are taken, and can then be turned round, or are refused with
+ * one line. The first byte says which; an origin lies behind a header that is sound. */
 #include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>

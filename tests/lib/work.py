@@ -31,6 +31,7 @@ def prepare(d):
 COMMANDS = [
     ("nii2slices", "{} -j 1 -t cases/*/", None),
     ("nii2slices", "{} -j 1 -l msd msd", None),
+    ("regrid", "{} -j 1 -s 8 cases/*/", None),
     ("recode", "{} -s brats2017 <raw.tns", None),
     ("znorm", "{} <label.tns", None),
     ("crop", "{} -m 16 <norm.tns", None),

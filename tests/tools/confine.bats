@@ -114,6 +114,15 @@ streams() { # TOOL INPUT ARGS...: reads one stream from standard input, and the 
     refused '[0-9]+' "$(landlock || echo open=ok)"
 }
 
+@test "confine: regrid reads scans, maps and masks, and then nothing else" {
+    cp -r "$in"/cases/BraTS20_Training_001 .
+    printf '1 0 0 1\n0 1 0 0\n0 0 1 0\n' >BraTS20_Training_001/t1-to-t1gd.txt
+    regrid -s 8 -k BraTS20_Training_001_seg.nii.gz BraTS20_Training_001 >want
+    probed regrid -s 8 -k BraTS20_Training_001_seg.nii.gz BraTS20_Training_001 >got
+    cmp want got
+    refused '[0-9]+' "$(landlock || echo open=ok)"
+}
+
 @test "confine: nii2slices reads dataset.json without the means to write, connect or start" {
     nii2slices -l msd "$in/msd" >want
     probed nii2slices -l msd "$in/msd" >got

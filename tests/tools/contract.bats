@@ -93,7 +93,7 @@ setup() {
     for f in "$ROOT"/tools/*.c; do
         t=$(basename "$f" .c)
         case $t in
-        tool | *_* | nii2slices | phantom | train | infer | compare) continue ;; # have streams on one side or none, or need a model
+        tool | *_* | nii2slices | regrid | phantom | train | infer | compare) continue ;; # have streams on one side or none, or need a model
         esac
         row "$t" || found "$t: no row, or not built"
     done
@@ -240,6 +240,8 @@ damaged() {
     done
     tried nii2slices no-case
     tried nii2slices missing
+    tried regrid no-case
+    tried regrid -g missing no-case
     tried nii2slices -l msd no-case
     tried pick -m missing -f 0 val
     for f in missing text empty no-case; do
@@ -286,6 +288,7 @@ nii2slices fifo
 nii2slices -l msd msd
 nii2slices -l file fifo
 nii2slices -w fifo fifo
+regrid -g fifo fifo
 infer -m fifo
 train -c fifo -o m
 train -c u.yaml -e fifo -o m

@@ -153,6 +153,8 @@ assert t["image"].shape == (4, 81, 90) and m["slices"] == "72" and m["spacing"] 
 middle = lambda a, n: a[:3, :3] @ ((np.array(n) - 1) / 2) + a[:3, 3]
 assert np.allclose(middle(a, (90, 81, 72)), middle(at, (200, 180, 26)), atol=1e-3)
 assert np.allclose(a[:3, :3] / 2, at[:3, :3] / (0.9, 0.9, 5.5), atol=1e-5)
+for k in ("flair", "t1", "t1gd", "t2"):
+    write(f"P/P_{k}.nii", np.ones((30, 30, 10), "i2"), affine=grid((2, 2, 6), (30, 30, 10), np.array([-50.0, 50, 40])), pixdim=(2, 2, 6))
 for name, n, place in ("brats", (240, 240, 155), (0, 239, 0)), ("mni152", (197, 233, 189), (98, 98, -72)):
     s = subprocess.run(f"regrid -g {name} P 2>said | head -c 900000", shell=True, check=True, stdout=subprocess.PIPE).stdout
     h = s[s.rindex(b"n+1\0") - 344:][:348]
