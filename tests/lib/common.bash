@@ -41,9 +41,9 @@ pipe() {
 }
 
 # For a shell that waits for a file, between two looks: one that spins takes a core from those whom it waits for.
-pause() {
+pause() { # [SECONDS]
     [ -p "$BATS_TEST_TMPDIR/.pause" ] || mkfifo "$BATS_TEST_TMPDIR/.pause"
-    read -rt 0.01 <>"$BATS_TEST_TMPDIR/.pause" || true
+    read -rt "${1-0.01}" <>"$BATS_TEST_TMPDIR/.pause" || true
 }
 
 # Annotated hex text to bytes: hex NAME >FILE (formats/vectors/NAME.hex).
