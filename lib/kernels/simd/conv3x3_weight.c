@@ -271,7 +271,8 @@ static void weight_run(const struct work *k, const struct task *t, int t0, int c
 {
     const struct plan *p = &k->p;
     struct ahead ahead = {.walks = 0};
-    input_transform(k->s, &k->g, t0, count, t->i0, t->i0 + t->wi, t->v, (size_t)t->wi, p->vp);
+    KR_NAME(kr_winograd_input)(k->s, &k->g, t0, count, t->i0, t->i0 + t->wi, t->v, (size_t)t->wi,
+                               p->vp);
     gradient_transform(k->dy, &k->g, t0, count, t->o0, t->wo, t->w, p->wp);
     if (more) {
         ahead_source(&ahead, k->s, &k->g, t0 + count, more, t->i0, t->i0 + t->wi);
@@ -290,7 +291,7 @@ static void data_run(const struct work *k, const struct task *t, int t0, int cou
     const struct plan *p = &k->p;
     int cp = k->dy->cp;
     double *slot = k->slots + (size_t)(p->each ? cell : t->number) * 2 * (size_t)k->dx->cp;
-    input_transform(k->dy, &k->g, t0, count, 0, cp, t->w, (size_t)cp, p->wp);
+    KR_NAME(kr_winograd_input)(k->dy, &k->g, t0, count, 0, cp, t->w, (size_t)cp, p->wp);
     for (int i = 0, blocks = sink_blocks(k->dx); i < blocks; i++) {
         struct block b = sink_block(k->dx, i);
         const float *f = k->turned + (size_t)(b.part->first + b.o) * (size_t)cp;
@@ -488,9 +489,9 @@ static void staged(const struct work *k, int threads, char *ws)
             if (o < 0) {
                 int i0 = block * p->iblock, i1 = min_int(k->s->cp, i0 + p->iblock);
                 size_t step = (size_t)(i1 - i0);
-                input_transform(k->s, &k->g, t0, count, i0, i1,
-                                v + points * p->vp * (size_t)block + (size_t)t0 * step, step,
-                                p->vp);
+                KR_NAME(kr_winograd_input)(k->s, &k->g, t0, count, i0, i1,
+                                           v + points * p->vp * (size_t)block + (size_t)t0 * step,
+                                           step, p->vp);
             } else {
                 int width = min_int(BLOCK, k->dy->cp - o * BLOCK);
                 gradient_transform(k->dy, &k->g, t0, count, o * BLOCK, width,

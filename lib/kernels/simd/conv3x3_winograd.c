@@ -131,10 +131,73 @@ static void filters_transform(int m, const struct filters *f, int i, int count, 
         filters_tiles(4, f, i, count, o, real, more, u, ks, ps);
 }
 
+static __attribute__((noinline)) void input_border(const struct source *s, const struct kr_in *in,
+                                                   enum reading how, const struct tiling *g,
+                                                   const struct tile *t, int c, float *v, size_t ps)
+{
+    float patch[SIDE_MOST * SIDE_MOST * VL];
+    int side = SIDE(g->m);
+    const struct reader r = reader_at(s, in, how, t->n, c), p = {.from = patch};
+    read_patch(&r, how, g, t->n, t->y - 1, t->x - 1, side, (size_t)kr_pad(in->c), c, patch);
+    if (g->m == 6)
+        input_core(6, &p, READ_PLAIN, 0, VL, SIDE(6) * VL, v, ps);
+    else
+        input_core(4, &p, READ_PLAIN, 0, VL, SIDE(4) * VL, v, ps);
+}
+
+INLINE void input_part(const int M, const struct source *s, const struct kr_in *in,
+                       const enum reading how, const struct tiling *g, int t0, int count, int c0,
+                       int c1, float *v, size_t vs, size_t ps)
+{
+    struct tile t = tile_at(g, t0);
+    size_t cp = (size_t)kr_pad(in->c), row = (size_t)g->w * cp;
+    for (int i = 0; i < count; i++, tile_next(g, &t), v += vs) {
+        bool whole = t.y > 0 && t.x > 0 && t.y + M + 1 <= g->h && t.x + M + 1 <= g->w;
+        whole = whole && how != READ_BF16_LEAKY; /* rare: not worth code of its own */
+        for (int c = c0; c < c1 && !whole; c += VL)
+            input_border(s, in, how, g, &t, c, v + (c - c0), ps);
+        for (int c = c0; c < c1 && whole; c += VL) {
+            const struct reader r = reader_at(s, in, how, t.n, c);
+            size_t corner = tile_first(g, &t) * cp - row - cp + (size_t)c;
+            input_core(M, &r, how, corner, cp, row, v + (c - c0), ps);
+        }
+    }
+}
+
+INLINE void input_tiles(const int M, const struct source *s, const struct tiling *g, int t0,
+                        int count, int c0, int c1, float *v, size_t vs, size_t ps)
+{
+    for (int i = 0, first = 0; i < s->parts; i++) {
+        const struct kr_in *in = &s->in[i];
+        int cp = kr_pad(in->c), a = max_int(c0, first), b = min_int(c1, first + cp);
+        if (a < b) {
+            float *d = v + (a - c0);
+            enum reading how = reading(s, in);
+            if (how == READ_PLAIN)
+                input_part(M, s, in, READ_PLAIN, g, t0, count, a - first, b - first, d, vs, ps);
+            else if (how == READ_AFFINE)
+                input_part(M, s, in, READ_AFFINE, g, t0, count, a - first, b - first, d, vs, ps);
+            else if (how == READ_LEAKY)
+                input_part(M, s, in, READ_LEAKY, g, t0, count, a - first, b - first, d, vs, ps);
+            else if (how == READ_BF16)
+                input_part(M, s, in, READ_BF16, g, t0, count, a - first, b - first, d, vs, ps);
+            else if (how == READ_BF16_LEAKY)
+                input_part(M, s, in, READ_BF16_LEAKY, g, t0, count, a - first, b - first, d, vs,
+                           ps);
+            else
+                input_part(M, s, in, READ_BEHIND, g, t0, count, a - first, b - first, d, vs, ps);
+        }
+        first += cp;
+    }
+}
+
 void KR_NAME(kr_winograd_input)(const struct source *s, const struct tiling *g, int t0, int count,
                                 int c0, int c1, float *v, size_t vs, size_t ps)
 {
-    input_transform(s, g, t0, count, c0, c1, v, vs, ps);
+    if (g->m == 6)
+        input_tiles(6, s, g, t0, count, c0, c1, v, vs, ps);
+    else
+        input_tiles(4, s, g, t0, count, c0, c1, v, vs, ps);
 }
 
 void KR_NAME(kr_winograd_weights)(int m, const struct source *s, const struct filters *f,
@@ -352,7 +415,7 @@ static void fused(const struct source *s, const struct filters *f, const struct 
             const struct portion a = portion_at(p, out, t, slots);
             const size_t cells = p->each ? (size_t)(min_int(p->cells, g.cells - a.cell)) : 1;
             memset(a.slot, 0, cells * 2 * (size_t)out->cp * sizeof(double));
-            input_transform(s, &g, a.t0, a.count, 0, s->cp, v, p->vs, p->vp);
+            KR_NAME(kr_winograd_input)(s, &g, a.t0, a.count, 0, s->cp, v, p->vs, p->vp);
             for (int i = 0; i < blocks; i++) {
                 struct block b = sink_block(out, i);
                 struct ahead ahead = {.walks = 0};
@@ -392,7 +455,8 @@ static void panel(const struct source *s, const struct filters *f, const struct 
             const struct portion a = portion_at(p, out, t, slots);
 #pragma omp for schedule(dynamic)
             for (int i = 0; i < a.count; i++)
-                input_transform(s, &g, a.t0 + i, 1, 0, s->cp, v + (size_t)i * p->vs, p->vs, p->vp);
+                KR_NAME(kr_winograd_input)(s, &g, a.t0 + i, 1, 0, s->cp, v + (size_t)i * p->vs,
+                                           p->vs, p->vp);
 #pragma omp for schedule(dynamic)
             for (int i = 0; i < blocks; i++) {
                 struct block b = sink_block(out, i);

@@ -319,78 +319,6 @@ static __attribute__((unused)) void read_patch(const struct reader *r, enum read
     }
 }
 
-static __attribute__((unused, noinline)) void
-input_border(const struct source *s, const struct kr_in *in, enum reading how,
-             const struct tiling *g, const struct tile *t, int c, float *v, size_t ps)
-{
-    float patch[SIDE_MOST * SIDE_MOST * VL];
-    int side = SIDE(g->m);
-    const struct reader r = reader_at(s, in, how, t->n, c), p = {.from = patch};
-    read_patch(&r, how, g, t->n, t->y - 1, t->x - 1, side, (size_t)kr_pad(in->c), c, patch);
-    if (g->m == 6)
-        input_core(6, &p, READ_PLAIN, 0, VL, SIDE(6) * VL, v, ps);
-    else
-        input_core(4, &p, READ_PLAIN, 0, VL, SIDE(4) * VL, v, ps);
-}
-
-INLINE void input_part(const int M, const struct source *s, const struct kr_in *in,
-                       const enum reading how, const struct tiling *g, int t0, int count, int c0,
-                       int c1, float *v, size_t vs, size_t ps)
-{
-    struct tile t = tile_at(g, t0);
-    size_t cp = (size_t)kr_pad(in->c), row = (size_t)g->w * cp;
-    for (int i = 0; i < count; i++, tile_next(g, &t), v += vs) {
-        bool whole = t.y > 0 && t.x > 0 && t.y + M + 1 <= g->h && t.x + M + 1 <= g->w;
-        whole = whole && how != READ_BF16_LEAKY; /* rare: not worth code of its own */
-        for (int c = c0; c < c1 && !whole; c += VL)
-            input_border(s, in, how, g, &t, c, v + (c - c0), ps);
-        for (int c = c0; c < c1 && whole; c += VL) {
-            const struct reader r = reader_at(s, in, how, t.n, c);
-            size_t corner = tile_first(g, &t) * cp - row - cp + (size_t)c;
-            input_core(M, &r, how, corner, cp, row, v + (c - c0), ps);
-        }
-    }
-}
-
-INLINE void input_tiles(const int M, const struct source *s, const struct tiling *g, int t0,
-                        int count, int c0, int c1, float *v, size_t vs, size_t ps)
-{
-    for (int i = 0, first = 0; i < s->parts; i++) {
-        const struct kr_in *in = &s->in[i];
-        int cp = kr_pad(in->c), a = max_int(c0, first), b = min_int(c1, first + cp);
-        if (a < b) {
-            float *d = v + (a - c0);
-            enum reading how = reading(s, in);
-            if (how == READ_PLAIN)
-                input_part(M, s, in, READ_PLAIN, g, t0, count, a - first, b - first, d, vs, ps);
-            else if (how == READ_AFFINE)
-                input_part(M, s, in, READ_AFFINE, g, t0, count, a - first, b - first, d, vs, ps);
-            else if (how == READ_LEAKY)
-                input_part(M, s, in, READ_LEAKY, g, t0, count, a - first, b - first, d, vs, ps);
-            else if (how == READ_BF16)
-                input_part(M, s, in, READ_BF16, g, t0, count, a - first, b - first, d, vs, ps);
-            else if (how == READ_BF16_LEAKY)
-                input_part(M, s, in, READ_BF16_LEAKY, g, t0, count, a - first, b - first, d, vs,
-                           ps);
-            else
-                input_part(M, s, in, READ_BEHIND, g, t0, count, a - first, b - first, d, vs, ps);
-        }
-        first += cp;
-    }
-}
-
-/* Channels c0..c1 (padded, of the whole concatenation) of tiles t0.. to v[p*ps + tile*vs +
- * channel]. */
-static __attribute__((unused)) void input_transform(const struct source *s, const struct tiling *g,
-                                                    int t0, int count, int c0, int c1, float *v,
-                                                    size_t vs, size_t ps)
-{
-    if (g->m == 6)
-        input_tiles(6, s, g, t0, count, c0, c1, v, vs, ps);
-    else
-        input_tiles(4, s, g, t0, count, c0, c1, v, vs, ps);
-}
-
 /* --- in conv3x3_volume.c ---------------------------------------------------------------------- */
 
 /* The transforms of channels c0..c1 of a pillar's layers and of the slices beside them, slice by
@@ -401,7 +329,8 @@ void KR_NAME(kr_volume_input)(const struct source *, const struct tiling *, cons
 
 /* --- in conv3x3_winograd.c: for conv3x3_weight.c and conv3x3_volume.c, tile by tile ----------- */
 
-/* input_transform, compiled once. */
+/* Channels c0..c1 (padded, of the whole concatenation) of tiles t0.. to v[p*ps + tile*vs +
+ * channel]. */
 void KR_NAME(kr_winograd_input)(const struct source *, const struct tiling *, int t0, int count,
                                 int c0, int c1, float *v, size_t vs, size_t ps);
 
