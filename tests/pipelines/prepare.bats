@@ -1,0 +1,226 @@
+# From scans as a scanner makes them to cases. Programs that convert and register are stand-ins, which say what the test says;
+# what they do with real scans is not ours.
+load ../lib/common
+
+setup() {
+    need_release "the tools run there in their own tests"
+    cd "$BATS_TEST_TMPDIR"
+    need_python numpy
+    mkdir programs
+    PATH=$PWD/programs:$ROOT/pipelines:$PATH
+    export REGISTER=none SPACING=4
+}
+
+# raw CASE: scans of the phantom with thick slices, under a scanner's names; T1 and T2 with another grid; FLAIR shifted by 6 mm, which its
+# header does not say.
+raw() {
+    [ -d whole ] || phantom -n 1 -s 3 -d 60x60x40 -o whole
+    CASE=$1 py <<'P'
+n, out = os.listdir("whole")[0], os.environ["CASE"]
+os.makedirs(out, exist_ok=True)
+def grid(first, mm, shift=0):
+    return [[-mm[0], 0, 0, -first[0] * 4 + shift], [0, -mm[1], 0, 236 - first[1] * 4], [0, 0, mm[2], first[2] * 3.875]]
+for k, name, cut, shift in (("flair", "7_MRHR_FLAIR_AX", (2, 3, 1), 6), ("t1", "5_T1_AX", (3, 3, 1), 0), ("t1ce", "9_T1_AX_POST_GAD", (2, 2, 0), 0), ("t2", "6_T2_TSE_TRA", (4, 1, 0), 0)):
+    _, d = load(f"whole/{n}/{n}_{k}.nii.gz")
+    write(f"{out}/{name}.nii.gz", d[cut[0]:, cut[1]:, cut[2]:], affine=grid(cut, (4, 4, 3.875), shift), pixdim=(4, 4, 3.875), _148=("20s", b"SECRET^NAME"))
+_, d = load(f"whole/{n}/{n}_seg.nii.gz")
+write(f"{out}/old_seg.nii.gz", d[2:, 2:, 0:], affine=grid((2, 2, 0), (4, 4, 3.875)), pixdim=(4, 4, 3.875))
+write(f"{out}/brain_mask.nii.gz", (d[2:, 2:, 0:] * 0 + 1).astype("u1"), affine=grid((2, 2, 0), (4, 4, 3.875)), pixdim=(4, 4, 3.875))
+write(f"{out}/3_DWI_b1000.nii.gz", d[2:, 2:, 0:], affine=grid((2, 2, 0), (4, 4, 3.875)), pixdim=(4, 4, 3.875))
+P
+}
+
+@test "prepare: names tell the sequences, the table says so, and what it says from then on holds" {
+    raw in/A
+    prepare -o out in/A 2>said
+    cut -f 2,3 out/sequences.tsv | diff - <(printf '%s\t%s\n' file sequence 3_DWI_b1000.nii.gz - 5_T1_AX.nii.gz t1 6_T2_TSE_TRA.nii.gz t2 7_MRHR_FLAIR_AX.nii.gz flair \
+        9_T1_AX_POST_GAD.nii.gz t1gd brain_mask.nii.gz - old_seg.nii.gz seg)
+    [ "$(ls out/A | tr '\n' ' ')" = "A_flair.nii.gz A_seg.nii.gz A_t1.nii.gz A_t1gd.nii.gz A_t2.nii.gz prepared.tsv " ]
+    nii2slices out/A | tnsview -k spacing,modalities | sort -u | diff - <(printf '4 4 4\tflair,t1,t1gd,t2\n')
+    # Nothing has changed: nothing is done. Another T1 by the table: it is.
+    cksum out/A/* >before
+    prepare -o out in/A >said 2>&1
+    cksum out/A/* | cmp - before
+    run ! grep 'A: out' said
+    sed -i 's/^\(A.5_T1_AX.*\)t1.name/\1-\tuser/; s/^\(A.3_DWI.*\)-.name/\1t1\tuser/' out/sequences.tsv
+    cp out/sequences.tsv mine
+    prepare -o out in/A 2>said
+    cmp mine out/sequences.tsv
+    run ! cmp <(cksum out/A/A_t1.nii.gz) <(grep A_t1.nii before)
+    # The same through make, and as a stream.
+    make -s -C "$ROOT" -f pipelines/Makefile prepare RAW="$PWD/in" DATA="$PWD/made" 2>said
+    prepare in/A 2>said | slices2nii -c -n image -o piped
+    cmp piped/A/A_flair.nii.gz made/A/A_flair.nii.gz
+}
+
+# Names and what dcm2niix says, and what they are.
+@test "prepare: sequences are known by names of many places, and by echo, inversion and contrast where names say nothing" {
+    phantom -n 1 -d 24x24x12 -o whole
+    mkdir -p in/A
+    while IFS='|' read -r want file json; do
+        ln whole/*/*_t1.nii.gz "in/A/$file.nii.gz"
+        [ -z "$json" ] || printf '{\n\t"Modality": "MR",\n%s\n}\n' "$(tr ';' '\n' <<<"$json")" >"in/A/$file.json"
+        printf '%s\t%s\n' "$file.nii.gz" "$want"
+    done >want <<'LIST'
+t1gd|BraTS20_1_t1ce
+t1|BraTS-GLI-1-t1n
+flair|BraTS-GLI-1-t2f
+t2|BraTS-GLI-1-t2w
+t1gd|sub-01_ce-gadolinium_T1w
+t1|sub-01_T1w
+flair|sub-01_FLAIR
+t1gd|t1_mprage_sag_p2_iso_+C
+t1gd|12_MPRAGE_KM
+t1|4_t1_mprage_pre_contrast
+t1|8_T1_FLAIR_AX
+flair|301_dark-fluid_tra
+t2|t2_tse_tra_512
+-|t2star_heme
+-|ep2d_diff_3scan_trace
+-|localizer
+-|AXIAL_SWI
+-|T1_brainmask
+flair|s7|"EchoTime": 0.12,;"InversionTime": 2.5,
+t2|s8|"EchoTime": 0.1,
+t1|s9|"EchoTime": 0.01,
+t1gd|s10|"EchoTime": 0.01,;"ContrastBolusAgent": "10cc Magnevist",
+t1gd|s11|"SeriesDescription": "AX T1 SE",;"ContrastBolusAgent": "GADAVIST",
+flair|s12|"SeriesDescription": "FLAIR longTR"
+-|s13
+LIST
+    run -1 prepare -o out in/A
+    sort want | diff - <(tail -n +2 out/sequences.tsv | cut -f 2,3 | sort)
+    [[ $output = *"prepare: A: 5 candidates for flair: "*"(set it right in out/sequences.tsv"* ]]
+}
+
+@test "prepare: what is missing, double or no scan is one line that names it, and the other cases are done" {
+    fails
+    raw in/A
+    cp -r in/A in/B
+    rm in/B/6_T2_TSE_TRA.nii.gz
+    cp -r in/A in/C
+    cp in/C/5_T1_AX.nii.gz in/C/6_T1_TRA.nii.gz
+    mkdir in/D
+    one() { # PATTERN ARGS...
+        status=0
+        prepare "${@:2}" >log 2>said || status=$?
+        [ "$(grep -v 'no ATLAS' said | grep -vc 'cases are not')" = 1 ] && grep -q "^prepare: $1" said && [ $status != 0 ] || { echo "$*: $status $(cat said)"; return 1; }
+    }
+    one 'B: no t2 among .*7_MRHR_FLAIR_AX.nii.gz as flair' -o out in/B
+    one 'C: 2 candidates for t1: 5_T1_AX.nii.gz, 6_T1_TRA.nii.gz (set it right in out/sequences.tsv' -o out in/A in/C
+    [ -f out/A/prepared.tsv ]
+    [ ! -e out/B ]
+    [ ! -e out/C ]
+    cp out/sequences.tsv table
+    sed -i 's/^\(A.5_T1_AX.nii.gz.\)t1/\1t9/' out/sequences.tsv
+    one "A: out/sequences.tsv: unknown sequence 't9'" -o out in/A
+    grep -v '^A' table >out/sequences.tsv
+    MASK='*nonesuch*' one "A: MASK: wanted one file '\*nonesuch\*'" -o out in/A
+    REGISTER=niimath one 'REGISTER: niimath is not installed' -o out in/A
+    REGISTER=ants one 'REGISTER: (wanted' -o out in/A
+    ATLAS=nonesuch one "ATLAS: 'nonesuch' is no file" -o out in/A
+    KERNEL=nearest one 'KERNEL: (wanted' -o out in/A
+    printf '#!/bin/sh\nexit 1\n' >programs/dcm2niix
+    chmod +x programs/dcm2niix
+    one 'D: dcm2niix finds no scans' -o out in/D
+    [ -z "$(find out -name '.prepare*')" ]
+}
+
+@test "prepare: a program that registers is asked for T1, T2 and FLAIR on the T1 with contrast agent, and for that on the atlas" {
+    raw in/A
+    cat >programs/elastix <<'S'
+#!/bin/sh
+while [ $# -gt 0 ]; do case $1 in -f) f=$2 ;; -m) m=$2 ;; -out) o=$2 ;; -p) p=$2 ;; esac; shift 2; done
+echo "${f##*_} ${m##*_} $(sed -n 's/^(Transform "\(.*\)")/\1/p' "$p")" >>log
+# In elastix's axes x runs to the left: what the header puts 6 mm to the right lies there.
+case $m in *flair*) t='-6 0 0' ;; *) t='0 0 0' ;; esac
+if grep -q Euler "$p"; then k=Euler n="0 0 0 $t"; else k=Affine n="1 0 0 0 1 0 0 0 1 $t"; fi
+printf '(Transform "%sTransform")\n(TransformParameters %s)\n(CenterOfRotationPoint 1 2 3)\n(InitialTransformParametersFileName "NoInitialTransform")\n' $k "$n" >"$o/TransformParameters.0.txt"
+S
+    cat >programs/niimath <<'S'
+#!/bin/sh
+echo "$3 $1" | sed 's/[^ ]*_//g' >>log
+case $1 in *flair*) t=6 ;; *) t=0 ;; esac
+printf '{"fixed": "%s", "fixed_to_moving": [[1,0,0,%s],[0,1,0,0],[0,0,1,0],[0,0,0,1]]}' "$3" $t >"$5"
+S
+    chmod +x programs/*
+    cp whole/*/*_t1.nii.gz programs/atlas_head.nii.gz
+    ATLAS=programs/atlas_head.nii.gz REGISTER=elastix prepare -o out in/A 2>said
+    diff log - <<'L'
+t1gd.nii.gz flair.nii.gz EulerTransform
+t1gd.nii.gz t1.nii.gz EulerTransform
+t1gd.nii.gz t2.nii.gz EulerTransform
+head.nii.gz t1gd.nii.gz AffineTransform
+L
+    rm log
+    ATLAS=programs/atlas_head.nii.gz REGISTER=niimath prepare -o other in/A 2>said
+    cut -d ' ' -f 2 log | tr '\n' ' ' | grep -qx 'flair.nii.gz t1.nii.gz t2.nii.gz t1gd.nii.gz '
+    # The grid is the phantom's own, so the scans are, too, where they were not cut off.
+    py <<'P'
+n = os.listdir("whole")[0]
+for k, was, cut in ("flair", "flair", (2, 3, 1)), ("t1", "t1", (3, 3, 1)), ("t1gd", "t1ce", (2, 2, 0)), ("t2", "t2", (4, 1, 0)), ("seg", "seg", (2, 2, 0)):
+    _, want = load(f"whole/{n}/{n}_{was}.nii.gz")
+    for d in "out", "other":
+        _, got = load(f"{d}/A/A_{k}.nii.gz")
+        x, y, z = cut
+        assert (got[x:, y:, z:] == want[x:, y:, z:]).all(), (d, k)
+P
+    printf '#!/bin/sh\necho "Error: no memory"\nexit 1\n' >programs/elastix
+    REGISTER=elastix run -1 prepare -o third in/A
+    [[ $output = *"prepare: A: elastix cannot register flair-to-t1gd: Error: no memory"* ]]
+}
+
+@test "prepare: DICOM goes through dcm2niix, and nothing that tells whom it shows is left of it" {
+    raw scans
+    mkdir -p in/A
+    echo dicom >in/A/IM1
+    cat >programs/dcm2niix <<S
+#!/bin/sh
+echo "\$*" | grep -q -- '-ba y' || exit 1
+while [ \$# -gt 1 ]; do [ "\$1" != -o ] || o=\$2; shift; done
+for f in $PWD/scans/[5-9]*; do
+    n=\${f##*/}
+    cp "\$f" "\$o/1.2.SECRET.3+\$n"
+    printf '{\n\t"PatientName": "SECRET^JANE",\n\t"SeriesDescription": "%s"\n}\n' "\${n%.nii.gz}" >"\$o/1.2.SECRET.3+\${n%.nii.gz}.json"
+done
+[ ! -e two ] || cp $PWD/scans/5* "\$o/1.2.4+5_T1.nii.gz"
+[ ! -e gap ] || cp $PWD/scans/5* "\$o/1.2.SECRET.3+5_T1_Eq_1.nii.gz"
+S
+    chmod +x programs/dcm2niix
+    prepare -o out in/A 2>said
+    cut -f 2,3 out/sequences.tsv | grep -qx "9_T1_AX_POST_GAD.nii.gz${IFS:1:1}t1gd"
+    gunzip -kr out
+    run grep -raE 'SECRET|534543524554' out said
+    [ -z "$output" ]
+    touch two
+    run -1 prepare -o other in/A
+    [[ $output = *"prepare: A: DICOM of several studies in one folder"* ]]
+    rm two
+    touch gap
+    run -1 prepare -o other in/A
+    [[ $output = *"prepare: A: dcm2niix: slices are missing"* ]]
+}
+
+@test "prepare: a mask takes the skull off, or a filter that is named; predict then puts labels on the T1 as it came" {
+    raw in/A
+    MASK='brain_*' prepare -o masked in/A 2>said
+    STRIP='znorm -p case' prepare -o filtered in/A 2>said
+    [ "$(nii2slices masked/A | tnsview -k mean | sort -u)" != "$(nii2slices filtered/A | tnsview -k mean | sort -u)" ]
+    [ "$(sed -n 's/^brain.//p' masked/A/prepared.tsv filtered/A/prepared.tsv | tr '\n' ' ')" = "a mask znorm " ]
+    prepare -o out in/A 2>said
+    printf 'arch: unet\nbase: 2\n' >c.yaml
+    nii2slices -t out/A | recode -s brats2017 | znorm | crop -s 64x64 >t.tns
+    epochs -n 1 t.tns | train -c c.yaml -o model 2>/dev/null
+    mkdir data
+    mv out/A data/
+    make -s -C "$ROOT" -f pipelines/Makefile predict DATA="$PWD/data" MODEL="$PWD/model" OUT="$PWD/study" JOBS=1 >log 2>&1
+    py <<'P'
+(h, d), (was, raw) = load("study/predict/originals/A_pred.nii.gz"), load("in/A/9_T1_AX_POST_GAD.nii.gz")
+assert d.shape == raw.shape and h[252:328] == was[252:328] and b"SECRET" not in h
+_, p = load("study/predict/segmentations/A_pred.nii.gz")
+assert abs((p > 0).sum() * 64 - (d > 0).sum() * 62) <= 0.2 * 64 * (p > 0).sum()
+P
+    rm data/A/prepared.tsv
+    make -s -C "$ROOT" -f pipelines/Makefile predict DATA="$PWD/data" MODEL="$PWD/model" OUT="$PWD/plain" JOBS=1 >log 2>&1
+    [ ! -e plain/predict/originals ]
+}
