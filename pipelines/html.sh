@@ -77,6 +77,34 @@ picture() { # FILE ALT
     printf '"></div>%s\n' "$more"
 }
 
+# The Markdown that card writes: headings, paragraphs, lists, tables, indented code and `code`.
+markdown() {
+    text | awk '
+        function inline(s,    out) {
+            while (match(s, /`[^`]*`/)) { out = out substr(s, 1, RSTART - 1) "<code>" substr(s, RSTART + 1, RLENGTH - 2) "</code>"; s = substr(s, RSTART + RLENGTH) }
+            return out s
+        }
+        function close_(    t) { if (in_) { print in_ == "p" ? "</p>" : in_ == "ul" ? "</ul>" : in_ == "pre" ? "</pre>" : end; in_ = "" } }
+        function open_(tag) { if (in_ != tag) { close_(); in_ = tag; return 1 } return 0 }
+        /^$/ { close_(); next }
+        /^# / { close_(); print "<h1>" inline(substr($0, 3)) "</h1>"; next }
+        /^## / { close_(); print "<h2>" inline(substr($0, 4)) "</h2>"; next }
+        /^- / { if (open_("ul")) print "<ul>"; print "<li>" inline(substr($0, 3)) "</li>"; next }
+        /^    / { if (open_("pre")) printf "<pre>"; print substr($0, 5); next }
+        /^\|---/ { next }
+        /^\|/ {
+            head = open_("table")
+            if (head) print "<div class=\"wide\"><table><thead>"
+            n = split($0, cell, / *\| */)
+            printf "<tr>"
+            for (i = 2; i < n; i++) printf head ? "<th>%s</th>" : "<td>%s</td>", inline(cell[i])
+            print "</tr>" (head ? "</thead><tbody>" : "")
+            next
+        }
+        { if (open_("p")) print "<p>"; print inline($0) }
+        END { close_() }' end="</tbody></table></div>$more"
+}
+
 begin_page() { # TITLE
     cat <<EOF
 <!DOCTYPE html>

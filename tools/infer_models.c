@@ -309,6 +309,12 @@ void models_print(void)
         print_lines("score", score ? score : "");
         print_lines("begun", member[i].model.begun ? member[i].model.begun : "");
     }
+    for (int i = 0; i < members; i++) {
+        size_t patients = 0;
+        for (const char *line = member[i].model.patients; *line; patients++)
+            line += strcspn(line, "\n"), line += *line == '\n';
+        printf("patients\t%zu\n", patients);
+    }
     print_lines("step", m->steps ? m->steps : "");
     print_hidden("znorm", "-p ", m->norm);
     print_hidden("crop", "", m->cropped);

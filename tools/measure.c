@@ -1,7 +1,7 @@
 /* measure - how large the tumour is: volumes, places, diameters, and what has changed
  *
- * reads   pred, or with -l label (u8, canonical); case, slice, slices, spacing, scheme; patient and
- *         crop, if present
+ * reads   pred, or with -l label (u8, canonical); entropy (f32), if present; case, slice, slices,
+ *         spacing, scheme; patient and crop, if present
  * writes  a table; no stream */
 #include "formats/ledger.h"
 #include "formats/lines.h"
@@ -30,6 +30,11 @@ static struct tool_case unit;
 static struct names finished;
 static size_t incomplete, cases, strangers;
 static bool begun; /* a row has been written */
+
+/* Of the case, how uncertain the voxels of each label are: the key's sum and number. */
+static struct {
+    double sum[MET_CLASSES], n[MET_CLASSES];
+} unsure;
 
 /* --- the table before ------------------------------------------------------------------------- */
 
@@ -133,14 +138,15 @@ static void read_baseline(void)
 /* What is not known is NAN or NULL: nan in the table. */
 struct row {
     const char *row, *part, *measurable, *category;
-    double lesion, ml, components, box[6], centre[3], slice, longest, across, product, was, change;
+    double lesion, ml, components, box[6], centre[3], slice, longest, across, product, was, change,
+        entropy;
 };
 
 static struct row row_of(const char *kind, const char *part)
 {
     struct row r = {.row = kind, .part = part};
-    double *const all[] = {&r.lesion, &r.ml,      &r.components, &r.slice, &r.longest,
-                           &r.across, &r.product, &r.was,        &r.change};
+    double *const all[] = {&r.lesion, &r.ml,      &r.components, &r.slice,  &r.longest,
+                           &r.across, &r.product, &r.was,        &r.change, &r.entropy};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         *all[i] = NAN;
     for (int i = 0; i < 6; i++)
@@ -150,10 +156,11 @@ static struct row row_of(const char *kind, const char *part)
     return r;
 }
 
-static const char *const columns[] = {
-    "row",    "case",    "patient", "part",    "lesion",     "ml",       "components", "z_first",
-    "z_last", "y_first", "y_last",  "x_first", "x_last",     "z",        "y",          "x",
-    "slice",  "longest", "across",  "product", "measurable", "baseline", "change",     "category"};
+static const char *const columns[] = {"row",        "case",       "patient", "part",     "lesion",
+                                      "ml",         "components", "z_first", "z_last",   "y_first",
+                                      "y_last",     "x_first",    "x_last",  "z",        "y",
+                                      "x",          "slice",      "longest", "across",   "product",
+                                      "measurable", "baseline",   "change",  "category", "entropy"};
 #define COLUMNS (sizeof columns / sizeof columns[0])
 
 static void put_head(void)
@@ -173,7 +180,8 @@ static void put(const struct row *r)
         {NULL, r->box[1]},    {NULL, r->box[2]},    {NULL, r->box[3]},     {NULL, r->box[4]},
         {NULL, r->box[5]},    {NULL, r->centre[0]}, {NULL, r->centre[1]},  {NULL, r->centre[2]},
         {NULL, r->slice},     {NULL, r->longest},   {NULL, r->across},     {NULL, r->product},
-        {r->measurable, NAN}, {NULL, r->was},       {NULL, r->change},     {r->category, NAN}};
+        {r->measurable, NAN}, {NULL, r->was},       {NULL, r->change},     {r->category, NAN},
+        {NULL, r->entropy}};
     if (opt.json)
         fputs(begun ? ",\n {" : "[{", stdout);
     begun = true;
@@ -280,6 +288,33 @@ static void put_lesions(const struct met_lesion_size *list, size_t n, const stru
     free(sorted);
 }
 
+static double mean_entropy(unsigned labels)
+{
+    double sum = 0, n = 0;
+    for (int v = 0; v < MET_CLASSES; v++)
+        if (labels >> v & 1)
+            sum += unsure.sum[v], n += unsure.n[v];
+    return n > 0 ? sum / n : NAN;
+}
+
+static void add_entropy(struct tns_record *rec, const struct tensor *labels)
+{
+    if (!tns_tensor(rec, "entropy"))
+        return;
+    const struct tensor *t = tool_need(rec, "entropy", DT_F32, 2);
+    if (t->dim[0] != labels->dim[0] || t->dim[1] != labels->dim[1])
+        tool_die_at(rec, "entropy: wrong shape (wanted %u by %u, got %u by %u)", labels->dim[0],
+                    labels->dim[1], t->dim[0], t->dim[1]);
+    const float *v = t->data;
+    for (size_t i = 0, n = tensor_count(t); i < n; i++) {
+        const uint8_t label = ((const uint8_t *)labels->data)[i];
+        if (!(v[i] >= 0 && v[i] <= 1))
+            tool_die_at(rec, "entropy: (wanted 0 to 1, got %g)", (double)v[i]);
+        unsure.sum[label] += (double)v[i];
+        unsure.n[label]++;
+    }
+}
+
 static void put_part(int part, const struct size *was, struct met_lesion_size **list, size_t *n)
 {
     struct row r = row_of("part", met_parts[part].name);
@@ -288,6 +323,7 @@ static void put_part(int part, const struct size *was, struct met_lesion_size **
         tool_die("out of memory (case %s)", unit.name);
     const struct met_lesion_size all = met_measure_all(*list, *n);
     set_place(&r, &all);
+    r.entropy = mean_entropy(met_parts[part].labels);
     r.components = (double)*n;
     if (was) {
         set_change(&r, was->ml[part], r.ml);
@@ -328,6 +364,7 @@ static void finish(void)
             put_lesions(list, n, was);
         free(list);
     }
+    memset(&unsure, 0, sizeof unsure);
     tool_case_end(&unit);
 }
 
@@ -344,6 +381,7 @@ static void add(struct tns_record *rec)
     if (!unit.name)
         tool_case_begin(&unit, rec, &g, &finished, opt.label);
     tool_case_slice(&unit, rec, &g, p.slice);
+    add_entropy(rec, t);
     tool_paste(&p, t->data, (opt.label ? unit.label : unit.pred) + p.slice * p.H * p.W);
 }
 
@@ -377,7 +415,7 @@ int main(int argc, char **argv)
     if (opt.baseline)
         read_baseline();
     tool_open_in();
-    tool_uses(opt.label ? "label" : "pred");
+    tool_uses(opt.label ? "label entropy" : "pred entropy");
     put_head();
     while (tool_read(&rec))
         if (!tns_is_mark(&rec))

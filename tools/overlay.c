@@ -2,7 +2,7 @@
  *
  * reads   image, label, pred (u8), the map of -u (f32); case, slice, slices, modalities, scheme,
  *         spacing
- * writes  PNG files; no stream */
+ * writes  PNG files, with -p a text too; no stream */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,21 +12,21 @@
 #include "formats/atomic.h"
 #include "formats/png.h"
 #include "lib/image/scheme.h"
-#include "lib/image/sheet.h"
 #include "lib/metric/metric.h"
-#include "tools/tool.h"
+#include "tools/overlay.h"
 
 static const char usage[] =
-    "[-clv] [-a | -k EVERY | -n COUNT] [-m MODALITY,...] [-u MAP] [-z ZOOM] -o DIR < STREAM\n"
+    "[-clv] [-a | -k EVERY | -n COUNT | -p] [-m MODALITY,...] [-u MAP] [-z ZOOM] -o DIR < STREAM\n"
     "       overlay -I FILE";
 
 static struct {
-    const char *dir, *labels, *heat;
-    char *modality[IMG_SHEET_SCANS];
-    int nmodality, every, zoom;
+    const char *labels;
+    int every;
     size_t most; /* slices with much tumour; 0: all, or every k-th */
-    bool sheet, lines;
-} opt = {.most = 4, .zoom = 2};
+    bool sheet, lines, planes;
+} opt = {.most = 4};
+
+static struct overlay_options all = {.zoom = 2}; /* what -p heeds too */
 
 struct kept {
     struct img_slice s;
@@ -57,9 +57,9 @@ static struct names done;
 static void split_modalities(char *text)
 {
     for (char *p = strtok(text, ","); p; p = strtok(NULL, ",")) {
-        if (opt.nmodality == IMG_SHEET_SCANS)
+        if (all.nmodality == IMG_SHEET_SCANS)
             tool_misuse("-m: more than %d modalities", IMG_SHEET_SCANS);
-        opt.modality[opt.nmodality++] = p;
+        all.modality[all.nmodality++] = p;
     }
 }
 
@@ -112,18 +112,23 @@ static void write_note(char *note, size_t size)
     }
 }
 
-static void draw(struct img_sheet *s, const struct img_slice *list, size_t n, const char *path)
+void overlay_save(const char *path, struct img_picture *p, int drawn)
 {
     char why[512];
-    struct img_picture p;
-    int e = img_sheet_draw(s, list, (int)n, &p);
-    if (e)
+    if (drawn)
         tool_die("%s: %s", path,
-                 e == -1 ? "the picture is too large (wanted fewer slices or a smaller -z)"
-                         : "out of memory");
-    if (png_save(path, p.width, p.height, p.pixels, why, sizeof why))
+                 drawn == -1 ? "the picture is too large (wanted fewer slices or a smaller -z)"
+                             : "out of memory");
+    if (png_save(path, p->width, p->height, p->pixels, why, sizeof why))
         tool_die("%s: %s", path, why);
-    img_picture_free(&p);
+    img_picture_free(p);
+}
+
+static void draw(struct img_sheet *s, const struct img_slice *list, size_t n, const char *path)
+{
+    struct img_picture p;
+    int drawn = img_sheet_draw(s, list, (int)n, &p);
+    overlay_save(path, &p, drawn);
 }
 
 /* The best slice that lies as far from those taken, or NULL. */
@@ -169,16 +174,16 @@ static void finish_case(void)
     char title[512], note[256] = "";
     struct img_sheet s = {.title = title,
                           .note = note,
-                          .nscan = opt.nmodality,
+                          .nscan = all.nmodality,
                           .label = now.label,
                           .pred = now.pred,
-                          .heat = opt.heat,
+                          .heat = all.heat,
                           .lines = opt.lines,
                           .zoom = {now.zoom[0], now.zoom[1]}};
     if (!now.seen)
         return;
     choose();
-    for (int i = 0; i < opt.nmodality; i++)
+    for (int i = 0; i < all.nmodality; i++)
         s.scan_name[i] = now.scan_name[i];
     snprintf(title, sizeof title, "%s", now.name);
     if (now.label && now.pred)
@@ -190,10 +195,10 @@ static void finish_case(void)
     struct tns_record named = {0};
     tool_set(&named, "case", "%s", now.name);
     if (opt.sheet && now.n)
-        draw(&s, list, now.n, tool_case_path(&named, opt.dir, ".png"));
+        draw(&s, list, now.n, tool_case_path(&named, all.dir, ".png"));
     for (size_t i = 0; i < now.n; i++) {
         if (!opt.sheet)
-            draw(&s, &list[i], 1, tool_case_path(&named, opt.dir, "_z%03ld.png", list[i].z));
+            draw(&s, &list[i], 1, tool_case_path(&named, all.dir, "_z%03ld.png", list[i].z));
         free_slice(&now.slice[i]);
     }
     tns_release(&named);
@@ -202,7 +207,7 @@ static void finish_case(void)
     now.n = 0;
 }
 
-/* Voxels are drawn as they are, the shorter side `opt.zoom` pixels long. */
+/* Voxels are drawn as they are, the shorter side `all.zoom` pixels long. */
 static void set_zoom(struct tns_record *rec)
 {
     double mm[3] = {1, 1, 1};
@@ -213,7 +218,7 @@ static void set_zoom(struct tns_record *rec)
                     tns_get(&rec->meta, "spacing"));
     double least = mm[0] < mm[1] ? mm[0] : mm[1];
     for (int i = 0; i < 2; i++)
-        now.zoom[i] = opt.zoom * mm[i] / least;
+        now.zoom[i] = all.zoom * mm[i] / least;
 }
 
 static void begin_case(struct tns_record *rec, const char *name)
@@ -236,7 +241,7 @@ static void begin_case(struct tns_record *rec, const char *name)
 }
 
 /* Index of a modality in the record's image. */
-static uint32_t channel(struct tns_record *rec, const char *wanted, uint32_t channels)
+uint32_t overlay_channel(struct tns_record *rec, const char *wanted, uint32_t channels)
 {
     const char *p = tool_need_key(rec, "modalities");
     size_t n = strlen(wanted);
@@ -256,7 +261,7 @@ static void same_shape(struct tns_record *rec, const struct tensor *t, uint32_t 
                     t->name, h, w, t->dim[0], t->dim[1]);
 }
 
-static const uint8_t *copy_labels(struct tns_record *rec, const char *name, uint32_t h, uint32_t w)
+const uint8_t *overlay_labels(struct tns_record *rec, const char *name, uint32_t h, uint32_t w)
 {
     struct tensor *t = tool_need(rec, name, DT_U8, 2);
     same_shape(rec, t, h, w);
@@ -270,14 +275,14 @@ static const uint8_t *copy_labels(struct tns_record *rec, const char *name, uint
 }
 
 /* A tensor from 0 to 1, in as many steps as a byte has. */
-static const uint8_t *copy_heat(struct tns_record *rec, uint32_t h, uint32_t w)
+const uint8_t *overlay_heat(struct tns_record *rec, const char *name, uint32_t h, uint32_t w)
 {
-    const struct tensor *t = tool_need(rec, opt.heat, DT_F32, 2);
+    const struct tensor *t = tool_need(rec, name, DT_F32, 2);
     const float *v = t->data;
     same_shape(rec, t, h, w);
     for (size_t i = 0; i < (size_t)h * w; i++)
         if (!(v[i] >= 0 && v[i] <= 1))
-            tool_die_at(rec, "tensor '%s': row %zu, column %zu: (wanted 0 to 1, got %g)", opt.heat,
+            tool_die_at(rec, "tensor '%s': row %zu, column %zu: (wanted 0 to 1, got %g)", name,
                         i / w, i % w, (double)v[i]);
     uint8_t *p = tool_alloc((size_t)h * w);
     for (size_t i = 0; i < (size_t)h * w; i++)
@@ -350,22 +355,28 @@ static void keep(struct kept k)
         ;
 }
 
+static void check_scheme(struct tns_record *rec)
+{
+    const char *scheme = tns_get(&rec->meta, "scheme");
+    if (scheme && strcmp(scheme, "canonical"))
+        tool_die_at(rec, "labels are not canonical (wanted recode -s SCHEME before, got scheme=%s)",
+                    scheme);
+}
+
 static void take(struct tns_record *rec)
 {
     struct tensor *image = tool_need(rec, "image", DT_COUNT, 3);
     uint32_t h = image->dim[1], w = image->dim[2];
     size_t n = (size_t)h * w;
     struct kept k = {.s = {.w = (int)w, .h = (int)h, .z = tool_need_int(rec, "slice", 0, 1000000)}};
-    const char *scheme = tns_get(&rec->meta, "scheme");
-    if ((now.label || now.pred) && scheme && strcmp(scheme, "canonical"))
-        tool_die_at(rec, "labels are not canonical (wanted recode -s SCHEME before, got scheme=%s)",
-                    scheme);
+    if (now.label || now.pred)
+        check_scheme(rec);
     if (now.label)
-        k.s.label = copy_labels(rec, "label", h, w);
+        k.s.label = overlay_labels(rec, "label", h, w);
     if (now.pred)
-        k.s.pred = copy_labels(rec, "pred", h, w);
-    if (opt.heat)
-        k.s.heat = copy_heat(rec, h, w);
+        k.s.pred = overlay_labels(rec, "pred", h, w);
+    if (all.heat)
+        k.s.heat = overlay_heat(rec, all.heat, h, w);
     if (now.label && now.pred)
         count(k.s.label, k.s.pred, n);
     const uint8_t *chosen = now.label ? k.s.label : k.s.pred;
@@ -379,12 +390,12 @@ static void take(struct tns_record *rec)
         return;
     }
     float *v = tool_alloc(2 * n * sizeof *v);
-    for (int i = 0; i < opt.nmodality; i++) {
+    for (int i = 0; i < all.nmodality; i++) {
         uint8_t *grey = tool_alloc(n);
-        tensor_to_f32(image, channel(rec, opt.modality[i], image->dim[0]) * n, n, v);
+        tensor_to_f32(image, overlay_channel(rec, all.modality[i], image->dim[0]) * n, n, v);
         img_to_grey(v, n, v + n, grey);
         k.s.scan[i] = grey;
-        snprintf(now.scan_name[i], sizeof *now.scan_name, "%s", opt.modality[i]);
+        snprintf(now.scan_name[i], sizeof *now.scan_name, "%s", all.modality[i]);
     }
     free(v);
     keep(k);
@@ -397,7 +408,7 @@ int main(int argc, char **argv)
     int c, ways = 0;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("acI:k:lm:n:o:u:z:")) != -1)
+    while ((c = tool_getopt("acI:k:lm:n:o:pu:z:")) != -1)
         switch (c) {
         case 'a':
             opt.most = 0, opt.every = 1, ways++;
@@ -421,35 +432,43 @@ int main(int argc, char **argv)
             opt.most = (size_t)tool_int('n', optarg, 1, 1000), ways++;
             break;
         case 'o':
-            opt.dir = optarg;
+            all.dir = optarg;
+            break;
+        case 'p':
+            opt.planes = true, ways++;
             break;
         case 'u':
-            opt.heat = optarg;
+            all.heat = optarg;
             break;
         case 'z':
-            opt.zoom = (int)tool_int('z', optarg, 1, 8);
+            all.zoom = (int)tool_int('z', optarg, 1, 8);
             break;
         }
     tool_no_operands();
     if (opt.labels)
         write_labels(opt.labels);
-    if (opt.labels && !opt.dir)
+    if (opt.labels && !all.dir)
         return tool_finish();
-    if (!opt.dir || ways > 1)
+    if (!all.dir || ways > 1)
         tool_usage();
-    if (!opt.nmodality)
+    if (!all.nmodality)
         split_modalities(t1gd);
 
-    if (mkdir(opt.dir, 0777) && errno != EEXIST)
-        tool_die("%s: %s", opt.dir, strerror(errno));
-    tool_may_write(opt.dir);
+    if (mkdir(all.dir, 0777) && errno != EEXIST)
+        tool_die("%s: %s", all.dir, strerror(errno));
+    tool_may_write(all.dir);
     tool_open_in();
-    if (asprintf(&uses, "image label pred %s", opt.heat ? opt.heat : "") < 0)
+    if (asprintf(&uses, "image label pred %s", all.heat ? all.heat : "") < 0)
         tool_die("out of memory");
     tool_uses(uses);
     while (tool_read(&rec)) {
         if (tns_is_mark(&rec))
             continue;
+        if (opt.planes) {
+            check_scheme(&rec);
+            planes_take(&all, &rec);
+            continue;
+        }
         const char *name = tool_need_key(&rec, "case");
         if (!now.seen || strcmp(name, now.name)) {
             finish_case();
@@ -462,6 +481,7 @@ int main(int argc, char **argv)
         take(&rec);
     }
     finish_case();
+    planes_end(&all);
     names_free(&done);
     free(now.slice);
     free(uses);

@@ -72,24 +72,35 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+void img_grey_range(float *v, size_t n, float range[2])
+{
+    range[0] = range[1] = 0;
+    if (!n)
+        return;
+    qsort(v, n, sizeof *v, by_value);
+    range[0] = v[n / 100];
+    range[1] = v[(size_t)((double)(n - 1) * 0.995)];
+}
+
+void img_grey(const float *v, size_t n, const float range[2], uint8_t *grey)
+{
+    float lo = range[0], wide = range[1] > lo ? range[1] - lo : 1;
+    /* Brain starts a little above black, so that its outline shows against the background. */
+    for (size_t i = 0; i < n; i++) {
+        float g = 20 + 235 * (v[i] - lo) / wide;
+        grey[i] = v[i] == 0 || !isfinite(v[i]) ? 0 : g < 20 ? 20 : g > 255 ? 255 : (uint8_t)g;
+    }
+}
+
 void img_to_grey(const float *v, size_t n, float *scratch, uint8_t *grey)
 {
+    float range[2];
     size_t m = 0;
     for (size_t i = 0; i < n; i++)
         if (v[i] != 0 && isfinite(v[i]))
             scratch[m++] = v[i];
-    if (!m) {
-        memset(grey, 0, n);
-        return;
-    }
-    qsort(scratch, m, sizeof *scratch, by_value);
-    float lo = scratch[m / 100], hi = scratch[(size_t)((double)(m - 1) * 0.995)];
-    float range = hi > lo ? hi - lo : 1;
-    /* Brain starts a little above black, so that its outline shows against the background. */
-    for (size_t i = 0; i < n; i++) {
-        float g = 20 + 235 * (v[i] - lo) / range;
-        grey[i] = v[i] == 0 || !isfinite(v[i]) ? 0 : g < 20 ? 20 : g > 255 ? 255 : (uint8_t)g;
-    }
+    img_grey_range(scratch, m, range);
+    img_grey(v, n, range, grey);
 }
 
 /* A voxel's whole box. */
@@ -434,5 +445,24 @@ int img_sheet_draw(const struct img_sheet *s, const struct img_slice *sl, int n,
         y += a.high + gap;
     }
     draw_legend(out, &l, by, y + larger(by, LEGEND - 8));
+    return 0;
+}
+
+int img_panel_draw(const struct img_slice *sl, enum img_panel panel, const double zoom[2],
+                   struct img_picture *out)
+{
+    const double width = side(sl->w, zoom[0]), height = side(sl->h, zoom[1]);
+    const struct img_sheet lines = {.lines = true};
+    const struct img_area a = {.w = sl->w, .h = sl->h, .wide = (int)width, .high = (int)height};
+    memset(out, 0, sizeof *out);
+    if (!(width <= IMG_SHEET_MAX_SIDE && height <= IMG_SHEET_MAX_SIDE))
+        return -1;
+    if (img_picture_new(out, (int)width, (int)height, 0))
+        return -2;
+    img_scan(out, sl->scan[0], &a);
+    if (panel == IMG_PANEL_LINES && (sl->pred || sl->label))
+        draw_classes(out, &lines, sl->pred ? sl->pred : sl->label, &a);
+    if (panel == IMG_PANEL_HEAT && sl->heat)
+        draw_heat(out, sl->heat, &a);
     return 0;
 }

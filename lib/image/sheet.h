@@ -45,6 +45,12 @@ void img_sheet_trim(const struct img_sheet *, struct img_slice *, int n);
  * freed with img_picture_free. */
 int img_sheet_draw(const struct img_sheet *, const struct img_slice *, int n, struct img_picture *);
 
+/* One panel alone, without letters: the first scan, contours of the prediction or else the label on
+ * it, or its heat. 0, or as img_sheet_draw. */
+enum img_panel { IMG_PANEL_SCAN, IMG_PANEL_LINES, IMG_PANEL_HEAT };
+int img_panel_draw(const struct img_slice *, enum img_panel, const double zoom[2],
+                   struct img_picture *);
+
 /* What a prediction makes of a voxel that is tumour in it or in truth. */
 enum img_verdict { IMG_FOUND, IMG_MIXED, IMG_MISSED, IMG_INVENTED, IMG_VERDICTS };
 uint32_t img_verdict_colour(enum img_verdict);
@@ -60,5 +66,8 @@ int img_heat_alpha(uint8_t);
 /* n values to grey: 0 stays black; the others are spread between the 1st and the 99.5th percentile
  * of the values that are not zero. `scratch` holds n floats. */
 void img_to_grey(const float *v, size_t n, float *scratch, uint8_t *grey);
+/* The same of parts: n values other than zero, which are sorted, give the range; it gives grey. */
+void img_grey_range(float *v, size_t n, float range[2]);
+void img_grey(const float *v, size_t n, const float range[2], uint8_t *grey);
 
 #endif

@@ -237,3 +237,102 @@ study() {
     grep -qF 'man man/train.1' "$ROOT/README.md"
     [ -z "$(grep -nE 'man (train|gliopipe|[a-z]+\([0-9]\))( |$)' help "$ROOT/README.md" "$ROOT/pipelines/README.md")" ]
 }
+
+# What predict leaves of one case whose name is HTML: 12 slices of 30 x 40 voxels of 1 x 1 x 3 mm, a box of tumour, and tools that name others.
+predicted() {
+    need_python numpy
+    mkdir -p p/views p/notes p/sizes p/segmentations
+    CASE='x "q" <b>&1' "$PYTHON" - <<'P' >stream
+import os, sys
+sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
+from blobs import record, np
+out = sys.stdout.buffer
+out.write(record(b"H", [("history", "nii2slices -l brats"), ("history", "znorm -p case")]))
+for z in range(12):
+    image, pred = np.zeros((2, 30, 40), "f4"), np.zeros((30, 40), "u1")
+    image[:, 3:27, 3:37] = np.arange(34) + z + 1
+    if 4 <= z < 8:
+        pred[8:20, 10:24] = 2
+        pred[10:18, 12:22] = 3
+    out.write(record(b"R", [("case", os.environ["CASE"]), ("patient", "P"), ("slice", z), ("slices", 12), ("spacing", "1 1 3"), ("scheme", "canonical"), ("modalities", "t1gd,flair"), ("missing", "t2"), ("trained", "no")],
+                     [("image", image), ("pred", pred), ("entropy", np.where(pred > 0, .5, .01).astype("f4"))], z))
+out.write(record(b"E", count=12))
+P
+    case='x "q" <b>&1'
+    overlay -p -z 3 -m t1gd,flair -u entropy -o p/views <stream
+    measure <stream >p/volumes.tsv
+    tnsview -k case,spacing,slices,modalities,missing,trained <stream | sort -u >"p/notes/$case.tsv"
+    tnsview -n 1 <stream | sed -n 's/^ *history[=: ]*//p' >"p/notes/$case.steps"
+    {
+        echo "nii2slices: warning: $case: passed over: SMITH_JOHN_19700101.nii (option -m takes files of other names)"
+        echo "infer: warning: stdin: record 3 ($case slice 3): spacing 1 1 3 is not what the model learned from (1 1 1 1 1 1)"
+        echo "infer: warning: patient P is SMITH_JOHN in the model's training"
+        echo "nii2slices: warning: other: no file for t1, which is background then"
+        echo "infer: warning: stdin: record 5 ($case slice 5): something new about SMITH_JOHN"
+    } >"p/notes/$case.txt"
+    printf 'gliopipe\t9.8.7\t\nMODEL\t4711\tsome/where/best.safetensors\n' >p/made-with
+    printf 'arch\tunet\nparameters\tbase=8\nspacing\t1 1 1 1 1 1\nscore\t0.8123\npatients\t13\n' >p/model
+    printf '# Model card\n\n## Data\n\nTwo `sites`.\n\n## Ledger\n\n- `SMITH_JOHN`\n' >p/card.md
+}
+
+@test "report: a page says what was measured and how sure that is, in words of its own, and names nobody else" {
+    predicted
+    "$P/report" p
+    [ "$(ls p/pages)" = "$case.html" ]
+    page=p/pages/$case.html
+    sed 's/base64,[A-Za-z0-9+\/=]*/base64,/g' "$page" >text
+    # 12 x 14 x 4 voxels of 3 mm3, of which 8 x 10 x 4 enhance; a box of 10 x 8 mm: its diagonal is 12.8.
+    grep -qF '<div><b>2.02<small> ml</small></b><span>whole tumour, unsure' text
+    grep -qF '<div><b>0.96<small> ml</small></b><span>enhancing, unsure' text
+    grep -qF '<tr><td>WT<small>whole tumour</small></td><td>2.02</td><td>1</td><td>0.50</td></tr>' text
+    grep -qF '<td>0.96</td><td>12.8</td>' text
+    for words in 'There is no scan of t2' 'Voxels of 1 x 1 x 3 mm are not like' 'Slices are 3 mm apart' 'files of the case&#39;s folder were passed over' 'unsure of the tumour as a whole (0.50' \
+        'gliopipe 9.8.7' 'best.safetensors<small>checksum 4711' '0.812: mean Dice' '13 patients, voxels of 1 x 1 x 1' 'znorm -p case' '<code>sites</code>' 'A tool warned of something else'; do
+        grep -qF "$words" text || grep -qF "${words/&#39;/\'}" text || { echo "$words"; false; }
+    done
+    run grep -F 'no scan of t1' text
+    [ "$status" = 1 ]
+    run grep -riE 'SMITH|1970' text p/report.html
+    [ "$status" = 1 ]
+    # Names are text, and links lead to them.
+    grep -qF '<h1>x &quot;q&quot; &lt;b&gt;&amp;1</h1>' text
+    grep -qF 'href="pages/x%20%22q%22%20%3Cb%3E%261.html"' p/report.html
+    run grep -E '(src|href)="(https?:|//)' text p/report.html
+    [ "$status" = 1 ]
+    # Without tumour the page says so; without what predict made there is none.
+    awk -F '\t' -v OFS='\t' 'NR > 1 && $1 == "part" { $6 = 0; $7 = 0; $25 = "nan" } $1 != "lesion"' p/volumes.tsv >v && mv v p/volumes.tsv
+    "$P/report" p
+    grep -qF '<li>No tumour was found.</li>' "$page"
+    run ! "$P/report" none
+}
+
+@test "report: in Chromium the slices scroll, nothing is wider than the window and nothing fails, at 1280 dark and at 380 light" {
+    need_command chromium
+    predicted
+    "$P/report" p
+    cp "p/pages/$case.html" page.html
+    cat >>page.html <<'EOF'
+<script>
+addEventListener("load", () => setTimeout(() => {
+  const canvas = [...document.querySelectorAll("#planes canvas")], slider = document.querySelectorAll("#planes input"), shown = document.getElementById("shown");
+  const count = (c, rgb) => { const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data; let n = 0; for (let i = 0; i < d.length; i += 4) n += rgb.every((v, k) => Math.abs(d[i + k] - v) < 3); return n; };
+  const yellow = [240, 228, 66], blue = [86, 180, 233], lines = canvas.map(c => count(c, yellow) > 20 && count(c, blue) > 20).join();
+  const to = (i, v) => { slider[i].value = v; slider[i].dispatchEvent(new Event("input")); };
+  to(0, 0); const none = count(canvas[0], yellow) + count(canvas[0], blue), said = document.querySelector("#planes figcaption").textContent;
+  to(0, 5); const back = count(canvas[0], yellow) > 20;
+  shown.value = "none"; shown.dispatchEvent(new Event("change")); const bare = canvas.map(c => count(c, yellow)).join();
+  const mute = [...document.querySelectorAll(".wide")].filter(e => e.scrollWidth > e.clientWidth && getComputedStyle(e.nextElementSibling).display == "none").length;
+  const bad = [...document.images].filter(i => !i.naturalWidth).length, dark = getComputedStyle(document.body).backgroundColor;
+  document.body.setAttribute("data-report", `lines=${lines} none=${none} said=${said} back=${back} bare=${bare} bad=${bad} images=${document.images.length} wide=${document.documentElement.scrollWidth > innerWidth} mute=${mute} page=${dark}`);
+}, 100));
+</script>
+EOF
+    for look in '1280 0 rgb(20, 23, 27)' '380 1 rgb(246, 247, 249)'; do
+        set -- $look
+        chromium --headless --no-sandbox --disable-gpu --user-data-dir="$PWD/profile" --window-size="$1,900" --blink-settings=preferredColorScheme="$2" --enable-logging=stderr \
+            --timeout=60000 --virtual-time-budget=100000 --dump-dom "file://$PWD/page.html" >dom.html 2>log.txt 3>&-
+        run ! grep CONSOLE log.txt
+        grep -o 'data-report="[^"]*"' dom.html >report
+        grep -qF "lines=true,true,true none=0 said=axial, slice 0 back=true bare=0,0,0 bad=0 images=7 wide=false mute=0 page=${look#* * }" report || { cat report; false; }
+    done
+}

@@ -256,7 +256,7 @@ PY
     infer -n -m one >alone
     infer -n -m one -m two -m three >all
     infer -n -m one -m one | uniq | cmp - alone
-    [ "$(cut -f 1 all | uniq | tr '\n' ' ')" = "modalities scheme generator leaky prepared spacing step " ]
+    [ "$(cut -f 1 all | uniq | tr '\n' ' ')" = "modalities scheme generator leaky prepared spacing patients step " ]
     [ "$(grep -c '^spacing' all)" = 3 ] # each says its own
     grep -vE '^(arch|parameters|network)' alone | cmp - <(uniq all)
 }

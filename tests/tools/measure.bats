@@ -214,7 +214,7 @@ assert says(good, "-b", "two.tsv").startswith("measure: two.tsv: line 10: patien
 open("bad.tsv", "w").write("\n".join(t).replace("0.128", "0x2") + "\n")
 assert "column 'ml': (wanted a number of 0 or more, got '0x2')" in says(good, "-b", "bad.tsv")
 open("cut.tsv", "w").write("\n".join(t[:2])[:-9] + "\n")
-assert "(wanted 24 columns, as the first line has)" in says(good, "-b", "cut.tsv")
+assert "(wanted 25 columns, as the first line has)" in says(good, "-b", "cut.tsv")
 assert "lack slices" in subprocess.run(["measure"], input=stream({"history": "m"}, [({"case": "a", "slice": 0, "slices": 2, "scheme": "canonical",
     "spacing": "1 1 1"}, {"pred": v[0].astype("u1")})]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True).stderr.decode()
 P
@@ -244,5 +244,25 @@ assert "record 1 (a): the case's spacing changes" in says(stream({"history": "m"
 out = subprocess.run(["stats", "-n", "pred"], input=one("a\tb", v), stdout=subprocess.PIPE, check=True).stdout.decode()
 assert [len(l.split("\t")) for l in out.splitlines()] == [8] * 5 and "\na?b\t0" in out
 assert subprocess.run(["stats"], input=s, stdout=subprocess.PIPE, stderr=subprocess.PIPE).returncode == 1
+P
+}
+
+@test "measure: how uncertain each part is, where the stream says so" {
+    py <<'P'
+r = np.random.default_rng(3)
+p, e = r.integers(0, 4, (3, 8, 9)).astype("u1"), r.random((3, 8, 9), "f4")
+def case(**maps):
+    meta = {"case": "A", "slices": 3, "scheme": "canonical", "spacing": "1 1 1"}
+    return stream([], [({**meta, "slice": z}, {"pred": p[z], **{k: m[z] for k, m in maps.items()}}) for z in range(3)])
+labels = {"1": [1], "2": [2], "3": [3], "WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}
+for row in rows(case(entropy=e)):
+    if row["row"] == "part":
+        near(row["entropy"], e[np.isin(p, labels[row["part"]])].mean(dtype=float))
+    else:
+        assert row["entropy"] == "nan"
+assert {row["entropy"] for row in rows(case())} == {"nan"}
+e[1, 2, 3] = 1.5
+bad = subprocess.run(["measure"], input=case(entropy=e), capture_output=True)
+assert bad.returncode == 1 and b"entropy: (wanted 0 to 1, got 1.5)" in bad.stderr, bad.stderr
 P
 }

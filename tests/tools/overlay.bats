@@ -400,3 +400,51 @@ more = [('entropy', heat)]" >in.tns
     run -1 --separate-stderr pipe 'overlay -u disagreement -o out <in.tns'
     [[ $stderr = *"'disagreement'"* ]]
 }
+
+@test "overlay: -p draws three planes through the tumour as radiologists see them, and all voxels beside each other" {
+    "$PYTHON" - <<'EOF' >s
+import sys, os
+sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
+from blobs import record, np
+out = sys.stdout.buffer
+out.write(record(b"H", [("generator", "test")]))
+# 20 x 16 voxels, 10 slices of 2 mm; grey everywhere from 5 on, tumour in a box, all brighter towards left, back and top.
+for z in range(10):
+    y, x = np.mgrid[:16, :20]
+    image = np.stack([x + 1.0, y + 10.0 * z]).astype("f4")
+    image[:, :5] = 0
+    image[:, :, :5] = 0
+    pred = np.zeros((16, 20), "u1")
+    if z in (6, 7):
+        pred[8:12, 9:13] = 3
+    pred[9, 10] = (0, 3)[z == 7]
+    if z == 7: pred[11, 12] = 2
+    out.write(record(b"R", [("case", "A"), ("slice", z), ("slices", 10), ("spacing", "1 1 2"), ("modalities", "t1gd,flair"), ("scheme", "canonical")],
+                     [("image", image), ("pred", pred), ("entropy", np.full((16, 20), z / 10, "f4"))], z))
+out.write(record(b"E", count=10))
+EOF
+    overlay -p -z 2 -m t1gd,flair -u entropy -o v <s
+    [ "$(ls v | tr '\n' ' ')" = 'A_axial.png A_axial_entropy.png A_coronal.png A_coronal_entropy.png A_sagittal.png A_sagittal_entropy.png A_voxels.png A_voxels.tsv ' ]
+    # 5 less a margin of 3: 18 x 14 x 10 are drawn, 2 pixels a mm.
+    printf 'size\t18 14 10\ncolumns\t3\nspacing\t1 1 2\norigin\t2 2 0\ngrid\t20 16 10\nat\t11 8 7\nscan\tt1gd\nscan\tflair\n' | diff - v/A_voxels.tsv
+    [ "$(pixel v/A_axial.png size) $(pixel v/A_coronal.png size) $(pixel v/A_sagittal.png size) $(pixel v/A_voxels.png size)" = '36x28 36x40 28x40 54x56' ]
+    # Column 1 of row 2 is slice 7: its voxel (11, 12) is 2, (9, 10) is 3, and its heat is 0.7.
+    [ "$(pixel v/A_voxels.png $((18 + 12 - 2)) $((2 * 14 + 11 - 2)) $((18 + 10 - 2)) $((2 * 14 + 9 - 2)) $((18 + 1)) $((2 * 14 + 1)) | sed 's/[0-9a-f]\{4\}\(..\)/\1/g')" = 'b2 b3 b0' ]
+    # The plane of y = 8 runs to the left, and from the top down: tumour's edge is yellow at slices 7 and 6, a third from the top.
+    pixel v/A_coronal.png columns 0 40 >columns
+    awk '{ for (i = 0; i < 40; i++) if (substr($0, 6 * i + 1, 6) == "f0e442") n[i]++ } END { for (i in n) { if (i + 0 < 7 || i + 0 > 16) bad = 1; k++ } exit bad || k != 10 }' columns
+    "$PYTHON" - <<'EOF' >two
+import sys, os
+sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
+from blobs import record, np
+out = sys.stdout.buffer
+out.write(record(b"H"))
+for n, case in enumerate("ABA"):
+    out.write(record(b"R", [("case", case), ("slice", 0), ("slices", 1), ("spacing", "1 1 1"), ("modalities", "t1gd"), ("missing", "flair")], [("image", np.ones((1, 8, 8), "f4"))], n))
+out.write(record(b"E", count=3))
+EOF
+    run -1 pipe 'overlay -p -m flair,t1gd -o w <two'
+    [[ $output == *"record 2 (A slice 0): records of this case are not together"* ]]
+    [ "$(sed -n 's/^scan.//p' w/B_voxels.tsv)" = t1gd ]
+    run -2 overlay -p -a -o v <s
+}
