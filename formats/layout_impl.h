@@ -1,5 +1,5 @@
-/* layout_impl.h - what the files of layout share: folders, dataset.json of the Decathlon and nnU-Net
- * (layout_json.c), the tree of BIDS (layout_bids.c). */
+/* layout_impl.h - what the files of layout share: folders, dataset.json of the Decathlon and
+ * nnU-Net (layout_json.c), the tree of BIDS (layout_bids.c). */
 #ifndef LAYOUT_IMPL_H
 #define LAYOUT_IMPL_H
 
