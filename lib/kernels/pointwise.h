@@ -71,7 +71,7 @@ void kr_bn_apply(const struct kr_dims *, int c, const float *dz, const void *x, 
  * where mean is over the group's m values. */
 struct kr_gn {
     int n, d, c, groups;
-    const float *gamma, *beta; /* (c) */
+    const float *gamma, *beta; /* (c), or both NULL: 1 and 0 */
     float *scale, *shift;      /* rows of kr_pad(c): written, zero in the padding */
     double *mean, *invstd;     /* rows of kr_pad(c): written, read by kr_gn_backward */
     double eps;                /* 1e-5 */
@@ -80,8 +80,8 @@ struct kr_gn {
 /* sums: rows of 2 * kr_pad(c), over `count` = H*W values (kr_out.each). */
 void kr_gn_train(const struct kr_gn *, size_t count, const double *sums);
 
-/* sums: of dz and of dz * x (kr_dx.each). Writes dgamma, dbeta (c; overwritten) and k, rows of
- * 3 * kr_pad(c). */
+/* sums: of dz and of dz * x (kr_dx.each). Writes dgamma, dbeta (c; overwritten; not
+ * without gamma) and k, rows of 3 * kr_pad(c). */
 void kr_gn_backward(const struct kr_gn *, size_t count, const double *sums, float *dgamma,
                     float *dbeta, float *k);
 

@@ -79,6 +79,11 @@ static void sample_sums(const struct kr_gn *g, int n, int i, const double *sums,
     }
 }
 
+static double gn_gamma(const struct kr_gn *g, int i)
+{
+    return g->gamma ? (double)g->gamma[i] : 1;
+}
+
 void kr_gn_train(const struct kr_gn *g, size_t count, const double *sums)
 {
     const size_t cp = (size_t)kr_pad(g->c);
@@ -102,8 +107,8 @@ void kr_gn_train(const struct kr_gn *g, size_t count, const double *sums)
             for (int i = first; i < first + size; i++) {
                 g->mean[row + (size_t)i] = mean;
                 g->invstd[row + (size_t)i] = invstd;
-                scale[i] = (float)(g->gamma[i] * invstd);
-                shift[i] = (float)(g->beta[i] - mean * g->gamma[i] * invstd);
+                scale[i] = (float)(gn_gamma(g, i) * invstd);
+                shift[i] = (float)((g->beta ? g->beta[i] : 0) - mean * gn_gamma(g, i) * invstd);
             }
         }
         clear_padding(g->c, scale);
@@ -132,8 +137,10 @@ void kr_gn_backward(const struct kr_gn *g, size_t count, const double *sums, flo
             dg += g->invstd[at] * (two[1] - g->mean[at] * two[0]);
             db += two[0];
         }
-        dgamma[i] = (float)dg;
-        dbeta[i] = (float)db;
+        if (g->gamma) {
+            dgamma[i] = (float)dg;
+            dbeta[i] = (float)db;
+        }
     }
     for (int n = 0; n < g->n; n++, k += (size_t)g->d * 3 * cp) {
         const double *mean = g->mean + (size_t)(n * g->d) * cp;
@@ -143,12 +150,12 @@ void kr_gn_backward(const struct kr_gn *g, size_t count, const double *sums, flo
             for (int i = first; i < first + size; i++) {
                 double two[2];
                 sample_sums(g, n, i, sums, two);
-                dz += g->gamma[i] * two[0];
-                dzxhat += g->gamma[i] * invstd[i] * (two[1] - mean[i] * two[0]);
+                dz += gn_gamma(g, i) * two[0];
+                dzxhat += gn_gamma(g, i) * invstd[i] * (two[1] - mean[i] * two[0]);
             }
             for (int i = first; i < first + size; i++) {
                 const double slope = -invstd[i] * invstd[i] * dzxhat / m;
-                k[i] = (float)(g->gamma[i] * invstd[i]);
+                k[i] = (float)(gn_gamma(g, i) * invstd[i]);
                 k[cp + (size_t)i] = (float)slope;
                 k[2 * cp + (size_t)i] = (float)(-invstd[i] * dz / m - slope * mean[i]);
             }

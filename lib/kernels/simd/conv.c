@@ -1,5 +1,6 @@
 /* Convolutions of any kernel, and transposed ones that gemm.h has no phases for: what they are to
  * the engine of gather.h. */
+#include "lib/kernels/simd/conv_narrow.h"
 #include "lib/kernels/simd/gather.h"
 #include "lib/kernels/simd/upconv.h"
 
@@ -162,14 +163,19 @@ size_t KR_NAME(kr_conv_forward_workspace)(const struct kr_conv *p)
 {
     const struct pair q = conv_pair(p, &(struct kr_dy){0});
     const struct sink out = sink_y(p->cout, NULL, NULL);
-    return run_workspace(&q, false, &out, p->threads);
+    const size_t any = run_workspace(&q, false, &out, p->threads),
+                 narrow = KR_NAME(kr_narrow)(p) ? KR_NAME(kr_narrow_workspace)(p) : 0;
+    return any > narrow ? any : narrow;
 }
 
 void KR_NAME(kr_conv_forward)(const struct kr_conv *p, const struct kr_out *y, void *ws)
 {
     const struct pair q = conv_pair(p, &(struct kr_dy){0});
     const struct sink out = sink_y(p->cout, p->bias, y);
-    run(&q, false, &out, p->threads, ws);
+    if (KR_NAME(kr_narrow)(p))
+        KR_NAME(kr_narrow_forward)(p, y, ws);
+    else
+        run(&q, false, &out, p->threads, ws);
 }
 
 size_t KR_NAME(kr_conv_backward_data_workspace)(const struct kr_conv *p)
