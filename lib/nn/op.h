@@ -225,6 +225,8 @@ struct nn_kind {
     bool planes_in; /* its first input may be such planes, which then nobody else reads */
     bool data_reads; /* `data` reads its inputs' maps, activation or not */
     bool in_place; /* may write over its first input, and its first input's gradient over its own */
+    /* Whether it may in evaluation, where a map is so large; NULL: as in_place says. */
+    bool (*overwrites)(const struct nn_call *);
     bool each;     /* of a normalisation: statistics of each sample, in evaluation too */
     bool mixes;    /* of a normalisation: its mean is not of each channel by itself */
     bool products; /* its kernels are OpenBLAS': refused where there is none */

@@ -115,10 +115,76 @@ static struct kr_conv as_any(const struct nn_call *c)
     return k;
 }
 
-static void forward(const struct nn_call *c)
+/* --- in place ---------------------------------------------------------------------------------
+ * A volume as a whole may be so large that there is room for one map of it. Slices that are a
+ * dilation apart along z know nothing of those between them; so a window of some of these, as they
+ * were, moves through the volume, and results go where the slices came from. */
+
+enum { DEEP = 64, MOVES = 8 }; /* slices that a volume needs for it, and of a window's move */
+
+static int half(const struct nn_call *c)
+{
+    return ((int)c->attr[KERNEL].v[0] - 1) / 2;
+}
+
+static bool overwrites(const struct nn_call *c)
+{
+    return !c->learn && c->y.n == 1 && c->y.d >= DEEP && is(c->attr, STRIDE, 1, 1, 1) &&
+           half(c) > 0 && (int)c->attr[KERNEL].v[0] % 2 && c->parts[0] == 1 &&
+           kr_pad(c->x[0].c) == kr_pad(c->y.c) && c->in[0][0].dtype == KR_F32 &&
+           c->out.dtype == KR_F32;
+}
+
+/* While planning there are no pointers; later shapes go the way that was planned. */
+static bool in_place(const struct nn_call *c)
+{
+    return c->out.y ? c->out.y == c->in[0][0].x : overwrites(c);
+}
+
+/* Of the slices at every dilation-th place, `count` from number q on, into the window. */
+static void fetch(const struct nn_call *c, int first, int q, int count, float *window)
+{
+    const int step = (int)c->attr[DILATION].v[0];
+    const size_t cp = (size_t)kr_pad(c->x[0].c), slice = (size_t)(c->y.h * c->y.w) * cp;
+    for (int i = 0; i < count; i++) {
+        const size_t z = (size_t)(first + (q + i) * step);
+        struct kr_in in = c->in[0][0];
+        in.x = (const float *)in.x + z * slice;
+        if (in.scale)
+            in.scale += z * in.stride, in.shift += z * in.stride;
+        const struct kr_out to = {.y = window + (size_t)i * slice, .c = in.c};
+        const struct kr_dims d = {.n = 1, .h = c->y.h, .w = c->y.w, .threads = c->threads};
+        kr_add(&d, 1, &in, &to, NULL);
+    }
+}
+
+/* The call for n slices of the window from x on, `before` and `behind` beside them, whose results
+ * begin with the volume's slice z. */
+static struct nn_call part(const struct nn_call *c, const float *x, int n, int z, int before,
+                           int behind, void *workspace)
+{
+    struct nn_call one = *c;
+    one.x[0].d = one.y.d = n;
+    one.in[0][0] = (struct kr_in){.x = x, .c = c->x[0].c};
+    one.out.y = (float *)c->out.y + (size_t)(z * c->y.h) * (size_t)(c->y.w * kr_pad(c->y.c));
+    if (c->out.sums && c->out.each)
+        one.out.sums += (size_t)z * 2 * (size_t)kr_pad(c->y.c);
+    one.beside = (struct nn_beside){before, behind};
+    one.workspace = workspace;
+    return one;
+}
+
+static size_t window_bytes(const struct nn_call *c)
+{
+    return (size_t)(MOVES + 2 * half(c)) * (size_t)(c->y.h * c->y.w) * (size_t)kr_pad(c->x[0].c) *
+           sizeof(float);
+}
+
+static void forward_road(const struct nn_call *c, int dilation)
 {
     if (road(c->attr) == ROAD_GENERAL) {
         struct kr_conv k = as_any(c);
+        k.dilation[0] = dilation;
         kr_conv_forward(&k, &c->out, c->workspace);
     } else if (road(c->attr) == ROAD_3X3) {
         struct kr_conv3x3 k = as_3x3(c);
@@ -127,6 +193,55 @@ static void forward(const struct nn_call *c)
         struct kr_conv1x1 k = as_1x1(c);
         kr_conv1x1_forward(&k, &c->out, c->workspace);
     }
+}
+
+static size_t forward_workspace(const struct nn_call *c)
+{
+    if (road(c->attr) == ROAD_GENERAL) {
+        const struct kr_conv k = as_any(c);
+        return kr_conv_forward_workspace(&k);
+    }
+    const struct kr_conv3x3 k = as_3x3(c);
+    return kr_conv3x3_forward_workspace(&k);
+}
+
+static int at_most(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static void forward_in_place(const struct nn_call *c)
+{
+    const int step = (int)c->attr[DILATION].v[0], h = half(c);
+    const size_t slice = (size_t)(c->y.h * c->y.w) * (size_t)kr_pad(c->x[0].c);
+    float *window = c->workspace;
+    void *rest = (char *)c->workspace + window_bytes(c);
+    for (int first = 0; first < step && first < c->y.d; first++) {
+        const int all = (c->y.d - first + step - 1) / step;
+        int have = at_most(h, all); /* slices up to which it is fetched */
+        fetch(c, first, 0, have, window + (size_t)h * slice);
+        for (int q = 0, n; q < all; q += n) {
+            n = at_most(MOVES, all - q);
+            const int want = at_most(q + n + h, all);
+            fetch(c, first, have, want - have, window + (size_t)(have - q + h) * slice);
+            have = want;
+            for (int i = 0, m = step == 1 ? n : 1; i < n; i += m) {
+                const struct nn_call one =
+                    part(c, window + (size_t)(h + i) * slice, m, first + (q + i) * step,
+                         at_most(h, q + i), at_most(h, all - q - i - m), rest);
+                forward_road(&one, 1);
+            }
+            memmove(window, window + (size_t)n * slice, 2 * (size_t)h * slice * sizeof *window);
+        }
+    }
+}
+
+static void forward(const struct nn_call *c)
+{
+    if (in_place(c))
+        forward_in_place(c);
+    else
+        forward_road(c, (int)c->attr[DILATION].v[0]);
 }
 
 /* The bias's gradient, where kernels are to make it. */
@@ -214,6 +329,11 @@ static bool planar(const struct nn_call *c)
 
 static size_t workspace(const struct nn_call *c)
 {
+    if (c->pass == PASS_FORWARD && in_place(c)) {
+        const int n = (int)c->attr[DILATION].v[0] == 1 ? MOVES : 1;
+        const struct nn_call one = part(c, NULL, n, 0, half(c), half(c), NULL);
+        return window_bytes(c) + forward_workspace(&one);
+    }
     if (road(c->attr) == ROAD_GENERAL) {
         struct kr_conv k = as_any(c);
         return c->pass == PASS_WEIGHT ? kr_conv_backward_weight_workspace(&k)
@@ -243,6 +363,7 @@ const struct nn_kind nn_convolution = {.name = "convolution",
                                        .most = 1,
                                        .reads = NN_PARTS,
                                        .finishes = true,
+                                       .overwrites = overwrites,
                                        .reach = reach,
                                        .shape = shape,
                                        .forward = forward,

@@ -33,6 +33,7 @@ static size_t workspace(const struct nn_call *c)
                                       .most = 1,                                                   \
                                       .reads = NN_VIEWS,                                           \
                                       .finishes = true,                                            \
+                                      .in_place = true,                                            \
                                       .data_reads = true,                                          \
                                       .forward = kind##_forward,                                   \
                                       .data = kind##_data,                                         \

@@ -1,18 +1,23 @@
 /* op_group_norm.c - group normalisation (Wu & He 2018, arXiv:1803.08494), as torch.nn.GroupNorm,
  * and instance normalisation (Ulyanov et al. 2016, arXiv:1607.08022), which is that of groups of
- * one channel, as torch.nn.InstanceNorm2d with affine = True. */
+ * one channel, as torch.nn.InstanceNorm2d. */
 #include "lib/nn/op.h"
 
-enum { EPS, GROUPS };
+enum { EPS, AFFINE, GROUPS };
 enum { GAMMA, BETA };
 
-static const struct nn_rule group_rule[] = {
-    {"eps", NN_REAL, 1e-12, 1, 1e-5}, {"groups", NN_INTEGER, 1, 65536, NAN}, {0}};
-static const struct nn_rule instance_rule[] = {{"eps", NN_REAL, 1e-12, 1, 1e-5}, {0}};
+static const struct nn_rule group_rule[] = {{"eps", NN_REAL, 1e-12, 1, 1e-5},
+                                            {"affine", NN_BOOL, 0, 1, 1},
+                                            {"groups", NN_INTEGER, 1, 65536, NAN},
+                                            {0}};
+static const struct nn_rule instance_rule[] = {
+    {"eps", NN_REAL, 1e-12, 1, 1e-5}, {"affine", NN_BOOL, 0, 1, 1}, {0}};
 
 static int instance_shape(struct nn_build *b)
 {
     uint32_t c = (uint32_t)b->in[0]->c;
+    if (!nn_int(b->attr, AFFINE))
+        return 0;
     nn_declare(b, "weight", true, NN_ONES, 0, 1, &c);
     nn_declare(b, "bias", true, NN_ZEROS, 0, 1, &c);
     return 0;

@@ -226,6 +226,15 @@ static bool runs_forward(const struct plan *p, const struct op *op)
     return op->kind->forward && (p->learn || (op->output && (!nn_is_view(op) || op->kind->each)));
 }
 
+/* Whether it may write over its first input, if nobody else reads that. */
+static bool may_overwrite(const struct plan *p, const struct op *op)
+{
+    if (p->learn || !op->kind->overwrites || p->flow)
+        return !p->learn && op->kind->in_place;
+    const struct nn_call c = nn_planned(p, op, PASS_FORWARD, &p->size, 1);
+    return op->kind->overwrites(&c);
+}
+
 static void forward(struct state *s, const struct op *op, enum nn_pass pass)
 {
     struct plan *p = s->p;
@@ -239,7 +248,7 @@ static void forward(struct state *s, const struct op *op, enum nn_pass pass)
     read_map(s, root, at);
     if (op->out >= 0) {
         int under = op->ins ? nn_root(g, op, 0, 0) : -1;
-        bool over = op->kind->in_place && !p->learn && g->value[under].readers == 1 &&
+        bool over = may_overwrite(p, op) && under != p->image && g->value[under].readers == 1 &&
                     !(p->flow && (p->flow[under].stay || p->flow[op->out].stay)) &&
                     nn_lanes(&g->value[under]) == nn_lanes(&g->value[op->out]);
         int b = over
