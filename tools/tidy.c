@@ -12,12 +12,9 @@
 #include "lib/base/number.h"
 #include "tools/tool.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char usage[] =
     "[-HilLv] [-w MM3] [-t MM3] [-e MM3] [-E MM3] [-n 6|18|26] < STREAM > STREAM\n"
@@ -45,66 +42,12 @@ static size_t cases, changed_cases, trained_cases;
 
 /* --- the records of a case wait --------------------------------------------------------------- */
 
-static struct {
-    int fd;
-    const char *dir;
-    struct tns_writer *writer;
-} spool;
-
-/* Without a name, so that nobody has to remove it. */
-static void open_spool(void)
-{
-    char path[4096];
-    const char *dir = getenv("TMPDIR");
-    spool.dir = dir && *dir ? dir : "/tmp";
-    if ((size_t)snprintf(path, sizeof path, "%s/tidy.XXXXXX", spool.dir) >= sizeof path)
-        tool_die("TMPDIR: the name is too long");
-    if ((spool.fd = mkostemp(path, O_CLOEXEC)) < 0 || unlink(path))
-        tool_die("%s: %s", spool.dir, strerror(errno));
-}
-
-static void spool_record(struct tns_record *rec)
-{
-    static const struct tns_meta nothing;
-    if (!spool.writer) {
-        if (lseek(spool.fd, 0, SEEK_SET) || ftruncate(spool.fd, 0))
-            tool_die("%s: %s", spool.dir, strerror(errno));
-        if (!(spool.writer = tns_writer_new(spool.fd)))
-            tool_die("out of memory");
-        if (tns_write_header(spool.writer, &nothing))
-            tool_die("%s: %s", spool.dir, tns_writer_why(spool.writer));
-    }
-    tool_write_to(spool.writer, spool.dir, rec);
-}
-
-static void lift(struct tns_record *rec)
+static void write_lifted(struct tns_record *rec)
 {
     struct tensor *pred = tool_need(rec, "pred", DT_U8, 2);
     struct tool_place p = tool_place(rec, pred);
     tool_lift(&p, unit.pred + p.slice * p.H * p.W, pred->data);
-}
-
-static void write_spooled(void)
-{
-    struct tns_record rec = {0};
-    struct tns_reader *r;
-    int e;
-    if (tns_finish(spool.writer))
-        tool_die("%s: %s", spool.dir, tns_writer_why(spool.writer));
-    tns_writer_free(spool.writer);
-    spool.writer = NULL;
-    if (lseek(spool.fd, 0, SEEK_SET))
-        tool_die("%s: %s", spool.dir, strerror(errno));
-    if (!(r = tns_reader_new(spool.fd)))
-        tool_die("out of memory");
-    while ((e = tns_next(r, &rec)) == 1 && !(e = tns_take(r, &rec, "pred"))) {
-        lift(&rec);
-        tool_write(&rec);
-    }
-    if (e < 0)
-        tool_die("%s: %s", spool.dir, tns_why(r));
-    tns_release(&rec);
-    tns_reader_free(r);
+    tool_write(rec);
 }
 
 /* --- one case --------------------------------------------------------------------------------- */
@@ -123,7 +66,7 @@ static void finish(void)
         for (int r = 0; r < MET_RULES; r++)
             after += changed[r];
         changed_cases += after > before;
-        write_spooled();
+        tool_spool_each("pred", write_lifted);
     } else if (unit_trained && !opt.trained_too) {
         trained_cases++;
     } else {
@@ -149,7 +92,7 @@ static void add(struct tns_record *rec)
     tool_case_slice(&unit, rec, &g, p.slice);
     tool_paste(&p, pred->data, unit.pred + p.slice * p.H * p.W);
     if (!opt.choose) {
-        spool_record(rec);
+        tool_spool(rec);
         return;
     }
     if (label->dim[0] != pred->dim[0] || label->dim[1] != pred->dim[1])
@@ -353,7 +296,7 @@ int main(int argc, char **argv)
         return tool_finish();
     }
     tool_promise();
-    open_spool();
+    tool_spool_open();
     if (opt.file)
         read_chosen(opt.file);
     tidy_describe(&opt.tidy, options);

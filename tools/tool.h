@@ -156,6 +156,14 @@ void tool_write_segment(struct tns_meta *header);
 /* As tool_write, to another writer, whose name is for messages. */
 void tool_write_to(struct tns_writer *, const char *name, struct tns_record *);
 
+/* Records that wait until what comes behind them is known, in a file in TMPDIR (tool_spool.c),
+ * which is opened before the process is confined. tool_spool_each gives all of them in turn, with
+ * payloads as far as those it names, as often as it is called; the next record that is put by
+ * begins anew. */
+void tool_spool_open(void);
+void tool_spool(struct tns_record *);
+void tool_spool_each(const char *uses, void (*)(struct tns_record *));
+
 /* What the tool needs, or death with the record's place: a tensor of that rank (and dtype, unless
  * DT_COUNT), a key. */
 struct tensor *tool_need(struct tns_record *, const char *name, enum dtype, int rank);

@@ -1,0 +1,62 @@
+/* Records wait in a file without a name, which nobody has to remove, until what comes behind them
+ * is known. */
+#include "tools/tool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct {
+    int fd;
+    const char *dir;
+    struct tns_writer *writer;
+} spool;
+
+void tool_spool_open(void)
+{
+    char path[4096];
+    const char *dir = getenv("TMPDIR");
+    spool.dir = dir && *dir ? dir : "/tmp";
+    if ((size_t)snprintf(path, sizeof path, "%s/%s.XXXXXX", spool.dir, tool_name()) >= sizeof path)
+        tool_die("TMPDIR: the name is too long");
+    if ((spool.fd = mkostemp(path, O_CLOEXEC)) < 0 || unlink(path))
+        tool_die("%s: %s", spool.dir, strerror(errno));
+}
+
+void tool_spool(struct tns_record *rec)
+{
+    static const struct tns_meta nothing;
+    if (!spool.writer) {
+        if (lseek(spool.fd, 0, SEEK_SET) || ftruncate(spool.fd, 0))
+            tool_die("%s: %s", spool.dir, strerror(errno));
+        if (!(spool.writer = tns_writer_new(spool.fd)))
+            tool_die("out of memory");
+        if (tns_write_header(spool.writer, &nothing))
+            tool_die("%s: %s", spool.dir, tns_writer_why(spool.writer));
+    }
+    tool_write_to(spool.writer, spool.dir, rec);
+}
+
+void tool_spool_each(const char *uses, void (*each)(struct tns_record *))
+{
+    struct tns_record rec = {0};
+    struct tns_reader *r;
+    int e;
+    if (spool.writer && tns_finish(spool.writer))
+        tool_die("%s: %s", spool.dir, tns_writer_why(spool.writer));
+    tns_writer_free(spool.writer);
+    spool.writer = NULL;
+    if (lseek(spool.fd, 0, SEEK_SET))
+        tool_die("%s: %s", spool.dir, strerror(errno));
+    if (!(r = tns_reader_new(spool.fd)))
+        tool_die("out of memory");
+    while ((e = tns_next(r, &rec)) == 1 && !(e = tns_take(r, &rec, uses)))
+        each(&rec);
+    if (e < 0)
+        tool_die("%s: %s", spool.dir, tns_why(r));
+    tns_release(&rec);
+    tns_reader_free(r);
+}
