@@ -4,7 +4,8 @@
  * meaning of the labels, and its *steps*: those lines of the header's history that change what a
  * network sees. Lines of tools that are known not to (nii2slices and regrid, of whose voxels the
  * records tell the size, recode, which the scheme speaks for, pick, mislabel, epochs, augment,
- * infer, tidy) are left out, every other counts, unknown tools too, without a `-F`; `crop -u` takes
+ * infer, tidy, and strip, which makes of a scan what public sets hold) are left out, every other
+ * counts, unknown tools too, without a `-F`; `crop -u` takes
  * the crop before it back. Of znorm and crop the records speak themselves, in the keys `norm` and
  * `cropped`, so that a history that was left out hides nothing. Two streams are prepared alike when
  * their keys are the same, and their other steps, line by line. */

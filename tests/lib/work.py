@@ -17,6 +17,7 @@ def prepare(d):
     with open(f"{d}/tiny.yaml", "w") as f:
         f.write("arch: unet\nbase: 1\nbatch: 8\n")
     shell("phantom -n 2 -d 32x32x12 -s 3 -o cases && phantom -n 1 -d 16x16x8 -l msd -o msd && nii2slices -t cases/*/ >raw.tns &&"
+          "mkdir masks && for c in cases/*; do cp $c/*_seg.nii.gz masks/${c#cases/}.nii.gz; done &&"
           "recode -s brats2017 <raw.tns >label.tns && znorm <label.tns >norm.tns && crop -m 16 <norm.tns >crop.tns &&"
           "tnsview -k patient <label.tns | sort -u | sed 's/$/\t2/' >weights &&"
           "folds -k 2 -s 1 <label.tns >folds && epochs -n 3 -s 1 crop.tns >epochs.tns && train -j 1 -c tiny.yaml -o model <epochs.tns &&"
@@ -33,6 +34,7 @@ COMMANDS = [
     ("nii2slices", "{} -j 1 -l msd msd", None),
     ("regrid", "{} -j 1 -s 8 cases/*/", None),
     ("recode", "{} -s brats2017 <raw.tns", None),
+    ("strip", "{} -k masks <label.tns", None),
     ("znorm", "{} <label.tns", None),
     ("crop", "{} -m 16 <norm.tns", None),
     ("crop", "{} -u <crop.tns", None),

@@ -35,14 +35,15 @@ int main(void)
            n < 0 ? why : digits);
     }
     /* What changes no image is no step of preparation. */
-    static const char *const line[] = {"recode -s msd", "znorm -p case", "infer", "tidy -w 100 -i"};
+    static const char *const line[] = {"recode -s msd", "znorm -p case", "infer", "tidy -w 100 -i",
+                                       "strip -k"};
     struct tns_meta header = {0};
     char steps[CONTRACT_MAX];
     bool added = true;
     for (size_t i = 0; i < sizeof line / sizeof *line; i++)
         added &= !tns_append(&header, "history", line[i]);
     ok(added && contract_steps(&header, steps) == 1 && !strcmp(steps, "znorm -p case\n"),
-       "recode, infer and tidy change nothing that a network sees");
+       "recode, infer, tidy and strip change nothing that a network sees");
     free(header.text);
     return done_testing();
 }

@@ -1,0 +1,491 @@
+/* strip - take the skull off: what is no brain becomes zero
+ *
+ * reads   image (any dtype), nifti with -k; case, slice, slices, spacing, modalities; crop, if
+ *         present
+ * changes image; brain, mean, std
+ * adds    mask (u8) with -K
+ *
+ * A case is known when its last slice has come; until then its records wait in a file. The mask is
+ * somebody else's, or a network's, which sees one modality of the whole case at once. */
+#include "formats/model.h"
+#include "formats/nifti.h"
+#include "lib/image/conform.h"
+#include "lib/image/crop.h"
+#include "lib/image/znorm.h"
+#include "lib/metric/tidy.h"
+#include "lib/nn/nn.h"
+#include "tools/tool.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "[-HKv] [-c MODALITY] [-j THREADS] [-M SIZE] -m MODEL < STREAM > STREAM\n"
+    "       strip [-HKv] -k MASK < STREAM > STREAM";
+
+#define CHANNELS 64
+#define LEAST_ML 700 /* of an adult's brain with its fluid; what is outside is doubted */
+#define MOST_ML 2200
+#define PIECES_ML 10 /* that hang together with nothing */
+
+static struct {
+    const char *modality, *mask, *path;
+    bool keep;
+    int threads;
+    unsigned long long memory;
+} opt;
+
+static struct {
+    struct model model;
+    struct nn_spec spec;
+} net;
+
+/* The case in hand: unit.pred is its mask. */
+static struct tool_case unit;
+static struct names finished;
+static float *scan;    /* the modality that the network sees */
+static char seen[128]; /* and its name */
+static bool masked;    /* a file of one case's mask has been used */
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+/* Of the image's channels the one whose name is so long and so, or -1. */
+static int channel_of(const char *names, const char *wanted)
+{
+    int c = 0;
+    for (const char *p = names; *p; p += strcspn(p, ","), p += *p == ',', c++)
+        if (strcspn(p, ",") == strlen(wanted) && !strncmp(p, wanted, strlen(wanted)))
+            return c;
+    return -1;
+}
+
+static int channel(struct tns_record *rec, const struct tensor *image)
+{
+    static const char *const usual[] = {"t1gd", "t1", "image"};
+    const char *names = tool_need_key(rec, "modalities"), *wanted = opt.modality;
+    int c = wanted ? channel_of(names, wanted) : -1;
+    for (size_t i = 0; !opt.modality && c < 0 && i < sizeof usual / sizeof *usual; i++)
+        c = channel_of(names, wanted = usual[i]);
+    if (c < 0 || c >= (int)image->dim[0])
+        tool_die_at(rec, "no modality '%s' (wanted by -c, got %.100s)",
+                    opt.modality ? opt.modality : "t1gd or t1", names);
+    snprintf(seen, sizeof seen, "%s", wanted);
+    return c;
+}
+
+static struct tool_place place_of(struct tns_record *rec, const struct tensor *image)
+{
+    struct tensor plane = *image;
+    plane.rank = 2;
+    plane.dim[0] = image->dim[1];
+    plane.dim[1] = image->dim[2];
+    return tool_place(rec, &plane);
+}
+
+/* The channel's slice becomes part of the scan; what lies beyond the full slice was padding. */
+static void take_scan(const struct tensor *image, int c, const struct tool_place *p)
+{
+    const long lo = p->x < 0 ? -p->x : 0,
+               hi = (long)p->W - p->x < (long)p->w ? (long)p->W - p->x : (long)p->w;
+    for (long y = 0; y < (long)p->h && lo < hi; y++)
+        if (y + p->y >= 0 && y + p->y < (long)p->H)
+            tensor_to_f32(
+                image, ((size_t)c * p->h + (size_t)y) * p->w + (size_t)lo, (size_t)(hi - lo),
+                scan + (p->slice * p->H + (size_t)(y + p->y)) * p->W + (size_t)(p->x + lo));
+}
+
+/* --- a mask that others made ------------------------------------------------------------------ */
+
+static void read_mask(struct tns_record *rec, const struct met_grid *g)
+{
+    const struct tensor *header = tns_tensor(rec, "nifti");
+    const char *path = opt.mask;
+    char why[NII_WHY];
+    struct stat s;
+    if (!stat(path, &s) && S_ISDIR(s.st_mode))
+        path = tool_case_path(rec, opt.mask, ".nii.gz");
+    else if (masked)
+        tool_die_at(rec, "%s is the mask of one case (wanted a folder of them, as CASE.nii.gz)",
+                    opt.mask);
+    masked = true;
+    struct nii_file *f = nii_open(path, why);
+    if (!f)
+        tool_die_at(rec, "%s", why);
+    const struct nii_header *h = nii_head(f);
+    struct nii_header image;
+    struct nii_channel known;
+    struct nii_reader *r;
+    char differ[NII_WHY] = "";
+    if (h->channels != 1)
+        tool_die_at(rec, "%s: a mask of %u volumes (wanted 1)", path, h->channels);
+    if (header && header->rank == 1 && header->dtype == DT_U8 && header->dim[0] >= NII_HEADER) {
+        if (nii_parse(header->data, "tensor 'nifti'", &image, why))
+            tool_die_at(rec, "%s", why);
+        nii_grids_differ(&image, h, differ);
+    } else if (h->grid[0] != g->dim[2] || h->grid[1] != g->dim[1] || h->grid[2] != g->dim[0]) {
+        snprintf(differ, sizeof differ, "wanted %zux%zux%zu, got %ux%ux%u", g->dim[2], g->dim[1],
+                 g->dim[0], h->grid[0], h->grid[1], h->grid[2]);
+    }
+    if (*differ)
+        tool_die_at(rec, "%s: not on the grid of the scan (%.300s)", path, differ);
+    if (nii_scan(f, true, &known, NULL, 0, &r, why))
+        tool_die_at(rec, "%s", why);
+    for (uint32_t z = 0; z < h->grid[2]; z++)
+        if (nii_slice(r, z, DT_U8, unit.pred + z * g->dim[1] * g->dim[2], why))
+            tool_die_at(rec, "%s", why);
+    nii_reader_free(r);
+    nii_close(f);
+    for (size_t i = 0; i < g->dim[0] * g->dim[1] * g->dim[2]; i++)
+        unit.pred[i] = unit.pred[i] != 0;
+}
+
+/* --- the network's ---------------------------------------------------------------------------- */
+
+static void open_model(void)
+{
+    struct nn_about about;
+    char why[512];
+    tool_maps(opt.path);
+    if (model_open(&net.model, opt.path, why, sizeof why))
+        tool_die("%s", why);
+    tool_mapped(net.model.file.bytes, net.model.file.size);
+    if (!net.model.network)
+        tool_die("%s: no network of its own (wanted one that tells brain)", opt.path);
+    net.spec = (struct nn_spec){
+        .name = opt.path, .text = net.model.network, .length = strlen(net.model.network)};
+    for (int i = 0; i < net.model.parameters; i++)
+        nn_set(&net.spec, net.model.parameter[i].name, net.model.parameter[i].value);
+    if (nn_about(&net.spec, &about, why, sizeof why))
+        tool_die("%s", why);
+    if (strcmp(net.model.scheme, "brain") || about.inputs != 1 || about.outputs != 2)
+        tool_die("%s: no network that tells brain from one modality (wanted scheme brain, 1 input, "
+                 "2 outputs, got %.40s, %d, %d)",
+                 opt.path, net.model.scheme, about.inputs, about.outputs);
+    if (!about.products)
+        kr_products_free();
+}
+
+/* The largest piece of a mask, without holes, and how many voxels were in others. */
+static uint64_t one_piece(uint8_t *mask, const struct met_grid *g, bool holes)
+{
+    const size_t n = g->dim[0] * g->dim[1] * g->dim[2];
+    struct met_tidy t = {.neighbours = 6};
+    uint64_t changed[MET_RULES] = {0};
+    t.rule[MET_LARGEST] = 1;
+    t.rule[MET_HOLES] = holes;
+    for (size_t i = 0; i < n; i++) /* what tidy calls oedema is brain */
+        mask[i] = mask[i] ? 2 : 0;
+    if (met_tidy(mask, g, &t, changed))
+        tool_die("out of memory (case %s)", unit.name);
+    for (size_t i = 0; i < n; i++)
+        mask[i] = mask[i] != 0;
+    return changed[MET_LARGEST];
+}
+
+static void predict(const struct img_conform *c, const float *image, uint8_t *pred)
+{
+    const size_t n = c->n[0] * c->n[1] * c->n[2],
+                 voxels = unit.grid.dim[0] * unit.grid.dim[1] * unit.grid.dim[2];
+    const struct nn_options o = {.n = 1,
+                                 .d = (int)c->n[0],
+                                 .h = (int)c->n[1],
+                                 .w = (int)c->n[2],
+                                 .threads = opt.threads,
+                                 .ceiling = opt.memory,
+                                 .outside = n * (sizeof *image + sizeof *pred) + voxels,
+                                 .weights = net.model.weights};
+    const struct nn_batch b = {.n = 1, .d = o.d, .h = o.h, .w = o.w, .image = image};
+    const struct nn_output out = {.pred = pred};
+    char why[512];
+    struct nn *nn = nn_new(&net.spec, &o, why, sizeof why);
+    if (!nn)
+        tool_die("case %s: %s", unit.name, why);
+    tool_note("case %s: %s at %dx%dx%d of 1 mm, %d thread%s, %.0f MiB", unit.name, seen, o.w, o.h,
+              o.d, opt.threads, tool_s((unsigned)opt.threads),
+              ceil((double)nn_memory(nn).peak / 1048576));
+    if (nn_load(nn, net.model.file.tensor, (size_t)net.model.file.tensors))
+        tool_die("%s: %s", opt.path, nn_why(nn));
+    if (nn_infer(nn, &b, &out) < 0)
+        tool_die("case %s: %s", unit.name, nn_why(nn));
+    nn_free(nn);
+}
+
+static void find_mask(void)
+{
+    const struct met_grid *g = &unit.grid;
+    struct img_conform c;
+    if (unit.slices < g->dim[0])
+        tool_die("case %s: %zu of %zu slices came (wanted all: the network sees the whole head)",
+                 unit.name, unit.slices, g->dim[0]);
+    if (img_conform(&c, g->dim, g->spacing))
+        tool_die("case %s: the scan is too large (wanted sides of at most %d mm, got %gx%gx%g)",
+                 unit.name, IMG_CUBE_MOST, (double)g->dim[2] * g->spacing[2],
+                 (double)g->dim[1] * g->spacing[1], (double)g->dim[0] * g->spacing[0]);
+    const size_t n = c.n[0] * c.n[1] * c.n[2];
+    float *image = tool_alloc(n * sizeof *image);
+    if (!(img_conform_scan(&c, scan, image) > 0))
+        tool_die("case %s: %s: nothing to tell brain by (wanted more than one value)", unit.name,
+                 seen);
+    free(scan);
+    scan = NULL;
+    uint8_t *pred = tool_alloc(n);
+    predict(&c, image, pred);
+    free(image);
+    const struct met_grid cube = {{c.n[0], c.n[1], c.n[2]}, {1, 1, 1}};
+    const uint64_t others = one_piece(pred, &cube, true);
+    if ((double)others / 1000 > PIECES_ML)
+        tool_warn("case %s: the mask was in pieces: %.0f ml beside the largest were left out; look "
+                  "at it",
+                  unit.name, (double)others / 1000);
+    img_conform_mask(&c, pred, unit.pred);
+    free(pred);
+}
+
+/* --- what is unlikely ------------------------------------------------------------------------- */
+
+static double millilitres(uint64_t voxels)
+{
+    const double *mm = unit.grid.spacing;
+    return (double)voxels * mm[0] * mm[1] * mm[2] / 1000;
+}
+
+static void judge(void)
+{
+    const struct met_grid *g = &unit.grid;
+    const size_t n = g->dim[0] * g->dim[1] * g->dim[2];
+    uint64_t voxels = 0;
+    for (size_t i = 0; i < n; i++)
+        voxels += unit.pred[i];
+    if (!voxels)
+        tool_die("case %s: no brain in the mask", unit.name);
+    if (millilitres(voxels) < LEAST_ML || millilitres(voxels) > MOST_ML)
+        tool_warn("case %s: a mask of %.0f ml is no likely brain (wanted %d to %d); look at it",
+                  unit.name, millilitres(voxels), LEAST_ML, MOST_ML);
+    tool_note("case %s: %.0f ml", unit.name, millilitres(voxels));
+    if (!opt.mask)
+        return;
+    uint8_t *copy = tool_alloc(n);
+    memcpy(copy, unit.pred, n);
+    const uint64_t others = one_piece(copy, g, false);
+    free(copy);
+    if (millilitres(others) > PIECES_ML)
+        tool_warn("case %s: the mask is in pieces: %.0f ml lie beside the largest; look at it",
+                  unit.name, millilitres(others));
+}
+
+/* --- the records ------------------------------------------------------------------------------ */
+
+/* Of the stripped case, over the voxels that are not zero; `channels` are those of its records. */
+static struct {
+    int channels;
+    double count[CHANNELS], mean[CHANNELS], squares[CHANNELS]; /* sums of (v - mean)^2 */
+    long low[2], high[2];                                      /* of the brain's box */
+} left;
+
+static void strip(struct tns_record *rec, const struct tensor *image, const struct tool_place *p)
+{
+    const size_t plane = p->h * p->w, size = dtype_size(image->dtype);
+    uint8_t *mask = tool_alloc(plane);
+    memset(mask, 0, plane);
+    tool_lift(p, unit.pred + p->slice * p->H * p->W, mask);
+    for (size_t c = 0; c < image->dim[0]; c++)
+        for (size_t i = 0; i < plane; i++)
+            if (!mask[i])
+                memset((char *)image->data + (c * plane + i) * size, 0, size);
+    if (opt.keep) {
+        const uint32_t dim[2] = {(uint32_t)p->h, (uint32_t)p->w};
+        memcpy(tool_add(rec, "mask", DT_U8, 2, dim)->data, mask, plane);
+    }
+    free(mask);
+}
+
+static void count(struct tns_record *rec)
+{
+    const struct tensor *image = tool_need_image(rec, DT_COUNT);
+    const struct tool_place p = place_of(rec, image);
+    const size_t plane = p.h * p.w;
+    const bool keep = opt.keep;
+    struct img_box b;
+    opt.keep = false;
+    strip(rec, image, &p);
+    opt.keep = keep;
+    left.channels = (int)image->dim[0];
+    for (int c = 0; c < left.channels; c++) {
+        double mean, std;
+        const double n = (double)img_moments(image, (size_t)c * plane, plane, &mean, &std);
+        const double all = left.count[c] + n, apart = mean - left.mean[c];
+        if (!(n > 0))
+            continue;
+        left.squares[c] += n * std * std + apart * apart * left.count[c] * n / all;
+        left.mean[c] += apart * n / all;
+        left.count[c] = all;
+    }
+    if (!img_nonzero_box(image, &b))
+        return;
+    const long from[2] = {b.y + p.y, b.x + p.x}, to[2] = {from[0] + b.height, from[1] + b.width};
+    const bool first = left.high[0] == 0;
+    for (int i = 0; i < 2; i++) {
+        left.low[i] = first || from[i] < left.low[i] ? from[i] : left.low[i];
+        left.high[i] = to[i] > left.high[i] ? to[i] : left.high[i];
+    }
+}
+
+static void write_stripped(struct tns_record *rec)
+{
+    const struct tensor *image = tool_need_image(rec, DT_COUNT);
+    const struct tool_place p = place_of(rec, image);
+    double std[CHANNELS];
+    strip(rec, image, &p);
+    for (int c = 0; c < left.channels; c++)
+        std[c] = left.count[c] > 0 ? sqrt(left.squares[c] / left.count[c]) : 0;
+    tool_set(rec, "brain", "%ld %ld %ld %ld", left.low[0], left.low[1], left.high[0] - left.low[0],
+             left.high[1] - left.low[1]);
+    if (tns_set_numbers(&rec->meta, "mean", left.channels, left.mean) ||
+        tns_set_numbers(&rec->meta, "std", left.channels, std))
+        tool_die("out of memory");
+    tool_write(rec);
+}
+
+/* --- flow ------------------------------------------------------------------------------------- */
+
+static void finish(void)
+{
+    if (!unit.name)
+        return;
+    if (!opt.mask)
+        find_mask();
+    judge();
+    memset(&left, 0, sizeof left);
+    tool_spool_each("image", count);
+    tool_spool_each("image", write_stripped);
+    tool_case_end(&unit);
+}
+
+static void add(struct tns_record *rec)
+{
+    const struct tensor *image = tool_need_image(rec, DT_COUNT);
+    const char *name = tool_need_key(rec, "case"), *norm = tns_get(&rec->meta, "norm");
+    if (norm)
+        tool_die_at(rec, "the image is normalised already (norm=%.40s; strip comes first)", norm);
+    if (image->dim[0] > CHANNELS)
+        tool_die_at(rec, "tensor 'image': too many channels (wanted at most %d, got %u)", CHANNELS,
+                    image->dim[0]);
+    const struct tool_place p = place_of(rec, image);
+    const struct met_grid g = {{p.slices, p.H, p.W}, {p.spacing[0], p.spacing[1], p.spacing[2]}};
+    if (unit.name && strcmp(unit.name, name))
+        finish();
+    if (!unit.name) {
+        tool_case_begin(&unit, rec, &g, &finished, false);
+        left.channels = (int)image->dim[0];
+        if (opt.mask)
+            read_mask(rec, &g);
+        else if (!(scan = calloc(g.dim[0] * g.dim[1] * g.dim[2], sizeof *scan)))
+            tool_die("out of memory (case %s)", name);
+    }
+    if ((int)image->dim[0] != left.channels)
+        tool_die_at(rec, "tensor 'image': channels differ within the case (wanted %d, got %u)",
+                    left.channels, image->dim[0]);
+    tool_case_slice(&unit, rec, &g, p.slice);
+    if (!opt.mask)
+        take_scan(image, channel(rec, image), &p);
+    tool_spool(rec);
+}
+
+static void filter(void)
+{
+    struct tns_record rec = {0};
+    int segment = 0;
+    tool_uses(opt.mask ? "image nifti" : "image");
+    tool_read_ahead();
+    while (tool_read(&rec)) {
+        if (tool_segment() > segment) {
+            finish();
+            segment = tool_segment();
+            tool_write_segment(tool_header());
+        }
+        if (tns_is_mark(&rec)) {
+            finish();
+            tool_write(&rec);
+        } else {
+            add(&rec);
+        }
+    }
+    finish();
+    if (tool_segment() > segment)
+        tool_write_segment(tool_header());
+    tns_release(&rec);
+}
+
+static void open_stream(void)
+{
+    const char *sum = opt.path ? st_meta(&net.model.file, "xxh3") : NULL;
+    if (opt.mask)
+        tool_open("-k");
+    else
+        tool_open("-m %.20s:%.16s%s%.100s", net.model.arch, sum ? sum : "unknown",
+                  opt.modality ? " -c " : "", opt.modality ? opt.modality : "");
+}
+
+int main(int argc, char **argv)
+{
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    bool of_network = false;
+    int c;
+
+    opt.threads = cores < 1 ? 1 : cores > NN_MAX_THREADS ? NN_MAX_THREADS : (int)cores;
+    tool_start(argc, argv, usage);
+    tool_share_cores();
+    while ((c = tool_getopt("c:j:k:Km:M:")) != -1)
+        switch (c) {
+        case 'c':
+            opt.modality = optarg;
+            of_network = true;
+            break;
+        case 'j':
+            opt.threads = (int)tool_int('j', optarg, 1, NN_MAX_THREADS);
+            of_network = true;
+            break;
+        case 'k':
+            opt.mask = optarg;
+            break;
+        case 'K':
+            opt.keep = true;
+            break;
+        case 'm':
+            opt.path = optarg;
+            break;
+        case 'M':
+            opt.memory = tool_size('M', optarg);
+            of_network = true;
+            break;
+        }
+    tool_no_operands();
+    if (!opt.mask == !opt.path)
+        tool_misuse("wanted -m or -k, and one of them");
+    if (opt.mask && of_network)
+        tool_misuse("-c, -j and -M go with -m alone");
+
+    tool_promise();
+    tool_spool_open();
+    if (opt.mask) {
+        tool_may_read(opt.mask);
+    } else {
+        const char *bad = kr_init();
+        if (bad)
+            tool_die("%s", bad);
+        kr_products(); /* before tool_confine, as it may load a library */
+        tool_may_read(opt.path);
+        tool_confine();
+        open_model();
+    }
+    open_stream();
+    filter();
+    names_free(&finished);
+    if (!opt.mask)
+        model_close(&net.model);
+    return tool_finish();
+}
