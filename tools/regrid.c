@@ -5,7 +5,7 @@
  *
  * reads   NIfTI files, transforms
  * adds    image, label, nifti; case, patient, slice, slices, modalities, scheme, spacing, brain,
- * mean, std, fingerprint */
+ * mean, std, fingerprint; missing with -a */
 #include "formats/layout.h"
 #include "formats/nifti.h"
 #include "formats/nifti_write.h"
@@ -26,7 +26,7 @@
 
 static const char usage[] =
     "[-Hv] [-g scan|brats|mni152|FILE] [-s MM] [-n linear|cubic|lanczos]\n"
-    "              [-k MASK] [-j THREADS] [-m NAME=PATTERN,...] CASE... > STREAM";
+    "              [-a NAME,...] [-k MASK] [-j THREADS] [-m NAME=PATTERN,...] CASE... > STREAM";
 
 enum { T1GD = 2, MASK = LAY_FILES, ATLAS_SPACE = 2, SCANNER_SPACE = 1 };
 
@@ -41,6 +41,7 @@ static struct {
     double spacing;
     enum img_kernel kernel;
     long threads;
+    unsigned may_lack;
 } opt = {.grid = "scan", .spacing = 1};
 
 /* Where the voxels of the result lie. */
@@ -131,6 +132,8 @@ static void find_study(size_t i, struct study *s)
 
     memset(s, 0, sizeof *s);
     find_case(i, &s->c);
+    if (!*s->c.file[T1GD])
+        tool_die("%s: no %s, on which the others are to lie", s->c.name, lay_modality[T1GD]);
     s->atlas = read_map(&s->c, lay_modality[T1GD], "atlas", &atlas);
     if (s->atlas && own)
         tool_die("%s: the T1 with contrast agent lies on an atlas (wanted -g with its grid)",
@@ -155,9 +158,10 @@ static int by_text(const void *a, const void *b)
 
 static void will_read(const char *path)
 {
-    char *other = nii_other_half(path);
+    char *other = *path ? nii_other_half(path) : NULL;
 
-    tool_may_read(path);
+    if (*path)
+        tool_may_read(path);
     if (other)
         tool_may_read(other);
     free(other);
@@ -175,6 +179,7 @@ static struct study *list_cases(int argc, char **argv)
     for (int i = 0; i < argc; i++, list.places++) {
         if (lay_open(LAY_BRATS, argv[i], opt.pattern, &list.place[i], why))
             tool_die("%s", why);
+        list.place[i].may_lack = opt.may_lack;
         list.n += list.place[i].n;
     }
     name = tool_alloc(list.n * sizeof *name);
@@ -373,6 +378,13 @@ static double carry(const char *path, const struct target *t, const struct affin
     size_t inside = 0, count = 0;
     struct affine to;
 
+    memset(out, 0, sizeof *out);
+    if (!*path) { /* it is missing, and background */
+        out->type = DT_I16;
+        out->voxels = tool_alloc(n * sizeof(int16_t));
+        memset(out->voxels, 0, n * sizeof(int16_t));
+        return 0;
+    }
     read_source(path, false, &from);
     to = route(t, map, &from.head, path);
     memcpy(v.grid, from.head.grid, sizeof v.grid);
@@ -459,6 +471,8 @@ static void judge(const struct study *s, const struct target *t, const struct ni
             break;
         }
     for (int m = -1; m < LAY_MODALITIES; m++) {
+        if (m >= 0 && !*s->c.file[m])
+            continue;
         const char *who = m < 0 ? "the grid" : lay_modality[m],
                    *whom = m < 0 ? "scan t1gd" : "what t1gd shows";
         if (m >= 0)
@@ -492,7 +506,7 @@ static void add_box(const struct carried *c, const uint32_t grid[3], uint32_t bo
 static void describe(struct tns_record *rec, const struct study *s, const struct target *t,
                      const struct carried scan[LAY_MODALITIES])
 {
-    char patient[LAY_NAME], names[64] = "", prints[LAY_MODALITIES * 17 + 1] = "";
+    char patient[LAY_NAME], names[64] = "", missing[64] = "", prints[LAY_MODALITIES * 17 + 1] = "";
     double mean[LAY_MODALITIES], std[LAY_MODALITIES];
     uint32_t box[4] = {UINT32_MAX, UINT32_MAX, 0, 0};
 
@@ -503,6 +517,9 @@ static void describe(struct tns_record *rec, const struct study *s, const struct
         add_box(&scan[m], t->grid, box);
         snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", m ? "," : "",
                  lay_modality[m]);
+        if (!*s->c.file[m])
+            snprintf(missing + strlen(missing), sizeof missing - strlen(missing), "%s%s",
+                     *missing ? "," : "", lay_modality[m]);
         snprintf(prints + strlen(prints), sizeof prints - strlen(prints), "%s%016" PRIx64,
                  m ? "," : "", scan[m].print);
     }
@@ -510,6 +527,10 @@ static void describe(struct tns_record *rec, const struct study *s, const struct
     tool_set(rec, "patient", "%s", patient);
     tool_set(rec, "slices", "%u", t->grid[2]);
     tool_set(rec, "modalities", "%s", names);
+    if (*missing) {
+        tool_set(rec, "missing", "%s", missing);
+        tool_warn("%s: no scan of %s", s->c.name, missing);
+    }
     if (*s->c.label)
         tool_set(rec, "scheme", "raw");
     set_numbers(rec, "spacing", 3, t->spacing);
@@ -580,7 +601,8 @@ static void regrid(struct tns_record *rec, const struct study *s)
     mask = carry_mask(s, &t);
     for (int m = 0; m < LAY_MODALITIES; m++) {
         inside[m] = carry(s->c.file[m], &t, &s->map[m], mask, &scan[m]);
-        origin_add(&origin, lay_modality[m], &s->map[m], scan[m].header);
+        if (*s->c.file[m])
+            origin_add(&origin, lay_modality[m], &s->map[m], scan[m].header);
     }
     judge(s, &t, &head, inside);
     label = carry_label(s, &t);
@@ -607,8 +629,12 @@ int main(int argc, char **argv)
     tool_start(argc, argv, usage);
     tool_share_cores();
     opt.threads = sysconf(_SC_NPROCESSORS_ONLN);
-    while ((c = tool_getopt("g:j:k:m:n:s:")) != -1)
+    while ((c = tool_getopt("a:g:j:k:m:n:s:")) != -1)
         switch (c) {
+        case 'a':
+            if (lay_set(optarg, &opt.may_lack, why))
+                tool_misuse("-a: %s", why);
+            break;
         case 'g':
             opt.grid = optarg;
             break;

@@ -41,6 +41,7 @@ struct open_case {
     struct nii_header head;
     enum dtype type; /* in the file */
     uint32_t volumes, have;
+    char *missing;    /* channels without a scan, which get none */
     char *names;      /* of the channels, where each has a file */
     uint8_t *scan;    /* of -g: the header of the scan, */
     struct affine to; /* and its file's index to that of the slices */
@@ -190,17 +191,37 @@ static struct nii_out **remember(void)
     return &state.out[n];
 }
 
+/* The name of a channel, which ends before a comma. */
+static const char *channel(const struct open_case *c, uint32_t v)
+{
+    const char *name = c->names;
+
+    for (; v; v--)
+        name += strcspn(name, ",") + 1;
+    return name;
+}
+
+static bool is_missing(const struct open_case *c, uint32_t v)
+{
+    if (!c->names || !c->missing)
+        return false;
+    const char *name = channel(c, v);
+    size_t n = strcspn(name, ",");
+    for (const char *p = c->missing; *p; p += strcspn(p, ","), p += *p == ',')
+        if (strcspn(p, ",") == n && !memcmp(p, name, n))
+            return true;
+    return false;
+}
+
 /* "DIR/CASE.nii.gz" and its kin; volume v of n, or all of them. */
 static void name_file(const struct open_case *c, uint32_t v, char path[4352])
 {
-    const char *what = opt.tensor, *under = "", *of = "", *name = c->names;
+    const char *what = opt.tensor, *under = "", *of = "", *name = c->names ? channel(c, v) : NULL;
     int n = (int)strlen(what), r;
 
     if (opt.folder) {
         under = "/";
         of = c->name;
-        for (; name && v; v--)
-            name += strcspn(name, ",") + (name[strcspn(name, ",")] == ',');
         if (name) {
             what = name;
             n = (int)strcspn(name, ",");
@@ -268,7 +289,8 @@ static void finish_case(struct open_case *c)
     }
     tool_add_name(&state.done, c->name);
     for (uint32_t v = 0; opt.folder && v < c->volumes; v++)
-        write_file(c, v, 1);
+        if (!is_missing(c, v))
+            write_file(c, v, 1);
     if (!opt.folder)
         write_file(c, 0, c->volumes);
     if (c->have < c->head.grid[2])
@@ -277,6 +299,7 @@ static void finish_case(struct open_case *c)
     close(c->spool);
     free(c->header);
     free(c->names);
+    free(c->missing);
     free(c->scan);
     free(c->seen);
     memset(c, 0, sizeof *c);
@@ -342,6 +365,8 @@ static void find_names(struct tns_record *rec, struct open_case *c, const struct
                     "'%s')",
                     t->name, c->volumes, list);
     c->names = tool_copy(list);
+    if (tns_get(&rec->meta, "missing"))
+        c->missing = tool_copy(tns_get(&rec->meta, "missing"));
 }
 
 static void open_case(struct tns_record *rec, struct open_case *c, const char *name,

@@ -115,6 +115,9 @@ LIST
     sed -i 's/^\(A.5_T1_AX.nii.gz.\)t1/\1t9/' out/sequences.tsv
     one "A: out/sequences.tsv: unknown sequence 't9'" -o out in/A
     grep -v '^A' table >out/sequences.tsv
+    LACK=t1,t2 prepare -o out in/B 2>said
+    [ "$(ls out/B | tr '\n' ' ')" = "B_flair.nii.gz B_seg.nii.gz B_t1.nii.gz B_t1gd.nii.gz prepared.tsv " ]
+    rm -r out/B
     MASK='*nonesuch*' one "A: MASK: wanted one file '\*nonesuch\*'" -o out in/A
     REGISTER=niimath one 'REGISTER: niimath is not installed' -o out in/A
     REGISTER=ants one 'REGISTER: (wanted' -o out in/A

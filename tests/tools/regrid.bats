@@ -138,7 +138,7 @@ for kernel, off in ("linear", 2e-3), ("cubic", 2e-3), ("lanczos", .2):
 P
 }
 
-@test "regrid: the T1's own field in cubes of -s mm; brats and mni152 by name" {
+@test "regrid: the T1's own field in cubes of -s mm" {
     geo <<'P'
 os.makedirs("P")
 at = grid((0.9, 0.9, 5.5), (200, 180, 26), np.array([-119.5, 119.5, 77]), (7, 3, -5))
@@ -153,6 +153,13 @@ assert t["image"].shape == (4, 81, 90) and m["slices"] == "72" and m["spacing"] 
 middle = lambda a, n: a[:3, :3] @ ((np.array(n) - 1) / 2) + a[:3, 3]
 assert np.allclose(middle(a, (90, 81, 72)), middle(at, (200, 180, 26)), atol=1e-3)
 assert np.allclose(a[:3, :3] / 2, at[:3, :3] / (0.9, 0.9, 5.5), atol=1e-5)
+P
+}
+
+@test "regrid: brats and mni152 are grids by name" {
+    need_release "it is only the numbers of two grids, and they are large"
+    geo <<'P'
+os.makedirs("P")
 for k in ("flair", "t1", "t1gd", "t2"):
     write(f"P/P_{k}.nii", np.ones((30, 30, 10), "i2"), affine=grid((2, 2, 6), (30, 30, 10), np.array([-50.0, 50, 40])), pixdim=(2, 2, 6))
 for name, n, place in ("brats", (240, 240, 155), (0, 239, 0)), ("mni152", (197, 233, 189), (98, 98, -72)):
@@ -214,6 +221,24 @@ P
     gunzip back/*.gz files/*/*.gz
     run grep -rlaE 'SECRET|534543524554' s back files
     [ -z "$output" ]
+}
+
+@test "regrid: a case may lack what -a names, and that is said, in the files too" {
+    phantom -n 1 -d 32x32x20 -o cases
+    mv cases/* P
+    rm P/*_t2.nii.gz P/*_flair.nii.gz
+    run -1 --separate-stderr regrid -s 8 -a t2 P
+    [[ $stderr = "regrid: "*"no file for flair"* ]]
+    regrid -s 8 -a any P >s 2>err
+    grep -qx 'regrid: warning: P: no scan of flair,t2' err
+    tnsview -k missing,modalities <s | sort -u | diff - <(printf 'flair,t2\tflair,t1,t1gd,t2\n')
+    slices2nii -c -n image -o out <s
+    [ "$(ls out/P | tr '\n' ' ')" = "P_t1.nii.gz P_t1gd.nii.gz " ]
+    nii2slices -a any out/P 2>err | tnsview -k missing | sort -u | grep -qx flair,t2
+    run -1 slices2nii -g flair -o back <s
+    rm P/*_t1ce.nii.gz
+    run -1 --separate-stderr regrid -a any P
+    [[ $stderr = "regrid: P: no t1gd, on which the others are to lie" ]]
 }
 
 @test "regrid: the same bytes from any number of threads" {
