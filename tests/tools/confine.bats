@@ -114,6 +114,17 @@ streams() { # TOOL INPUT ARGS...: reads one stream from standard input, and the 
     refused '[0-9]+' "$(landlock || echo open=ok)"
 }
 
+@test "confine: strip reads the masks or the model that were named, and nothing else" {
+    mkdir masks
+    for c in "$in"/cases/*; do cp "$c"/*_seg.nii.gz "masks/${c##*/}.nii.gz"; done
+    strip -k masks <"$in/raw.tns" >want 2>/dev/null
+    probed strip -k masks <"$in/raw.tns" >got 2>/dev/null
+    cmp want got
+    refused '[0-9]+' "$(files)"
+    run -1 probed strip -m "$in/model" <"$in/raw.tns"
+    [[ "$output" = *"no network that tells brain"* ]]
+}
+
 @test "confine: regrid reads scans, maps and masks, and then nothing else" {
     cp -r "$in"/cases/BraTS20_Training_001 .
     printf '1 0 0 1\n0 1 0 0\n0 0 1 0\n' >BraTS20_Training_001/t1-to-t1gd.txt

@@ -1,7 +1,7 @@
 /* Networks that see a volume at once, against PyTorch (tests/vectors/whole.py): dilated
- * convolutions, normalisation over the volume without weights, GELU; at every instruction-set level,
- * and the same bytes for any number of threads. Where a volume is deep one map is all that there is
- * room for. */
+ * convolutions, normalisation over the volume without weights, GELU; at every instruction-set
+ * level, and the same bytes for any number of threads. Where a volume is deep one map is all that
+ * there is room for. */
 #include "lib/base/rng.h"
 #include "lib/nn/nn.h"
 #include "tests/lib/tap.h"
