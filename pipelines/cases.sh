@@ -7,16 +7,17 @@ images() { # FOLDER FIND-OPTION...
     from=$1
     shift
     find -L "$from" "$@" -type f \( -iname '*.nii' -o -iname '*.nii.gz' -o -iname '*.hdr' -o -iname '*.img' -o \
-        -name dataset.json \) -printf '%P\t%s\t%T@\n' | sort
+        -name dataset.json \) -printf '%P\t%s\t%T@\n'
 }
 
 # The images in a case's folder, or below a data set's root, with size and time. What begins with a dot is no case, and what predict made of
 # them by BIDS no scan.
 scans() { # FOLDER FIND-OPTION...
-    images "$@" | sed '/^\./d; /^derivatives\/gliopipe\//d'
+    images "$@" | sed '/^\./d; /^derivatives\/gliopipe\//d' | sort
 }
 hidden() { # DATA: names of folders of scans that begin with a dot
-    images "$1" -mindepth 2 -maxdepth 2 | sed -n 's,^\(\.[^/]*\)/.*,\1,p' | tr '\001-\011\013-\037\177' '[?*]' | sort -u
+    for d in "$1"/.[!.]*/ "$1"/..?*/; do [ ! -d "$d" ] || break; done
+    [ ! -d "$d" ] || images "$1" -mindepth 2 -maxdepth 2 | sed -n 's,^\(\.[^/]*\)/.*,\1,p' | tr '\001-\011\013-\037\177' '[?*]' | sort -u
 }
 
 names() { # of a list, the first three
@@ -30,13 +31,15 @@ folders() { # DATA
 
 # A line for each name that will not do, with the reason. In a manifest, blanks separate.
 unfit() { # DATA study|...
+    doubt=
+    folders "$1" | iconv -f UTF-8 -t UTF-8 >/dev/null 2>&1 || doubt=1
     folders "$1" | tr '\n\0' '\001\n' | while IFS= read -r path; do
         name=${path##*/} why=
         case $name in
         *[[:cntrl:]]*) why="a control character in its name" ;;
         *" "* | "#"*) case $2 in study | search | best) why="a blank in its name or # before it (wanted what a manifest of folds(1) can hold)" ;; esac ;;
         esac
-        printf %s "$name" | iconv -f UTF-8 -t UTF-8 >/dev/null 2>&1 || why="a name that is no UTF-8"
+        [ -z "$doubt" ] || printf %s "$name" | iconv -f UTF-8 -t UTF-8 >/dev/null 2>&1 || why="a name that is no UTF-8"
         [ ${#name} -le 200 ] || why="a name of ${#name} bytes (wanted at most 200)"
         [ -z "$why" ] || printf "%s: DATA: the case '%s' has %s\n" "$2" "$(printf %s "$name" | tr '\001-\037\177' '[?*]')" "$why"
     done

@@ -10,7 +10,7 @@ recipe() { # TABLE NAME
     recipes "$1" | awk -F '|' -v name="$2" '$1 == name'
 }
 cell() { # LINE COLUMN
-    printf '%s\n' "$1" | cut -d '|' -f "$2" | sed -e 's/^-$//' -e "s/\\\$(SEED)/$SEED/g"
+    printf '%s\n' "$1" | awk -F '|' -v n="$2" -v seed="$SEED" '{ sub(/^-$/, "", $n); gsub(/\$\(SEED\)/, seed, $n); print $n }'
 }
 
 # The settings of train, where a change takes the place of a line (and a network that of an arch, and the reverse).

@@ -2,11 +2,14 @@
 # the files that were read. For guard alone, whose knobs, names and die it uses.
 
 sum() {
-    cksum | cut -d ' ' -f 1
+    set -- $(cksum)
+    echo "$1"
 }
 
 knobs() { # CASES
-    printf 'gliopipe\t%s\t\n' "$(nii2slices -V | sed 's/.*) //; s/,.*//')"
+    version=$(nii2slices -V)
+    version=${version##*) }
+    printf 'gliopipe\t%s\t\n' "${version%%,*}"
     for name in $STAMP; do
         case $name in
         DATA) printf 'DATA\t%s\t%s\n' "$(printf '%s\n' "$1" | sum)" "$DATA" ;;
@@ -27,10 +30,10 @@ knobs() { # CASES
 # Is anything there that this kind of run makes?
 made() { # FOLDER
     [ -d "$1" ] || return
-    case $kind in
-    study) find "$1" -mindepth 1 -maxdepth 1 \( -name '*.tns' -o -name '*.folds' -o -name 'fold[0-9]*' -o -name 'study.*' \) ! -name '*.part' ;;
-    *) find "$1" -mindepth 1 ! -name '.lock*' ! -name made-with ! -name cases.tsv ! -name '*.part' ;;
-    esac | grep -q .
+    [ -n "$(case $kind in
+    study) find "$1" -mindepth 1 -maxdepth 1 \( -name '*.tns' -o -name '*.folds' -o -name 'fold[0-9]*' -o -name 'study.*' \) ! -name '*.part' -print -quit ;;
+    *) find "$1" -mindepth 1 ! -name '.lock*' ! -name made-with ! -name cases.tsv ! -name '*.part' -print -quit ;;
+    esac)" ]
 }
 # Or what it would write over?
 taken() { # FOLDER
@@ -64,14 +67,14 @@ stamp() { # FOLDER
         ! taken "$1" || die "$1 does not say what it was made with (wanted $1/made-with; take another OUT=, or remove $1)"
     fi
     if made "$1"; then
-        changed=$({ sed 's,^,/,' <"$1/made-with" && printf '%s\n' "$now"; } | awk -F '\t' '
-            sub("^/", "") { old[$1] = $2; note[$1] = $3; next }
+        changed=$(printf '%s\n' "$now" | awk -F '\t' '
+            FNR == NR { old[$1] = $2; note[$1] = $3; next }
             !($1 in old) { printf "%s%s was not noted", sep, $1; sep = ", "; next }
             old[$1] != $2 {
                 if ($3 != "" && $3 == note[$1]) printf "%s%s \047%s\047 has changed", sep, $1, $3
                 else printf "%s%s was \047%s\047 and is \047%s\047", sep, $1, note[$1] $3 == "" ? old[$1] : note[$1], note[$1] $3 == "" ? $2 : $3
                 sep = ", "
-            }')
+            }' "$1/made-with" -)
         case $kind$changed in
         predict* | external*) ;;
         *"DATA "*)
