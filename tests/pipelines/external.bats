@@ -18,7 +18,7 @@ setup_file() {
     done
     printf 'arch: unet\nbase: 2\n' >c.yaml
     nii2slices -t learned/* | recode -s brats2017 | znorm | crop -s 48x48 >t.tns
-    epochs -n 1 t.tns | train -c c.yaml -o model
+    epochs -n 1 t.tns | train -j 1 -c c.yaml -o model
 }
 
 setup() {

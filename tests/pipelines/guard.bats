@@ -5,13 +5,13 @@ setup_file() {
     export OMP_WAIT_POLICY=passive
     cd "$BATS_FILE_TMPDIR"
     [ "${CONFIG:-release}" = release ] || return 0
-    phantom -n 5 -s 2 -d 48x48x16 -o cases
+    phantom -n 5 -s 2 -d 32x32x8 -o cases
     # A model that was taught on cropped, normalised slices, and one on slices as they come.
     printf 'arch: unet\nbase: 2\n' >c.yaml
-    nii2slices -t cases/*1 | recode -s brats2017 | znorm | crop -s 48x48 >t.tns
-    epochs -n 1 t.tns | train -c c.yaml -o model
+    nii2slices -t cases/*1 | recode -s brats2017 | znorm | crop -s 32x32 >t.tns
+    epochs -n 1 t.tns | train -j 1 -c c.yaml -o model
     nii2slices -t cases/*2 | recode -s brats2017 >raw.tns
-    epochs -n 1 raw.tns | train -c c.yaml -o raw
+    epochs -n 1 raw.tns | train -j 1 -c c.yaml -o raw
 }
 
 setup() {
@@ -22,7 +22,7 @@ setup() {
 
 # A target from the top of the tree; what is not said otherwise is small.
 glio() { # TARGET... NAME=VALUE...
-    make -s -C "$ROOT" -f pipelines/Makefile DATA="$given/cases" OUT="$PWD/out" BASE=2 EPOCHS=1 FOLD=0 CROP='-s 48x48' JOBS=1 "$@"
+    make -s -C "$ROOT" -f pipelines/Makefile DATA="$given/cases" OUT="$PWD/out" BASE=2 EPOCHS=1 FOLD=0 CROP='-s 32x32' JOBS=1 "$@"
 }
 
 # What is below a folder, with the bytes of each file.
@@ -86,7 +86,7 @@ state() {
     done
     nii2slices new/* | recode -s brats2017 | infer -m "$given/raw" | slices2nii -n pred -s brats2017 -o by-hand
     cmp by-hand/*.gz raw/predict/segmentations/*.gz
-    nii2slices new/* | recode -s brats2017 | znorm | crop -s 48x48 | infer -m "$given/model" | crop -u | slices2nii -n pred -s brats2017 -o cropped
+    nii2slices new/* | recode -s brats2017 | znorm | crop -s 32x32 | infer -m "$given/model" | crop -u | slices2nii -n pred -s brats2017 -o cropped
     cmp cropped/*.gz model/predict/segmentations/*.gz
     # A step that predict does not know is named, and nothing is run that a file says.
     "$PYTHON" - "$given/model" <<'PY'
@@ -115,7 +115,7 @@ PY
     cp "$given/model" folder/one
     printf 'recipe\t1\nmodel\tone\ntidy\t-w 40 -i\n' >folder/recipe
     glio predict DATA="$PWD/new" MODEL="$PWD/folder" >/dev/null 2>&1
-    nii2slices new/* | recode -s brats2017 | znorm | crop -s 48x48 | infer -m folder/one | tidy -w 40 -i | crop -u | slices2nii -n pred -s brats2017 -o by-hand
+    nii2slices new/* | recode -s brats2017 | znorm | crop -s 32x32 | infer -m folder/one | tidy -w 40 -i | crop -u | slices2nii -n pred -s brats2017 -o by-hand
     cmp by-hand/*.gz out/predict/segmentations/*.gz
     # Another rule is another model.
     sed -i 's/40/50/' folder/recipe
@@ -178,7 +178,7 @@ PY
     [ -z "$(find out -name '*_002*')" ]
     [ "$(find out -name '*_003*' | wc -l)" = "$(find out -name '*_001*' | wc -l)" ]
     # In a data set, what was made of all goes when one of its cases has gone.
-    phantom -n 2 -d 48x48x16 -l msd -o Task01
+    phantom -n 2 -d 32x32x8 -l msd -o Task01
     glio predict DATA="$PWD/Task01" LAYOUT=msd SCHEME=msd MODEL="$given/model" OUT="$PWD/msd" >/dev/null 2>&1
     [ "$(ls msd/predict/segmentations | wc -l)" = 2 ]
     gone=$(ls Task01/imagesTr | head -n 1)
@@ -247,7 +247,7 @@ for f in glob.glob("data/healthy/*"):
     if "_seg" in f:
         b[352:] = bytes(len(b) - 352)
     else: # somebody else's voxels
-        b[352 + 2 * (24 * 48 + 24)] ^= 1
+        b[352 + 2 * (16 * 32 + 16)] ^= 1
     open(f.replace("BraTS20_Training_001", "healthy"), "wb").write(gzip.compress(bytes(b)))
     os.remove(f)
 PY
@@ -365,7 +365,7 @@ PY
     refused SEED=9 "SEED was '1' and is '9'"
     refused RATE=0.1 "RATE was '' and is '0.1'"
     refused SCHEME=brats2012 "SCHEME was 'brats2017' and is 'brats2012'"
-    refused CROP='-m 16' "CROP was '-s 48x48' and is '-m 16'"
+    refused CROP='-m 16' "CROP was '-s 32x32' and is '-m 16'"
     refused MEM=500M "MEM was '' and is '500M'"
     refused FOLDS=4 "FOLDS was '5' and is '4'"
     refused DATA="$given/cases" "DATA was '$PWD/data' and is '$given/cases'"
@@ -394,7 +394,7 @@ PY
 @test "study: a second run in one folder gets a line, one of another fold waits for what they share" {
     glio attempt2 >/dev/null 2>&1
     state out >before
-    run -2 flock out/.lock.fold0 make -s -C "$ROOT" -f pipelines/Makefile attempt2 DATA="$given/cases" OUT="$PWD/out" BASE=2 EPOCHS=1 CROP='-s 48x48'
+    run -2 flock out/.lock.fold0 make -s -C "$ROOT" -f pipelines/Makefile attempt2 DATA="$given/cases" OUT="$PWD/out" BASE=2 EPOCHS=1 CROP='-s 32x32'
     [ "$(grep -v '^make' <<<"$output")" = "study: another run works on $PWD/out/fold0 (wait for it, or another OUT=)" ]
     state out | cmp before -
     # Two folds at once: all.tns and the manifest are made once, by one of them.
@@ -418,7 +418,7 @@ PY
     [[ $output == *"too few patients for 5 folds (3)"* ]]
     [ ! -e out ]
     # Where the names lie in a data set's own files: after they are read, but before anything is trained.
-    phantom -n 3 -d 48x48x16 -l msd -o Task01
+    phantom -n 3 -d 32x32x8 -l msd -o Task01
     run -2 glio study DATA="$PWD/Task01" LAYOUT=msd SCHEME=msd
     [[ $output == *"too few patients for 5 folds (3)"* ]]
     [[ $output != *"train: "* ]]
@@ -467,14 +467,14 @@ PY
 @test "study: stopped from the keyboard at any moment, a run leaves no part" {
     for wanted in all.tns.part fold0/attempt2/model.safetensors.tsv; do
         # Bash starts what runs beside it deaf to this signal.
-        "$PLAIN_PYTHON" - make -s -C "$ROOT" -f pipelines/Makefile DATA="$given/cases" OUT="$PWD/out" BASE=2 EPOCHS=30 CROP='-s 48x48' attempt2 >log 2>&1 3>&- <<'PY' &
+        "$PLAIN_PYTHON" - make -s -C "$ROOT" -f pipelines/Makefile DATA="$given/cases" OUT="$PWD/out" BASE=2 EPOCHS=300 CROP='-s 32x32' attempt2 >log 2>&1 3>&- <<'PY' &
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.setsid()
 os.execvp(sys.argv[1], sys.argv[1:])
 PY
         run=$!
-        until [ -e "out/$wanted" ] || ! kill -0 $run 2>/dev/null; do :; done
+        until [ -e "out/$wanted" ] || ! kill -0 $run 2>/dev/null; do [ $wanted = all.tns.part ] || pause; done
         kill -INT -- -$run 2>/dev/null || true
         wait $run || true
         # Make may end before those it waited for.
