@@ -35,8 +35,9 @@ P
     prepare -o out in/A 2>said
     cut -f 2,3 out/sequences.tsv | diff - <(printf '%s\t%s\n' file sequence 3_DWI_b1000.nii.gz - 5_T1_AX.nii.gz t1 6_T2_TSE_TRA.nii.gz t2 7_MRHR_FLAIR_AX.nii.gz flair \
         9_T1_AX_POST_GAD.nii.gz t1gd brain_mask.nii.gz - old_seg.nii.gz seg)
-    [ "$(ls out/A | tr '\n' ' ')" = "A_flair.nii.gz A_seg.nii.gz A_t1.nii.gz A_t1gd.nii.gz A_t2.nii.gz prepared.tsv " ]
+    [ "$(cd out/A && ls *.gz *.tsv | tr '\n' ' ')" = "A_flair.nii.gz A_seg.nii.gz A_t1.nii.gz A_t1gd.nii.gz A_t2.nii.gz prepared.tsv " ]
     nii2slices out/A | tnsview -k spacing,modalities | sort -u | diff - <(printf '4 4 4\tflair,t1,t1gd,t2\n')
+    [ "$(ls out/A/registration*.png | wc -l)" = 3 ]
     # Nothing has changed: nothing is done. Another T1 by the table: it is.
     cksum out/A/* >before
     prepare -o out in/A >said 2>&1
@@ -116,7 +117,7 @@ LIST
     one "A: out/sequences.tsv: unknown sequence 't9'" -o out in/A
     grep -v '^A' table >out/sequences.tsv
     LACK=t1,t2 prepare -o out in/B 2>said
-    [ "$(ls out/B | tr '\n' ' ')" = "B_flair.nii.gz B_seg.nii.gz B_t1.nii.gz B_t1gd.nii.gz prepared.tsv " ]
+    [ "$(cd out/B && ls *.gz *.tsv | tr '\n' ' ')" = "B_flair.nii.gz B_seg.nii.gz B_t1.nii.gz B_t1gd.nii.gz prepared.tsv " ]
     rm -r out/B
     MASK='*nonesuch*' one "A: MASK: wanted one file '\*nonesuch\*'" -o out in/A
     REGISTER=niimath one 'REGISTER: niimath is not installed' -o out in/A
