@@ -225,6 +225,9 @@ _, p = load("study/predict/segmentations/A_pred.nii.gz")
 assert abs((p > 0).sum() * 64 - (d > 0).sum() * 62) <= 0.2 * 64 * (p > 0).sum()
 P
     rm data/A/prepared.tsv
-    make -s -C "$ROOT" -f pipelines/Makefile predict DATA="$PWD/data" MODEL="$PWD/model" OUT="$PWD/plain" JOBS=1 >log 2>&1
+    # OUT may be a folder by its relative name, too.
+    plain=$(realpath --relative-to="$ROOT" "$PWD")/plain
+    make -s -C "$ROOT" -f pipelines/Makefile predict DATA="$PWD/data" MODEL="$PWD/model" OUT="$plain" JOBS=1 >log 2>&1
+    [ -f plain/predict/segmentations/A_pred.nii.gz ]
     [ ! -e plain/predict/originals ]
 }
