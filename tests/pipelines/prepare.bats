@@ -120,7 +120,7 @@ LIST
     [ "$(cd out/B && ls *.gz *.tsv | tr '\n' ' ')" = "B_flair.nii.gz B_seg.nii.gz B_t1.nii.gz B_t1gd.nii.gz prepared.tsv " ]
     rm -r out/B
     MASK='*nonesuch*' one "A: MASK: wanted one file '\*nonesuch\*'" -o out in/A
-    REGISTER=niimath one 'REGISTER: niimath is not installed' -o out in/A
+    command -v niimath >/dev/null || REGISTER=niimath one 'REGISTER: niimath is not installed' -o out in/A
     REGISTER=ants one 'REGISTER: (wanted' -o out in/A
     ATLAS=nonesuch one "ATLAS: 'nonesuch' is no file" -o out in/A
     KERNEL=nearest one 'KERNEL: (wanted' -o out in/A
