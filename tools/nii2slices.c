@@ -472,11 +472,13 @@ static void write_slices(struct tns_record *rec, struct study *s)
             lay_out(rec, s, type);
         }
         tool_set(rec, "slice", "%u", z);
-        for (int m = 0; m < s->c.modalities; m++)
-            if (s->reader[m] &&
-                nii_slice(s->reader[m], z, type,
-                          (char *)tns_tensor(rec, "image")->data + (size_t)m * plane, why))
+        for (int m = 0; m < s->c.modalities; m++) {
+            char *to = (char *)tns_tensor(rec, "image")->data + (size_t)m * plane;
+            if (!s->reader[m])
+                memset(to, 0, plane);
+            else if (nii_slice(s->reader[m], z, type, to, why))
                 tool_die("%s", why);
+        }
         take_slice(rec, "label", s->label, z);
         take_slice(rec, "pred", s->pred, z);
         for (int m = 0; m < LAY_MAPS; m++)

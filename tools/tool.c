@@ -72,14 +72,26 @@ static void say(const struct tns_record *rec, const char *kind, const char *fmt,
         va_end(ap);                                                                                \
     } while (0)
 
+/* Of threads that fail at once one speaks, and the others wait for the end. */
+static void one_dies(void)
+{
+    static atomic_flag taken = ATOMIC_FLAG_INIT;
+    static _Thread_local bool dying;
+    while (!dying && atomic_flag_test_and_set(&taken))
+        pause();
+    dying = true;
+}
+
 void tool_die(const char *fmt, ...)
 {
+    one_dies();
     SAY(NULL, "");
     exit(1);
 }
 
 void tool_die_at(const struct tns_record *rec, const char *fmt, ...)
 {
+    one_dies();
     SAY(rec, "");
     exit(1);
 }
