@@ -88,7 +88,7 @@ ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has a
 CLANG_FORMAT := clang-format-19
 PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-pthread
 PKG_demo  := $(PKG_build) gnuplot-nox
-PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy groff mandoc locales time jq chromium|
+PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy groff mandoc locales time jq bsdextrautils chromium|
 # AArch64 is emulated.
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_bench := $(PKG_build) libopenblas0 python3-nibabel python3-torch python3-venv time
@@ -283,14 +283,16 @@ bench-peers: packages-bench
 # --- install --------------------------------------------------------------------------------------
 BINDIR := $(DESTDIR)$(PREFIX)/bin
 MANDIR := $(DESTDIR)$(PREFIX)/share/man
+# (What an empty prefix would put before, or take from, a system that compiles.)
+INSTALLED := $(if $(PROGPREFIX),$(TOOLS),$(filter-out strip,$(TOOLS)))
 install: all
 	@mkdir -p $(BINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man7
-	@for t in $(TOOLS); do cp bin/$$t $(BINDIR)/$(PROGPREFIX)$$t || exit 1; done
-	@for m in man/*.1; do cp $$m $(MANDIR)/man1/$(PROGPREFIX)$${m##*/} || exit 1; done
+	@for t in $(INSTALLED); do cp bin/$$t $(BINDIR)/$(PROGPREFIX)$$t && cp man/$$t.1 $(MANDIR)/man1/$(PROGPREFIX)$$t.1 || exit 1; done
+	@[ -n "$(PROGPREFIX)" ] || echo 'strip is left in bin: binutils has a program of that name, and compilers call it (PROGPREFIX=glio- installs all)'
 	@cp man/*.5 $(MANDIR)/man5; cp man/*.7 $(MANDIR)/man7
 
 uninstall:
-	@for t in $(TOOLS); do rm -f $(BINDIR)/$(PROGPREFIX)$$t $(MANDIR)/man1/$(PROGPREFIX)$$t.1; done
+	@for t in $(INSTALLED); do rm -f $(BINDIR)/$(PROGPREFIX)$$t $(MANDIR)/man1/$(PROGPREFIX)$$t.1; done
 	@for m in man/*.5 man/*.7; do rm -f $(MANDIR)/man$${m##*.}/$${m##*/}; done
 
 clean:

@@ -531,7 +531,7 @@ PY
     glio predict LAYOUT=bids BIDS=1 DATA="$PWD/set" MODEL="$given/model" LABELS=msd >log 2>&1
     # Each session has its page, with what is known of it alone.
     [ "$(ls out/predict/pages | wc -l)" = 4 ]
-    [ "$(grep -cE '<tr><td>(voxels</td><td>5 x 5 x|patient</td><td>the network has not seen|patient</td><td>the network learned)' out/predict/pages/sub-002_ses-1.html)" = 2 ]
+    [ "$(grep -cE '<tr><td>(voxels</td><td>7.5 x 7.5 x|patient</td><td>the network has not seen|patient</td><td>the network learned)' out/predict/pages/sub-002_ses-1.html)" = 2 ]
     [ "$(grep -o 'href="pages/[^"]*' out/predict/report.html | wc -l)" = 4 ]
     d=out/predict/derivatives/gliopipe
     (cd $d && find . -type f | sort) >got

@@ -51,7 +51,8 @@ setup_file() {
     "$PYTHON" -c 'import numpy' 2>/dev/null || return 0
     export OMP_NUM_THREADS=1
     # make check sanitizes all but train and infer: here those of the release then.
-    command -v train >/dev/null || export PATH=$PATH:$ROOT/build/release/bin
+    # (Before what the system has: binutils has a strip, too.)
+    command -v train >/dev/null || export PATH=${PATH%%:*}:$ROOT/build/release/bin:${PATH#*:}
     PYTHONPATH="$ROOT/tests/lib" "$PYTHON" - <<'EOF'
 import os, pickle, shutil
 from work import *
