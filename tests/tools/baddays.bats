@@ -52,7 +52,8 @@ setup_file() {
     export OMP_NUM_THREADS=1
     # make check sanitizes all but train and infer: here those of the release then.
     # (Before what the system has: binutils has a strip, too.)
-    command -v train >/dev/null || export PATH=${PATH%%:*}:$ROOT/build/release/bin:${PATH#*:}
+    local tools=${TOOLS:-$ROOT/bin}
+    [ -x "$tools/train" ] || export PATH=$tools:$ROOT/build/release/bin:$PATH
     PYTHONPATH="$ROOT/tests/lib" "$PYTHON" - <<'EOF'
 import os, pickle, shutil
 from work import *
