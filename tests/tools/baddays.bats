@@ -53,7 +53,7 @@ setup_file() {
     # make check sanitizes all but train and infer: here those of the release then.
     # (Before what the system has: binutils has a strip, too.)
     local tools=${TOOLS:-$ROOT/bin}
-    [ -x "$tools/train" ] || export PATH=$tools:$ROOT/build/release/bin:$PATH
+    [ -x "$tools/strip" ] || export PATH=$tools:$ROOT/build/release/bin:$PATH
     PYTHONPATH="$ROOT/tests/lib" "$PYTHON" - <<'EOF'
 import os, pickle, shutil
 from work import *
