@@ -299,6 +299,15 @@ P
     grep -qF 'href="pages/x%20%22q%22%20%3Cb%3E%261.html"' p/report.html
     run grep -E '(src|href)="(https?:|//)' text p/report.html
     [ "$status" = 1 ]
+    # Names that are one number are of several patients: each page has its own rows.
+    for n in 00012345678901234567 12345678901234567 12345678901234568; do
+        awk -F '\t' -v OFS='\t' -v n="$n" 'NR > 1 { $2 = n } NR == 1 { for (i = 1; i <= NF; i++) if ($i == "ml") ml = i } NR > 1 && $1 == "part" { $ml = substr(n, length(n)) } NR > 1 || n ~ /^0/' p/volumes.tsv
+    done >v
+    mkdir -p q && cp p/made-with p/model q/ && cp v q/volumes.tsv
+    "$P/report" q
+    for n in 00012345678901234567 12345678901234567; do grep -qF '<b>7.00<small> ml</small></b><span>whole tumour' q/pages/$n.html; done
+    grep -qF '<b>8.00<small> ml</small></b><span>whole tumour' q/pages/12345678901234568.html
+    [ "$(grep -c '<tr><td>WT' q/pages/12345678901234568.html)" = 1 ]
     # Without tumour the page says so; without what predict made there is none.
     awk -F '\t' -v OFS='\t' 'NR > 1 && $1 == "part" { $6 = 0; $7 = 0; $25 = "nan" } $1 != "lesion"' p/volumes.tsv >v && mv v p/volumes.tsv
     "$P/report" p
