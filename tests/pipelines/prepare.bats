@@ -196,6 +196,9 @@ S
     gunzip -kr out
     run grep -raE 'SECRET|534543524554' out said
     [ -z "$output" ]
+    prepare -o 'one+two' in/A 2>said
+    run grep -raE 'SECRET' one+two said
+    [ -z "$output" ]
     touch two
     run -1 prepare -o other in/A
     [[ $output = *"prepare: A: DICOM of several studies in one folder"* ]]
@@ -230,4 +233,45 @@ P
     make -s -C "$ROOT" -f pipelines/Makefile predict DATA="$PWD/data" MODEL="$PWD/model" OUT="$plain" JOBS=1 >log 2>&1
     [ -f plain/predict/segmentations/A_pred.nii.gz ]
     [ ! -e plain/predict/originals ]
+}
+
+@test "prepare: names that are one number are of two cases, and nothing in a name is a command, a number or a pattern" {
+    raw in/10
+    cp -r in/10 in/1e1
+    mv in/1e1/5_T1_AX.nii.gz in/1e1/5_T1.nii.gz
+    prepare -o out in/10 in/1e1 2>said
+    [ "$(awk -F '\t' '{ n[$1 ""]++ } END { print n["10"], n["1e1"] }' out/sequences.tsv)" = "7 7" ]
+    # A table that somebody's editor left without its last line feed.
+    printf %s "$(cat out/sequences.tsv)" >cut && mv cut out/sequences.tsv
+    printf '#!/bin/sh\nprintf "1 0 0 0\\n0 1 0 0\\n0 0 1 0\\n" >"$5"\n' >programs/niimath
+    chmod +x programs/niimath
+    mv in/1e1 'in/a\nb&$(touch pwned) *'
+    REGISTER=niimath prepare -o out 'in/a\nb&$(touch pwned) *' 2>said
+    [ -f 'out/a\nb&$(touch pwned) */prepared.tsv' ]
+    grep -qF 'a\nb&$(touch pwned) *	5_T1.nii.gz	t1' out/sequences.tsv
+    mkdir in/D
+    printf '#!/bin/sh\necho "Error: a scan in $PWD"\nexit 1\n' >programs/dcm2niix
+    chmod +x programs/dcm2niix
+    run -1 prepare -o 'a|touch pwned; a|e;#' in/D
+    [[ $output = *'prepare: D: dcm2niix finds no scans: Error: a scan in '* ]]
+    [ ! -e pwned ]
+}
+
+@test "prepare: what is not its own is not replaced, one run works on a folder, and what a killed one left goes" {
+    raw in/A
+    cksum in/A/* >before
+    run -1 prepare -o in in/A
+    [[ $output = *"prepare: A: 'in/A' was not prepared here (wanted DATA= apart from the raw cases)"* ]]
+    cksum in/A/* | cmp - before
+    mkdir -p out/.prepare.abcdef/A
+    run -1 flock out prepare -o out in/A
+    [[ $output = *"prepare: another run works on 'out'"* ]]
+    [ -d out/.prepare.abcdef ]
+    prepare -o out in/A 2>said
+    [ -z "$(find out -name '.prepare*')" ]
+    run -1 prepare -o out out/A
+    [ -f out/A/prepared.tsv ]
+    # A stream that could not be finished is no success.
+    head -c 3000 in/A/5_T1_AX.nii.gz >cut && mv cut in/A/5_T1_AX.nii.gz
+    run -1 --separate-stderr prepare in/A
 }
