@@ -1,7 +1,7 @@
 /* strip - take the skull off: what is no brain becomes zero
  *
- * reads   image (any dtype), nifti with -k; case, slice, slices, spacing, modalities; crop, if
- *         present
+ * reads   image (any dtype), nifti with -k; case, slice, slices, spacing, modalities; missing and
+ *         crop, if present
  * changes image; brain, mean, std
  * adds    mask (u8) with -K
  *
@@ -53,8 +53,8 @@ static bool masked;    /* a file of one case's mask has been used */
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-/* Of the image's channels the one whose name is so long and so, or -1. */
-static int channel_of(const char *names, const char *wanted)
+/* Of names the one that is wanted, or -1. */
+static int place_in(const char *names, const char *wanted)
 {
     int c = 0;
     for (const char *p = names; *p; p += strcspn(p, ","), p += *p == ',', c++)
@@ -63,13 +63,20 @@ static int channel_of(const char *names, const char *wanted)
     return -1;
 }
 
+/* Of the image's channels the one of that name, or -1 where it has none or nobody has scanned it. */
+static int channel_of(const struct tns_record *rec, const char *names, const char *wanted)
+{
+    const char *missing = tns_get(&rec->meta, "missing");
+    return missing && place_in(missing, wanted) >= 0 ? -1 : place_in(names, wanted);
+}
+
 static int channel(struct tns_record *rec, const struct tensor *image)
 {
     static const char *const usual[] = {"t1gd", "t1", "image"};
     const char *names = tool_need_key(rec, "modalities"), *wanted = opt.modality;
-    int c = wanted ? channel_of(names, wanted) : -1;
+    int c = wanted ? channel_of(rec, names, wanted) : -1;
     for (size_t i = 0; !opt.modality && c < 0 && i < sizeof usual / sizeof *usual; i++)
-        c = channel_of(names, wanted = usual[i]);
+        c = channel_of(rec, names, wanted = usual[i]);
     if (c < 0 || c >= (int)image->dim[0])
         tool_die_at(rec, "no modality '%s' (wanted by -c, got %.100s)",
                     opt.modality ? opt.modality : "t1gd or t1", names);
@@ -379,6 +386,10 @@ static void add(struct tns_record *rec)
     if (unit.name && strcmp(unit.name, name))
         finish();
     if (!unit.name) {
+        const double least = (double)(g.dim[0] * g.dim[1] * g.dim[2]) * (sizeof *scan + 1);
+        if (!opt.mask && opt.memory && least > (double)opt.memory)
+            tool_die("case %s: the scan alone takes %.0f MiB (wanted -M above that)", name,
+                     ceil(least / 1048576));
         tool_case_begin(&unit, rec, &g, &finished, false);
         left.channels = (int)image->dim[0];
         if (opt.mask)

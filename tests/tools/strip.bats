@@ -82,6 +82,9 @@ assert said.splitlines()[0] == f"strip: warning: case a: a mask of {ml} ml is no
 assert "case b: the mask is in pieces: " in said and len(said.splitlines()) == 2, said
 open("two", "wb").write(s)
 open("one", "wb").write(stream({}, records(image, "a")))
+# One that nobody has scanned is not looked at.
+got, _ = stripped(stream({}, records(np.stack([image[1], image[1] * 0]), modalities="t1,t1gd", missing="t1gd", brain="0 0 20 16")), "-K", "-m", "m.safetensors")
+assert all((t["mask"] == m[int(meta["slice"])]).all() for meta, t in got)
 open("part", "wb").write(stream({}, records(image, "a")[:5]))
 open("normed", "wb").write(stream({}, records(image, "a", norm="case")))
 mask("small.nii.gz", whole[:, :, :20])
@@ -155,6 +158,7 @@ P
     dies "no modality 't1gd or t1' (wanted by -c, got t2,flair)" "-m m.safetensors" other
     dies "case c: the scan is too large (wanted sides of at most 512 mm, got 1440x60x40)" "-m m.safetensors" large
     dies "case c: " "-M 20M -m m.safetensors" whole
+    dies "case c: the scan alone takes 1 MiB (wanted -M above that)" "-M 15K -m m.safetensors" whole
     "$PYTHON" -c "import sys; sys.stdout.buffer.write(open(\"m.safetensors\", \"rb\").read()[:-4])" >cut.safetensors
     dies "cut.safetensors: " "-m cut.safetensors" whole
     sed 's/"scheme": "brain"/"scheme": "brawn"/' m.safetensors >other.safetensors
