@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char usage[] =
@@ -97,12 +98,13 @@ static bool read_map(const struct lay_case *c, const char *from, const char *to,
     static const char *const endings[] = {"json", "txt", "mat"};
     char name[64], path[LAY_PATH], found[LAY_PATH] = "", why[NII_WHY];
     double length[3];
+    struct stat there;
 
     *map = affine_identity;
     for (int i = 0; i < 3; i++) {
         snprintf(name, sizeof name, "%s-to-%s.%s", from, to, endings[i]);
         beside(c, name, path);
-        if (access(path, F_OK))
+        if (lstat(path, &there)) /* a link that leads nowhere is a map that is lost */
             continue;
         if (*found)
             tool_die("%s: two transforms for %s (%s and %s)", c->name, from, found, path);

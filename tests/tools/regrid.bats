@@ -264,6 +264,9 @@ P
     cp P/t1-to-t1gd.txt P/t1-to-t1gd.mat
     refused 'two transforms for t1 ' P
     rm P/t1-to-t1gd.mat
+    ln -sf nowhere P/t1-to-t1gd.txt
+    refused 't1-to-t1gd.txt: No such file' P
+    rm P/t1-to-t1gd.txt
     printf -- '-1 0 0 0\n0 1 0 0\n0 0 1 0\n' >P/t1-to-t1gd.txt
     refused 't1-to-t1gd.txt: it mirrors' P
     printf '1 0 0 0\n0 1 0 0\n0 0 1 300\n' >P/t1-to-t1gd.txt
