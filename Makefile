@@ -88,7 +88,7 @@ ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has a
 CLANG_FORMAT := clang-format-19
 PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-pthread
 PKG_demo  := $(PKG_build) gnuplot-nox
-PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy groff mandoc locales time jq bsdextrautils chromium|
+PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom dcm2niix groff mandoc locales time jq bsdextrautils chromium|
 # AArch64 is emulated.
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_bench := $(PKG_build) libopenblas0 python3-nibabel python3-torch python3-venv time

@@ -208,6 +208,53 @@ S
     [[ $output = *"prepare: A: dcm2niix: slices are missing"* ]]
 }
 
+@test "prepare: DICOM as it is made, through the real dcm2niix: planes that differ, a localiser, frames in one file, missing slices, two patients" {
+    need_command dcm2niix
+    need_python pydicom
+    phantom -n 1 -s 3 -d 60x60x40 -o whole
+    py <<'P'
+from dicoms import *
+n = os.listdir("whole")[0]
+vol = {k: load(f"whole/{n}/{n}_{k}.nii.gz")[1] for k in ("flair", "t1", "t1ce", "t2")}
+mm, first = (4, 4, 3.875), np.array((0.0, -236, 0))  # the phantom's place, in DICOM's axes
+top = first + (0, 0, mm[2] * 39)
+def four(case, who="A", **gad):
+    b, f = study(who), f"in/{case}"
+    series(f, b, 5, "AX T1 SECRET", vol["t1"], first, mm)
+    series(f, b, 6, "SAG T2", vol["t2"].transpose(1, 2, 0)[:, ::-1], top, (mm[1], mm[2], mm[0]), "sag")
+    series(f, b, 7, "COR FLAIR", vol["flair"].transpose(0, 2, 1)[:, ::-1], top, (mm[0], mm[2], mm[1]), "cor")
+    series(f, b, 9, "AX T1 POST", vol["t1ce"], first, mm, **gad)
+four("plain")
+series("in/plain", study(), 1, "LOC", vol["t1"][:, :40, :9], first, (4, 4, 10), planes=["ax"] * 3 + ["sag"] * 3 + ["cor"] * 3)
+four("frames", frames=True)
+four("gap", drop=(11, 12, 20))
+four("two")
+series("in/two/other", study("B"), 5, "AX T1", vol["t1"], first, mm)
+P
+    prepare -o out in/plain in/frames 2>said
+    run -1 prepare -o out in/gap in/two
+    [[ $output = *"prepare: gap: dcm2niix: slices are missing"*"prepare: two: DICOM of several studies in one folder"* ]]
+    cut -f 2,3 out/sequences.tsv | grep -v LOC | sort -u |
+        diff - <(printf '%s\t%s\n' 5_AX_T1.nii.gz t1 6_SAG_T2.nii.gz t2 7_COR_FLAIR.nii.gz flair 9_AX_T1_POST.nii.gz t1gd file sequence)
+    # Between its slices a scan is what lies half way: ours are 4 mm apart, the phantom's 3.875.
+    py <<'P'
+n = os.listdir("whole")[0]
+for case in "plain", "frames":
+    for k, was in ("flair", "flair"), ("t1", "t1"), ("t1gd", "t1ce"), ("t2", "t2"):
+        _, want = load(f"whole/{n}/{n}_{was}.nii.gz")
+        h, got = load(f"out/{case}/{case}_{k}.nii.gz")
+        z = (struct.unpack_from("<12f", h, 280)[11] + 4 * np.arange(got.shape[2])) / 3.875
+        ok = (z >= 0) & (z <= 39)
+        lo = np.minimum(np.floor(z[ok]).astype(int), 38)
+        middle = want[:, :, lo] * (1 - z[ok] + lo) + want[:, :, lo + 1] * (z[ok] - lo)
+        inside = np.minimum(want[:, :, lo], want[:, :, lo + 1]) > 0  # air stays air
+        assert ok.sum() > 36 and np.abs(got[:, :, ok] - middle)[inside].max() <= 1, (case, k)
+P
+    gunzip -r out
+    run grep -rlaE 'SECRET|19010203|19991231' out said
+    [ -z "$output" ]
+}
+
 @test "prepare: a mask takes the skull off, or a filter that is named; predict then puts labels on the T1 as it came" {
     raw in/A
     MASK='brain_*' prepare -o masked in/A 2>said
