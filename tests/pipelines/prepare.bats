@@ -274,6 +274,46 @@ assert d.shape == raw.shape and h[252:328] == was[252:328] and b"SECRET" not in 
 _, p = load("study/predict/segmentations/A_pred.nii.gz")
 assert abs((p > 0).sum() * 64 - (d > 0).sum() * 62) <= 0.2 * 64 * (p > 0).sum()
 P
+    # DICOM SEG of a case that came as DICOM, when it is asked for; the program gets that series alone.
+    mkdir dicom
+    printf '%s\t9\n' "$PWD/dicom" >data/A/dicom.tsv
+    cat >programs/dcm2niix <<'S'
+#!/bin/sh
+while [ $# -gt 1 ]; do [ "$1" != -o ] || o=$2; shift; done
+mkdir "$o/8" "$o/9" && touch "$o/8/1.1_1" "$o/9/1.2_1" "$o/9/1.2_2" && { [ ! -e "$BATS_TEST_TMPDIR/double" ] || touch "$o/9/1.3_1"; }
+S
+    cat >programs/itkimage2segimage <<'S'
+#!/bin/sh
+cd "$BATS_TEST_TMPDIR"
+[ ! -e broken ] || { echo "Error: no such geometry"; exit 1; }
+while [ $# -gt 1 ]; do case $1 in --inputImageList) i=$2 ;; --inputDICOMDirectory) d=$2 ;; --inputMetadata) m=$2 ;; --outputDICOM) o=$2 ;; esac; shift 2; done
+ls "$d" >seen; cp "$m" meta.json; cp "$i" "$o"
+S
+    chmod +x programs/*
+    segs() { make -s -C "$ROOT" -f pipelines/Makefile predict DATA="$PWD/data" MODEL="$PWD/model" OUT="$PWD/study" JOBS=1 SEG=1 >log 2>&1; }
+    [ ! -e study/predict/dicom ]
+    py <<'P'
+h, d = load("study/predict/originals/A_pred.nii.gz")
+d = np.zeros_like(d)
+d[3:5, 3:5, 3] = 1
+d[5, 5, 5] = 4
+write("study/predict/originals/A_pred.nii.gz", d, head=bytes(h[:348]))
+P
+    segs
+    cmp study/predict/originals/A_pred.nii.gz study/predict/dicom/A.dcm
+    [ "$(tr '\n' ' ' <seen)" = "1.2_1 1.2_2 " ]
+    jq -r '.segmentAttributes[0][] | [.labelID, .SegmentedPropertyTypeCodeSequence.CodeValue, (.recommendedDisplayRGBValue | tostring)] | @tsv' meta.json |
+        diff - <(printf '%s\t%s\t%s\n' 1 6574001 '[213,94,0]' 4 108369006 '[240,228,66]')
+    touch double
+    run ! segs
+    grep -q '^predict: SEG: A: 2 series are numbered 9' log
+    mv double broken
+    run ! segs
+    grep -q '^predict: SEG: A: itkimage2segimage makes none of the series: Error: no such geometry$' log
+    [ -z "$(ls study/predict/dicom)" ]
+    rm data/A/dicom.tsv
+    run ! segs
+    grep -q "^predict: SEG: no case in '.*' came as DICOM" log
     rm data/A/prepared.tsv
     # OUT may be a folder by its relative name, too.
     plain=$(realpath --relative-to="$ROOT" "$PWD")/plain
