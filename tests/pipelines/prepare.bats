@@ -335,7 +335,7 @@ P
     mv in/1e1 'in/a\nb&$(touch pwned) *'
     REGISTER=niimath prepare -o out 'in/a\nb&$(touch pwned) *' 2>said
     [ -f 'out/a\nb&$(touch pwned) */prepared.tsv' ]
-    grep -qF 'a\nb&$(touch pwned) *	5_T1.nii.gz	t1' out/sequences.tsv
+    [ "$(awk -F "\t" '$2 == "5_T1.nii.gz" { print $3 }' out/sequences.tsv | sort -u)" = t1 ]
     mkdir in/D
     printf '#!/bin/sh\necho "Error: a scan in $PWD"\nexit 1\n' >programs/dcm2niix
     chmod +x programs/dcm2niix
