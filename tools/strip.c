@@ -63,7 +63,7 @@ static int place_in(const char *names, const char *wanted)
     return -1;
 }
 
-/* Of the image's channels the one of that name, or -1 where it has none or nobody has scanned it. */
+/* Of the image's channels the one of that name, or -1 where none is, or none was scanned. */
 static int channel_of(const struct tns_record *rec, const char *names, const char *wanted)
 {
     const char *missing = tns_get(&rec->meta, "missing");
