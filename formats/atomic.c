@@ -230,3 +230,15 @@ void afile_abort(struct afile *f)
     unlink(f->temp);
     forget(f);
 }
+
+int afile_put(const char *path, const void *data, size_t n, char *why, size_t size)
+{
+    struct afile f;
+    if (afile_open(&f, path, why, size))
+        return -1;
+    if (afile_write(&f, data, n, why, size)) {
+        afile_abort(&f);
+        return -1;
+    }
+    return afile_commit(&f, why, size);
+}

@@ -44,6 +44,10 @@ __attribute__((warn_unused_result)) int afile_commit(struct afile *, char *why, 
 /* Closes and removes; nothing to do when not open. */
 void afile_abort(struct afile *);
 
+/* A whole file at once: opened, written and committed, or not there. */
+__attribute__((warn_unused_result)) int afile_put(const char *path, const void *data, size_t n,
+                                                  char *why, size_t size);
+
 /* Removes the temporary files of all that is open or sealed, for a process that is about to end;
  * async-signal-safe. */
 void afile_sweep(void);

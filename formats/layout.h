@@ -71,6 +71,16 @@ struct lay_case {
 };
 int lay_case(const struct lay_place *, size_t i, struct lay_case *, char *why);
 
+/* All cases that the arguments of a tool name, each name once, numbered through. */
+struct lay_list {
+    struct lay_place *place;
+    size_t places, n;
+};
+int lay_list(struct lay_list *, enum layout, int arguments, char *const argument[],
+             const char *const pattern[LAY_FILES], unsigned may_lack, char *why);
+int lay_list_case(const struct lay_list *, size_t i, struct lay_case *, char *why);
+void lay_list_free(struct lay_list *);
+
 /* The case's prediction in a folder, by its own name or, from others, by the case's alone:
  * CASE_pred.nii.gz, CASE.nii.gz. */
 int lay_pred(const char *dir, struct lay_case *, char *why);

@@ -39,10 +39,7 @@ static struct {
 
 /* --- the cases -------------------------------------------------------------------------------- */
 
-static struct {
-    struct lay_place *place;
-    size_t places, n; /* n: cases */
-} list;
+static struct lay_list list;
 
 /* Who is who, where a file says so. */
 static struct {
@@ -93,31 +90,10 @@ static const char *patient_of(const char *name)
     return own;
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static void find_case(size_t i, struct lay_case *c, char *why)
 {
-    for (size_t p = 0; p < list.places; i -= list.place[p++].n)
-        if (i < list.place[p].n) {
-            if (lay_case(&list.place[p], i, c, why) || (opt.pred && lay_pred(opt.pred, c, why)))
-                tool_die("%s", why);
-            return;
-        }
-}
-
-/* A file may be a link that leads out of its folder, or half of a pair; or not be there. */
-static void will_read(const char *path)
-{
-    char *other = *path ? nii_other_half(path) : NULL;
-
-    if (*path)
-        tool_may_read(path);
-    if (other)
-        tool_may_read(other);
-    free(other);
+    if (lay_list_case(&list, i, c, why) || (opt.pred && lay_pred(opt.pred, c, why)))
+        tool_die("%s", why);
 }
 
 /* The modalities of which a case has no scan. */
@@ -135,27 +111,11 @@ static void list_cases(int argc, char **argv)
 {
     static char why[NII_WHY];
     static struct lay_case c;
-    const char **name;
     char lacks[64];
-    size_t n = 0;
 
-    list.place = tool_alloc((size_t)argc * sizeof *list.place);
-    for (int i = 0; i < argc; i++, list.places++) {
-        if (lay_open(opt.layout, argv[i], opt.pattern, &list.place[i], why))
-            tool_die("%s", why);
-        list.place[i].may_lack = opt.may_lack;
-        list.n += list.place[i].n;
-    }
-    name = tool_alloc(list.n * sizeof *name);
-    for (size_t p = 0; p < list.places; p++)
-        for (size_t i = 0; i < list.place[p].n; i++)
-            name[n++] = list.place[p].name[i];
-    qsort(name, n, sizeof *name, by_text);
-    for (size_t i = 1; i < n; i++)
-        if (!strcmp(name[i - 1], name[i]))
-            tool_die("case %s is named twice", name[i]);
-    free(name);
-    for (size_t i = 0; i < n; i++) {
+    if (lay_list(&list, opt.layout, argc, argv, opt.pattern, opt.may_lack, why))
+        tool_die("%s", why);
+    for (size_t i = 0; i < list.n; i++) {
         find_case(i, &c, why);
         patient_of(c.name);
         if (opt.tumour && !*c.label)
@@ -169,13 +129,13 @@ static void list_cases(int argc, char **argv)
             tool_warn("%s: no file for %s, which is background then", c.name, lacks);
         for (int m = 0; m < c.modalities; m++)
             if (m == 0 || opt.layout != LAY_MSD)
-                will_read(c.file[m]);
+                tool_may_read_nifti(c.file[m]);
         if (opt.layout == LAY_WRITTEN)
-            will_read(c.file[0]);
-        will_read(c.label);
-        will_read(c.pred);
+            tool_may_read_nifti(c.file[0]);
+        tool_may_read_nifti(c.label);
+        tool_may_read_nifti(c.pred);
         for (int m = 0; m < LAY_MAPS; m++)
-            will_read(c.map[m]);
+            tool_may_read_nifti(c.map[m]);
     }
     for (size_t p = 0; p < list.places; p++)
         tool_may_read(list.place[p].dir);
@@ -557,9 +517,7 @@ int main(int argc, char **argv)
         release(s);
     }
     tns_release(&rec);
-    for (size_t p = 0; p < list.places; p++)
-        lay_close(&list.place[p]);
-    free(list.place);
+    lay_list_free(&list);
     names_free(&who.cases);
     names_free(&who.patients);
     free(who.of);

@@ -67,7 +67,6 @@ static void split_modalities(char *text)
 static void write_labels(const char *path)
 {
     char text[512], why[256];
-    struct afile f;
     int n = 0;
     for (int v = 0; v < IMG_CLASSES; v++) {
         uint32_t c = img_class_colour(v);
@@ -75,13 +74,7 @@ static void write_labels(const char *path)
                       v, c >> 16, c >> 8 & 255, c & 255, v > 0, v > 0, v > 0,
                       v ? img_class_name(v) : "Clear Label");
     }
-    if (afile_open(&f, path, why, sizeof why))
-        tool_die("%s: %s", path, why);
-    if (afile_write(&f, text, (size_t)n, why, sizeof why)) {
-        afile_abort(&f);
-        tool_die("%s: %s", path, why);
-    }
-    if (afile_commit(&f, why, sizeof why))
+    if (afile_put(path, text, (size_t)n, why, sizeof why))
         tool_die("%s: %s", path, why);
 }
 

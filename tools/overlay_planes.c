@@ -243,7 +243,6 @@ static void write_facts(const struct overlay_options *o, int columns)
 {
     const char *path = path_of(o, "voxels", ".tsv");
     char text[1024], why[256];
-    struct afile f;
     int n = snprintf(text, sizeof text,
                      "size\t%zu %zu %zu\ncolumns\t%d\nspacing\t%.9g %.9g %.9g\norigin\t%zu %zu "
                      "%zu\ngrid\t%zu %zu %zu\nat\t%zu %zu %zu\n",
@@ -252,13 +251,7 @@ static void write_facts(const struct overlay_options *o, int columns)
                      now.size[Y], now.size[Z], now.at[X], now.at[Y], now.at[Z]);
     for (int i = 0; i < now.scans; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, "scan\t%.60s\n", now.modality[i]);
-    if (afile_open(&f, path, why, sizeof why))
-        tool_die("%s: %s", path, why);
-    if (afile_write(&f, text, (size_t)n, why, sizeof why)) {
-        afile_abort(&f);
-        tool_die("%s: %s", path, why);
-    }
-    if (afile_commit(&f, why, sizeof why))
+    if (afile_put(path, text, (size_t)n, why, sizeof why))
         tool_die("%s: %s", path, why);
 }
 

@@ -65,21 +65,14 @@ struct study {
     bool atlas;
 };
 
-static struct {
-    struct lay_place *place;
-    size_t places, n;
-} list;
+static struct lay_list list;
 
 static void find_case(size_t i, struct lay_case *c)
 {
     char why[NII_WHY];
 
-    for (size_t p = 0; p < list.places; i -= list.place[p++].n)
-        if (i < list.place[p].n) {
-            if (lay_case(&list.place[p], i, c, why))
-                tool_die("%s", why);
-            return;
-        }
+    if (lay_list_case(&list, i, c, why))
+        tool_die("%s", why);
 }
 
 /* A file beside the T1 with contrast agent. */
@@ -153,56 +146,22 @@ static void find_study(size_t i, struct study *s)
     }
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static void will_read(const char *path)
-{
-    char *other = *path ? nii_other_half(path) : NULL;
-
-    if (*path)
-        tool_may_read(path);
-    if (other)
-        tool_may_read(other);
-    free(other);
-}
-
 /* Every case is looked at, and every transform is read, before the first record is written. */
 static struct study *list_cases(int argc, char **argv)
 {
     char why[NII_WHY];
-    const char **name;
     struct study *studies;
-    size_t n = 0;
 
-    list.place = tool_alloc((size_t)argc * sizeof *list.place);
-    for (int i = 0; i < argc; i++, list.places++) {
-        if (lay_open(LAY_BRATS, argv[i], opt.pattern, &list.place[i], why))
-            tool_die("%s", why);
-        list.place[i].may_lack = opt.may_lack;
-        list.n += list.place[i].n;
-    }
-    name = tool_alloc(list.n * sizeof *name);
-    for (size_t p = 0; p < list.places; p++)
-        for (size_t i = 0; i < list.place[p].n; i++)
-            name[n++] = list.place[p].name[i];
-    qsort(name, n, sizeof *name, by_text);
-    for (size_t i = 1; i < n; i++)
-        if (!strcmp(name[i - 1], name[i]))
-            tool_die("case %s is named twice", name[i]);
-    free(name);
+    if (lay_list(&list, LAY_BRATS, argc, argv, opt.pattern, opt.may_lack, why))
+        tool_die("%s", why);
     studies = tool_alloc(list.n * sizeof *studies);
     for (size_t i = 0; i < list.n; i++) {
         struct study *s = &studies[i];
         find_study(i, s);
         for (int m = 0; m < LAY_MODALITIES; m++)
-            will_read(s->c.file[m]);
-        if (*s->c.label)
-            will_read(s->c.label);
-        if (*s->mask)
-            will_read(s->mask);
+            tool_may_read_nifti(s->c.file[m]);
+        tool_may_read_nifti(s->c.label);
+        tool_may_read_nifti(s->mask);
     }
     return studies;
 }
@@ -678,8 +637,6 @@ int main(int argc, char **argv)
         regrid(&rec, &studies[i]);
     tns_release(&rec);
     free(studies);
-    for (size_t p = 0; p < list.places; p++)
-        lay_close(&list.place[p]);
-    free(list.place);
+    lay_list_free(&list);
     return tool_finish();
 }

@@ -406,31 +406,6 @@ static void add(struct tns_record *rec)
     tool_spool(rec);
 }
 
-static void filter(void)
-{
-    struct tns_record rec = {0};
-    int segment = 0;
-    tool_uses(opt.mask ? "image nifti" : "image");
-    tool_read_ahead();
-    while (tool_read(&rec)) {
-        if (tool_segment() > segment) {
-            finish();
-            segment = tool_segment();
-            tool_write_segment(tool_header());
-        }
-        if (tns_is_mark(&rec)) {
-            finish();
-            tool_write(&rec);
-        } else {
-            add(&rec);
-        }
-    }
-    finish();
-    if (tool_segment() > segment)
-        tool_write_segment(tool_header());
-    tns_release(&rec);
-}
-
 static void open_stream(void)
 {
     const char *sum = opt.path ? st_meta(&net.model.file, "xxh3") : NULL;
@@ -494,7 +469,7 @@ int main(int argc, char **argv)
         open_model();
     }
     open_stream();
-    filter();
+    tool_spool_cases(opt.mask ? "image nifti" : "image", add, finish);
     names_free(&finished);
     if (!opt.mask)
         model_close(&net.model);

@@ -205,32 +205,12 @@ static void set_rule(int letter)
 
 static void filter(void)
 {
-    struct tns_record rec = {0};
-    int segment = 0;
-    tool_uses("pred");
-    tool_read_ahead();
-    while (tool_read(&rec)) {
-        if (tool_segment() > segment) {
-            finish();
-            segment = tool_segment();
-            tool_write_segment(tool_header());
-        }
-        if (!tns_is_mark(&rec)) {
-            add(&rec);
-            continue;
-        }
-        finish();
-        tool_write(&rec);
-    }
-    finish();
-    if (tool_segment() > segment)
-        tool_write_segment(tool_header());
+    tool_spool_cases("pred", add, finish);
     for (int r = 0; r < MET_RULES; r++)
         if (opt.tidy.rule[r] > 0)
             tool_note("-%c changed %llu voxels", tidy_rules[r].letter,
                       (unsigned long long)changed[r]);
     tool_note("%zu of %zu cases changed", changed_cases, cases);
-    tns_release(&rec);
 }
 
 static void choose(void)

@@ -96,6 +96,8 @@ void tool_mapped(const void *from, size_t bytes);
  *
  * A filter need not care: tool_open and its kin end with tool_confine. */
 void tool_may_read(const char *path);
+void tool_may_read_nifti(
+    const char *path); /* and its other half, if it is one of a pair; "": none */
 void tool_may_write(const char *dir);
 void tool_may_replace(const char *path);
 void tool_confine(void);
@@ -163,6 +165,9 @@ void tool_write_to(struct tns_writer *, const char *name, struct tns_record *);
 void tool_spool_open(void);
 void tool_spool(struct tns_record *);
 void tool_spool_each(const char *uses, void (*)(struct tns_record *));
+/* A filter of cases: each record to `add`, which puts it by; `finish`, which writes what there is,
+ * before a mark, a segment and the end. */
+void tool_spool_cases(const char *uses, void (*add)(struct tns_record *), void (*finish)(void));
 
 /* What the tool needs, or death with the record's place: a tensor of that rank (and dtype, unless
  * DT_COUNT), a key. */

@@ -60,3 +60,28 @@ void tool_spool_each(const char *uses, void (*each)(struct tns_record *))
     tns_release(&rec);
     tns_reader_free(r);
 }
+
+void tool_spool_cases(const char *uses, void (*add)(struct tns_record *), void (*finish)(void))
+{
+    struct tns_record rec = {0};
+    int segment = 0;
+    tool_uses(uses);
+    tool_read_ahead();
+    while (tool_read(&rec)) {
+        if (tool_segment() > segment) {
+            finish();
+            segment = tool_segment();
+            tool_write_segment(tool_header());
+        }
+        if (!tns_is_mark(&rec)) {
+            add(&rec);
+            continue;
+        }
+        finish();
+        tool_write(&rec);
+    }
+    finish();
+    if (tool_segment() > segment)
+        tool_write_segment(tool_header());
+    tns_release(&rec);
+}
