@@ -76,6 +76,16 @@ char *nii_other_half(const char *path)
                                    : NULL;
 }
 
+void nii_each_half(const char *path, void (*each)(const char *path))
+{
+    char *other = *path ? nii_other_half(path) : NULL;
+    if (*path)
+        each(path);
+    if (other)
+        each(other);
+    free(other);
+}
+
 static struct inflate *open_part(const char *path, char *why)
 {
     struct inflate *in = inf_open(path);

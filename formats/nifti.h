@@ -71,6 +71,8 @@ const char *nii_grids_differ(const struct nii_header *, const struct nii_header 
 
 /* The other file of a .hdr/.img pair that `path` is one of, to be freed; NULL for a single file. */
 char *nii_other_half(const char *path);
+/* The file, and the other one of a pair; "": none. */
+void nii_each_half(const char *path, void (*each)(const char *path));
 
 struct nii_file;
 

@@ -129,13 +129,13 @@ static void list_cases(int argc, char **argv)
             tool_warn("%s: no file for %s, which is background then", c.name, lacks);
         for (int m = 0; m < c.modalities; m++)
             if (m == 0 || opt.layout != LAY_MSD)
-                tool_may_read_nifti(c.file[m]);
+                nii_each_half(c.file[m], tool_may_read);
         if (opt.layout == LAY_WRITTEN)
-            tool_may_read_nifti(c.file[0]);
-        tool_may_read_nifti(c.label);
-        tool_may_read_nifti(c.pred);
+            nii_each_half(c.file[0], tool_may_read);
+        nii_each_half(c.label, tool_may_read);
+        nii_each_half(c.pred, tool_may_read);
         for (int m = 0; m < LAY_MAPS; m++)
-            tool_may_read_nifti(c.map[m]);
+            nii_each_half(c.map[m], tool_may_read);
     }
     for (size_t p = 0; p < list.places; p++)
         tool_may_read(list.place[p].dir);

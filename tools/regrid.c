@@ -159,9 +159,9 @@ static struct study *list_cases(int argc, char **argv)
         struct study *s = &studies[i];
         find_study(i, s);
         for (int m = 0; m < LAY_MODALITIES; m++)
-            tool_may_read_nifti(s->c.file[m]);
-        tool_may_read_nifti(s->c.label);
-        tool_may_read_nifti(s->mask);
+            nii_each_half(s->c.file[m], tool_may_read);
+        nii_each_half(s->c.label, tool_may_read);
+        nii_each_half(s->mask, tool_may_read);
     }
     return studies;
 }

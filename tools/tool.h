@@ -96,8 +96,6 @@ void tool_mapped(const void *from, size_t bytes);
  *
  * A filter need not care: tool_open and its kin end with tool_confine. */
 void tool_may_read(const char *path);
-void tool_may_read_nifti(
-    const char *path); /* and its other half, if it is one of a pair; "": none */
 void tool_may_write(const char *dir);
 void tool_may_replace(const char *path);
 void tool_confine(void);

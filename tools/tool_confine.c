@@ -9,7 +9,6 @@
  *
  * libseccomp would write the filter too, with a thousand allocations and 0.35 ms for each start of
  * a tool; its version 2.5.4 loops forever where one of them fails. */
-#include "formats/nifti.h"
 #include "tools/tool.h"
 
 #include <asm/termbits.h>
@@ -364,16 +363,6 @@ void tool_leave_as_confined(void)
 }
 
 #endif
-
-void tool_may_read_nifti(const char *path)
-{
-    char *other = *path ? nii_other_half(path) : NULL;
-    if (*path)
-        tool_may_read(path);
-    if (other)
-        tool_may_read(other);
-    free(other);
-}
 
 void tool_may_replace(const char *path)
 {
