@@ -195,7 +195,7 @@ bool contract_spacing_near(const struct contract_spacing *s, const double spacin
     return true;
 }
 
-static int count_names(const char *list)
+int contract_count(const char *list)
 {
     int n = *list != 0;
     for (; *list; list++)
@@ -203,20 +203,26 @@ static int count_names(const char *list)
     return n;
 }
 
+int contract_find(const char *names, const char *name, size_t n)
+{
+    for (int i = 0; *names; i++) {
+        const size_t len = strcspn(names, ",");
+        if (len == n && !memcmp(names, name, n))
+            return i;
+        names += len + (names[len] == ',');
+    }
+    return -1;
+}
+
 int contract_set(const char *modalities, const char *names, uint64_t *set)
 {
     *set = 0;
-    if (count_names(modalities) > 64)
+    if (contract_count(modalities) > 64)
         return -1;
     for (const char *n = names; *n; n += *n == ',') {
-        size_t len = strcspn(n, ",");
-        const char *m = modalities;
-        int i = 0;
-        for (; *m && (strcspn(m, ",") != len || memcmp(m, n, len)); i++) {
-            m += strcspn(m, ",");
-            m += *m == ',';
-        }
-        if (!*m)
+        const size_t len = strcspn(n, ",");
+        const int i = contract_find(modalities, n, len);
+        if (i < 0)
             return -1;
         *set |= (uint64_t)1 << i;
         n += len;
@@ -239,8 +245,8 @@ void contract_names(const char *modalities, uint64_t set, char *names, size_t si
 
 int contract_order(const char *wanted, const char *got, int *order, int max, char *why, size_t size)
 {
-    int n = count_names(wanted);
-    if (n == 0 || n > max || n != count_names(got)) {
+    int n = contract_count(wanted);
+    if (n == 0 || n > max || n != contract_count(got)) {
         snprintf(why, size, "wrong modalities (wanted %s, got %s)", wanted, got);
         return -1;
     }

@@ -54,6 +54,10 @@ int contract_spacing_read(struct contract_spacing *, const char *text)
 /* Is a voxel of that size within the range, or nearly (5 %)? */
 bool contract_spacing_near(const struct contract_spacing *, const double spacing[3]);
 
+/* Names with commas between: how many there are; the place of one, n bytes, or -1. */
+int contract_count(const char *names);
+int contract_find(const char *names, const char *name, size_t n);
+
 /* A set of modalities, as bits in their order: of names, commas between; as names. -1 where a name
  * is none of them, or there are more than 64. */
 int contract_set(const char *modalities, const char *names, uint64_t *set)

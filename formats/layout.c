@@ -546,6 +546,9 @@ int lay_folder_case(const struct lay_place *p, struct lay_case *c, char *why)
         *path = 0;
         if (found[r] >= 0)
             bad = lay_join(path, p->dir, e[found[r]]->d_name, why) || need_file(path, why);
+        else if (r != LABEL)
+            snprintf(c->lacks + strlen(c->lacks), sizeof c->lacks - strlen(c->lacks), "%s%s",
+                     *c->lacks ? "," : "", lay_modality[r]);
     }
     while (n--)
         free(e[n]);
@@ -604,7 +607,7 @@ int lay_pred(const char *dir, struct lay_case *c, char *why)
 int lay_case(const struct lay_place *p, size_t i, struct lay_case *c, char *why)
 {
     memset(c->channel, 0, sizeof c->channel);
-    *c->label = *c->others = *c->pred = 0;
+    *c->label = *c->others = *c->lacks = *c->pred = 0;
     for (int m = 0; m < LAY_MAPS; m++)
         *c->map[m] = 0;
     c->labels = p->labels;

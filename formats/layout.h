@@ -68,6 +68,7 @@ struct lay_case {
     char pred[LAY_PATH], map[LAY_MAPS][LAY_PATH]; /* likewise */
     const char *labels;                           /* as in the place */
     char others[512]; /* NIfTI files of a case folder that are none of these */
+    char lacks[32];   /* modalities that it may lack and does, commas between */
 };
 int lay_case(const struct lay_place *, size_t i, struct lay_case *, char *why);
 

@@ -1,3 +1,4 @@
+/* layout_bids.c - cases where BIDS lays them: subjects, sessions, labels in others' derivatives. */
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>

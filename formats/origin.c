@@ -1,3 +1,4 @@
+/* origin.c - headers and maps to the lines of an extension, and back. */
 #include "formats/origin.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* transform.c - a file of each program, told by what it begins with, to one affine map. */
 #include "formats/transform.h"
 
 #include <math.h>

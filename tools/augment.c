@@ -182,10 +182,7 @@ static uint64_t absent(struct tns_record *rec)
 
 static void check_modalities(struct tns_record *rec, uint32_t channels)
 {
-    const char *m = tool_need_key(rec, "modalities");
-    uint32_t n = *m != 0;
-    for (; *m; m++)
-        n += *m == ',';
+    const uint32_t n = (uint32_t)contract_count(tool_need_key(rec, "modalities"));
     if (n != channels || n > 64)
         tool_die_at(rec, "dropout: key 'modalities' (wanted %u names, at most 64, got %u)",
                     channels, n);

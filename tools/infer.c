@@ -239,9 +239,8 @@ int main(int argc, char **argv)
 {
     int c;
     bool print = false;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
-    opt.threads = cores < 1 ? 1 : cores > NN_MAX_THREADS ? NN_MAX_THREADS : (int)cores;
+    opt.threads = tool_cores(NN_MAX_THREADS);
     tool_start(argc, argv, usage);
     tool_share_cores();
     while ((c = tool_getopt("Fj:m:M:nPt:u")) != -1)

@@ -96,22 +96,11 @@ static void find_case(size_t i, struct lay_case *c, char *why)
         tool_die("%s", why);
 }
 
-/* The modalities of which a case has no scan. */
-static void lacking(const struct lay_case *c, char *names, size_t size)
-{
-    *names = 0;
-    for (int m = 0; opt.may_lack && m < c->modalities; m++)
-        if (!*c->file[m])
-            snprintf(names + strlen(names), size - strlen(names), "%s%s", *names ? "," : "",
-                     lay_modality[m]);
-}
-
 /* Every case is looked at before the first record is written. */
 static void list_cases(int argc, char **argv)
 {
     static char why[NII_WHY];
     static struct lay_case c;
-    char lacks[64];
 
     if (lay_list(&list, opt.layout, argc, argv, opt.pattern, opt.may_lack, why))
         tool_die("%s", why);
@@ -124,9 +113,8 @@ static void list_cases(int argc, char **argv)
         if (*c.others)
             tool_warn("%s: passed over: %s (option -m takes files of other names)", c.name,
                       c.others);
-        lacking(&c, lacks, sizeof lacks);
-        if (*lacks)
-            tool_warn("%s: no file for %s, which is background then", c.name, lacks);
+        if (*c.lacks)
+            tool_warn("%s: no file for %s, which is background then", c.name, c.lacks);
         for (int m = 0; m < c.modalities; m++)
             if (m == 0 || opt.layout != LAY_MSD)
                 nii_each_half(c.file[m], tool_may_read);
@@ -333,12 +321,6 @@ static void release(struct study *s)
 
 /* --- the second pass: the records ------------------------------------------------------------- */
 
-static void set_numbers(struct tns_record *rec, const char *key, int n, const double *v)
-{
-    if (tns_set_numbers(&rec->meta, key, n, v))
-        tool_die("out of memory");
-}
-
 static void describe_image(struct tns_record *rec, const struct study *s)
 {
     double mean[LAY_MODALITIES], std[LAY_MODALITIES];
@@ -364,11 +346,10 @@ static void describe_image(struct tns_record *rec, const struct study *s)
                  box[0][1] - box[0][0]);
     else
         tool_set(rec, "brain", "0 0 0 0");
-    lacking(&s->c, names, sizeof names);
-    if (*names)
-        tool_set(rec, "missing", "%s", names);
-    set_numbers(rec, "mean", s->c.modalities, mean);
-    set_numbers(rec, "std", s->c.modalities, std);
+    if (*s->c.lacks)
+        tool_set(rec, "missing", "%s", s->c.lacks);
+    tool_set_numbers(rec, "mean", s->c.modalities, mean);
+    tool_set_numbers(rec, "std", s->c.modalities, std);
     tool_set(rec, "fingerprint", "%s", prints);
 }
 
@@ -381,7 +362,7 @@ static void describe(struct tns_record *rec, const struct study *s)
         tool_set(rec, "scheme", "raw");
     if (s->label && s->c.labels && *s->c.labels)
         tool_set(rec, "labels", "%s", s->c.labels);
-    set_numbers(rec, "spacing", 3, s->head.spacing);
+    tool_set_numbers(rec, "spacing", 3, s->head.spacing);
     if (s->c.modalities)
         describe_image(rec, s);
 }
@@ -460,7 +441,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    opt.threads = sysconf(_SC_NPROCESSORS_ONLN);
+    opt.threads = tool_cores(1024);
     opt.threads = opt.threads < 1 ? 1 : opt.threads > 4 ? 4 : opt.threads;
     while ((c = tool_getopt("a:j:l:m:p:tw:")) != -1)
         switch (c) {

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "formats/atomic.h"
+#include "formats/contract.h"
 #include "formats/png.h"
 #include "lib/image/scheme.h"
 #include "lib/metric/metric.h"
@@ -236,15 +237,11 @@ static void begin_case(struct tns_record *rec, const char *name)
 /* Index of a modality in the record's image. */
 uint32_t overlay_channel(struct tns_record *rec, const char *wanted, uint32_t channels)
 {
-    const char *p = tool_need_key(rec, "modalities");
-    size_t n = strlen(wanted);
-    for (uint32_t i = 0; i < channels; i++) {
-        size_t len = strcspn(p, ",");
-        if (len == n && !strncmp(p, wanted, n))
-            return i;
-        p += len + (p[len] == ',');
-    }
-    tool_die_at(rec, "no modality '%s' (have %s)", wanted, tool_need_key(rec, "modalities"));
+    const char *names = tool_need_key(rec, "modalities");
+    const int i = contract_find(names, wanted, strlen(wanted));
+    if (i < 0 || (uint32_t)i >= channels)
+        tool_die_at(rec, "no modality '%s' (have %s)", wanted, names);
+    return (uint32_t)i;
 }
 
 static void same_shape(struct tns_record *rec, const struct tensor *t, uint32_t h, uint32_t w)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "formats/atomic.h"
+#include "formats/contract.h"
 #include "formats/png.h"
 
 enum { X, Y, Z, AXES, SCANS = 2, AROUND = 3, SAMPLE = 1 << 18 };
@@ -34,16 +35,9 @@ static void choose_scans(const struct overlay_options *o, struct tns_record *rec
 {
     const char *missing = tns_get(&rec->meta, "missing");
     now.scans = 0;
-    for (int i = 0; i < o->nmodality && now.scans < SCANS; i++) {
-        const size_t n = strlen(o->modality[i]);
-        const char *p = missing ? missing : "";
-        while (*p && (strcspn(p, ",") != n || strncmp(p, o->modality[i], n))) {
-            p += strcspn(p, ",");
-            p += *p == ',';
-        }
-        if (!*p)
+    for (int i = 0; i < o->nmodality && now.scans < SCANS; i++)
+        if (!missing || contract_find(missing, o->modality[i], strlen(o->modality[i])) < 0)
             now.modality[now.scans++] = o->modality[i];
-    }
     if (!now.scans)
         now.modality[now.scans++] = o->modality[0];
 }

@@ -410,12 +410,6 @@ static uint8_t *carry_label(const struct study *s, const struct target *t)
 
 /* --- a case ----------------------------------------------------------------------------------- */
 
-static void set_numbers(struct tns_record *rec, const char *key, int n, const double *v)
-{
-    if (tns_set_numbers(&rec->meta, key, n, v))
-        tool_die("out of memory");
-}
-
 /* How much of the T1 with contrast agent each scan shows, and how much of it the grid. */
 static void judge(const struct study *s, const struct target *t, const struct nii_header *h,
                   const double inside[LAY_MODALITIES])
@@ -467,7 +461,7 @@ static void add_box(const struct carried *c, const uint32_t grid[3], uint32_t bo
 static void describe(struct tns_record *rec, const struct study *s, const struct target *t,
                      const struct carried scan[LAY_MODALITIES])
 {
-    char patient[LAY_NAME], names[64] = "", missing[64] = "", prints[LAY_MODALITIES * 17 + 1] = "";
+    char patient[LAY_NAME], names[64] = "", prints[LAY_MODALITIES * 17 + 1] = "";
     double mean[LAY_MODALITIES], std[LAY_MODALITIES];
     uint32_t box[4] = {UINT32_MAX, UINT32_MAX, 0, 0};
 
@@ -478,9 +472,6 @@ static void describe(struct tns_record *rec, const struct study *s, const struct
         add_box(&scan[m], t->grid, box);
         snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", m ? "," : "",
                  lay_modality[m]);
-        if (!*s->c.file[m])
-            snprintf(missing + strlen(missing), sizeof missing - strlen(missing), "%s%s",
-                     *missing ? "," : "", lay_modality[m]);
         snprintf(prints + strlen(prints), sizeof prints - strlen(prints), "%s%016" PRIx64,
                  m ? "," : "", scan[m].print);
     }
@@ -488,19 +479,19 @@ static void describe(struct tns_record *rec, const struct study *s, const struct
     tool_set(rec, "patient", "%s", patient);
     tool_set(rec, "slices", "%u", t->grid[2]);
     tool_set(rec, "modalities", "%s", names);
-    if (*missing) {
-        tool_set(rec, "missing", "%s", missing);
-        tool_warn("%s: no scan of %s", s->c.name, missing);
+    if (*s->c.lacks) {
+        tool_set(rec, "missing", "%s", s->c.lacks);
+        tool_warn("%s: no scan of %s", s->c.name, s->c.lacks);
     }
     if (*s->c.label)
         tool_set(rec, "scheme", "raw");
-    set_numbers(rec, "spacing", 3, t->spacing);
+    tool_set_numbers(rec, "spacing", 3, t->spacing);
     if (box[2])
         tool_set(rec, "brain", "%u %u %u %u", box[0], box[1], box[2] - box[0], box[3] - box[1]);
     else
         tool_set(rec, "brain", "0 0 0 0");
-    set_numbers(rec, "mean", LAY_MODALITIES, mean);
-    set_numbers(rec, "std", LAY_MODALITIES, std);
+    tool_set_numbers(rec, "mean", LAY_MODALITIES, mean);
+    tool_set_numbers(rec, "std", LAY_MODALITIES, std);
     tool_set(rec, "fingerprint", "%s", prints);
 }
 
@@ -589,7 +580,7 @@ int main(int argc, char **argv)
 
     tool_start(argc, argv, usage);
     tool_share_cores();
-    opt.threads = sysconf(_SC_NPROCESSORS_ONLN);
+    opt.threads = tool_cores(1024);
     while ((c = tool_getopt("a:g:j:k:m:n:s:")) != -1)
         switch (c) {
         case 'a':
@@ -621,7 +612,7 @@ int main(int argc, char **argv)
         tool_usage();
     if (opt.spacing != 1 && strcmp(opt.grid, "scan"))
         tool_misuse("-s: is for -g scan (got -g %s)", opt.grid);
-    omp_set_num_threads((int)(opt.threads < 1 ? 1 : opt.threads));
+    omp_set_num_threads((int)opt.threads);
     tool_promise();
     tool_may_read("/");
     tool_confine();

@@ -5,6 +5,7 @@
  *
  * It is one thing: a case's slices wait in a file without a name until they are all there, and go
  * from it into the files that are asked for. */
+#include "formats/contract.h"
 #include "formats/nifti_write.h"
 #include "formats/origin.h"
 #include "lib/image/resample.h"
@@ -206,11 +207,7 @@ static bool is_missing(const struct open_case *c, uint32_t v)
     if (!c->names || !c->missing)
         return false;
     const char *name = channel(c, v);
-    size_t n = strcspn(name, ",");
-    for (const char *p = c->missing; *p; p += strcspn(p, ","), p += *p == ',')
-        if (strcspn(p, ",") == n && !memcmp(p, name, n))
-            return true;
-    return false;
+    return contract_find(c->missing, name, strcspn(name, ",")) >= 0;
 }
 
 /* "DIR/CASE.nii.gz" and its kin; volume v of n, or all of them. */

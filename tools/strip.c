@@ -53,21 +53,12 @@ static bool masked;    /* a file of one case's mask has been used */
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-/* Of names the one that is wanted, or -1. */
-static int place_in(const char *names, const char *wanted)
-{
-    int c = 0;
-    for (const char *p = names; *p; p += strcspn(p, ","), p += *p == ',', c++)
-        if (strcspn(p, ",") == strlen(wanted) && !strncmp(p, wanted, strlen(wanted)))
-            return c;
-    return -1;
-}
-
 /* Of the image's channels the one of that name, or -1 where none is, or none was scanned. */
 static int channel_of(const struct tns_record *rec, const char *names, const char *wanted)
 {
     const char *missing = tns_get(&rec->meta, "missing");
-    return missing && place_in(missing, wanted) >= 0 ? -1 : place_in(names, wanted);
+    const size_t n = strlen(wanted);
+    return missing && contract_find(missing, wanted, n) >= 0 ? -1 : contract_find(names, wanted, n);
 }
 
 static int channel(struct tns_record *rec, const struct tensor *image)
@@ -351,9 +342,8 @@ static void write_stripped(struct tns_record *rec)
         std[c] = left.count[c] > 0 ? sqrt(left.squares[c] / left.count[c]) : 0;
     tool_set(rec, "brain", "%ld %ld %ld %ld", left.low[0], left.low[1], left.high[0] - left.low[0],
              left.high[1] - left.low[1]);
-    if (tns_set_numbers(&rec->meta, "mean", left.channels, left.mean) ||
-        tns_set_numbers(&rec->meta, "std", left.channels, std))
-        tool_die("out of memory");
+    tool_set_numbers(rec, "mean", left.channels, left.mean);
+    tool_set_numbers(rec, "std", left.channels, std);
     tool_write(rec);
 }
 
@@ -418,11 +408,10 @@ static void open_stream(void)
 
 int main(int argc, char **argv)
 {
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     bool of_network = false;
     int c;
 
-    opt.threads = cores < 1 ? 1 : cores > NN_MAX_THREADS ? NN_MAX_THREADS : (int)cores;
+    opt.threads = tool_cores(NN_MAX_THREADS);
     tool_start(argc, argv, usage);
     tool_share_cores();
     while ((c = tool_getopt("c:j:k:Km:M:")) != -1)

@@ -228,6 +228,12 @@ void tool_share_cores(void)
     /* Where that cannot be done the threads spin. */
 }
 
+int tool_cores(int most)
+{
+    const long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > most ? most : (int)n;
+}
+
 int tool_getopt(const char *letters)
 {
     char all[96];
@@ -682,6 +688,12 @@ const char *tool_case_path(struct tns_record *rec, const char *dir, const char *
     if ((size_t)snprintf(path, sizeof path, "%s/%s%s", dir, name, tail) >= sizeof path)
         tool_die_at(rec, "the file name is too long");
     return path;
+}
+
+void tool_set_numbers(struct tns_record *rec, const char *key, int n, const double *v)
+{
+    if (tns_set_numbers(&rec->meta, key, n, v))
+        tool_die("out of memory");
 }
 
 void tool_set(struct tns_record *rec, const char *key, const char *fmt, ...)

@@ -32,6 +32,7 @@ void tool_start(int argc, char **argv, const char *usage);
  * page. The library reads the variables when it is loaded, so the program starts itself once
  * more. */
 void tool_share_cores(void);
+int tool_cores(int most);             /* how many there are, 1 to `most`: threads if nobody asks */
 int tool_getopt(const char *letters); /* optarg, optind as getopt(3) */
 _Noreturn void tool_usage(void);      /* prints the usage line to standard error, exits 2 */
 _Noreturn void tool_misuse(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -234,6 +235,7 @@ const char *tool_case_path(struct tns_record *, const char *dir, const char *suf
 /* Sets a key or adds a tensor, or dies. */
 void tool_set(struct tns_record *, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+void tool_set_numbers(struct tns_record *, const char *key, int n, const double *);
 struct tensor *tool_add(struct tns_record *, const char *name, enum dtype, int rank,
                         const uint32_t *dim);
 

@@ -339,8 +339,7 @@ static void plan(void)
 static void read_options(int argc, char **argv)
 {
     int c;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    opt.threads = cores < 1 ? 1 : cores > NN_MAX_THREADS ? NN_MAX_THREADS : (int)cores;
+    opt.threads = tool_cores(NN_MAX_THREADS);
     tool_start(argc, argv, usage);
     tool_share_cores();
     while ((c = tool_getopt("c:e:Fi:j:LM:no:rs:x:")) != -1)

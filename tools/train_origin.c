@@ -133,24 +133,13 @@ static void show(const struct list *l, const char *what)
         fprintf(stderr, "; %s: %s", what, l->text);
 }
 
-/* The place of a name in names with commas between them, or -1. */
-static int place(const char *names, const char *name, size_t n)
-{
-    for (int i = 0;; i++, names += strcspn(names, ",") + 1) {
-        if (strcspn(names, ",") == n && !memcmp(names, name, n))
-            return i;
-        if (!names[strcspn(names, ",")])
-            return -1;
-    }
-}
-
 /* Of each of ours the place in theirs, and those that are not there. How many there are of ours. */
 static int match(const char *ours, const char *theirs, int *to, struct list *lacking)
 {
     int i = 0;
     for (const char *p = ours;; p++) {
         size_t n = strcspn(p, ",");
-        int at = place(theirs, p, n);
+        int at = contract_find(theirs, p, n);
         if (at < 0)
             add(lacking, p, n);
         if (to)

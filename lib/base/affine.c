@@ -1,3 +1,4 @@
+/* affine.c - maps of space, in double. */
 #include "lib/base/affine.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* conform.c - a scan to the cube of 1 mm that a network sees, a mask back to the scan. */
 #include "lib/image/conform.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* resample.c - weights of each kernel along each axis, then sums over its voxels. */
 #include "lib/image/resample.h"
 
 #include <math.h>
