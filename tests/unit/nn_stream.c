@@ -264,7 +264,7 @@ int main(void)
     const char *const known[] = {"unet3d", "attention3d", "residual3d", "transunet3d"};
     for (int i = 0; i < 4 && getenv("LONG"); i++)
         for (int pools = 0; pools <= 4; pools += 2) {
-            char name[32];
+            char name[64];
             snprintf(name, sizeof name, "%s, %d times pooled along z", known[i], pools);
             s = nn_network(known[i], 24, CIN, CLASSES);
             nn_set(&s, "pool_z", pools);
