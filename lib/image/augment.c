@@ -1,3 +1,5 @@
+/* The table of operations, what each draws for a slice and its channels, and windows and dropped
+ * modalities; what changes the geometry is in augment_space.c, what changes values beside it. */
 #include "lib/image/augment.h"
 #include "lib/image/augment_impl.h"
 

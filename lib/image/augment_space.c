@@ -1,3 +1,4 @@
+/* Rotation, scaling, stretching and bending as one interpolation, of image and label; mirrors. */
 #include "lib/image/augment_impl.h"
 #include "lib/image/batch.h"
 #include "lib/image/vmath.h"

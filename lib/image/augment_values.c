@@ -1,3 +1,4 @@
+/* What changes a channel's values and not its geometry: noise, curves, fields, blur, boxes. */
 #include "lib/image/augment_impl.h"
 #include "lib/image/vmath.h"
 

@@ -1,3 +1,4 @@
+/* The last slices of a case wait in a ring until those behind them have come. */
 #include "lib/image/beside.h"
 #include "lib/image/batch.h"
 

@@ -1,5 +1,5 @@
-/* A study is a plan, drawn once for the patient, and a function of a point in space that looks it
- * up. Slices and grids are only where that function is asked. */
+/* A study is an anatomy, drawn once for the patient, and a function of a point in space that
+ * looks it up. Slices and grids are only where that function is asked. */
 #include "lib/image/phantom.h"
 
 #include <math.h>
@@ -66,7 +66,7 @@ static double noise(uint64_t key, const double p[3], double grain)
     return mix(plane[0], plane[1], f[2]);
 }
 
-/* --- the plan of a study ---------------------------------------------------------------------- */
+/* --- the anatomy of a study ------------------------------------------------------------------- */
 
 static double length3(double x, double y, double z)
 {

@@ -1,3 +1,4 @@
+/* known.c - the descriptions that come with the program, by name. */
 #include "lib/nn/known.h"
 
 #include "lib/nn/nn.h"

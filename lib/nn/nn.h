@@ -324,7 +324,7 @@ int nn_infer(struct nn *, const struct nn_batch *, const struct nn_output *);
 /* Use of a network on volumes of any depth, slice by slice: slices go in, and slices of output come
  * out behind them, as nn_infer of the volume would give them, byte for byte, in memory that does
  * not depend on its depth. A depth that is not divisible as it must be is padded with slices of
- * zeros, whose output is dropped. Nothing is computed twice. A planar network is a stream without
+ * zeros, whose output nobody sees. Nothing is computed twice. A planar network is a stream without
  * lag. One with an operation that is of a volume as a whole (normalisation by the statistics of
  * each sample, attention, linear interpolation along z) is refused by nn_new.
  *
@@ -342,7 +342,7 @@ struct nn_stream {
 };
 struct nn_stream nn_stream(const struct nn *);
 
-/* Before each volume. One that is under way is dropped. */
+/* Before each volume. One that is under way is given up. */
 int nn_stream_begin(struct nn *);
 
 /* How many slices will come out when n go in, or when it is over. */

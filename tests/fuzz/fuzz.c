@@ -1,3 +1,4 @@
+/* What all harnesses share: how a broken promise is told, and input as a file. */
 #include "tests/fuzz/fuzz.h"
 
 #include <stdio.h>

@@ -394,6 +394,53 @@ m.update(model="1", base="2", channels="4", classes="4", dropout="0")'
     [[ $stderr == "infer: bad:"*" operation 'enc1.conv1' (convolution): channels: "* ]]
 }
 
+# Probabilities of unet, attention and residual (base 8, weights made of their names) as the last program that knew no texts
+# computed them, at each ISA level that this processor has.
+@test "network: of the networks that were C the probabilities are what they were, bit by bit, at each ISA level" {
+    raw_blobs -p 1 -1 20 -n 2 -d 64x48 >new.tns
+    for a in unet attention residual; do
+        printf 'network: %s\nbase: 8\nbatch: 4\n' $a >c.yaml
+        epochs -n 1 train.tns | train -c c.yaml -o $a
+        edit $a $a.1 'del m["network"], m["parameters"]
+m.update(model="1", base="8", channels="4", classes="4", dropout="0")
+import numpy as np, zlib
+body = bytearray(b[8 + n:])
+for name, t in h.items():
+    if name != "__metadata__":
+        at, end = t["data_offsets"]
+        x = np.arange((end - at) // 4, dtype="u4") * np.uint32(2654435761) + np.uint32(zlib.crc32(name.encode()))
+        x = ((x ^ x >> 15) * np.uint32(2246822519) >> 16) / 65536 - .5
+        fan = int(np.prod(t["shape"][1:]))
+        x = 1 + x / 2 if len(t["shape"]) < 2 and not name.endswith(("bias", "mean")) else x / 2 ** (fan.bit_length() // 2 - 1)
+        body[at:end] = x.astype("<f4").tobytes()
+b = b[:8 + n] + bytes(body)'
+        for level in plain avx2 avx512; do
+            if KR_ISA=$level infer -P -m $a.1 <new.tns >$a.$level 2>said; then :; else grep -q "infer: KR_ISA: " said; fi
+        done
+    done
+    py <<'PY'
+import hashlib, os
+want = {
+    "unet.plain": "699a646e8e5166e371cfb6312e73fb167b9ef15a0bc8c43d75befae24ee408d5",
+    "unet.avx2": "772314330a2e627aa5b6ea41e1fa04708f42b5824404387459c652f1caf4baf4",
+    "unet.avx512": "772314330a2e627aa5b6ea41e1fa04708f42b5824404387459c652f1caf4baf4",
+    "attention.plain": "d0f0e698afe5ffa7cba6182304f9d9e91354a448872bdb6c5c8139f194b4117a",
+    "attention.avx2": "f0e45f13e15535a54e097f5fb5956c76bc4a3f834f30f81a0f7feb016fd26fc2",
+    "attention.avx512": "3de66e0a68c84ecb7ae2a7507bb7cca2d6d9a9925c76e4f0f3688c443110d9a1",
+    "residual.plain": "a030a91fb56e6b37278f481f4ecf8dba32fbffa3b8ff56c11d19d85b6ba90bbc",
+    "residual.avx2": "23cd52084169b96a7484ec42c867d81a445a3c214d299f8965216c0ace205e11",
+    "residual.avx512": "23cd52084169b96a7484ec42c867d81a445a3c214d299f8965216c0ace205e11",
+}
+for f, w in want.items():
+    if os.path.getsize(f):
+        h = hashlib.sha256()
+        for _, t in read(f):
+            assert 0 < t["prob"].min() and t["prob"].std() > .01, (f, t["prob"].std())
+            h.update(t["prob"].tobytes())
+        assert h.hexdigest() == w, (f, h.hexdigest())
+PY
+}
+
 @test "network: a hostile description in a model is refused with one line" {
     common >mine.yaml
     printf 'network: mine.yaml\nbatch: 4\n' >c.yaml

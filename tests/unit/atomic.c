@@ -1,3 +1,4 @@
+/* Files that appear whole or not at all: flushes, names, links, sweeps. */
 #include "formats/atomic.h"
 #include "tests/lib/tap.h"
 

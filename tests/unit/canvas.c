@@ -1,3 +1,4 @@
+/* Letters on a picture: each stands on its line, within its width, and looks like no other. */
 #include "lib/image/canvas.h"
 #include "tests/lib/tap.h"
 

@@ -1,6 +1,6 @@
 /* A volume as a stream of slices is the volume at once, byte for byte: networks that pool along z
- * at 0, 1 and 2 levels, with dilation, strides and gates, volumes shallower than the lag, chunks
- * that divide nothing. And what no stream can be is refused by name. */
+ * at 0, 1 and 2 resolutions, with dilation, strides and gates, volumes shallower than the lag,
+ * chunks that divide nothing. And what no stream can be is refused by name. */
 #include "lib/base/rng.h"
 #include "lib/nn/nn.h"
 #include "tests/lib/like.h"
@@ -140,7 +140,7 @@ static void test(const char *name, const struct nn_spec *spec, const int depths[
     ok(same, "%s: a stream with a lag of %d gives what the volume does", name, lag);
 }
 
-/* Of base 4: a U-Net of three levels, pooled along z where `pool` says. */
+/* Of base 4: a U-Net of three resolutions, pooled along z where `pool` says. */
 #define UNET(z, pool1, pool2)                                                                      \
     "network:\n"                                                                                   \
     "  - {op: input, channels: 2}\n"                                                               \

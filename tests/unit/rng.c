@@ -1,3 +1,4 @@
+/* Random numbers: keys make them, not the order of draws; and they are spread as they should be. */
 #include "lib/base/rng.h"
 #include "tests/lib/tap.h"
 

@@ -58,15 +58,15 @@ static void pack(const struct filters *f, const struct block *b, int o, int nr, 
                                          : 0;
 }
 
-struct plan {
+struct division {
     int tasks, groups; /* row groups of a sample */
     size_t row;        /* floats of a staged row */
     size_t weights, slots, private, rows, tile, bytes;
 };
 
-static struct plan plan(const struct source *s, const struct sink *out)
+static struct division divide(const struct source *s, const struct sink *out)
 {
-    struct plan p = {.groups = (s->h + ROWS - 1) / ROWS};
+    struct division p = {.groups = (s->h + ROWS - 1) / ROWS};
     size_t used = 0, mine = 0;
     p.tasks = s->n * p.groups;
     p.row = ((size_t)(s->w + 2) * (size_t)s->c + 2 * KR_LANES - 1) / KR_LANES * KR_LANES;
@@ -82,7 +82,7 @@ static struct plan plan(const struct source *s, const struct sink *out)
 size_t KR_NAME(kr_conv3x3_direct_workspace)(const struct source *s, const struct sink *out,
                                             int threads)
 {
-    struct plan p = plan(s, out);
+    struct division p = divide(s, out);
     return p.private + (size_t)threads * p.bytes;
 }
 
@@ -102,7 +102,7 @@ INLINE void write_pixels(const struct sink *out, const struct block *b, const en
 }
 
 /* One group of rows, all output channels. */
-static void rows(const struct source *s, const struct sink *out, const struct plan *p, int task,
+static void rows(const struct source *s, const struct sink *out, const struct division *p, int task,
                  const float *weights, double *slot, char *mine)
 {
     float *row = (float *)(mine + p->rows), *tile = (float *)(mine + p->tile);
@@ -150,7 +150,7 @@ static void rows(const struct source *s, const struct sink *out, const struct pl
 void KR_NAME(kr_conv3x3_direct)(const struct source *s, const struct filters *f,
                                 const struct sink *out, int threads, void *workspace)
 {
-    struct plan p = plan(s, out);
+    struct division p = divide(s, out);
     char *ws = workspace;
     float *weights = (float *)(ws + p.weights);
     double *slots = (double *)(ws + p.slots);

@@ -22,7 +22,7 @@
 #define DEPTH 64                         /* input channels of a panel of weights */
 #define PAD 16 /* floats that keep the planes from falling on the same cache sets */
 
-struct plan {
+struct division {
     bool fused, pairs;
     int planes;      /* of transformed weights: one of each slice of the kernel, or of pairs four */
     int side, depth; /* depth: input channels of a panel of weights */
@@ -32,9 +32,9 @@ struct plan {
     size_t u, v, m, x, slots, private, bytes;
 };
 
-static struct plan plan(const struct source *s, const struct sink *out)
+static struct division divide(const struct source *s, const struct sink *out)
 {
-    struct plan p = {.side = min_int(s->cp, out->cp) >= LARGE && large_tiles_pay(s) ? 6 : 4};
+    struct division p = {.side = min_int(s->cp, out->cp) >= LARGE && large_tiles_pay(s) ? 6 : 4};
     const size_t k = (size_t)s->cp, o = (size_t)out->cp, width = o < BLOCK ? o : BLOCK;
     const size_t points = (size_t)POINTS(p.side), tile = points * sizeof(float);
     size_t used = 0, mine = 0;
@@ -68,7 +68,7 @@ static struct plan plan(const struct source *s, const struct sink *out)
 size_t KR_NAME(kr_conv3x3_volume_workspace)(const struct source *s, const struct sink *out,
                                             int threads)
 {
-    const struct plan p = plan(s, out);
+    const struct division p = divide(s, out);
     return p.private + (size_t)threads * p.bytes;
 }
 
@@ -108,7 +108,7 @@ static struct filters slice_of(const struct filters *f, int r)
 }
 
 /* The results of a pillar's layers, and their sums. */
-static void output(const struct sink *out, const struct block *b, const struct plan *p,
+static void output(const struct sink *out, const struct block *b, const struct division *p,
                    const struct layers *l, const float *m, double *slots)
 {
     for (int i = 0; i < l->deep; i++) {
@@ -147,8 +147,8 @@ static __attribute__((noinline)) void product(const struct mk *m)
 }
 
 /* The results of layers at a point, by pairs. */
-static void pairs_point(const struct plan *p, const struct block *b, const struct layers *l, int k,
-                        const float *v, const float *u, float *x, float *m)
+static void pairs_point(const struct division *p, const struct block *b, const struct layers *l,
+                        int k, const float *v, const float *u, float *x, float *m)
 {
     const int pairs = (l->deep + 1) / 2, rows = pairs * l->count;
     const size_t si = (size_t)l->count * p->vs, so = (size_t)(l->count * b->width);
@@ -186,7 +186,7 @@ static void pairs_point(const struct plan *p, const struct block *b, const struc
         }
 }
 
-static void pairs_products(const struct plan *p, const struct block *b, const struct layers *l,
+static void pairs_products(const struct division *p, const struct block *b, const struct layers *l,
                            int k, float *v, const float *u, float *x, float *m, struct ahead *ahead)
 {
     const size_t slice = (size_t)l->count * p->vs;
@@ -201,7 +201,7 @@ static void pairs_products(const struct plan *p, const struct block *b, const st
 /* --- schedules -------------------------------------------------------------------------------- */
 
 static void fused(const struct source *s, const struct filters *f, const struct sink *out,
-                  const struct plan *p, int threads, char *ws)
+                  const struct division *p, int threads, char *ws)
 {
     const int blocks = sink_blocks(out);
     float *u = (float *)(ws + p->u);
@@ -262,7 +262,7 @@ static void fused(const struct source *s, const struct filters *f, const struct 
 }
 
 static void panel(const struct source *s, const struct filters *f, const struct sink *out,
-                  const struct plan *p, int threads, char *ws)
+                  const struct division *p, int threads, char *ws)
 {
     const int blocks = sink_blocks(out);
     float *v = (float *)(ws + p->v);
@@ -303,7 +303,7 @@ static void panel(const struct source *s, const struct filters *f, const struct 
 void KR_NAME(kr_conv3x3_volume)(const struct source *s, const struct filters *f,
                                 const struct sink *out, int threads, void *workspace)
 {
-    const struct plan p = plan(s, out);
+    const struct division p = divide(s, out);
     char *ws = workspace;
     double *slots = (double *)(ws + p.slots);
     const int count = s->n * p.pillars.across;

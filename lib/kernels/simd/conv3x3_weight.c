@@ -16,7 +16,7 @@
  *
  * With `dx` a run goes on to the gradient of the data, while its maps are in cache.
  *
- * It is one thing: all of these share the plan, the tasks, and what becomes of the sums. */
+ * It is one thing: all of these share the division, the tasks, and what becomes of the sums. */
 #include "lib/kernels/simd/winograd.h"
 
 #define RUN 32
@@ -28,7 +28,7 @@
 #define STAGED_BLOCK 32                 /* input channels of a task then */
 #define STAGED_RUN 8                    /* tiles of a task that transforms */
 
-struct plan {
+struct division {
     struct tiling g;
     struct pillars pillars;
     int depth, planes; /* slices of the kernel; sums of a point: one of each, or of pairs four */
@@ -38,13 +38,13 @@ struct plan {
     size_t v, w, u, x, f, slots, partial, size, private, bytes;
 };
 
-static struct plan plan(const struct source *s, int cout, const struct sink *dx)
+static struct division divide(const struct source *s, int cout, const struct sink *dx)
 {
     int m = !dx && large_tiles_pay(s) ? 6 : 4;
     struct tiling g = tiling(s, m, 1);
     size_t used = 0, mine = 0, points = (size_t)POINTS(m);
     size_t transforms = points * (size_t)g.count * (size_t)(s->cp + kr_pad(cout)) * sizeof(float);
-    struct plan p = {.side = m, .run = RUN, .depth = s->d ? 3 : 1};
+    struct division p = {.side = m, .run = RUN, .depth = s->d ? 3 : 1};
     p.planes = s->d >= PAIRS ? 4 : p.depth;
     p.staged =
         !s->d && max_int(s->cp, cout) > BLOCK && g.count <= STAGED && transforms <= STAGED_BYTES;
@@ -97,7 +97,7 @@ static struct plan plan(const struct source *s, int cout, const struct sink *dx)
 size_t KR_NAME(kr_conv3x3_winograd_weight_workspace)(const struct source *s, int cout,
                                                      const struct sink *dx, int threads)
 {
-    struct plan p = plan(s, cout, dx);
+    struct division p = divide(s, cout, dx);
     return p.private + (size_t)threads * p.bytes;
 }
 
@@ -220,7 +220,7 @@ static int real_channel(const struct source *s, int k)
 struct work {
     const struct source *s, *dy;
     const struct sink *dx;
-    struct plan p;
+    struct division p;
     struct tiling g;
     float *dw, *partial, *turned; /* turned: transformed filters for dx */
     double *slots;
@@ -234,8 +234,9 @@ struct task {
 
 /* Adds the products at point q to the task's sums of plane r: of `runs` runs of `count` tiles, one
  * after the other in a, br floats apart in b. */
-INLINE void point_product(const struct plan *p, const struct task *t, int q, int r, const float *a,
-                          const float *b, int runs, size_t br, int count, bool first)
+INLINE void point_product(const struct division *p, const struct task *t, int q, int r,
+                          const float *a, const float *b, int runs, size_t br, int count,
+                          bool first)
 {
     for (int o = 0, nr; o < t->wo; o += nr) {
         nr = mk_panel(o, t->wo);
@@ -257,8 +258,8 @@ INLINE void point_product(const struct plan *p, const struct task *t, int q, int
 }
 
 /* The same of the task's `count` tiles, v's from tile v0 on with w's from w0 on. */
-INLINE void tiles_product(const struct plan *p, const struct task *t, int q, int r, int v0, int w0,
-                          int count, bool first)
+INLINE void tiles_product(const struct division *p, const struct task *t, int q, int r, int v0,
+                          int w0, int count, bool first)
 {
     point_product(p, t, q, r, t->v + (size_t)q * p->vp + (size_t)(v0 * t->wi),
                   t->w + (size_t)q * p->wp + (size_t)(w0 * t->wo), 1, 0, count, first);
@@ -269,7 +270,7 @@ INLINE void tiles_product(const struct plan *p, const struct task *t, int q, int
 static void weight_run(const struct work *k, const struct task *t, int t0, int count, int more,
                        bool first)
 {
-    const struct plan *p = &k->p;
+    const struct division *p = &k->p;
     struct ahead ahead = {.walks = 0};
     KR_NAME(kr_winograd_input)(k->s, &k->g, t0, count, t->i0, t->i0 + t->wi, t->v, (size_t)t->wi,
                                p->vp);
@@ -288,7 +289,7 @@ static void weight_run(const struct work *k, const struct task *t, int t0, int c
  * is their first. */
 static void data_run(const struct work *k, const struct task *t, int t0, int count, int cell)
 {
-    const struct plan *p = &k->p;
+    const struct division *p = &k->p;
     int cp = k->dy->cp;
     double *slot = k->slots + (size_t)(p->each ? cell : t->number) * 2 * (size_t)k->dx->cp;
     KR_NAME(kr_winograd_input)(k->dy, &k->g, t0, count, 0, cp, t->w, (size_t)cp, p->wp);
@@ -307,7 +308,7 @@ static void data_run(const struct work *k, const struct task *t, int t0, int cou
 
 /* The products of layers at a point, of each of the kernel's slices. What would meet slices that
  * are not there is left out. */
-INLINE void slices_product(const struct plan *p, const struct task *t, const struct layers *l,
+INLINE void slices_product(const struct division *p, const struct task *t, const struct layers *l,
                            int q, bool first)
 {
     for (int r = 0; r < 3; r++) {
@@ -320,8 +321,8 @@ INLINE void slices_product(const struct plan *p, const struct task *t, const str
 /* The same of pairs of slices, by the transpose of F(2,3) along z: of a pair dy0, dy1 and the four
  * slices d0..d3 that it meets, (d0 - d2) dy0, (d1 + d2) (dy0 + dy1), (d2 - d1) (dy0 - dy1) and
  * (d3 - d1) dy1: four products instead of six. */
-INLINE void pairs_product(const struct plan *p, const struct task *t, const struct layers *l, int q,
-                          bool first)
+INLINE void pairs_product(const struct division *p, const struct task *t, const struct layers *l,
+                          int q, bool first)
 {
     const int pairs = (l->deep + 1) / 2;
     const size_t si = (size_t)(l->count * t->wi), so = (size_t)(l->count * t->wo);
@@ -350,7 +351,7 @@ INLINE void pairs_product(const struct plan *p, const struct task *t, const stru
 }
 
 /* The sums of the kernel's three slices from those of pairs. */
-static void pairs_end(const struct plan *p, const struct task *t)
+static void pairs_end(const struct division *p, const struct task *t)
 {
     const size_t size = (size_t)t->wi * (size_t)t->wo;
     for (int q = 0; q < POINTS(p->side); q++) {
@@ -375,7 +376,7 @@ INLINE void slice_zero(int points, float *v, size_t ps, size_t slice, int i)
 static void layers_run(const struct work *k, const struct task *t, const struct layers *l,
                        const struct layers *then, bool first)
 {
-    const struct plan *p = &k->p;
+    const struct division *p = &k->p;
     const int points = POINTS(p->side);
     struct ahead ahead = {.walks = 0};
     KR_NAME(kr_volume_input)
@@ -463,7 +464,7 @@ static void filters_sum(const struct work *k, int c, int r)
 /* Task number n: of its span, blocks of channels in their order. */
 static struct task task_at(const struct work *k, int n, float *v, float *w, float *u, float *x)
 {
-    const struct plan *p = &k->p;
+    const struct division *p = &k->p;
     int i = n / p->oblocks % p->iblocks, o = n % p->oblocks;
     struct task t = {
         .number = n, .i0 = i * p->iblock, .o0 = o * BLOCK, .v = v, .w = w, .u = u, .x = x};
@@ -475,7 +476,7 @@ static struct task task_at(const struct work *k, int n, float *v, float *w, floa
 /* Every tile's transforms, then every task's products and filters. */
 static void staged(const struct work *k, int threads, char *ws)
 {
-    const struct plan *p = &k->p;
+    const struct division *p = &k->p;
     const size_t points = (size_t)POINTS(p->side);
     float *v = (float *)(ws + p->v), *w = (float *)(ws + p->w);
     int groups = (k->g.count + STAGED_RUN - 1) / STAGED_RUN;
@@ -517,7 +518,7 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
                                          const struct filters *f, const struct sink *dx,
                                          int threads, void *workspace)
 {
-    const struct plan p = plan(s, dy->c, dx);
+    const struct division p = divide(s, dy->c, dx);
     char *ws = workspace;
     const struct work k = {.s = s,
                            .dy = dy,

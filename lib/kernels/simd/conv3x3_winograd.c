@@ -26,7 +26,7 @@
 #define PAD 16  /* floats that keep the planes from falling on the same cache sets */
 #define RUN 512 /* results whose sums are gathered in float, about */
 
-struct plan {
+struct division {
     bool fused, each;
     enum mk_into more; /* how a panel's products join those before */
     int side;          /* of a tile */
@@ -37,9 +37,9 @@ struct plan {
     size_t u, v, m, slots, private, bytes;
 };
 
-static struct plan plan(const struct source *s, const struct sink *out)
+static struct division divide(const struct source *s, const struct sink *out)
 {
-    struct plan p = {.side = min_int(s->cp, out->cp) >= LARGE && large_tiles_pay(s) ? 6 : 4};
+    struct division p = {.side = min_int(s->cp, out->cp) >= LARGE && large_tiles_pay(s) ? 6 : 4};
     struct tiling g = tiling(s, p.side, 1);
     size_t k = (size_t)s->cp, o = (size_t)out->cp, used = 0, mine = 0;
     size_t points = (size_t)POINTS(p.side), tile = points * sizeof(float);
@@ -78,7 +78,7 @@ static struct plan plan(const struct source *s, const struct sink *out)
 size_t KR_NAME(kr_conv3x3_winograd_workspace)(const struct source *s, const struct sink *out,
                                               int threads)
 {
-    struct plan p = plan(s, out);
+    struct division p = divide(s, out);
     return p.private + (size_t)threads * p.bytes;
 }
 
@@ -376,7 +376,8 @@ struct portion {
     double *slot;
 };
 
-INLINE struct portion portion_at(const struct plan *p, const struct sink *out, int t, double *slots)
+INLINE struct portion portion_at(const struct division *p, const struct sink *out, int t,
+                                 double *slots)
 {
     const int first = t * p->cells, end = min_int(p->g.cells, first + p->cells);
     struct portion s = {.t0 = cell_start(&p->g, first), .cell = p->each ? first : -1};
@@ -386,13 +387,13 @@ INLINE struct portion portion_at(const struct plan *p, const struct sink *out, i
 }
 
 /* Slots that tasks write. */
-INLINE int slots_used(const struct plan *p)
+INLINE int slots_used(const struct division *p)
 {
     return p->each ? p->g.cells : p->tasks;
 }
 
 static void fused(const struct source *s, const struct filters *f, const struct sink *out,
-                  const struct plan *p, int threads, char *ws)
+                  const struct division *p, int threads, char *ws)
 {
     const struct tiling g = p->g;
     int blocks = sink_blocks(out);
@@ -439,7 +440,7 @@ static void fused(const struct source *s, const struct filters *f, const struct 
 }
 
 static void panel(const struct source *s, const struct filters *f, const struct sink *out,
-                  const struct plan *p, int threads, char *ws)
+                  const struct division *p, int threads, char *ws)
 {
     const struct tiling g = p->g;
     int blocks = sink_blocks(out);
@@ -478,7 +479,7 @@ static void panel(const struct source *s, const struct filters *f, const struct 
 void KR_NAME(kr_conv3x3_winograd)(const struct source *s, const struct filters *f,
                                   const struct sink *out, int threads, void *workspace)
 {
-    struct plan p = plan(s, out);
+    struct division p = divide(s, out);
     if (p.fused)
         fused(s, f, out, &p, threads, workspace);
     else

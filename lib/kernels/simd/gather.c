@@ -454,7 +454,7 @@ static void pack(const struct gather *g, const struct source *s, const struct ga
 
 /* --- results ---------------------------------------------------------------------------------- */
 
-struct plan {
+struct division {
     struct bands bands;
     int blocks, groups; /* of columns */
     bool sums;
@@ -467,9 +467,10 @@ INLINE size_t slots_count(const struct gather *g, const struct bands *k)
     return (size_t)g->n * (size_t)g->axis[0].to * (size_t)k->bands[2];
 }
 
-static struct plan plan(const struct gather *g, const struct source *s, const struct sink *out)
+static struct division divide(const struct gather *g, const struct source *s,
+                              const struct sink *out)
 {
-    struct plan p = {.bands = bands_of(g, s->c, PIXELS, s->c < MERGED && g->axis[2].step == 1)};
+    struct division p = {.bands = bands_of(g, s->c, PIXELS, s->c < MERGED && g->axis[2].step == 1)};
     size_t used = 0, mine = 0, most = 1;
     p.blocks = sink_blocks(out);
     p.groups = min_int(p.blocks, (TASKS + p.bands.count - 1) / p.bands.count);
@@ -495,7 +496,7 @@ static struct plan plan(const struct gather *g, const struct source *s, const st
 size_t KR_NAME(kr_gather_workspace)(const struct gather *g, const struct source *s,
                                     const struct sink *out, int threads)
 {
-    const struct plan p = plan(g, s, out);
+    const struct division p = divide(g, s, out);
     return p.private + (size_t)threads * p.bytes;
 }
 
@@ -596,7 +597,7 @@ void KR_NAME(kr_gather)(const struct gather *g, const struct source *s,
                         const struct gather_weights *w, const struct sink *out, int threads,
                         void *workspace)
 {
-    const struct plan p = plan(g, s, out);
+    const struct division p = divide(g, s, out);
     const struct channels ch = all_channels(s);
     struct place place[GATHER_TAPS];
     char *ws = workspace;

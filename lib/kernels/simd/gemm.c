@@ -139,7 +139,7 @@ static void result_set(const struct product *p, const struct columns *cols, size
 
 /* --- the product ---------------------------------------------------------------------------- */
 
-struct plan {
+struct division {
     struct columns ka, kr; /* of a and of the result */
     int k, cols;
     size_t sample, pixels;
@@ -151,9 +151,9 @@ struct plan {
     size_t panels, slots, a, c, size; /* places in the workspace; a and c: one of each a thread */
 };
 
-static struct plan product_plan(const struct product *p)
+static struct division product_divide(const struct product *p)
 {
-    struct plan q = {.ka = matrix_columns(&p->a), .pixels = matrix_pixels(&p->a)};
+    struct division q = {.ka = matrix_columns(&p->a), .pixels = matrix_pixels(&p->a)};
     q.kr = result_columns(&p->result, p->result.dx && p->result.dx[1].c ? 2 : 1);
     q.k = columns_count(&q.ka);
     q.cols = columns_count(&q.kr);
@@ -185,7 +185,7 @@ static struct plan product_plan(const struct product *p)
 }
 
 /* Columns are cut into groups at multiples of 64. */
-INLINE int group_start(const struct plan *q, int group)
+INLINE int group_start(const struct division *q, int group)
 {
     const int units = (q->cols + 63) / 64, at = units * group / q->groups * 64;
     return at < q->cols ? at : q->cols;
@@ -193,7 +193,7 @@ INLINE int group_start(const struct plan *q, int group)
 
 /* Row k of the packed weights, KR_LANES columns from j on (whole in one panel if panels are
  * wide). */
-INLINE void panel_store(const struct plan *q, float *panels, int k, int j, const float *row)
+INLINE void panel_store(const struct division *q, float *panels, int k, int j, const float *row)
 {
     for (int l = 0, nr, o; l < KR_LANES; l += VL) {
         for (o = (j + l) / 64 * 64; o + (nr = mk_panel(o, q->cols)) <= j + l; o += nr)
@@ -224,7 +224,7 @@ INLINE void block_transpose(float t[KR_LANES][KR_LANES])
 
 /* The weights between KR_LANES channels of rows from k on (with phases: all four) and KR_LANES of
  * the columns from j on. */
-static void weights_block(const struct product *p, const struct plan *q, int k, int j,
+static void weights_block(const struct product *p, const struct division *q, int k, int j,
                           float *panels)
 {
     const struct weights *w = &p->weights;
@@ -266,17 +266,17 @@ static void weights_block(const struct product *p, const struct plan *q, int k, 
 
 size_t KR_NAME(kr_product_workspace)(const struct product *p)
 {
-    return product_plan(p).size;
+    return product_divide(p).size;
 }
 
 /* Where task i of the pixels begins. */
-INLINE size_t task_start(const struct plan *q, int i)
+INLINE size_t task_start(const struct division *q, int i)
 {
     return q->whole ? min_size((size_t)(i * q->whole) * q->sample, q->pixels)
                     : cut_start(&q->cut, i);
 }
 
-static void product_task(const struct product *p, const struct plan *q, int task, int group,
+static void product_task(const struct product *p, const struct division *q, int task, int group,
                          const float *panels, float *a, float *c, double *slots)
 {
     const size_t last = task_start(q, task + 1), k = (size_t)q->k, size = 2 * (size_t)q->cols;
@@ -312,7 +312,7 @@ static void product_task(const struct product *p, const struct plan *q, int task
 
 void KR_NAME(kr_product)(const struct product *p, void *workspace)
 {
-    const struct plan q = product_plan(p);
+    const struct division q = product_divide(p);
     char *base = workspace;
     float *panels = (float *)(base + q.panels);
     double *slots = (double *)(base + q.slots);
