@@ -53,7 +53,7 @@ use_models() ( # OPTION...
     while IFS= read -r file; do set -- "$@" -m "$file"; done <<EOF
 $MODELS
 EOF
-    infer ${VIEWS:+-t $VIEWS} "$@"
+    infer -t "${VIEWS:-none}" "$@"
 )
 # And what comes after it.
 use_rules() (

@@ -25,10 +25,11 @@ static const char usage[] = "[-FHpv] [-d DEPTH | -N NEIGHBOURS] [-k ITEMS] [-l I
                             "[-S SITES] [-w WEIGHTS] [-b SHARE [-c] [-B BATCH] [-T LABELS]] "
                             "-n EPOCHS FILE... > STREAM";
 
-struct options opt = {.batch = 8, .labels = "1,3"};
+struct options opt = {.batch = 8, .labels = "1,2,3", .share = 0.75, .by_class = true};
 
 enum { MOST_DEPTH = 1024 };
 
+static bool asked;     /* for a share, by -b */
 static double *weight; /* of each item; NULL: all the same */
 static uint32_t records, items, length;
 static uint32_t holders[CLASSES]; /* of each class: records that hold it */
@@ -70,7 +71,8 @@ static void count_holders(void)
             any |= holders[c];
         }
     if (opt.share > 0 && !any)
-        tool_die("%s: no record holds a label of %s", index_name(), opt.labels);
+        tool_die("%s: no record holds a label of %s, which %s", index_name(), opt.labels,
+                 asked ? "-b wants" : "three of four are to hold (-b 0 takes them as they come)");
 }
 
 /* A deck of the items that hold a class, or of all: n cards, dealt for the first, the second, ...
@@ -252,18 +254,20 @@ static const char *describe(void)
 int main(int argc, char **argv)
 {
     int c;
+    bool by_class = false;
 
     tool_start(argc, argv, usage);
     while ((c = tool_getopt("b:B:cd:Fk:l:n:N:ps:S:T:w:")) != -1)
         switch (c) {
         case 'b':
             opt.share = tool_double('b', optarg, 0, 1);
+            asked = true;
             break;
         case 'B':
             opt.batch = tool_int('B', optarg, 1, 1 << 20);
             break;
         case 'c':
-            opt.by_class = true;
+            by_class = true;
             break;
         case 'd':
             opt.depth = tool_int('d', optarg, 1, MOST_DEPTH);
@@ -299,10 +303,12 @@ int main(int argc, char **argv)
             opt.weights = optarg;
             break;
         }
+    if (asked)
+        opt.by_class = by_class;
     index_labels(opt.labels);
     if (!opt.epochs)
         tool_usage();
-    if (opt.by_class && !(opt.share > 0))
+    if (by_class && !(opt.share > 0))
         tool_misuse("-c: of the share that -b asks for");
     if (opt.depth && opt.neighbours)
         tool_misuse("both -d and -N (wanted one of them)");

@@ -169,7 +169,8 @@ static uint64_t classes_at(const struct file *f, uint64_t at, uint32_t its)
         tool_die("%s: %s", f->name, tns_why(f->in));
     struct tensor *t = tns_tensor(&rec, "label");
     if (!t || t->dtype != DT_U8)
-        tool_die("%s: record %u: no tensor 'label' of bytes, which -b looks into", f->name, its);
+        tool_die("%s: record %u: no tensor 'label' of bytes, into which -b looks unless it is 0",
+                 f->name, its);
     const uint8_t *v = t->data;
     for (size_t i = 0, n = tensor_count(t); i < n; i++)
         bits |= class_of[v[i]];

@@ -30,7 +30,7 @@ static const char usage[] =
     "[-FHPuv] [-j THREADS] [-M SIZE] [-t AXES] -m MODEL... < STREAM > STREAM\n"
     "       infer -n -m MODEL...";
 
-struct options opt;
+struct options opt = {.axes = MIRROR_X | MIRROR_Y};
 
 enum { READ, COMPUTE, WRITE, STAGES }; /* of the ring: a thread each */
 
@@ -214,10 +214,12 @@ static void flow(void)
 static int axes(const char *text)
 {
     int all = 0;
+    if (!strcmp(text, "none"))
+        return 0;
     for (const char *p = text; *p || !all; p++) {
         int axis = *p == 'x' ? MIRROR_X : *p == 'y' ? MIRROR_Y : 0;
         if (!axis || all & axis)
-            tool_misuse("-t: (wanted x, y or xy, got '%s')%s", text,
+            tool_misuse("-t: (wanted x, y, xy or none, got '%s')%s", text,
                         *p == 'z' ? ": along z slices come one by one" : "");
         all |= axis;
     }

@@ -15,8 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char usage[] = "[-FLnrv] [-e VALIDATION] [-i MODEL] [-j THREADS] [-M SIZE] "
-                            "[-s SEED] [-x PASSES] -c CONFIG -o MODEL < STREAM";
+static const char usage[] = "[-FLnrv] [-c CONFIG] [-e VALIDATION] [-i MODEL] [-j THREADS] "
+                            "[-M SIZE] [-s SEED] [-x PASSES] -o MODEL < STREAM";
 
 static struct {
     const char *config, *model, *validation, *origin;
@@ -383,17 +383,32 @@ static void read_options(int argc, char **argv)
             break;
         }
     tool_no_operands();
-    if (!opt.config || (!opt.model && !opt.plan))
+    if (!opt.model && !opt.plan)
         tool_usage();
 }
 
 /* The settings may name a description that lies beside them. */
 static void may_read_settings(void)
 {
+    if (!opt.config)
+        return;
     char *copy = tool_copy(opt.config);
     tool_may_read(opt.config);
     tool_may_read(dirname(copy));
     free(copy);
+}
+
+/* A run that began before something was recommended goes on without it. */
+static void read_settings(void)
+{
+    const uint64_t *seed = opt.seeded ? &opt.seed : NULL;
+    static struct settings before;
+    settings_read(&set, opt.config, seed, true);
+    if (!opt.resume || opt.plan || save_is_of(opt.model, &set))
+        return;
+    settings_read(&before, opt.config, seed, false);
+    if (save_is_of(opt.model, &before))
+        set = before;
 }
 
 static void prepare(bool resumed)
@@ -450,7 +465,7 @@ int main(int argc, char **argv)
         tool_die("%s", bad);
     kr_products(); /* before tool_confine, as it may load a library */
     tool_confine();
-    settings_read(&set, opt.config, opt.seeded ? &opt.seed : NULL);
+    read_settings();
     if (!set.products)
         kr_products_free();
     if (opt.validation)
@@ -466,7 +481,8 @@ int main(int argc, char **argv)
 
     bool more = begin_stream(&first);
     if (more)
-        source_agree(&source, &set, opt.config, opt.validation ? &val : NULL, opt.force, opt.leaky);
+        source_agree(&source, &set, opt.config ? opt.config : "settings",
+                     opt.validation ? &val : NULL, opt.force, opt.leaky);
     if (more && opt.origin)
         origin_agree(&origin, &source, opt.force);
     run.model = opt.model;

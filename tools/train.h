@@ -24,11 +24,13 @@ struct settings {
     int batch, size[2];
     int loss, optimiser;
     int dice; /* of the batch, of each sample */
-    bool background, squared;
+    int background;
+    bool squared;
     double gamma;
     struct config_list class_weights;
-    char regions[CONFIG_TEXT_MAX];
-    struct targets targets; /* what classes and regions make */
+    char regions[CONFIG_TEXT_MAX]; /* "": none */
+    bool usual;                    /* the settings speak of neither these nor classes */
+    struct targets targets;        /* what classes and regions make */
     double rate;
     int schedule, warmup;
     double momentum, decay, clip;
@@ -53,9 +55,10 @@ struct settings {
     int lag;                               /* of a stream of slices (nn.h) */
 };
 
-/* Reads the file of -c; dies of what is wrong in it. The seed of -s, if any, goes before the
- * file's. */
-void settings_read(struct settings *, const char *path, const uint64_t *seed);
+/* Reads the file of -c, if any; dies of what is wrong in it. The seed of -s, if any, goes before
+ * the file's. What it does not say is as recommended, or as it was before there were
+ * recommendations: a run that began then goes on so. */
+void settings_read(struct settings *, const char *config, const uint64_t *seed, bool recommended);
 /* What of them the network's training takes. */
 struct nn_training settings_training(const struct settings *);
 /* The settings as a file that gives them again. */
@@ -260,6 +263,8 @@ bool save_resume(struct run *, const struct settings *, struct source *, bool ha
                  const struct validation *, const struct origin *);
 void save_restore(const struct run *, struct nn *);
 bool save_unfinished(const char *model);
+/* Whether MODEL.last is of a run with these settings. */
+bool save_is_of(const char *model, const struct settings *);
 
 /* The log, MODEL.tsv: a line for each epoch that is over; those from `epoch` on are dropped first.
  * Labels below `classes`, and the regions, have columns. */

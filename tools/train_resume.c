@@ -111,6 +111,18 @@ bool save_unfinished(const char *model)
     return unfinished;
 }
 
+bool save_is_of(const char *model, const struct settings *s)
+{
+    struct st_file f;
+    char why[1024];
+    if (st_open(&f, save_path(model, ".last"), why, sizeof why))
+        return false;
+    const char *config = st_meta(&f, "config");
+    const bool is = config && !strcmp(config, settings_text(s));
+    st_close(&f);
+    return is;
+}
+
 /* The first, in bytes, of a ledger's patients who is not in the other; NULL if there is none. */
 static const char *missing(const struct names *in, const struct names *from)
 {

@@ -24,6 +24,8 @@ static const char *const keeps[] = {"best", "last", NULL};
 enum { CLASSES = 4 }; /* that the study has, and the least */
 #define GAMMA 2
 #define MOMENTUM 0.99
+#define EMA 0.999
+#define BASE 16
 
 static void settings_table(struct settings *s, struct config_field f[SETTINGS])
 {
@@ -42,7 +44,7 @@ static void settings_table(struct settings *s, struct config_field f[SETTINGS])
         {"size", CONFIG_SIZE, s->size, 1, NN_MAX_SIDE, NULL, false},
         {"loss", CONFIG_CHOICE, &s->loss, 0, 0, losses, false},
         {"dice", CONFIG_CHOICE, &s->dice, 0, 0, dices, false},
-        {"background", CONFIG_BOOL, &s->background, 0, 0, NULL, false},
+        {"background", CONFIG_CHOICE, &s->background, 0, 0, switches, false},
         {"squared", CONFIG_BOOL, &s->squared, 0, 0, NULL, false},
         {"gamma", CONFIG_NUMBER, &s->gamma, 0, 10, NULL, false},
         {"class_weights", CONFIG_LIST, &s->class_weights, 0, 1e6, NULL, false},
@@ -65,6 +67,45 @@ static void settings_table(struct settings *s, struct config_field f[SETTINGS])
     memcpy(f, table, sizeof table);
 }
 
+/* --- what stands where the file says nothing ---------------------------------------------------*/
+
+enum { UNSAID = -1 };
+#define NO_REGIONS "none"
+
+/* The regions that BraTS reports, of canonical labels (scheme.h); of other numbers of labels nobody
+ * knows what they are. */
+static const char *usual_regions(int classes)
+{
+    return classes == CLASSES       ? "wt=1,2,3;tc=1,3;et=3"
+           : classes == CLASSES + 1 ? "wt=1,2,3;tc=1,3;et=3;rc=4"
+                                    : "";
+}
+
+/* NAME.yaml; else NAME comes with the program. */
+static bool is_file(const char *name)
+{
+    const size_t n = strlen(name), yaml = strlen(".yaml");
+    return n > yaml && !strcmp(name + n - yaml, ".yaml");
+}
+
+/* What is recommended, or what stood there before there was such a thing. */
+static void fill_in(struct settings *s, bool recommended)
+{
+    if (!*s->arch && !*s->network)
+        snprintf(s->arch, sizeof s->arch, "unet");
+    if (!s->base && recommended && !is_file(*s->network ? s->network : s->arch))
+        s->base = BASE;
+    if (s->keep == UNSAID)
+        s->keep = s->patience || !recommended ? KEEP_BEST : KEEP_LAST;
+    if (s->ema < 0)
+        s->ema = s->average || !recommended ? 0 : EMA;
+    s->usual = !*s->regions && s->background == UNSAID && recommended;
+    if (s->background == UNSAID)
+        s->background = true;
+    if (!strcmp(s->regions, NO_REGIONS))
+        *s->regions = 0;
+}
+
 /* What the settings say of the loss and the optimiser has to fit together. */
 static void check_learning(struct settings *s, const char *path)
 {
@@ -79,7 +120,9 @@ static void check_learning(struct settings *s, const char *path)
                               : "background",
                  losses[s->loss]);
     if (!s->background && s->targets.regions)
-        tool_die("%s: background is of classes; among regions it is none", path);
+        tool_die("%s: background is of classes; among regions it is none (regions: none has "
+                 "classes)",
+                 path);
     if (s->gamma != GAMMA && !focal)
         tool_die("%s: gamma is the focal loss's alone (loss is %s)", path, losses[s->loss]);
     if (s->momentum != MOMENTUM && s->optimiser != NN_SGD)
@@ -89,8 +132,9 @@ static void check_learning(struct settings *s, const char *path)
     if (s->loss == NN_DICE)
         tool_die("%s: class_weights are of cross-entropy and focal loss (loss is dice)", path);
     if (w->n != s->targets.outputs)
-        tool_die("%s: class_weights: (wanted %d numbers, one for each %s, got %d)", path,
-                 s->targets.outputs, s->targets.regions ? "region" : "class", w->n);
+        tool_die("%s: class_weights: (wanted %d numbers, one for each %s, got %d%s)", path,
+                 s->targets.outputs, s->targets.regions ? "region" : "class", w->n,
+                 s->usual && s->targets.regions ? "; regions: none has classes" : "");
     for (int k = 0; k < w->n; k++)
         sum += w->v[k];
     if (!(sum > 0))
@@ -125,19 +169,15 @@ static char *read_text(const char *settings, const char *name, size_t *length)
     return text;
 }
 
-/* NAME.yaml is a file, else NAME comes with the program. */
 static void find_text(struct settings *s, const char *path)
 {
     const char *name = *s->network ? s->network : s->arch;
-    size_t n = strlen(name), yaml = strlen(".yaml");
-    if (!*name)
-        tool_die("%s: 'network' is missing", path);
     if (*s->network && *s->arch)
         tool_die("%s: both network and arch (wanted one of them)", path);
-    if (*s->network && n > yaml && !strcmp(name + n - yaml, ".yaml")) {
+    if (*s->network && is_file(name)) {
         const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
         s->spec.text = read_text(path, name, &s->spec.length);
-        snprintf(s->called, sizeof s->called, "%.*s", (int)(strlen(base) - yaml), base);
+        snprintf(s->called, sizeof s->called, "%.*s", (int)(strlen(base) - strlen(".yaml")), base);
         s->spec.name = name;
         return;
     }
@@ -216,6 +256,25 @@ static void read_inputs(struct settings *s, const char *path, struct nn_about *a
         tool_die("%s: neighbours are of planar networks (%s sees volumes)", path, s->spec.name);
 }
 
+/* Where the settings speak neither of regions nor of classes there are the usual regions, if the
+ * network's head has as many channels as it is told. */
+static void choose_regions(struct settings *s)
+{
+    const char *usual = usual_regions(s->classes);
+    struct nn_spec spec = s->spec;
+    struct nn_about about;
+    struct targets t;
+    char why[512];
+    for (int i = 0; i < s->numbers.n; i++)
+        if (!strcmp(s->numbers.of[i].name, "classes"))
+            return;
+    if (!*usual || targets_make(&t, s->classes, usual, why, sizeof why))
+        return;
+    nn_set(&spec, "classes", t.outputs);
+    if (!nn_about(&spec, &about, why, sizeof why) && about.outputs == t.outputs)
+        snprintf(s->regions, sizeof s->regions, "%s", usual);
+}
+
 /* The labels are as many as the settings say, or as the network has outputs; where the targets are
  * regions, the network gets as many outputs as there are. */
 static void read_network(struct settings *s, const char *path)
@@ -230,6 +289,8 @@ static void read_network(struct settings *s, const char *path)
     if (s->classes < CLASSES)
         tool_die("%s: %s: a head of too few channels (wanted %d to %d, got %d)", path, s->spec.name,
                  CLASSES, NN_MAX_CLASSES, s->classes);
+    if (s->usual)
+        choose_regions(s);
     if (targets_make(&s->targets, s->classes, s->regions, why, sizeof why))
         tool_die("%s: regions: %s", path, why);
     check_outputs(s, path);
@@ -247,8 +308,9 @@ static void read_network(struct settings *s, const char *path)
     s->lag = about.lag;
 }
 
-void settings_read(struct settings *s, const char *path, const uint64_t *seed)
+void settings_read(struct settings *s, const char *config, const uint64_t *seed, bool recommended)
 {
+    const char *path = config ? config : "settings";
     struct config_field f[SETTINGS];
     char why[512];
     *s = (struct settings){.dropout = -1,
@@ -256,15 +318,18 @@ void settings_read(struct settings *s, const char *path, const uint64_t *seed)
                            .accumulate = 1,
                            .batch = 8,
                            .loss = NN_DICE_CE,
-                           .background = true,
+                           .background = UNSAID,
                            .gamma = GAMMA,
                            .rate = 1e-3,
                            .schedule = NN_COSINE,
                            .momentum = MOMENTUM,
+                           .ema = UNSAID,
+                           .keep = UNSAID,
                            .checkpoint = 10};
     settings_table(s, f);
-    if (config_read(path, f, SETTINGS, why, sizeof why))
+    if (config && config_read(config, f, SETTINGS, why, sizeof why))
         tool_die("%s", why);
+    fill_in(s, recommended);
     read_network(s, path);
     if (s->size[0] % s->multiple[1] || s->size[1] % s->multiple[2])
         tool_die("%s: size: (wanted multiples of %dx%d, got %dx%d)", path, s->multiple[1],

@@ -15,6 +15,10 @@ PLAIN_PYTHON=$PYTHON
 # Under tests/run a server holds one that has loaded numpy (warm.py). It does not share the namespaces of who calls.
 [ -z "${WARM-}" ] || PYTHON=$ROOT/build/release/warm
 
+# For printf: settings under which a run of train is as plain as can be: labels as targets, the weights that the steps
+# leave, those of the best epoch.
+PLAIN='regions: none\nema: 0\nkeep: best\n'
+
 setup() {
     cd "$BATS_TEST_TMPDIR"
 }

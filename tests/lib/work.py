@@ -20,8 +20,8 @@ def prepare(d):
           "mkdir masks && for c in cases/*; do cp $c/*_seg.nii.gz masks/${c#cases/}.nii.gz; done &&"
           "recode -s brats2017 <raw.tns >label.tns && znorm <label.tns >norm.tns && crop -m 16 <norm.tns >crop.tns &&"
           "tnsview -k patient <label.tns | sort -u | sed 's/$/\t2/' >weights &&"
-          "folds -k 2 -s 1 <label.tns >folds && epochs -n 3 -s 1 crop.tns >epochs.tns && train -j 1 -c tiny.yaml -o model <epochs.tns &&"
-          "infer -j 1 -m model <crop.tns >pred.tns && infer -j 1 -u -m model <crop.tns >sure.tns &&"
+          "folds -k 2 -s 1 <label.tns >folds && epochs -b 0 -n 3 -s 1 crop.tns >epochs.tns && train -j 1 -c tiny.yaml -o model <epochs.tns &&"
+          "infer -t none -j 1 -m model <crop.tns >pred.tns && infer -t none -j 1 -u -m model <crop.tns >sure.tns &&"
           "dice -L <pred.tns >scores && dice -b 2 <pred.tns >constant", d).check_returncode()
     # A run that stopped in its third pass at the latest, where its stream was cut.
     shell("head -c $(($(wc -c <epochs.tns) * 5 / 6)) epochs.tns | train -j 1 -c tiny.yaml -o half/m; test -e half/m.last", d).check_returncode()

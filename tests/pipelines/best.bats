@@ -7,10 +7,10 @@ setup_file() {
     cd "$BATS_FILE_TMPDIR"
     [ "${CONFIG:-release}" = release ] || return 0
     phantom -n 5 -s 2 -d 32x32x12 -o cases
-    printf 'arch: unet\nbase: 2\nrate: 0.01\nkeep: last\nregions: wt=1,2,3;tc=1,3;et=3\n' >small.yaml
+    printf 'arch: unet\nbase: 2\nrate: 0.01\nkeep: last\nema: 0\nregions: wt=1,2,3;tc=1,3;et=3\n' >small.yaml
     cat >list <<'EOF'
 # name | stream | settings     | sampling | augmentation            | folds | passes | views | tidy
-wide   | tumour | small base=4 batch=2 rate=0.02 | -b 0.5 -B 2 | augment -s $(SEED) flip | 3 | 2-24 | x | -
+wide   | tumour | small base=4 batch=2 rate=0.02 | -b 0.5 -B 2 -T 1,3 | augment -s $(SEED) flip | 3 | 2-24 | x | -
 narrow | all    | small        | -        | -                       | 1     | 1-2    | -     | -E 50 -i
 EOF
 }
@@ -39,8 +39,8 @@ case_stream() { # FOLD
     [ "$(plan recipe) $(plan folds) $(plan passes)" = "wide 3 24" ] # the most that the recipe gains from
     for f in 0 1 2; do
         pick -m patients.folds -f $f train <all-tumour.tns >"$BATS_TEST_TMPDIR/train.tns"
-        printf 'arch: unet\nkeep: last\nregions: wt=1,2,3;tc=1,3;et=3\nbase: 4\nbatch: 2\nrate: 0.02\n' | diff - fold$f/train.yaml
-        pipe "epochs -n 24 -s 1 -b 0.5 -B 2 '$BATS_TEST_TMPDIR/train.tns' | augment -s 1 flip | train -j 1 -s 1 -c fold$f/train.yaml -o '$BATS_TEST_TMPDIR/alone$f'" 2>/dev/null
+        printf 'arch: unet\nkeep: last\nema: 0\nregions: wt=1,2,3;tc=1,3;et=3\nbase: 4\nbatch: 2\nrate: 0.02\n' | diff - fold$f/train.yaml
+        pipe "epochs -n 24 -s 1 -b 0.5 -B 2 -T 1,3 '$BATS_TEST_TMPDIR/train.tns' | augment -s 1 flip | train -j 1 -s 1 -c fold$f/train.yaml -o '$BATS_TEST_TMPDIR/alone$f'" 2>/dev/null
         cmp "$BATS_TEST_TMPDIR/alone$f" fold$f/model.safetensors
         cmp fold$f/model.safetensors model/fold$f.safetensors
         case_stream $f | infer -t x -m fold$f/model.safetensors >"$BATS_TEST_TMPDIR/pred$f"
@@ -71,7 +71,7 @@ case_stream() { # FOLD
     awk -F '\t' -v OFS='\t' '$1 == "chosen" { $3 = "-w 9999999" } { print }' "$M/tidy.tsv" >strict/tidy.tsv
     glio predict DATA="$PWD/new" MODEL="$PWD/strict" OUT="$PWD/s" >/dev/null 2>&1
     run ! cmp by-hand/*.gz s/predict/segmentations/*.gz
-    nii2slices new/* | recode -s brats2017 | znorm | crop -s 32x32 | infer -m "$M/fold0.safetensors" | tidy -w 9999999 | crop -u | slices2nii -n pred -s brats2017 -o nothing
+    nii2slices new/* | recode -s brats2017 | znorm | crop -s 32x32 | infer -t none -m "$M/fold0.safetensors" | tidy -w 9999999 | crop -u | slices2nii -n pred -s brats2017 -o nothing
     cmp nothing/*.gz s/predict/segmentations/*.gz
 }
 
@@ -160,7 +160,7 @@ case_stream() { # FOLD
     grep -q '^combined: ' log
     for f in 0 1 2; do
         nii2slices "$given"/cases/*/ | pick -m study/patients.folds -f $f val | recode -s brats2017 | znorm | crop -F -s 32x32 |
-            infer -m study/fold$f/combined/model.safetensors >pred$f
+            infer -t none -m study/fold$f/combined/model.safetensors >pred$f
     done
     cat pred0 pred1 | tidy -c | cmp - study/fold2/combined/tidy.tsv
     cat pred0 pred1 pred2 | tidy -c | cmp - study/tidy/combined/tidy.tsv

@@ -18,7 +18,7 @@ setup_file() {
     done
     printf 'arch: unet\nbase: 2\n' >c.yaml
     nii2slices -t learned/* | recode -s brats2017 | znorm | crop -s 48x48 >t.tns
-    epochs -n 1 t.tns | train -j 1 -c c.yaml -o model
+    epochs -b 0 -n 1 t.tns | train -j 1 -c c.yaml -o model
 }
 
 setup() {
@@ -44,7 +44,7 @@ cell() { # TABLE ROW COLUMN
     cat err
     X=out/external
     # By hand, with the model's own steps.
-    nii2slices new/*/ | recode -s brats2017 | znorm | crop -s 48x48 | infer -m "$given/model" 2>/dev/null | crop -u | dice -L -c brats2023 -l none >hand
+    nii2slices new/*/ | recode -s brats2017 | znorm | crop -s 48x48 | infer -t none -m "$given/model" 2>/dev/null | crop -u | dice -L -c brats2023 -l none >hand
     awk -F '\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
         $1 == "case" && $at["part"] ~ /^(WT|TC|ET)$/ { print $at["case"] "\t" $at["trained"] "\t" $at["part"] "\t" $at["dice"] }' hand | sort >want
     awk -F '\t' 'NR > 1 { print $2 "\t" $4 "\t" $5 "\t" $6 }' $X/scores.tsv | sort >got

@@ -9,9 +9,9 @@ setup_file() {
     # A model that was taught on cropped, normalised slices, and one on slices as they come.
     printf 'arch: unet\nbase: 2\n' >c.yaml
     nii2slices -t cases/*1 | recode -s brats2017 | znorm | crop -s 32x32 >t.tns
-    epochs -n 1 t.tns | train -j 1 -c c.yaml -o model
+    epochs -b 0 -n 1 t.tns | train -j 1 -c c.yaml -o model
     nii2slices -t cases/*2 | recode -s brats2017 >raw.tns
-    epochs -n 1 raw.tns | train -j 1 -c c.yaml -o raw
+    epochs -b 0 -n 1 raw.tns | train -j 1 -c c.yaml -o raw
 }
 
 setup() {
@@ -84,9 +84,9 @@ state() {
     for m in model raw; do
         glio predict DATA="$PWD/new" MODEL="$given/$m" OUT="$PWD/$m" CROP='-s 16x16' >/dev/null 2>&1
     done
-    nii2slices new/* | recode -s brats2017 | infer -m "$given/raw" | slices2nii -n pred -s brats2017 -o by-hand
+    nii2slices new/* | recode -s brats2017 | infer -t none -m "$given/raw" | slices2nii -n pred -s brats2017 -o by-hand
     cmp by-hand/*.gz raw/predict/segmentations/*.gz
-    nii2slices new/* | recode -s brats2017 | znorm | crop -s 32x32 | infer -m "$given/model" | crop -u | slices2nii -n pred -s brats2017 -o cropped
+    nii2slices new/* | recode -s brats2017 | znorm | crop -s 32x32 | infer -t none -m "$given/model" | crop -u | slices2nii -n pred -s brats2017 -o cropped
     cmp cropped/*.gz model/predict/segmentations/*.gz
     # A step that predict does not know is named, and nothing is run that a file says.
     "$PYTHON" - "$given/model" <<'PY'
@@ -115,7 +115,7 @@ PY
     cp "$given/model" folder/one
     printf 'recipe\t1\nmodel\tone\ntidy\t-w 40 -i\n' >folder/recipe
     glio predict DATA="$PWD/new" MODEL="$PWD/folder" >/dev/null 2>&1
-    nii2slices new/* | recode -s brats2017 | znorm | crop -s 32x32 | infer -m folder/one | tidy -w 40 -i | crop -u | slices2nii -n pred -s brats2017 -o by-hand
+    nii2slices new/* | recode -s brats2017 | znorm | crop -s 32x32 | infer -t none -m folder/one | tidy -w 40 -i | crop -u | slices2nii -n pred -s brats2017 -o by-hand
     cmp by-hand/*.gz out/predict/segmentations/*.gz
     # Another rule is another model.
     sed -i 's/40/50/' folder/recipe

@@ -264,7 +264,7 @@ P
     prepare -o out in/A 2>said
     printf 'arch: unet\nbase: 2\n' >c.yaml
     nii2slices -t out/A | recode -s brats2017 | znorm | crop -s 64x64 >t.tns
-    epochs -n 1 t.tns | train -c c.yaml -o model 2>/dev/null
+    epochs -b 0 -n 1 t.tns | train -c c.yaml -o model 2>/dev/null
     mkdir data
     mv out/A data/
     make -s -C "$ROOT" -f pipelines/Makefile predict DATA="$PWD/data" MODEL="$PWD/model" OUT="$PWD/study" JOBS=1 >log 2>&1

@@ -127,7 +127,7 @@ next() {
     grep -q "<b>$w</b>" out/search/search.html
     ! grep -qE '(src|href)="(https?:|//)|<script' out/search/search.html || false
     stream=$(awk -F ' *[|] *' -v w=$w '$1 == w { print $2 }' "$given/list")
-    pipe "epochs -n 4 -s 1 $(cat out/search/runs/$w/sampling) out/search/train-$stream.tns | $(sed 's/$/ |/; /^ |/d' out/search/runs/$w/augmentation) \
+    pipe "epochs -b 0 -n 4 -s 1 $(cat out/search/runs/$w/sampling) out/search/train-$stream.tns | $(sed 's/$/ |/; /^ |/d' out/search/runs/$w/augmentation) \
         train -j 1 -s 1 -c out/search/runs/$w/train.yaml -e out/search/val.tns -o alone" 2>err || { cat err; false; }
     cmp alone out/search/runs/$w/model.safetensors
 

@@ -57,7 +57,7 @@ setup() {
     run -0 make -n -C "$ROOT" -f pipelines/Makefile combined DATA="$BATS_FILE_TMPDIR/cases" OUT="$BATS_TEST_TMPDIR/none"
     [[ $output == *"nii2slices -t "*" | recode -s brats2017"* ]]
     [[ $output == *"| znorm | crop -s 192x160"* ]]
-    [[ $output == *"epochs -n 30 -s 1 "*" | augment -s 1 -T 1,3 noise | train "* ]]
+    [[ $output == *"epochs -n 30 -s 1 -b 0 "*" | augment -s 1 -T 1,3 noise | train "* ]]
     [[ $output == *"| crop -u | dice -c brats2023"* ]]
     # What runs side by side shares the cores.
     cores=$(nproc)
@@ -73,7 +73,7 @@ setup() {
     [[ $output == *"pick -m o/patients.folds -f 0 train < o/all.tns | znorm > o/fold0/norm/train.tns.part"* ]]
     [[ $output == *"pipelines/attention.yaml > o/fold0/mine/train.yaml"* ]]
     [[ $output == *"epochs -n 30 -s 3 -b 0.5 -T 1,2,3 o/fold0/norm/train.tns | augment -s 3 flip noise blur | train "*" -e o/fold0/norm/val.tns "*" -L"* ]]
-    [[ $output == *"recode -s brats2017 | znorm | infer -m o/fold0/mine/model.safetensors "*"> o/fold0/mine/volumes.tsv.part"* ]]
+    [[ $output == *"recode -s brats2017 | znorm | infer -t none -m o/fold0/mine/model.safetensors "*"> o/fold0/mine/volumes.tsv.part"* ]]
     run -0 make -n -C tree -f pipelines/Makefile study DATA=cases OUT=o
     [[ $output == *"touch o/fold0/mine/trained"* ]]
     run -0 make -C tree -f pipelines/Makefile help

@@ -15,7 +15,7 @@ setup_file() {
     for net in $nets; do
         printf 'arch: %s\nbase: %d\nbatch: 4\nrate: 0.0003\n' "${net%%[0-9]*}" "${net##*[a-z]}" >c$net.yaml
         raw_blobs -p 2 -n 3 -d "$(size "$net")" >t$net.tns
-        epochs -n 1 t$net.tns >e$net.tns
+        epochs -b 0 -n 1 t$net.tns >e$net.tns
         train -c c$net.yaml -o m$net <e$net.tns
         raw_blobs -p 8 -n 1 -1 10 -d "$(size "$net")" >v$net.tns
         raw_blobs -p 3 -n 1 -1 10 -d "$(size "$net")" >w$net.tns
@@ -39,10 +39,10 @@ ceilings() { # COMMAND...
 @test "bytes: prob of a slice alone is prob of it among neighbours" {
     for net in $nets; do
         for i in 0 1 2 3 4 5 6 7; do
-            raw_blobs -p 1 -n 1 -1 $((10 + i)) -d "$(size $net)" | infer -P -j 1 -m m$net >alone$i.tns
+            raw_blobs -p 1 -n 1 -1 $((10 + i)) -d "$(size $net)" | infer -t none -P -j 1 -m m$net >alone$i.tns
         done
         for n in 2 3 4 5 6 7 8; do
-            raw_blobs -p $n -n 1 -1 10 -d "$(size $net)" | infer -P -m m$net >among$n.tns
+            raw_blobs -p $n -n 1 -1 10 -d "$(size $net)" | infer -t none -P -m m$net >among$n.tns
         done
         py <<'PY'
 alone = [read(f"alone{i}.tns")[0][1]["prob"].tobytes() for i in range(8)]
@@ -56,14 +56,14 @@ PY
 
 @test "bytes: prob is one for any number of threads, any ceiling, and ten times over" {
     for net in $nets; do
-        infer -P -j 2 -m m$net <v$net.tns >want.tns
+        infer -t none -P -j 2 -m m$net <v$net.tns >want.tns
         for i in 1 2 3 4 5 6 7 8 9 10; do
             # However the stream comes: as a whole, or in pieces that end anywhere.
-            dd bs=$((i * 30011)) status=none <v$net.tns | infer -P -j $((i % 5 + 1)) -m m$net | cmp - want.tns
+            dd bs=$((i * 30011)) status=none <v$net.tns | infer -t none -P -j $((i % 5 + 1)) -m m$net | cmp - want.tns
         done
-        infer -P -j 2 -m m$net <w$net.tns >want.tns
-        for m in $(ceilings infer -P -m m$net <w$net.tns); do
-            for j in 1 2 3 4 5; do infer -P -j $j $m -m m$net <w$net.tns | cmp - want.tns; done
+        infer -t none -P -j 2 -m m$net <w$net.tns >want.tns
+        for m in $(ceilings infer -t none -P -m m$net <w$net.tns); do
+            for j in 1 2 3 4 5; do infer -t none -P -j $j $m -m m$net <w$net.tns | cmp - want.tns; done
         done
     done
 }
@@ -108,11 +108,11 @@ EOF
     printf 'network: net.yaml\nbatch: 4\n' >net.c.yaml
     for m in $(ceilings train -j 2 -c net.c.yaml -o none <eunet8.tns); do
         train -j 1 $m -c net.c.yaml -o one <eunet8.tns
-        infer -P -j 1 -m one <wunet8.tns >want.tns
+        infer -t none -P -j 1 -m one <wunet8.tns >want.tns
         for j in 2 3 5; do
             train -j $j $m -c net.c.yaml -o other <eunet8.tns
             cmp one other
-            infer -P -j $j $m -m one <wunet8.tns | cmp - want.tns
+            infer -t none -P -j $j $m -m one <wunet8.tns | cmp - want.tns
             rm other*
         done
         rm one*
@@ -120,7 +120,7 @@ EOF
 }
 
 @test "bytes: the state of a run does not tell whether a checkpoint fell due" {
-    epochs -n 2 tunet8.tns >e.tns
+    epochs -b 0 -n 2 tunet8.tns >e.tns
     for c in 0 0.00001; do
         (cat cunet8.yaml; echo "checkpoint: $c") >c.yaml
         train -e wunet8.tns -c c.yaml -o m <e.tns

@@ -14,10 +14,10 @@ setup_file() {
     pick -m folds -f 0 train <norm.tns >train.tns
     pick -m folds -f 0 val <norm.tns >val.tns
     tnsview -k case <norm.tns | sort -u >list
-    epochs -n 1 -s 1 train.tns >epochs.tns
+    epochs -b 0 -n 1 -s 1 train.tns >epochs.tns
     printf 'arch: unet\nbase: 2\nbatch: 2\n' >unet.yaml
     train -j 2 -c unet.yaml -o model <epochs.tns 2>/dev/null
-    infer -j 2 -m model <val.tns >pred.tns
+    infer -t none -j 2 -m model <val.tns >pred.tns
 }
 
 setup() {
@@ -154,8 +154,8 @@ streams() { # TOOL INPUT ARGS...: reads one stream from standard input, and the 
 }
 
 @test "confine: infer reads its model and nothing else, then opens nothing" {
-    infer -j 2 -m "$in/model" <"$in/val.tns" >want
-    probed infer -j 2 -m "$in/model" <"$in/val.tns" >got
+    infer -t none -j 2 -m "$in/model" <"$in/val.tns" >want
+    probed infer -t none -j 2 -m "$in/model" <"$in/val.tns" >got
     cmp want got
     refused 0
     refused '[1-9][0-9]*' "$(landlock || echo open=ok)"
@@ -257,7 +257,7 @@ C
         older $calls -- train -j 2 -c "$in/unet.yaml" -o model <"$in/epochs.tns" 2>/dev/null
         cmp model "$in/model"
         rm model*
-        older $calls -- infer -j 2 -m "$in/model" <"$in/val.tns" >pred.tns
+        older $calls -- infer -t none -j 2 -m "$in/model" <"$in/val.tns" >pred.tns
         cmp pred.tns "$in/pred.tns"
     done
 }

@@ -245,9 +245,9 @@ damaged() {
     tried nii2slices -l msd no-case
     tried pick -m missing -f 0 val
     for f in missing text empty no-case; do
-        tried epochs -n 1 $f
+        tried epochs -b 0 -n 1 $f
         tried mislabel $f
-        [ ! -x "$(command -v infer)" ] || tried infer -m $f
+        [ ! -x "$(command -v infer)" ] || tried infer -t none -m $f
     done
     judge
 }
@@ -282,14 +282,14 @@ pick -m fifo -f 0 val
 tidy -f fifo
 measure -b fifo
 folds -k 2 -s 1 -l fifo
-epochs -n 1 fifo
+epochs -b 0 -n 1 fifo
 mislabel fifo
 nii2slices fifo
 nii2slices -l msd msd
 nii2slices -l file fifo
 nii2slices -w fifo fifo
 regrid -g fifo fifo
-infer -m fifo
+infer -t none -m fifo
 train -c fifo -o m
 train -c u.yaml -e fifo -o m
 LIST
@@ -460,12 +460,12 @@ print(*["BraTS20_Training_001"] * 2, sep="\t")' "$n" "$length" >list
     done
     "$PYTHON" "$ROOT/tests/lib/many.py" 5000 40 0 >s
     allows 5000 $((500 + 6 * 40)) folds -k 5 -s 1 <s
-    allows 5000 $((20 + 400 + 4 * 40)) epochs -n 1 s
+    allows 5000 $((20 + 400 + 4 * 40)) epochs -b 0 -n 1 s
     # each of the 5000 is a case of its own here
-    allows 5000 $((16 + 4 + 8 + 400 + 4 * 40 + 100 + 4 * 40)) epochs -n 1 -d 16 s
-    allows 5000 $((16 + 4 + 400 + 4 * 40 + 100 + 4 * 40)) epochs -n 1 -N 1 s
+    allows 5000 $((16 + 4 + 8 + 400 + 4 * 40 + 100 + 4 * 40)) epochs -b 0 -n 1 -d 16 s
+    allows 5000 $((16 + 4 + 400 + 4 * 40 + 100 + 4 * 40)) epochs -b 0 -n 1 -N 1 s
     tnsview -k patient <s | sed 's/$/\t2/' | sort -u >weights
-    allows 5000 $((44 + 400 + 4 * 40 + 200 + 6 * 40)) epochs -n 1 -p -w weights s
+    allows 5000 $((44 + 400 + 4 * 40 + 200 + 6 * 40)) epochs -b 0 -n 1 -p -w weights s
     judge
 }
 

@@ -21,7 +21,7 @@ setup() {
 }
 
 @test "epochs: every epoch holds every record once, in another order, and ends in a mark" {
-    epochs -n 3 -s 1 a.tns >e.tns
+    epochs -b 0 -n 3 -s 1 a.tns >e.tns
     keys e.tns epoch mark patient slice >list
     [ "$(wc -l <list)" = 39 ]
     for e in 0 1 2; do
@@ -36,38 +36,38 @@ setup() {
 
 @test "epochs: records say where they stand, how long the epoch is and how large the slices are" {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 2 -n 3 -d 48x32 >b.tns
-    epochs -n 2 b.tns >e.tns
+    epochs -b 0 -n 2 b.tns >e.tns
     keys e.tns epoch index epochs length largest >list
     for e in 0 1; do for i in 0 1 2 3 4 5 6; do echo "$e $i 2 6 48 32"; done; done >want
     diff want list
 }
 
 @test "epochs: the order hangs on the seed and the epoch alone" {
-    epochs -n 2 -s 5 a.tns >one.tns
-    epochs -n 2 -s 5 a.tns >two.tns
+    epochs -b 0 -n 2 -s 5 a.tns >one.tns
+    epochs -b 0 -n 2 -s 5 a.tns >two.tns
     cmp one.tns two.tns
-    epochs -n 2 -s 6 a.tns >other.tns
+    epochs -b 0 -n 2 -s 6 a.tns >other.tns
     run ! diff <(keys one.tns case slice) <(keys other.tns case slice)
-    epochs -n 7 -s 5 a.tns >more.tns
+    epochs -b 0 -n 7 -s 5 a.tns >more.tns
     diff <(keys one.tns epoch index case slice) <(keys more.tns epoch index case slice | head -n 26)
 }
 
 @test "epochs: -k gives what is left, from the middle of an epoch and at its end" {
-    epochs -n 3 -s 2 a.tns >all.tns
+    epochs -b 0 -n 3 -s 2 a.tns >all.tns
     keys all.tns epoch index case slice mark >all
     for k in 0 1 11 12 13 35 36; do
-        epochs -n 3 -s 2 -k $k a.tns >rest.tns
+        epochs -b 0 -n 3 -s 2 -k $k a.tns >rest.tns
         keys rest.tns epoch index case slice mark >rest
         # An epoch's mark goes with its last record.
         diff <(tail -n +$((k + k / 12 + 1)) all) rest
     done
-    run -1 pipe 'epochs -n 3 -s 2 -k 37 a.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 3 -s 2 -k 37 a.tns >x.tns'
     [[ $output == *"-k 37 is past the end (3 epochs of 12 records)"* ]]
 }
 
 @test "epochs: tensors and unknown keys come through bit for bit" {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -k x-mine=ä >b.tns
-    epochs -n 1 b.tns >e.tns
+    epochs -b 0 -n 1 b.tns >e.tns
     [ "$(keys e.tns x-mine | head -n 1)" = ä ]
     # One record: what follows its metadata, descriptors and payloads, stands in both files.
     "$PYTHON" - <<'PY'
@@ -105,25 +105,25 @@ while at < len(b):
 open("without.tns", "wb").write(b)
 PY
     cat with.tns without.tns >c.tns
-    epochs -n 3 -s 1 -b 0.5 -B 4 c.tns >e.tns
+    epochs -n 3 -s 1 -b 0.5 -B 4 -T 1,3 c.tns >e.tns
     keys e.tns epoch index has mark repeat patient | awk '$4 == "-"' >list
     [ "$(wc -l <list)" = 72 ]
     awk '{ n[$1 " " int($2 / 4)] += $3 == "-" } END { for (i in n) if (n[i] < 2) exit 1 }' list
     # A share that is no whole number of records is rounded up, and batches are those of train: of 25 records at
     # most 8 at a time three of 6 and one of 7.
-    epochs -n 6 -s 1 -l 25 -b 0.5 -B 8 c.tns >f.tns
+    epochs -n 6 -s 1 -l 25 -b 0.5 -B 8 -T 1,3 c.tns >f.tns
     keys f.tns epoch index has mark | awk '$4 == "-" { b = int($2 / 6); b = b > 3 ? 3 : b; n[$1 " " b] += $3 == "-" }
         END { for (i in n) { bad = bad || n[i] < (i ~ / 3$/ ? 4 : 3); k++ }; exit bad || k != 24 }'
     # Nobody stands twice in an epoch with the same number of draws.
     [ "$(awk '{ print $1, $5, $6 }' list | sort | uniq -d | wc -l)" = 0 ]
     # Where the share is there by itself, nothing is changed.
-    epochs -n 1 -s 1 with.tns >plain.tns
-    epochs -n 1 -s 1 -b 0.5 with.tns >same.tns
+    epochs -b 0 -n 1 -s 1 with.tns >plain.tns
+    epochs -n 1 -s 1 -b 0.5 -T 1,3 with.tns >same.tns
     diff <(keys plain.tns index case) <(keys same.tns index case)
     # -k meets the same order.
-    epochs -n 3 -s 1 -b 0.5 -B 4 -k 30 c.tns >k.tns
+    epochs -n 3 -s 1 -b 0.5 -B 4 -T 1,3 -k 30 c.tns >k.tns
     diff <(keys e.tns index patient | tail -n +32) <(keys k.tns index patient)
-    run -1 pipe 'epochs -n 1 -b 0.5 without.tns >x.tns'
+    run -1 pipe 'epochs -n 1 -b 0.5 -T 1,3 without.tns >x.tns'
     [[ $output == *"no record holds a label of 1,3"* ]]
     run -0 pipe 'epochs -n 1 -b 0.5 -T 0 without.tns >x.tns'
 }
@@ -157,7 +157,7 @@ lopsided() {
 
 @test "epochs: -l makes epochs of any length, and no record comes again before all have come" {
     for l in 5 17 30; do
-        epochs -n 7 -s 3 -l $l a.tns >l.tns
+        epochs -b 0 -n 7 -s 3 -l $l a.tns >l.tns
         keys l.tns epoch index length case slice mark repeat | awk '$6 == "-"' >list
         awk -v l=$l '{ n[$1]++; bad = bad || $2 != n[$1] - 1 || $3 != l } END { for (e in n) { k++; bad = bad || n[e] != l }; exit bad || k != 7 }' list
         # Every twelve in a row, over epochs, are the twelve.
@@ -165,16 +165,16 @@ lopsided() {
         # A record that comes again in its epoch is told from the one before.
         [ "$(awk '{ print $1, $4, $5, $7 }' list | sort | uniq -d | wc -l)" = 0 ]
         for k in $l $((5 * l + 2)) $((7 * l)); do
-            epochs -n 7 -s 3 -l $l -k $k a.tns >rest.tns
+            epochs -b 0 -n 7 -s 3 -l $l -k $k a.tns >rest.tns
             rest_is l.tns rest.tns $k
         done
     done
     # Without -l an epoch is the file, as if its length had been asked for.
-    epochs -n 3 -s 3 -l 12 a.tns >l.tns
-    epochs -n 3 -s 3 a.tns >plain.tns
+    epochs -b 0 -n 3 -s 3 -l 12 a.tns >l.tns
+    epochs -b 0 -n 3 -s 3 a.tns >plain.tns
     rest_is plain.tns l.tns 0
     # The same slice, twice in an epoch, is not changed the same way twice.
-    epochs -n 1 -l 24 a.tns | augment -s 1 noise@1 >n.tns
+    epochs -b 0 -n 1 -l 24 a.tns | augment -s 1 noise@1 >n.tns
     "$PYTHON" - <<'PY'
 import hashlib, re, struct
 b, at, had = open("n.tns", "rb").read(), 0, set()
@@ -186,9 +186,9 @@ while at < len(b):
     at += n
 assert len(had) == 24
 PY
-    run -1 pipe 'epochs -n 2 -l 5 -k 11 a.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 2 -l 5 -k 11 a.tns >x.tns'
     [[ $output == *"-k 11 is past the end (2 epochs of 5 records)"* ]]
-    run -2 pipe 'epochs -n 2 -l 0 a.tns >x.tns'
+    run -2 pipe 'epochs -b 0 -n 2 -l 0 a.tns >x.tns'
 }
 
 @test "epochs: -b feeds all slices, and shows those with tumour so often: the rest are negatives" {
@@ -237,14 +237,14 @@ PY
         epochs -n 8 -s 1 -l 48 -b 0.375 -c -T 1,2,3 -k $k c.tns >rest.tns
         rest_is all.tns rest.tns $k
     done
-    run -2 pipe 'epochs -n 1 -c c.tns >x.tns'
+    run -2 pipe 'epochs -b 0 -n 1 -c c.tns >x.tns'
     run -2 pipe 'epochs -n 1 -b 0.5 -c -T 1,2,3,4,5,6,7 c.tns >x.tns'
     run -0 pipe 'epochs -n 1 -b 0.5 -T 1,2,3,4,5,6,7 c.tns >x.tns'
 }
 
 @test "epochs: -p shows each patient as often, however many slices he has" {
     lopsided p.tns
-    epochs -n 12 -s 1 -p p.tns >e.tns
+    epochs -b 0 -n 12 -s 1 -p p.tns >e.tns
     keys e.tns epoch patient slice mark repeat | awk '$4 == "-"' >list
     # 24 in an epoch are six of each patient: half of the twelve slices, each of three twice, each of six once.
     awk '{ n[$1 " " $2]++ } END { for (i in n) { k++; if (n[i] < 5 || n[i] > 7) exit 1 } exit k != 48 }' list
@@ -265,15 +265,15 @@ PY
 @test "epochs: -S shows each site as often, -w a case, a patient or a site by its weight" {
     lopsided p.tns
     printf '# where from\nP000\tnorth\nP001\tnorth\nP002\tnorth\nP003\tsouth\n' >sites
-    epochs -n 10 -s 1 -S sites p.tns >e.tns
+    epochs -b 0 -n 10 -s 1 -S sites p.tns >e.tns
     keys e.tns patient mark | awk '$2 == "-" { n[$1]++ } END { exit !(n["P003"] >= 115 && n["P003"] <= 125 && n["P000"] > 2.5 * n["P001"]) }'
     # A site's patients as often as each other, and the site half as often as the other.
     printf 'north\t0.5\n' >weights
-    epochs -n 10 -s 1 -p -S sites -w weights p.tns >e.tns
+    epochs -b 0 -n 10 -s 1 -p -S sites -w weights p.tns >e.tns
     keys e.tns patient mark | awk '$2 == "-" { n[$1]++ } END { exit !(n["P003"] > 140 && n["P003"] < 180 &&
         n["P000"] > 12 && n["P000"] < 42 && n["P001"] > 12 && n["P001"] < 42) }'
     printf 'P000\t0\nP001\t4\nnobody\t7\n' >weights
-    epochs -n 10 -s 1 -l 21 -w weights p.tns >e.tns
+    epochs -b 0 -n 10 -s 1 -l 21 -w weights p.tns >e.tns
     keys e.tns patient mark | awk '$2 == "-" { n[$1]++ } END { exit !(!n["P000"] && n["P001"] > 105 && n["P001"] < 135) }'
     # What weighs nothing is dealt to nobody, also where it alone holds a class.
     printf 'P001\t0\nP002\t0\nP003\t0\n' >weights
@@ -282,86 +282,86 @@ PY
     # The history says which tables, by what they hold; so a resumed run is not continued by others.
     cp weights renamed
     for t in weights renamed sites; do
-        epochs -n 1 -s 1 -p -w $t -S sites p.tns 2>/dev/null | tnsview -t -n 0 2>/dev/null | sed -n 's/.*history=epochs/epochs/p' >history.$t || :
+        epochs -b 0 -n 1 -s 1 -p -w $t -S sites p.tns 2>/dev/null | tnsview -t -n 0 2>/dev/null | sed -n 's/.*history=epochs/epochs/p' >history.$t || :
     done
     cmp history.weights history.renamed
     grep -qxE 'epochs -n 1 -s 1 -p -S [0-9a-f]{16} -w [0-9a-f]{16}' history.weights
     sed 's/^P001.0/P001\t1/' weights >other
-    epochs -n 1 -s 1 -p -w other -S sites p.tns | tnsview -t -n 0 | sed -n 's/.*history=epochs/epochs/p' >history.other
+    epochs -b 0 -n 1 -s 1 -p -w other -S sites p.tns | tnsview -t -n 0 | sed -n 's/.*history=epochs/epochs/p' >history.other
     run ! cmp history.weights history.other
 }
 
 @test "epochs: a table that is wrong, or speaks of nobody, is refused with its line" {
     lopsided p.tns
     printf 'P000\tnorth\nP001\tnorth\nP002\tnorth\n' >sites
-    run -1 pipe 'epochs -n 1 -S sites p.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 -S sites p.tns >x.tns'
     [ "$output" = "epochs: p.tns: record 18: patient 'P003' has no site in sites" ]
     printf 'Q\t1\n' >w
-    run -1 pipe 'epochs -n 1 -w w p.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 -w w p.tns >x.tns'
     [ "$output" = "epochs: w: names no case, patient or site of p.tns" ]
     printf 'P000\t0\nP001\t0\nP002\t0\nP003\t0\n' >w
-    run -1 pipe 'epochs -n 1 -w w p.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 -w w p.tns >x.tns'
     [ "$output" = "epochs: w: every record of p.tns weighs 0" ]
     for line in 'P000' 'P000\t-1' 'P000\tmany' 'P000\t1\t2' 'P000\tnan' '\t1' 'P000\t1e7' 'P000\t1 ' 'P000\t 1' 'P000\t0x1'; do
         printf "# weights\n$line\n" >w
-        run -1 pipe 'epochs -n 1 -w w p.tns >x.tns'
+        run -1 pipe 'epochs -b 0 -n 1 -w w p.tns >x.tns'
         [[ $output == "epochs: w: line 2: "*"wanted"* ]]
         [ ${#lines[@]} = 1 ]
     done
     printf 'P000\t1\nP000\t2\n' >w
-    run -1 pipe 'epochs -n 1 -w w p.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 -w w p.tns >x.tns'
     [ "$output" = "epochs: w: line 2: 'P000' stands twice" ]
-    run -1 pipe 'epochs -n 1 -w missing p.tns >x.tns'
-    run -1 pipe 'epochs -n 1 -S . p.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 -w missing p.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 -S . p.tns >x.tns'
     "$PYTHON" - <<'PY'
 import os, sys
 sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
 import blobs, numpy as np
 open("n.tns", "wb").write(blobs.record(b"H") + blobs.record(b"R", [("case", "A")], [("image", np.ones((1, 8, 8), np.float32))]) + blobs.record(b"E", count=1))
 PY
-    run -1 pipe 'epochs -n 1 -p n.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 -p n.tns >x.tns'
     [[ $output == "epochs: n.tns: record 0: no key 'patient'"* ]]
 }
 
 @test "epochs: a pipe instead of a file is wrong usage, and the message says why" {
-    run -2 pipe 'cat a.tns | epochs -n 1 /dev/stdin >x.tns'
+    run -2 pipe 'cat a.tns | epochs -b 0 -n 1 /dev/stdin >x.tns'
     [[ $output == *"can be read once only"* ]]
-    run -2 pipe 'epochs -n 1 <a.tns >x.tns'
+    run -2 pipe 'epochs -b 0 -n 1 <a.tns >x.tns'
     [[ $output == *"can be read once only"* ]]
     run -2 pipe 'epochs a.tns >x.tns'
-    run -2 pipe 'epochs -n 0 a.tns >x.tns'
+    run -2 pipe 'epochs -b 0 -n 0 a.tns >x.tns'
     run -2 pipe 'epochs -n 1 -b 2 a.tns >x.tns'
-    run -2 pipe 'epochs -n 1 -T none a.tns >x.tns'
-    run -1 pipe 'epochs -n 1 missing.tns >x.tns'
-    run -1 pipe 'epochs -n 1 . >x.tns'
+    run -2 pipe 'epochs -b 0 -n 1 -T none a.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 missing.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 . >x.tns'
 }
 
 @test "epochs: parts that were prepared differently are refused, the difference is named" {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -1 7 -l "nii2slices -t" -l znorm -l "denoise 4" >b.tns
     cat a.tns b.tns >c.tns
-    run -1 pipe 'epochs -n 1 c.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 c.tns >x.tns'
     [[ $output == *"'denoise 4' is one step too many"* ]]
-    epochs -F -n 1 c.tns >x.tns
+    epochs -b 0 -F -n 1 c.tns >x.tns
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -1 7 -l nii2slices -k norm=slice >b.tns
     cat a.tns b.tns >c.tns
-    run -1 pipe 'epochs -n 1 c.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 c.tns >x.tns'
     [[ $output == *"c.tns: record 12: prepared differently: key 'norm' differs (wanted none, got slice); -F mixes them"* ]]
-    epochs -F -n 1 c.tns >x.tns
+    epochs -b 0 -F -n 1 c.tns >x.tns
     # What does not change the images may differ.
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -1 7 -l "nii2slices -t" -l "recode -s msd" -l znorm >b.tns
     cat a.tns b.tns >c.tns
-    epochs -n 1 c.tns >x.tns
+    epochs -b 0 -n 1 c.tns >x.tns
     [ "$(keys x.tns case | sort -u | wc -l)" = 5 ]
 }
 
 @test "epochs: damage, an empty stream and its own output are refused" {
     head -c 20000 a.tns >cut.tns
-    run -1 pipe 'epochs -n 1 cut.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 cut.tns >x.tns'
     [[ $output == *"cut.tns: record"*"cut off"* ]]
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 0 >none.tns
-    run -1 pipe 'epochs -n 1 none.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 none.tns >x.tns'
     [[ $output == *"holds no records"* ]]
-    epochs -n 1 a.tns >e.tns
-    run -1 pipe 'epochs -n 1 e.tns >x.tns'
+    epochs -b 0 -n 1 a.tns >e.tns
+    run -1 pipe 'epochs -b 0 -n 1 e.tns >x.tns'
     [[ $output == *"came out of epochs already"* ]]
 }

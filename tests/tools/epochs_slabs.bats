@@ -33,7 +33,7 @@ PY
 }
 
 @test "epochs: -d gives slabs: every slice comes in each pass, at the ends as often as in the middle, and the cuts lie elsewhere in each" {
-    epochs -n 60 -s 1 -d 5 a.tns >s.tns
+    epochs -b 0 -n 60 -s 1 -d 5 a.tns >s.tns
     { items; cat <<'PY'; } >check
 slices, want = {"P000": 12, "P001": 3, "P002": 5, "P003": 7}, {"P000": 4, "P001": 1, "P002": 1, "P003": 3}
 often, begins, of = {}, {}, items("s.tns")
@@ -57,9 +57,9 @@ assert len({tuple(i[2:4] for i in of[e * 9:e * 9 + 4]) for e in range(60)}) > 30
 PY
     py <check
     # The order hangs on the seed and the epoch alone; -k and marks count slabs.
-    epochs -n 60 -s 1 -d 5 a.tns | cmp - s.tns
-    epochs -n 4 -s 2 -d 5 a.tns >all.tns
-    epochs -n 4 -s 2 -d 5 -k 13 a.tns >rest.tns
+    epochs -b 0 -n 60 -s 1 -d 5 a.tns | cmp - s.tns
+    epochs -b 0 -n 4 -s 2 -d 5 a.tns >all.tns
+    epochs -b 0 -n 4 -s 2 -d 5 -k 13 a.tns >rest.tns
     { items; cat <<'PY'; } >check
 assert items("all.tns")[13:] == items("rest.tns")
 marks = [m for m, _ in read("all.tns") if m.get("mark")]
@@ -67,10 +67,10 @@ assert len(marks) == 4 and {(m["index"], m["length"]) for m in marks} == {("9", 
 assert items("all.tns")[:9] != items("s.tns")[:9]
 PY
     py <check
-    run -1 pipe 'epochs -n 2 -d 5 -k 19 a.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 2 -d 5 -k 19 a.tns >x.tns'
     [[ $output == *"-k 19 is past the end (2 epochs of 9 slabs)"* ]]
     # A slab of one slice is a slice.
-    epochs -n 2 -d 1 a.tns >one.tns
+    epochs -b 0 -n 2 -d 1 a.tns >one.tns
     { items; echo 'assert sorted((i[2], i[3]) for i in items("one.tns")[:27]) == sorted((f"P{c:03}", z) for c, n in enumerate((12, 3, 5, 7)) for z in range(n))'; } | py
 }
 
@@ -93,7 +93,7 @@ out.close()
 PY
     epochs -n 6 -s 1 -d 4 -l 20 -b 0.5 -B 4 -T 1,3 c.tns >b.tns
     epochs -n 6 -s 1 -d 4 -l 20 -b 0.5 -c -B 4 -T 1,3 c.tns >by.tns
-    epochs -n 12 -s 1 -d 4 -p c.tns >p.tns
+    epochs -b 0 -n 12 -s 1 -d 4 -p c.tns >p.tns
     printf 'A\t0\n' >weights
     epochs -n 6 -s 1 -d 4 -b 1 -T 3,1 -w weights c.tns >w.tns
     { items; cat <<'PY'; } >check
@@ -117,8 +117,8 @@ PY
 }
 
 @test "epochs: -N gives each slice with those beside it, as often and in the order of slices alone" {
-    epochs -n 3 -s 4 -N 2 a.tns >n.tns
-    epochs -n 3 -s 4 a.tns >plain.tns
+    epochs -b 0 -n 3 -s 4 -N 2 a.tns >n.tns
+    epochs -b 0 -n 3 -s 4 a.tns >plain.tns
     epochs -n 3 -s 4 -N 2 -b 0.5 -T 3 -B 5 a.tns >nb.tns
     epochs -n 3 -s 4 -b 0.5 -T 3 -B 5 a.tns >b.tns
     { items; cat <<'PY'; } >check
@@ -139,8 +139,8 @@ PY
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 2 -n 4 -1 10 -d 8x8 -l nii2slices >b.tns
     cat a.tns b.tns >ab.tns
     for o in "-s 3" "-s 3 -d 4" "-N 1 -b 0.5" "-d 3 -p -l 30 -b 0.3 -c"; do
-        epochs -H -n 3 $o a.tns b.tns >two.tns
-        epochs -H -n 3 $o ab.tns >one.tns
+        epochs -b 0 -H -n 3 $o a.tns b.tns >two.tns
+        epochs -b 0 -H -n 3 $o ab.tns >one.tns
         py <<'PY'
 def records(path):
     return [(m, {n: a.tobytes() for n, a in t.items()}) for m, t in read(path)]
@@ -149,15 +149,15 @@ PY
     done
     # The digest tells files and their order apart.
     header() { tnsview -t -n 0 | sed -n 's/.*digest=//p'; }
-    [ "$(epochs -n 1 a.tns b.tns | header)" != "$(epochs -n 1 b.tns a.tns | header)" ]
+    [ "$(epochs -b 0 -n 1 a.tns b.tns | header)" != "$(epochs -b 0 -n 1 b.tns a.tns | header)" ]
     # A message names the file, and the record in it.
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 4 -1 20 -d 8x8 -l nii2slices -l "denoise 4" >other.tns
-    run -1 pipe 'epochs -n 1 a.tns b.tns other.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 a.tns b.tns other.tns >x.tns'
     [[ $output == "epochs: other.tns: record 0: a part of the data was prepared differently: "* ]]
     head -c 9000 b.tns >cut.tns
-    run -1 pipe 'epochs -n 1 a.tns cut.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 a.tns cut.tns >x.tns'
     [[ $output == *"cut.tns: record"*"cut off"* ]]
-    run -1 pipe 'epochs -n 1 a.tns missing.tns >x.tns'
+    run -1 pipe 'epochs -b 0 -n 1 a.tns missing.tns >x.tns'
     [[ $output == *"missing.tns: No such file"* ]]
 }
 
@@ -181,21 +181,21 @@ write("size.tns", [("A", 3, 8), ("A", 4, 9)])
 write("none.tns", [("A", None, 8)])
 PY
     for o in "-d 2" "-N 1"; do
-        run -1 pipe "epochs -n 1 $o gap.tns >x.tns"
+        run -1 pipe "epochs -b 0 -n 1 $o gap.tns >x.tns"
         [ "$output" = "epochs: gap.tns: record 2 (A): slice 6 behind slice 4: a volume without gaps is wanted, all of its slices in rising order" ]
-        run -1 pipe "epochs -n 1 $o back.tns >x.tns"
+        run -1 pipe "epochs -b 0 -n 1 $o back.tns >x.tns"
         [[ $output == *"record 1 (A): slice 2 behind slice 3: "* ]]
-        run -1 pipe "epochs -n 1 $o again.tns >x.tns"
+        run -1 pipe "epochs -b 0 -n 1 $o again.tns >x.tns"
         [[ $output == *"record 2: case 'A' comes again, behind others"* ]]
-        run -1 pipe "epochs -n 1 $o size.tns >x.tns"
+        run -1 pipe "epochs -b 0 -n 1 $o size.tns >x.tns"
         [[ $output == *"record 1: another size than the slice before it (wanted 8 by 8, got 9 by 9"* ]]
-        run -1 pipe "epochs -n 1 $o none.tns >x.tns"
+        run -1 pipe "epochs -b 0 -n 1 $o none.tns >x.tns"
         [[ $output == *"no key 'slice'"* ]]
     done
     for f in gap back again size none; do
-        epochs -n 1 $f.tns >x.tns
+        epochs -b 0 -n 1 $f.tns >x.tns
     done
-    run -2 pipe 'epochs -n 1 -d 2 -N 1 a.tns >x.tns'
-    run -2 pipe 'epochs -n 1 -d 0 a.tns >x.tns'
-    run -2 pipe 'epochs -n 1 -N 0 a.tns >x.tns'
+    run -2 pipe 'epochs -b 0 -n 1 -d 2 -N 1 a.tns >x.tns'
+    run -2 pipe 'epochs -b 0 -n 1 -d 0 a.tns >x.tns'
+    run -2 pipe 'epochs -b 0 -n 1 -N 0 a.tns >x.tns'
 }

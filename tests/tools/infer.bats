@@ -8,8 +8,8 @@ setup_file() {
     "$PYTHON" -c 'import numpy' || return 0
     blobs -p 2 -n 4 -d 32x32 >train.tns
     for w in f32 f16 bf16; do
-        printf 'arch: unet\nbase: 8\nbatch: 4\nrate: 0.01\nweights: %s\n' $w >c.yaml
-        epochs -n 12 train.tns | train -c c.yaml -o $w
+        printf "arch: unet\nbase: 8\nbatch: 4\nrate: 0.01\nweights: $w\n$PLAIN" >c.yaml
+        epochs -b 0 -n 12 train.tns | train -c c.yaml -o $w
     done
 }
 
@@ -22,7 +22,7 @@ setup() {
 }
 
 @test "infer: slices of any size, in order, with what they held" {
-    infer -P -m f32 <new.tns >p.tns
+    infer -t none -P -m f32 <new.tns >p.tns
     py <<'PY'
 old, new = read("new.tns"), read("p.tns")
 assert len(old) == len(new) == 6 and len({t["image"].shape for _, t in old}) > 1
@@ -38,7 +38,7 @@ PY
 
 @test "infer: the probabilities are the U-Net's, as a second implementation has them" {
     blobs -p 1 -n 1 -1 10 -d 32x48 >one.tns
-    infer -P -m f32 <one.tns >p.tns
+    infer -t none -P -m f32 <one.tns >p.tns
     py <<'PY'
 import json
 b = open("f32", "rb").read()
@@ -72,13 +72,13 @@ PY
 }
 
 @test "infer: neither threads nor the slices beside it change a result" {
-    infer -P -j 1 -m f32 <new.tns >one.tns
-    infer -P -j 3 -m f32 <new.tns >three.tns
+    infer -t none -P -j 1 -m f32 <new.tns >one.tns
+    infer -t none -P -j 3 -m f32 <new.tns >three.tns
     cmp one.tns three.tns
     blobs -p 4 -n 9 -1 10 -d 32x32 >many.tns
-    infer -m f32 <many.tns >m.tns
+    infer -t none -m f32 <many.tns >m.tns
     blobs -p 1 -n 9 -1 13 -d 32x32 >last.tns
-    infer -m f32 <last.tns >l.tns
+    infer -t none -m f32 <last.tns >l.tns
     py <<'PY'
 assert all((a["pred"] == b["pred"]).all() for (_, a), (_, b) in zip(read("m.tns")[-9:], read("l.tns")))
 PY
@@ -86,7 +86,7 @@ PY
 
 @test "infer: says whether the network was trained on the patient" {
     blobs -p 4 -n 1 >four.tns
-    infer -m f32 <four.tns >p.tns
+    infer -t none -m f32 <four.tns >p.tns
     py <<'PY'
 assert [m["trained"] for m, _ in read("p.tns")] == ["yes", "yes", "no", "no"]
 PY
@@ -95,15 +95,15 @@ PY
 @test "infer: modalities in another order are brought into the network's, the stream stays" {
     blobs -p 1 -n 2 -1 10 >a.tns
     blobs -p 1 -n 2 -1 10 -m t2,t1gd,flair,t1 >b.tns
-    infer -P -m f32 <a.tns >pa.tns
-    infer -P -m f32 <b.tns >pb.tns
+    infer -t none -P -m f32 <a.tns >pa.tns
+    infer -t none -P -m f32 <b.tns >pb.tns
     py <<'PY'
 for (m, a), (n, b) in zip(read("pa.tns"), read("pb.tns")):
     order = [n["modalities"].split(",").index(x) for x in m["modalities"].split(",")]
     assert order == [2, 3, 1, 0] and (a["image"] == b["image"][order]).all() and (a["prob"] == b["prob"]).all()
 PY
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -l "znorm -p case" -m flair,t1,t2 >three.tns
-    run -1 pipe 'infer -F -m f32 <three.tns >p.tns'
+    run -1 pipe 'infer -t none -F -m f32 <three.tns >p.tns'
     [[ $output == *"wrong modalities (wanted flair,t1,t1gd,t2, got flair,t1,t2)"* ]]
 }
 
@@ -115,9 +115,9 @@ PY
         "-l 'znorm -p case' -k norm=case -l 'denoise 3'|'denoise 3' is one step too many" \
         "|no history"; do
         eval "'$PYTHON' '$ROOT/tests/lib/blobs.py' -p 1 -n 1 -1 10 ${lines%%|*}" >d.tns
-        run -1 pipe 'infer -m f32 <d.tns >p.tns'
+        run -1 pipe 'infer -t none -m f32 <d.tns >p.tns'
         [[ $output == *"${lines##*|}"* ]] || { echo "$output" >&2; return 1; }
-        infer -F -m f32 <d.tns >p.tns
+        infer -t none -F -m f32 <d.tns >p.tns
         py <<'PY'
 read("p.tns")
 assert read.header[-1].endswith(" -F"), read.header
@@ -126,11 +126,11 @@ PY
     # What leaves the images alone may differ: all slices, another recode, a crop that was undone.
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -1 10 -l "nii2slices -t" -l "recode -s msd" -l "znorm -p case" \
         -l "crop -p case -m 16" -l "crop -u" -k norm=case >d.tns
-    infer -m f32 <d.tns >p.tns
+    infer -t none -m f32 <d.tns >p.tns
     blobs -p 1 -n 1 -1 10 -k scheme=brats2017 >d.tns
-    run -1 pipe 'infer -m f32 <d.tns >p.tns'
+    run -1 pipe 'infer -t none -m f32 <d.tns >p.tns'
     [[ $output == *"another label scheme than the model's (wanted canonical, got brats2017: recode)"* ]]
-    infer -F -m f32 <d.tns >p.tns
+    infer -t none -F -m f32 <d.tns >p.tns
     py <<'PY'
 ((keys, tensors),) = read("p.tns")
 assert keys["scheme"] == "canonical" and "pred" in tensors and "label" not in tensors
@@ -143,7 +143,7 @@ PY
     [ "$(grep -cP '^(arch\tunet|parameters\tbase=8|modalities\tflair,t1,t1gd,t2|scheme\tcanonical|leaky\tno|prepared\tknown)$' said)" = 6 ]
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 4 -d 32x32 >raw.tns
     printf 'arch: unet\nbase: 4\n' >c.yaml
-    epochs -H -n 1 raw.tns | train -c c.yaml -o m
+    epochs -b 0 -H -n 1 raw.tns | train -c c.yaml -o m
     infer -n -m m >said
     grep -qP '^prepared\tunknown$' said
     ! grep -qP '^step' said || false
@@ -167,15 +167,15 @@ PY
 @test "infer: a model without history says nothing, so it is refused too" {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 2 >plain.tns
     printf 'arch: unet\nbase: 4\nbatch: 2\n' >c.yaml
-    epochs -H -n 1 plain.tns | train -c c.yaml -o m
-    run -1 pipe 'infer -m m <new.tns >p.tns'
+    epochs -b 0 -H -n 1 plain.tns | train -c c.yaml -o m
+    run -1 pipe 'infer -t none -m m <new.tns >p.tns'
     [[ $output == *"does not say how its data was prepared"* ]]
-    infer -F -m m <new.tns >p.tns
+    infer -t none -F -m m <new.tns >p.tns
 }
 
 @test "infer: f16 and bf16 weights are half as large and nearly as good" {
     [ "$(stat -c %s f16)" -lt $(($(stat -c %s f32) * 55 / 100)) ]
-    for w in f32 f16 bf16; do infer -P -m $w <new.tns >$w.tns; done
+    for w in f32 f16 bf16; do infer -t none -P -m $w <new.tns >$w.tns; done
     py <<'PY'
 full = read("f32.tns")
 for w, bits in (("f16", 11), ("bf16", 8)):
@@ -187,19 +187,19 @@ PY
 
 @test "infer: segments stay segments, marks pass, no records are no error" {
     cat new.tns new.tns >two.tns
-    infer -m f32 <two.tns >p.tns
-    infer -m f32 <new.tns >one
+    infer -t none -m f32 <two.tns >p.tns
+    infer -t none -m f32 <new.tns >one
     n=$(wc -c <one)
     [ "$(wc -c <p.tns)" = $((2 * n)) ]
     cmp -n $((n - 64)) one p.tns # whose first segment says that more follows
     tail -c "$n" p.tns | cmp - one
-    epochs -n 2 train.tns | infer -m f32 >e.tns
+    epochs -b 0 -n 2 train.tns | infer -t none -m f32 >e.tns
     py <<'PY'
 marks = [i for i, (m, t) in enumerate(read("e.tns")) if "mark" in m]
 assert marks == [8, 17]
 PY
     blobs -p 0 >none.tns
-    infer -m f32 <none.tns >p.tns
+    infer -t none -m f32 <none.tns >p.tns
     py <<'PY'
 assert read("p.tns") == [] and read.header[-1].startswith("history=infer")
 PY
@@ -207,7 +207,7 @@ PY
 
 @test "infer: a model that is cut, changed, newer or none is refused" {
     try() { # MESSAGE
-        run -1 pipe 'infer -m bad <new.tns >p.tns'
+        run -1 pipe 'infer -t none -m bad <new.tns >p.tns'
         [[ $output == *"infer: bad: $1"* ]] || { echo "$output" >&2; return 1; }
     }
     head -c 30000 f32 >bad
@@ -254,13 +254,13 @@ t = json.dumps(h).encode()
 t += b" " * (-len(t) % 64 + 56)
 open("old", "wb").write(struct.pack("<Q", len(t)) + t + b[8 + n:])
 PY
-    infer -H -P -m f32 <new.tns >a.tns
-    infer -H -P -m old <new.tns >b.tns
+    infer -t none -H -P -m f32 <new.tns >a.tns
+    infer -t none -H -P -m old <new.tns >b.tns
     infer -n -m old | grep ^step >steps
     infer -n -m f32 | grep ^step | cmp - steps
     cmp a.tns b.tns
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 2 -1 10 -l nii2slices -l "znorm -p case" >raw.tns
-    run -1 --separate-stderr pipe 'infer -m old <raw.tns >out'
+    run -1 --separate-stderr pipe 'infer -t none -m old <raw.tns >out'
     [[ $stderr = *"infer: stdin: record 0 ("*"key 'norm' differs (wanted case, got none)"* ]]
 }
 
@@ -278,10 +278,10 @@ sys.stdout.buffer.write(stream(parts[0][1], [([p for p in m if p[0] != sys.argv[
 }
 
 @test "infer, train, augment, znorm: an image with a value that nobody can work with is refused" {
-    epochs -n 1 train.tns >e.tns
+    epochs -b 0 -n 1 train.tns >e.tns
     printf 'arch: unet\nbase: 4\nbatch: 2\n' >c.yaml
     for v in "nan f4" "inf f4" "-inf f2" "3e38 f4" "-1e300 f8" "nan f2"; do
-        for tool in "infer -m f32" "znorm -p slice"; do
+        for tool in "infer -t none -m f32" "znorm -p slice"; do
             # shellcheck disable=SC2086
             spoil $v "$([[ $tool != znorm* ]] || echo norm)" <train.tns >bad.tns
             run -1 --separate-stderr pipe "$tool <bad.tns >out"
@@ -308,7 +308,7 @@ sys.stdout.buffer.write(stream(parts[0][1], [([p for p in m if p[0] != sys.argv[
 @test "infer: a head that fills its slices, and spacing it did not learn from, are warned of once a case" {
     warns() { # HOW MANY LINES OF WHAT, and the stream's options
         blobs -p 2 -n 3 -1 10 "${@:3}" >w.tns
-        run -0 --separate-stderr pipe 'infer -F -m f32 <w.tns >out'
+        run -0 --separate-stderr pipe 'infer -t none -F -m f32 <w.tns >out'
         [ "$(grep -c "warning: .*$2" <<<"$stderr")" = "$1" ] && [ "$(grep -c . <<<"$stderr")" = "$1" ] || { echo "$*: $stderr"; false; }
     }
     warns 2 "what is not zero fills the slice (32x31 of 32x32)" -k "brain=0 0 32 31"
@@ -343,17 +343,17 @@ PY
         # shellcheck disable=SC2086
         name=$(edit $e)
         set -- $e
-        run -1 --separate-stderr pipe 'infer -P -m bad <new.tns >out'
+        run -1 --separate-stderr pipe 'infer -t none -P -m bad <new.tns >out'
         [[ $stderr = "infer: bad: parameter '$name': element $2: (wanted a finite number"*", got $3)" ]] || { echo "$name: $stderr"; false; }
         run -1 tnsview -c <out
     done
     edit running_var 1 0
-    infer -m bad <new.tns >out
+    infer -t none -m bad <new.tns >out
 }
 
 @test "infer: what a network makes no number of is refused, not background" {
     edit head.weight -1 3e38 # finite, but what it gives is not
-    run -1 --separate-stderr pipe 'infer -m bad <new.tns >out'
+    run -1 --separate-stderr pipe 'infer -t none -m bad <new.tns >out'
     [[ $stderr = "infer: stdin: case P01"?" slice "?": the network's output is not finite" ]]
     run -1 tnsview -c <out
 }
@@ -367,7 +367,7 @@ PY
         for base in $bases; do
             printf 'arch: %s\nbase: %s\nbatch: 1\n' $arch "$base" >c.yaml
             blobs -p 1 -n 1 -d 16x16 >one.tns
-            epochs -n 1 one.tns | train -c c.yaml -o $arch$base
+            epochs -b 0 -n 1 one.tns | train -c c.yaml -o $arch$base
         done
     done
     for size in $sizes; do
@@ -395,14 +395,14 @@ PY
     many 20 12 9000 900000 >h
     cat s h s h >sh
     many 20 12 0 >few
-    epochs -n 1 a | train -c c.yaml -o m
-    epochs -n 1 few | train -c c.yaml -o n
+    epochs -b 0 -n 1 a | train -c c.yaml -o m
+    epochs -b 0 -n 1 few | train -c c.yaml -o n
     kept s -m m
     kept a -m m
     kept h -m n
     kept sh -m n
     [ ! -s over ] || { cat over; return 1; }
-    run -1 pipe 'infer -F -M 5M -m m <s >p.tns'
+    run -1 pipe 'infer -t none -F -M 5M -m m <s >p.tns'
     [[ $output =~ "m: with 2000 scans it takes at least "[0-9]+" MiB (wanted within -M)" ]]
 }
 
@@ -428,7 +428,7 @@ write("wider", lambda t, z: {**t, "image": t["image"].astype("f8" if z > 3 else 
 P
     printf 'arch: unet\nbase: 4\nbatch: 1\n' >c.yaml
     blobs -p 1 -n 1 -d 16x16 >one.tns
-    epochs -n 1 one.tns | train -c c.yaml -o m
+    epochs -b 0 -n 1 one.tns | train -c c.yaml -o m
     for s in behind late before again doubles wider; do
         kept $s -m m
         kept $s -P -m m
@@ -441,11 +441,11 @@ P
     plain=$least
     least behind -m m
     [ "$least" = "$plain" ]
-    run -1 pipe 'infer -F -M 8M -m m <before >p.tns'
+    run -1 pipe 'infer -t none -F -M 8M -m m <before >p.tns'
     [[ $output =~ "tensor 'foreign' stands before the image" ]]
     # A bit of what passes in pieces is flipped: no end record.
     "$PYTHON" -c 'b = bytearray(open("behind", "rb").read()); b[-100000] ^= 1; open("bad", "wb").write(b)'
-    run -1 pipe 'infer -F -M 14M -m m <bad >p.tns'
+    run -1 pipe 'infer -t none -F -M 14M -m m <bad >p.tns'
     [[ $output =~ "record 8: corrupt: the check of tensor 'foreign' does not match" ]]
     run -1 pipe 'tnsview -c <p.tns'
 }
@@ -455,7 +455,7 @@ P
     opened() { # infer, $pid, has the model open and waits for what comes through descriptor 9
         cp f32 model
         mkfifo pipe
-        infer -m model <pipe >out 2>err &
+        infer -t none -m model <pipe >out 2>err &
         pid=$!
         exec 9>pipe
         # Be it that the checksum is still being taken.
@@ -479,7 +479,7 @@ P
     changed dd if=/dev/zero of=model bs=64 seek=100 count=1 conv=notrunc status=none
     # One that takes its place is another file.
     cp bf16 new
-    infer -m f32 <new.tns >want
+    infer -t none -m f32 <new.tns >want
     opened
     mv new model
     cat new.tns >&9

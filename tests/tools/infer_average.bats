@@ -5,8 +5,9 @@ load ../lib/memory
 
 # learn MODEL SETTINGS...: two passes over train.tns, so that nothing is certain yet.
 learn() {
-    printf '%s\n' "${@:2}" 'batch: 4' 'rate: 0.01' >c.yaml
-    epochs -n 2 "${from:-train.tns}" | train ${force-} -c c.yaml -o "$1"
+    printf '%s\n' "${@:2}" 'batch: 4' 'rate: 0.01' 'ema: 0' >c.yaml
+    grep -q '^regions:' c.yaml || echo 'regions: none' >>c.yaml
+    epochs -b 0 -n 2 "${from:-train.tns}" | train ${force-} -c c.yaml -o "$1"
 }
 
 setup_file() {
@@ -58,8 +59,8 @@ sys.stdout.buffer.write(stream(parts[0][1], [(m, t) for k, m, t in parts if k ==
 
 @test "infer -t: the average of what it makes of mirrored slices, mirrored back" {
     for m in one three; do
-        infer -P -m $m <new.tns >as.tns
-        for t in x y xy; do mirrored $t <new.tns | infer -P -m $m >$t.tns; done
+        infer -t none -P -m $m <new.tns >as.tns
+        for t in x y xy; do mirrored $t <new.tns | infer -t none -P -m $m >$t.tns; done
         for t in x y xy yx; do infer -P -t $t -m $m <new.tns >t$t.tns; done
         cmp txy.tns tyx.tns
         py <<'PY'
@@ -83,10 +84,10 @@ PY
 }
 
 @test "infer: several models average what each of them makes alone, in its own order of modalities and its own padding" {
-    for m in one two three; do infer -P -m $m <new.tns >$m.tns; done
-    infer -P -m one -m two -m three <new.tns >all.tns
-    infer -P -m one -m one <new.tns >twice.tns
-    infer -m one -m two -m three <new.tns >plain.tns
+    for m in one two three; do infer -t none -P -m $m <new.tns >$m.tns; done
+    infer -t none -P -m one -m two -m three <new.tns >all.tns
+    infer -t none -P -m one -m one <new.tns >twice.tns
+    infer -t none -m one -m two -m three <new.tns >plain.tns
     py <<'PY'
 alone = [read(m + ".tns") for m in ("one", "two", "three")]
 names = [read.header[-1].split()[2] for m in ("one", "two", "three") if read(m + ".tns")]
@@ -102,8 +103,8 @@ read("all.tns")
 assert read.header[-1] == "history=infer -m " + " -m ".join(names) + " -P", read.header[-1]
 PY
     # Regions: the label of each that is likelier than not, one over the other.
-    for m in 1 2; do infer -P -m regions$m <new.tns >$m.tns; done
-    infer -P -m regions1 -m regions2 <new.tns >all.tns
+    for m in 1 2; do infer -t none -P -m regions$m <new.tns >$m.tns; done
+    infer -t none -P -m regions1 -m regions2 <new.tns >all.tns
     py <<'PY'
 for (_, a), (_, b), (keys, t) in zip(read("1.tns"), read("2.tns"), read("all.tns")):
     p = (a["prob"].astype(float) + b["prob"]) / 2
@@ -145,9 +146,9 @@ assert greatest[0] > 0.5 and greatest[1] > 0.01, greatest
 PY
     done
     # One model cannot disagree; whoever predicts again leaves nothing of an earlier prediction.
-    infer -m one <new.tns >plain.tns
-    infer -u -m one <new.tns >sure.tns
-    infer -P -u -m one -m two <new.tns | infer -m one >again.tns
+    infer -t none -m one <new.tns >plain.tns
+    infer -t none -u -m one <new.tns >sure.tns
+    infer -t none -P -u -m one -m two <new.tns | infer -t none -m one >again.tns
     py <<'PY'
 for (_, a), (_, b), (_, c) in zip(read("plain.tns"), read("sure.tns"), read("again.tns")):
     assert set(b) - set(a) == {"entropy"} and (a["pred"] == b["pred"]).all()
@@ -204,7 +205,7 @@ YAML
 
 @test "infer: models of other contracts do not average, and the line says what differs between which two" {
     refused() { # WHAT MODEL
-        run -1 --separate-stderr pipe "infer -m one -m two -m $2 <new.tns >p.tns"
+        run -1 --separate-stderr pipe "infer -t none -m one -m two -m $2 <new.tns >p.tns"
         [ "$stderr" = "infer: $2: $1" ] || { echo "$stderr"; false; }
         run -1 tnsview -c <p.tns
         run -1 --separate-stderr infer -n -m one -m $2
@@ -225,12 +226,12 @@ YAML
     from=d.tns learn slice 'arch: unet' 'base: 1'
     why="prepared differently from one: key 'norm' differs (wanted case, got slice); -F lets that pass"
     refused "$why" slice
-    infer -F -m one -m slice <new.tns >p.tns
-    run -1 --separate-stderr pipe "infer -F -m one -m scheme <new.tns >p.tns"
+    infer -t none -F -m one -m slice <new.tns >p.tns
+    run -1 --separate-stderr pipe "infer -t none -F -m one -m scheme <new.tns >p.tns"
     [ "$stderr" = "infer: scheme: ${another}scheme (wanted canonical, got brats2023)" ]
     for t in z xx xyx ""; do
         run -2 --separate-stderr pipe "infer -t '$t' -m one <new.tns >p.tns"
-        [[ $stderr = "infer: -t: (wanted x, y or xy, got '$t')"* ]]
+        [[ $stderr = "infer: -t: (wanted x, y, xy or none, got '$t')"* ]]
     done
 }
 
@@ -243,8 +244,8 @@ parts = list(parse(open("other.tns", "rb").read())) # of whom only `three` knows
 renamed = lambda m: [(k, "X" if (k, v) == ("patient", "P002") else v) for k, v in m]
 sys.stdout.buffer.write(stream(parts[0][2], [(renamed(m), t) for k, _, m, t, _ in parts if k == "R"]))
 PY
-    infer -m one -m three <five.tns >five
-    run -0 --separate-stderr pipe "infer -m one -m three <renamed.tns >renamed"
+    infer -t none -m one -m three <five.tns >five
+    run -0 --separate-stderr pipe "infer -t none -m one -m three <renamed.tns >renamed"
     [[ $stderr = *"patient X of the stream is P002 of the model's training"* ]]
     py <<'PY'
 assert [m["trained"] for m, _ in read("five")] == ["yes", "yes", "yes", "yes", "no"]
@@ -266,7 +267,7 @@ PY
     for which in one two three; do
         mkfifo pipe
         cp one two three ..
-        infer -m one -m two -m three <pipe >out 2>err &
+        infer -t none -m one -m two -m three <pipe >out 2>err &
         pid=$!
         exec 9>pipe
         until grep -q "$PWD/three" /proc/$pid/maps; do kill -0 $pid; done

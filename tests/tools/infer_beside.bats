@@ -10,16 +10,16 @@ setup_file() {
     { blobs -p 2 -n 7 -1 10 -d 24x33; blobs -p 1 -n 1 -1 12; blobs -p 1 -n 2 -1 13; blobs -p 1 -n 20 -1 14 -d 16x16; } >new.tns
     for k in 1 2; do
         printf '%s\n' 'arch: unet' 'base: 2' 'batch: 4' 'rate: 0.01' "neighbours: $k" >c.yaml
-        epochs -n 3 -N $k train.tns | train -c c.yaml -o beside$k
+        epochs -b 0 -n 3 -N $k train.tns | train -c c.yaml -o beside$k
         for f in train new; do
             "$PYTHON" "$ROOT/tests/lib/beside.py" $k <$f.tns >$f$k.tns
         done
         # The same weights in a network that is given all channels: what each slice's prediction has to be.
         printf '%s\n' 'arch: unet' 'base: 2' 'batch: 4' 'rate: 0.01' "channels: $((8 * k + 4))" >c.yaml
-        epochs -n 3 train$k.tns | train -c c.yaml -o hand$k
+        epochs -b 0 -n 3 train$k.tns | train -c c.yaml -o hand$k
     done
     printf '%s\n' 'arch: unet' 'base: 2' 'batch: 4' 'rate: 0.01' >c.yaml
-    epochs -n 2 train.tns | train -c c.yaml -o flat
+    epochs -b 0 -n 2 train.tns | train -c c.yaml -o flat
 }
 
 setup() {
@@ -49,11 +49,11 @@ PY
 }
 
 @test "infer: neither threads, nor a ceiling, nor another order of modalities changes what neighbours are" {
-    infer -P -j 1 -m beside1 <new.tns >one.tns
-    infer -P -j 3 -m beside1 <new.tns >three.tns
+    infer -t none -P -j 1 -m beside1 <new.tns >one.tns
+    infer -t none -P -j 3 -m beside1 <new.tns >three.tns
     cmp one.tns three.tns
-    infer -v -P -m beside1 <new.tns 2>free.txt >/dev/null
-    infer -v -P -M 8M -m beside1 <new.tns 2>tight.txt >tight.tns
+    infer -t none -v -P -m beside1 <new.tns 2>free.txt >/dev/null
+    infer -t none -v -P -M 8M -m beside1 <new.tns 2>tight.txt >tight.tns
     grep -q ' at once of .*, each 1 slices later' free.txt
     at_once() { sed -n 's/^infer: \([0-9]*\) at once of .*/\1/p' "$1"; }
     [ "$(at_once tight.txt)" -lt "$(at_once free.txt)" ]
@@ -61,7 +61,7 @@ PY
     blobs -p 1 -n 6 -1 10 >a.tns
     blobs -p 1 -n 6 -1 10 -m t2,t1gd,flair,t1 >b.tns
     for f in a b; do
-        infer -m beside1 <$f.tns >$f.out
+        infer -t none -m beside1 <$f.tns >$f.out
     done
     py <<'PY'
 assert [t["pred"].tobytes() for _, t in read("a.out")] == [t["pred"].tobytes() for _, t in read("b.out")]
@@ -69,8 +69,8 @@ PY
 }
 
 @test "infer: models with different neighbours and without are averaged" {
-    for m in beside1 beside2 flat; do infer -P -m $m <new.tns >$m.tns; done
-    infer -P -m beside1 -m flat -m beside2 <new.tns >three.tns
+    for m in beside1 beside2 flat; do infer -t none -P -m $m <new.tns >$m.tns; done
+    infer -t none -P -m beside1 -m flat -m beside2 <new.tns >three.tns
     py <<'PY'
 one = [read(f"{m}.tns") for m in ("beside1", "flat", "beside2")]
 for i, (m, t) in enumerate(read("three.tns")):
@@ -83,16 +83,16 @@ PY
     need_command time
     for n in 8 60; do
         blobs -p 1 -n $n -1 20 -d 96x96 >deep$n.tns
-        infer -v -P -m beside2 <deep$n.tns 2>said >p.tns
+        infer -t none -v -P -m beside2 <deep$n.tns 2>said >p.tns
         planned=$(sed -n 's/.*, \([0-9.]*\) MiB$/\1/p' said)
-        kib=$(peak_kib sh -c 'exec infer -P -m beside2 <"$1"' sh deep$n.tns)
+        kib=$(peak_kib sh -c 'exec infer -t none -P -m beside2 <"$1"' sh deep$n.tns)
         awk -v k="$kib" -v p="$planned" 'BEGIN { exit !(k <= 1024 * p) }' || { echo "$n slices: $kib KiB, planned $planned MiB"; false; }
     done
 }
 
 @test "infer: what comes beside has to be there" {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 1 -1 20 -l nii2slices -l "znorm -p case" -k norm=case -k slice=1 -k slices=3 >g.tns
-    run -1 pipe 'infer -m beside1 <g.tns >x.tns'
+    run -1 pipe 'infer -t none -m beside1 <g.tns >x.tns'
     [[ $output == *"(wanted 0 of 3, got 1 of 3)"* ]]
-    infer -m flat <g.tns >x.tns
+    infer -t none -m flat <g.tns >x.tns
 }

@@ -5,8 +5,8 @@ load ../lib/memory
 
 # learn MODEL [OPTION...]: two passes over train.tns, so that nothing is certain yet.
 learn() {
-    printf '%s\n' "network: $1.yaml" 'batch: 2' 'rate: 0.01' >c.yaml
-    epochs -n 2 "${@:2}" train.tns | train -c c.yaml -o "$1"
+    printf '%s\n' "network: $1.yaml" 'batch: 2' 'rate: 0.01' 'regions: none' 'ema: 0' >c.yaml
+    epochs -b 0 -n 2 "${@:2}" train.tns | train -c c.yaml -o "$1"
 }
 
 setup_file() {
@@ -66,7 +66,7 @@ sys.stdout.buffer.write(stream(parts[0][1], [(m, t) for k, m, t in parts if k ==
 }
 
 @test "infer: the probabilities are the volume's, as a second implementation has them" {
-    infer -P -m deep <new.tns >p.tns
+    infer -t none -P -m deep <new.tns >p.tns
     py <<'PY'
 import json
 b = open("deep", "rb").read()
@@ -102,15 +102,15 @@ PY
 }
 
 @test "infer: neither threads, nor a ceiling, nor the cases beside it change a volume's result" {
-    infer -P -j 1 -m deep <new.tns >one.tns
-    infer -P -j 3 -m deep <new.tns >three.tns
+    infer -t none -P -j 1 -m deep <new.tns >one.tns
+    infer -t none -P -j 3 -m deep <new.tns >three.tns
     cmp one.tns three.tns
-    infer -v -m deep <new.tns 2>free.txt >all.tns
-    infer -v -M 7M -m deep <new.tns 2>tight.txt >tight.tns
+    infer -t none -v -m deep <new.tns 2>free.txt >all.tns
+    infer -t none -v -M 7M -m deep <new.tns 2>tight.txt >tight.tns
     grep -q '8 at once of 24x34, each 3 slices later' free.txt
     run ! grep -q '8 at once' tight.txt
     cmp all.tns tight.tns
-    picked 7,8,9,10,11,12,13 <new.tns | infer -m deep >alone.tns
+    picked 7,8,9,10,11,12,13 <new.tns | infer -t none -m deep >alone.tns
     py <<'PY'
 all, alone = read("all.tns"), read("alone.tns")
 assert len(all) == 21 and all[7][0]["case"] == alone[0][0]["case"]
@@ -118,7 +118,7 @@ assert [(t["pred"].tobytes(), m["slice"]) for m, t in all[7:14]] == [(t["pred"].
 PY
     # a case of one slice, and one of fewer than the lag, in a row
     { blobs -p 1 -n 1 -1 20; blobs -p 1 -n 2 -1 21; blobs -p 1 -n 40 -1 22; } >short.tns
-    infer -m deep <short.tns >p.tns
+    infer -t none -m deep <short.tns >p.tns
     py <<'PY'
 assert [m["slice"] for m, _ in read("p.tns")] == [m["slice"] for m, _ in read("short.tns")]
 PY
@@ -129,13 +129,13 @@ PY
     kept new.tns -m deep
     kept new.tns -P -t x -m deep -m flat
     [ ! -e over ] || { cat over; return 1; }
-    run -1 pipe 'infer -M 5M -m deep <new.tns >p.tns'
+    run -1 pipe 'infer -t none -M 5M -m deep <new.tns >p.tns'
     [[ $output == *"does not fit in 5 MiB (at least "* ]]
 }
 
 @test "infer: mirrors and several models of volumes, planar ones among them, are averaged" {
-    for m in deep short flat; do infer -P -m $m <new.tns >$m.tns; done
-    infer -P -u -m deep -m short -m flat <new.tns >three.tns
+    for m in deep short flat; do infer -t none -P -m $m <new.tns >$m.tns; done
+    infer -t none -P -u -m deep -m short -m flat <new.tns >three.tns
     infer -P -t x -m deep <new.tns >x.tns
     py <<'PY'
 one = [read(f"{m}.tns") for m in ("deep", "short", "flat")]
@@ -143,7 +143,7 @@ for i, (m, t) in enumerate(read("three.tns")):
     want = sum(o[i][1]["prob"] for o in one) / np.float32(3)
     assert (want == t["prob"]).all() and t["disagreement"].max() > 0
 PY
-    mirrored <new.tns | infer -P -m deep >m.tns
+    mirrored <new.tns | infer -t none -P -m deep >m.tns
     py <<'PY'
 for (_, a), (_, b), (_, c) in zip(read("deep.tns"), read("m.tns"), read("x.tns")):
     assert np.abs((a["prob"] + b["prob"][..., ::-1]) / 2 - c["prob"]).max() < 1e-6
@@ -157,10 +157,10 @@ PY
         "0,1,2,3,4,5|the case ends behind slice 6 of 7" \
         "0,1,7|the case ends behind slice 2 of 7"; do
         picked "${case%%|*}" <new.tns >some.tns
-        run -1 pipe 'infer -m deep <some.tns >p.tns'
+        run -1 pipe 'infer -t none -m deep <some.tns >p.tns'
         [[ $output == infer:*${case##*|}* && $(wc -l <<<"$output") == 1 ]] || { echo "$output" >&2; return 1; }
         run -1 pipe 'dice <p.tns'
-        infer -m flat <some.tns >p.tns
+        infer -t none -m flat <some.tns >p.tns
     done
     run -2 pipe 'infer -t z -m deep <new.tns'
     [[ $output == *"slices come one by one"* ]]
@@ -168,7 +168,7 @@ PY
 
 @test "infer: a stream that breaks off is an error, and what comes out of it does not pass for whole" {
     head -c $(($(stat -c %s new.tns) * 3 / 4)) new.tns >cut.tns
-    run -1 pipe 'infer -m deep <cut.tns >p.tns'
+    run -1 pipe 'infer -t none -m deep <cut.tns >p.tns'
     run -1 pipe 'dice <p.tns'
     [[ $output == *"ended before the end record"* || $output == *"cut off"* ]]
 }

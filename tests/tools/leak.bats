@@ -89,7 +89,7 @@ setup_file() {
     nii2slices -t Y | prep >Y.tns
     cat A.tns B.tns >AB.tns
     printf 'arch: unet\nbase: 1\nbatch: 8\n' >u.yaml
-    epochs -n 2 -s 1 AB.tns >AB.epochs
+    epochs -b 0 -n 2 -s 1 AB.tns >AB.epochs
     train -c u.yaml -o m <AB.epochs
 }
 
@@ -129,7 +129,7 @@ dies() {
 @test "train: the model keeps the fingerprints, in an order of their own" {
     need_release "it is the engine's"
     cat B.tns A.tns >BA.tns
-    epochs -n 1 -s 7 BA.tns | train -c u.yaml -o n
+    epochs -b 0 -n 1 -s 7 BA.tns | train -c u.yaml -o n
     [ "$(meta m patients)" = $'A\nB' ]
     meta m scans >scans
     [ "$(wc -l <scans)" = 2 ]
@@ -141,7 +141,7 @@ dies() {
 }
 
 @test "infer and dice: a model knows a patient under any name, and only him" {
-    cat A.tns X.tns Y.tns C.tns | infer -m m >p.tns 2>err
+    cat A.tns X.tns Y.tns C.tns | infer -t none -m m >p.tns 2>err
     py <<'PY'
 who = {(k["case"], k["trained"], k.get("trained_as")) for k, _ in records("p.tns")}
 assert who == {("A", "yes", None), ("X", "yes", "A"), ("Y", "yes", "A"), ("C", "no", None)}, who
@@ -159,15 +159,15 @@ PY
     done
     mv PAB AB
     mv PB1 B1
-    nii2slices AB B1 P | prep | infer -m m >p.tns
+    nii2slices AB B1 P | prep | infer -t none -m m >p.tns
     py <<'PY'
 assert {k["trained"] for k, _ in records("p.tns")} == {"no"}
 PY
 }
 
 @test "dice: slices of a case that contradict each other about training are refused" {
-    infer -m m <A.tns >p.tns
-    infer -m m <C.tns >q.tns
+    infer -t none -m m <A.tns >p.tns
+    infer -t none -m m <C.tns >q.tns
     py <<'PY'
 for name, source in ("yes-first", "p.tns"), ("no-first", "q.tns"):
     rs = [(dict(k), t) for k, t in records(source)]
@@ -192,7 +192,7 @@ PY
         cp "${i%%_*}"/* "${i#*_}"
         nii2slices -t "${i#*_}" | prep >"${i#*_}.tns"
     done
-    cat $g-000.tns $g-001.tns W.tns V.tns | infer -m m >after.tns 2>err
+    cat $g-000.tns $g-001.tns W.tns V.tns | infer -t none -m m >after.tns 2>err
     py <<'PY'
 who = {k["case"]: (k["trained"], k.get("trained_as")) for k, _ in records("after.tns")}
 g = "BraTS-GLI-00001"
@@ -200,7 +200,7 @@ assert who == {g + "-000": ("yes", "A"), g + "-001": ("yes", "A"), "W": ("yes", 
 PY
     [ "$(grep -c "patient $g of the stream is A of the model's training: the same voxels" err)" = 1 ]
     # What came before he was found out says no: dice knows at the end.
-    cat W.tns V.tns $g-001.tns $g-000.tns | infer -m m >before.tns 2>err
+    cat W.tns V.tns $g-001.tns $g-000.tns | infer -t none -m m >before.tns 2>err
     [ "$(tnsview -k case,trained <before.tns | sort -u)" = "$(printf '%s\t%s\n' $g-000 yes $g-001 no V no W no)" ]
     for p in case slice; do
         dice -p $p -d none <after.tns >want 2>err
@@ -230,8 +230,8 @@ PY
 }
 
 @test "a fingerprint that is none is an error; where there is none, a warning says that names alone are compared" {
-    infer -m m <A.tns >p.tns
-    epochs -n 1 C.tns >C.epochs
+    infer -t none -m m <A.tns >p.tns
+    epochs -b 0 -n 1 C.tns >C.epochs
     for bad in 5F1C00D2A86B93E4 hello '' 0123456789abcde 0123456789abcdef0 0123456789abcdef, 0123456789abcdef,,0123456789abcdef \
         '0123456789abcdef 0123456789abcdef' absent nobody; do
         py "$bad" <<'PY'
@@ -246,7 +246,7 @@ for source in "C.tns", "p.tns", "C.epochs":
 PY
         cat bad-C.tns D.tns >two.tns
         rm -f n n.* o o.*
-        for command in 'infer -m m <bad-C.tns' 'dice -d none <bad-p.tns' 'folds -k 2 -s 1 <two.tns' 'train -c u.yaml -o n <bad-C.epochs' \
+        for command in 'infer -t none -m m <bad-C.tns' 'dice -d none <bad-p.tns' 'folds -k 2 -s 1 <two.tns' 'train -c u.yaml -o n <bad-C.epochs' \
             'train -c u.yaml -e bad-C.tns -o o <AB.epochs'; do
             case $bad in
             absent | nobody)
@@ -258,10 +258,10 @@ PY
             esac
         done
         if [ "$bad" = absent ]; then
-            infer -m n <A.tns 2>&1 >out | grep -qF "n: holds no fingerprints of some it was trained on: they are known by name alone"
+            infer -t none -m n <A.tns 2>&1 >out | grep -qF "n: holds no fingerprints of some it was trained on: they are known by name alone"
         fi
     done
-    infer -m m <A.tns 2>err >out
+    infer -t none -m m <A.tns 2>err >out
     [ ! -s err ]
     # A model from before has none, a damaged one nonsense.
     py <<'PY'
@@ -278,9 +278,9 @@ for name, scans in ("old", None), ("bad", "hello\tA"), ("short", "0123456789abcd
     t += b" " * (-len(t) % 64 + 56)
     open(name, "wb").write(len(t).to_bytes(8, "little") + t + b[8 + n:])
 PY
-    infer -m old <A.tns 2>&1 >out | grep -qF "old: holds no fingerprints of some it was trained on: they are known by name alone"
+    infer -t none -m old <A.tns 2>&1 >out | grep -qF "old: holds no fingerprints of some it was trained on: they are known by name alone"
     for bad in bad short; do
-        dies "$bad: the model's metadata has no sound 'scans'" "infer -m $bad <A.tns >out"
+        dies "$bad: the model's metadata has no sound 'scans'" "infer -t none -m $bad <A.tns >out"
     done
 }
 
@@ -334,7 +334,7 @@ END
     nii2slices -w who -t A | prep >who-a.tns
     nii2slices -w who -t B C | prep >bc.tns
     [ "$(tnsview -k case,patient <bc.tns | sort -u)" = $'B\tNo 1\nC\tNo 2' ]
-    epochs -n 1 who-a.tns >who-a.epochs
+    epochs -b 0 -n 1 who-a.tns >who-a.epochs
     dies "patient No 1 of the training stream is No 1 of the validation stream: the same name" 'train -c u.yaml -e bc.tns -o n <who-a.epochs'
     dies "case D is not in who" 'nii2slices -w who A D >out'
     run ! tnsview -c <out
@@ -398,31 +398,31 @@ PY
 
 @test "infer and train: a history that was left out hides no preparation" {
     nii2slices -t A | recode -s brats2017 | tee A.raw | znorm -H | crop -H -F -s 8x8 >hidden.tns
-    epochs -n 1 hidden.tns | train -c u.yaml -o n
+    epochs -b 0 -n 1 hidden.tns | train -c u.yaml -o n
     [ "$(meta n steps)" = '' ]
     [ "$(meta n norm),$(meta n cropped)" = "case,-p case -s 8x8" ]
     infer -n -m n | grep ^step | diff - <(printf 'step\tznorm -p case\nstep\tcrop -p case -s 8x8\n')
     nii2slices -t C | recode -s brats2017 >raw.tns
-    dies "key 'norm' differs (wanted case, got none)" 'infer -m n <raw.tns >p.tns'
-    dies "key 'norm' differs (wanted case, got slice)" 'znorm -p slice <raw.tns | crop -F -s 8x8 | infer -m n >p.tns'
-    dies "key 'cropped' differs (wanted -p case -s 8x8, got none)" 'znorm <raw.tns | infer -m n >p.tns'
-    dies "key 'cropped' differs (wanted -p case -s 8x8, got -p case -s 8x16)" 'znorm <raw.tns | crop -H -F -s 8x16 | infer -m n >p.tns'
-    dies "key 'cropped' differs (wanted -p case -s 8x8, got none)" 'znorm <raw.tns | crop -F -s 8x8 | crop -u | infer -m n >p.tns'
+    dies "key 'norm' differs (wanted case, got none)" 'infer -t none -m n <raw.tns >p.tns'
+    dies "key 'norm' differs (wanted case, got slice)" 'znorm -p slice <raw.tns | crop -F -s 8x8 | infer -t none -m n >p.tns'
+    dies "key 'cropped' differs (wanted -p case -s 8x8, got none)" 'znorm <raw.tns | infer -t none -m n >p.tns'
+    dies "key 'cropped' differs (wanted -p case -s 8x8, got -p case -s 8x16)" 'znorm <raw.tns | crop -H -F -s 8x16 | infer -t none -m n >p.tns'
+    dies "key 'cropped' differs (wanted -p case -s 8x8, got none)" 'znorm <raw.tns | crop -F -s 8x8 | crop -u | infer -t none -m n >p.tns'
     [ "$(crop -F -s 8x8 <raw.tns | tnsview | grep -c '^ *cropped=')" = "$(tnsview <raw.tns | grep -c ^record)" ]
     [ -z "$(crop -F -s 8x8 <raw.tns | crop -u | tnsview | grep '^ *crop')" ]
     # What is prepared alike passes, hidden or shown, in either order.
     znorm <raw.tns | crop -F -s 8x8 >shown.tns
-    infer -m n <shown.tns >p.tns
-    crop -H -F -s 8x8 <raw.tns | znorm -H | infer -H -m n | tnsview -k case | sort -u | grep -qx C
+    infer -t none -m n <shown.tns >p.tns
+    crop -H -F -s 8x8 <raw.tns | znorm -H | infer -t none -H -m n | tnsview -k case | sort -u | grep -qx C
     # A model of raw data likes no other.
-    dies "key 'norm' differs (wanted none, got case)" 'epochs -n 1 A.raw | train -c u.yaml -o raw && infer -m raw <C.tns >p.tns'
+    dies "key 'norm' differs (wanted none, got case)" 'epochs -b 0 -n 1 A.raw | train -c u.yaml -o raw && infer -t none -m raw <C.tns >p.tns'
     # So do train's two streams, and the records of one.
     dies "raw.tns: prepared differently from the training stream: key 'norm' differs (wanted case, got none)" \
-        'epochs -n 1 A.tns | train -c u.yaml -e raw.tns -o x'
+        'epochs -b 0 -n 1 A.tns | train -c u.yaml -e raw.tns -o x'
     cat C.tns shown.tns >mixed.tns
     dies "mixed.tns: record $(tnsview <C.tns | grep -c ^record): prepared differently from the first record: key 'cropped'" \
-        'epochs -n 1 A.tns | train -c u.yaml -e mixed.tns -o x'
-    epochs -F -n 1 mixed.tns >mixed.epochs
+        'epochs -b 0 -n 1 A.tns | train -c u.yaml -e mixed.tns -o x'
+    epochs -b 0 -F -n 1 mixed.tns >mixed.epochs
     dies "prepared differently from the first record: key 'cropped' differs" 'train -c u.yaml -o x <mixed.epochs'
     [ ! -e x ]
     train -F -c u.yaml -o x <mixed.epochs
@@ -438,11 +438,11 @@ open(sys.argv[2], "wb").write(mkstream.stream([("history", h) for h in ("nii2sli
 PY
     }
     respaced A.tns t.tns "1 1 2" "1.5 1 1"
-    epochs -n 1 t.tns | train -c u.yaml -o n
+    epochs -b 0 -n 1 t.tns | train -c u.yaml -o n
     [ "$(meta n spacing)" = "1 1 1 1.5 1 2" ]
     while IFS='|' read -r said spacing; do
         respaced C.tns c.tns "$spacing"
-        infer -m n <c.tns >p.tns 2>err
+        infer -t none -m n <c.tns >p.tns 2>err
         [ "$(grep -c "warning: .*spacing $spacing is not what the model learned from (1 1 1 1.5 1 2)" err)" = "$said" ]
     done <<'END'
 0|1.2 1 1.5
@@ -475,9 +475,9 @@ for new in "CD", "AC", "ABC":
     open(new + ".same", "wb").write(mkstream.stream([("history", h) for h in "nii2slices -l brats -t|recode -s brats2017|znorm -p case".split("|")], rs))
 PY
     dies "another training stream than that of the run so far (patient A is missing)" \
-        'epochs -n 2 -s 1 CD.same | train -r -c u.yaml -o n'
-    dies "(patient B is missing)" 'epochs -n 2 -s 1 AC.same | train -r -c u.yaml -o n'
-    dies "(patient C was not in it)" 'epochs -n 2 -s 1 ABC.same | train -r -c u.yaml -o n'
+        'epochs -b 0 -n 2 -s 1 CD.same | train -r -c u.yaml -o n'
+    dies "(patient B is missing)" 'epochs -b 0 -n 2 -s 1 AC.same | train -r -c u.yaml -o n'
+    dies "(patient C was not in it)" 'epochs -b 0 -n 2 -s 1 ABC.same | train -r -c u.yaml -o n'
     # The same names, another voxel.
     mkdir other
     cp -rL B other/B
@@ -490,30 +490,30 @@ d[8, 8, 6] += 1
 open(path, "wb").write(gzip.compress(h + d.tobytes(order="F")))
 PY
     (cat A.tns; nii2slices -t other/B | prep) >other.tns
-    dies "(other records, " 'epochs -n 2 -s 1 other.tns | train -r -c u.yaml -o n'
+    dies "(other records, " 'epochs -b 0 -n 2 -s 1 other.tns | train -r -c u.yaml -o n'
     train -r -c u.yaml -o n <AB.epochs
     cmp n m
 }
 
 @test "train -r: another order, share or change of the records is refused, be the history left out or not" {
     need_release "it is the engine's"
-    epochs -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 >hidden.epochs
+    epochs -b 0 -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 >hidden.epochs
     head -c $(($(stat -c %s hidden.epochs) * 4 / 5)) hidden.epochs >cut
     run -1 train -c u.yaml -o n <cut
     [ -e n.last ]
-    for other in 'epochs -H -n 2 -s 5 AB.tns | augment -H -s 3 flip@.5' 'epochs -H -n 2 -s 1 -b .5 AB.tns | augment -H -s 3 flip@.5' \
-        'epochs -H -n 2 -s 1 AB.tns | augment -H -s 4 flip@.5' \
-        'epochs -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.6' 'epochs -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 noise' \
-        'epochs -H -n 2 -s 1 AB.tns' 'epochs -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 | crop -u -H'; do
+    for other in 'epochs -b 0 -H -n 2 -s 5 AB.tns | augment -H -s 3 flip@.5' 'epochs -H -n 2 -s 1 -b .5 AB.tns | augment -H -s 3 flip@.5' \
+        'epochs -b 0 -H -n 2 -s 1 AB.tns | augment -H -s 4 flip@.5' \
+        'epochs -b 0 -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.6' 'epochs -b 0 -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 noise' \
+        'epochs -b 0 -H -n 2 -s 1 AB.tns' 'epochs -b 0 -H -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 | crop -u -H'; do
         dies "another training stream than that of the run so far (other records, or the same in another order, or changed otherwise)" \
             "$other | train -r -c u.yaml -o n"
     done
     # The digest does not depend on whether the history is shown, nor on where the run goes on.
     tnsview <hidden.epochs | grep digest= >hidden
-    epochs -n 2 -s 1 AB.tns | augment -s 3 flip@.5 | tnsview | grep digest= | cmp - hidden
-    epochs -H -k 5 -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 | tnsview | grep digest= | cmp - hidden
+    epochs -b 0 -n 2 -s 1 AB.tns | augment -s 3 flip@.5 | tnsview | grep digest= | cmp - hidden
+    epochs -b 0 -H -k 5 -n 2 -s 1 AB.tns | augment -H -s 3 flip@.5 | tnsview | grep digest= | cmp - hidden
     # It is what tns.md says.
-    epochs -n 2 -s 1 AB.tns >shown.epochs
+    epochs -b 0 -n 2 -s 1 AB.tns >shown.epochs
     augment -s 3 flip@.5 <shown.epochs >augmented.epochs
     py <<'PY'
 header = lambda path: next(p for kind, _, p, _, _ in mkstream.parse(open(path, "rb").read()) if kind == "H")

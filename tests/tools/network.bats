@@ -81,12 +81,12 @@ sys.stdout.buffer.write(b[8 + struct.unpack("<Q", b[:8])[0]:])' "$1"
 
 @test "network: one that exists nowhere learns, and is used, from its text alone" {
     invented >mine.yaml
-    printf 'network: mine.yaml\nbatch: 4\nrate: 0.01\nparameters: {groups: 4}\n' >c.yaml
-    epochs -n 30 -s 1 train.tns | train -s 1 -c c.yaml -o m
+    printf "network: mine.yaml\nbatch: 4\nrate: 0.01\nparameters: {groups: 4}\n$PLAIN" >c.yaml
+    epochs -b 0 -n 30 -s 1 train.tns | train -s 1 -c c.yaml -o m
     # The loss of the first pass is near that of chance (0.75 and log 4); it falls to half of that.
     awk 'NR == 2 { first = $4 } END { exit !(first > 1.5 && $4 < first / 2) }' m.tsv
     rm mine.yaml
-    infer -P -m m <train.tns >p.tns
+    infer -t none -P -m m <train.tns >p.tns
     py <<'PY'
 for m, t in read("p.tns"):  # 40x33 is 64x64 inside
     assert t["pred"].shape == t["label"].shape == (40, 33) and t["prob"].shape == (4, 40, 33)
@@ -106,13 +106,13 @@ PY
 
 @test "network: what a model says of its network trains the same network" {
     common >mine.yaml
-    printf 'network: mine.yaml\nbatch: 4\n' >c.yaml
-    epochs -n 1 -s 1 train.tns | train -s 1 -c c.yaml -o m
+    printf "network: mine.yaml\nbatch: 4\n$PLAIN" >c.yaml
+    epochs -b 0 -n 1 -s 1 train.tns | train -s 1 -c c.yaml -o m
     mkdir again
     infer -n -m m | sed -n 's/^network.//p' >again/mine.yaml
     cmp mine.yaml again/mine.yaml
     cp c.yaml again
-    epochs -n 1 -s 1 train.tns | train -s 1 -c again/c.yaml -o n
+    epochs -b 0 -n 1 -s 1 train.tns | train -s 1 -c again/c.yaml -o n
     cmp m n
 }
 
@@ -128,19 +128,19 @@ slabs() { # NETWORK
         [ $a != residual ] || echo 'dropout: 0.2' >>rest
         (echo "network: $a"; cat rest) >named.yaml
         (echo "network: $a.yaml"; cat rest) >file.yaml
-        epochs -n 1 -s 1 $(slabs $a) train.tns >e.tns
+        epochs -b 0 -n 1 -s 1 $(slabs $a) train.tns >e.tns
         train -s 1 -c named.yaml -o $a-named <e.tns
         train -s 1 -c file.yaml -o $a-file <e.tns
         cmp <(tensors $a-named) <(tensors $a-file)
         infer -n -m $a-named | sed -n 's/^network.//p' | cmp - $a.yaml
     done
     (echo "arch: unet"; sed '/dropout/d' rest) >arch.yaml
-    epochs -n 1 -s 1 train.tns | train -s 1 -c arch.yaml -o unet-arch
+    epochs -b 0 -n 1 -s 1 train.tns | train -s 1 -c arch.yaml -o unet-arch
     cmp <(tensors unet-named) <(tensors unet-arch)
 }
 
 @test "network: how unet normalises, and the slope of its ReLU, are parameters" {
-    epochs -n 2 -s 1 train.tns >e.tns
+    epochs -b 0 -n 2 -s 1 train.tns >e.tns
     # The text with the one kind in all places, and with the other.
     sed 's/, instance_norm: 0, slope: 0//; /when: instance_norm > 0/d; /when: slope > 0/d; s/, when: instance_norm == 0//; s/, when: slope == 0//' \
         "$ROOT/pipelines/networks/unet.yaml" >batch.yaml
@@ -157,13 +157,13 @@ slabs() { # NETWORK
     cmp <(tensors plain) <(tensors batch)
     cmp <(tensors set) <(tensors instance)
     ! cmp -s <(tensors set) <(tensors plain) || false
-    infer -m set <train.tns | dice >/dev/null
+    infer -t none -m set <train.tns | dice >/dev/null
 }
 
 @test "network: slices are padded to what it divides by, and no further" {
     sizes() { # TEXT
         printf 'network: %s\nbatch: 4\n' "$1" >c.yaml
-        epochs -n 1 train.tns | train -n -c c.yaml | sed -n 2p
+        epochs -b 0 -n 1 train.tns | train -n -c c.yaml | sed -n 2p
     }
     common >five.yaml
     [[ "$(sizes five.yaml)" == *" 64x64,"* ]]
@@ -185,8 +185,8 @@ EOF
     [[ $output == *"c.yaml: size: (wanted multiples of 3x4, got 42x33)"* ]]
     for n in none odd even; do
         printf 'network: %s.yaml\nbatch: 4\n' $n >c.yaml
-        epochs -n 1 train.tns | train -c c.yaml -o $n 2>/dev/null
-        infer -m $n <train.tns | dice >/dev/null
+        epochs -b 0 -n 1 train.tns | train -c c.yaml -o $n 2>/dev/null
+        infer -t none -m $n <train.tns | dice >/dev/null
     done
 }
 
@@ -239,7 +239,7 @@ network:
   - {op: head, name: head, channels: classes}
   - {op: loss}
 EOF
-    printf 'network: mine.yaml\nsize: 32x32\nbase: 8\nchannels: 4\nclasses: 5\ndropout: 0.5\ndeep_supervision: true\n' >c.yaml
+    printf 'network: mine.yaml\nsize: 32x32\nbase: 8\nchannels: 4\nclasses: 5\nregions: none\ndropout: 0.5\ndeep_supervision: true\n' >c.yaml
     echo 'parameters: {a: 1, b: 1, c: 1, d: 1, e: 1, f: 1, g: 1, h: 1, i: 1, j: 1, k: 1}' >>c.yaml
     train -n -c c.yaml >plan
     grep -q '^c  *convolution  *19x32x32 ' plan
@@ -273,7 +273,7 @@ EOF
         b=256
         [[ $n != *3d ]] || b=128
         printf "network: $n\nbase: $b\nbatch: 1\nsize: 192x160\n" >c.yaml
-        epochs -n 1 $(slabs $n) train.tns | train -n -c c.yaml >plan
+        epochs -b 0 -n 1 $(slabs $n) train.tns | train -n -c c.yaml >plan
         tail -n 1 plan | grep -q '^peak: '
     done
 }
@@ -284,7 +284,6 @@ EOF
         run -1 --separate-stderr train -n -c c.yaml
         [[ $stderr == "train: "$2 ]] || { echo "$stderr" >&2; return 1; }
     }
-    try 'base: 4\n' "c.yaml: 'network' is missing"
     try 'network: resdual\n' "c.yaml: unknown network 'resdual' (is 'residual' meant?)"
     try 'arch: unet.yaml\n' "c.yaml: unknown network 'unet.yaml' (is 'unet' meant?)"
     try 'arch: unet\nnetwork: unet\n' "c.yaml: both network and arch (wanted one of them)"
@@ -311,14 +310,14 @@ EOF
     try 'network: [unet]\n' "c.yaml:1: network: (wanted a plain value)"
     mkdir -p s/texts
     common >s/texts/mine.yaml
-    printf "network: 'texts/mine.yaml'\nsize: 64x64\n" >s/c.yaml
+    printf "network: 'texts/mine.yaml'\nsize: 64x64\nregions: none\n" >s/c.yaml
     train -n -c s/c.yaml | head -n 1 | grep -q '4 channels in, 4 classes'
 }
 
 @test "network: a run goes on with the text that it had, and no other" {
     common >mine.yaml
-    printf 'network: mine.yaml\nbatch: 4\n' >c.yaml
-    epochs -n 1 train.tns >stream
+    printf "network: mine.yaml\nbatch: 4\n$PLAIN" >c.yaml
+    epochs -b 0 -n 1 train.tns >stream
     train -c c.yaml -o m <stream
     sed -i.bak 's/eps: 1e-3/eps: 1e-4/' mine.yaml
     run -1 --separate-stderr train -r -c c.yaml -o m <stream
@@ -350,9 +349,9 @@ EOF
     sed 's/name: m}/name: one}/; s/name: v,/name: two,/' mine.yaml >other.yaml
     for n in mine other; do
         printf 'network: %s.yaml\nbatch: 4\n' $n >$n.c.yaml
-        epochs -n 2 -s 1 train.tns >e.tns
+        epochs -b 0 -n 2 -s 1 train.tns >e.tns
         train -c $n.c.yaml -o $n <e.tns
-        infer -m $n <train.tns >/dev/null
+        infer -t none -m $n <train.tns >/dev/null
     done
     [ "$(tensors mine | wc -c)" = "$(tensors other | wc -c)" ]
     # What was cut off goes on with the moments that it had.
@@ -367,7 +366,7 @@ EOF
     # same program predicted with it.
     gzip -dc "$ROOT/tests/vectors/residual-version1.safetensors.gz" >old
     raw_blobs -p 1 -1 20 -n 2 -d 32x24 >new.tns
-    KR_ISA=plain infer -P -m old <new.tns >p.tns
+    KR_ISA=plain infer -t none -P -m old <new.tns >p.tns
     py <<'PY'
 import hashlib
 h = hashlib.sha256()
@@ -380,17 +379,17 @@ PY
     # The others: a model of today's, told as version 1 told it.
     for a in unet attention; do
         printf 'network: %s\nbase: 2\nbatch: 4\n' $a >c.yaml
-        epochs -n 1 train.tns | train -c c.yaml -o $a
+        epochs -b 0 -n 1 train.tns | train -c c.yaml -o $a
         edit $a one 'del m["network"], m["parameters"]
 m.update(model="1", base="2", channels="4", classes="4", dropout="0")'
-        infer -P -H -m $a <train.tns >now.tns
-        infer -P -H -m one <train.tns | cmp - now.tns
+        infer -t none -P -H -m $a <train.tns >now.tns
+        infer -t none -P -H -m one <train.tns | cmp - now.tns
     done
     edit one bad 'm["arch"] = "nnunet"'
-    run -1 --separate-stderr pipe 'infer -m bad <train.tns >p.tns'
+    run -1 --separate-stderr pipe 'infer -t none -m bad <train.tns >p.tns'
     [ "$stderr" = "infer: bad: unknown architecture 'nnunet'" ]
     edit one bad 'm["base"] = "1000000"'
-    run -1 --separate-stderr pipe 'infer -m bad <train.tns >p.tns'
+    run -1 --separate-stderr pipe 'infer -t none -m bad <train.tns >p.tns'
     [[ $stderr == "infer: bad:"*" operation 'enc1.conv1' (convolution): channels: "* ]]
 }
 
@@ -399,8 +398,8 @@ m.update(model="1", base="2", channels="4", classes="4", dropout="0")'
 @test "network: of the networks that were C the probabilities are what they were, bit by bit, at each ISA level" {
     raw_blobs -p 1 -1 20 -n 2 -d 64x48 >new.tns
     for a in unet attention residual; do
-        printf 'network: %s\nbase: 8\nbatch: 4\n' $a >c.yaml
-        epochs -n 1 train.tns | train -c c.yaml -o $a
+        printf "network: $a\nbase: 8\nbatch: 4\n$PLAIN" >c.yaml
+        epochs -b 0 -n 1 train.tns | train -c c.yaml -o $a
         edit $a $a.1 'del m["network"], m["parameters"]
 m.update(model="1", base="8", channels="4", classes="4", dropout="0")
 import numpy as np, zlib
@@ -415,7 +414,7 @@ for name, t in h.items():
         body[at:end] = x.astype("<f4").tobytes()
 b = b[:8 + n] + bytes(body)'
         for level in plain avx2 avx512; do
-            if KR_ISA=$level infer -P -m $a.1 <new.tns >$a.$level 2>said; then :; else grep -q "infer: KR_ISA: " said; fi
+            if KR_ISA=$level infer -t none -P -m $a.1 <new.tns >$a.$level 2>said; then :; else grep -q "infer: KR_ISA: " said; fi
         done
     done
     py <<'PY'
@@ -443,8 +442,8 @@ PY
 
 @test "network: a hostile description in a model is refused with one line" {
     common >mine.yaml
-    printf 'network: mine.yaml\nbatch: 4\n' >c.yaml
-    epochs -n 1 train.tns | train -c c.yaml -o m
+    printf "network: mine.yaml\nbatch: 4\n$PLAIN" >c.yaml
+    epochs -b 0 -n 1 train.tns | train -c c.yaml -o m
     try() { # PYTHON MESSAGE
         edit m bad "$1"
         for how in "-n" ""; do
@@ -478,7 +477,7 @@ PY
     try 'm["network"] = m["network"].replace("eps: 1e-3", "eps: 1e999")' "8: operation 'top.norm' (batch_norm): "*
     # Another network than the weights are of.
     edit m bad 'm["network"] = m["network"].replace("name: u0", "name: zz")'
-    run -1 --separate-stderr pipe 'infer -m bad <train.tns >p.tns'
+    run -1 --separate-stderr pipe 'infer -t none -m bad <train.tns >p.tns'
     [[ $stderr == "infer: bad: "*"'zz.up.weight'"* && $stderr != *$'\n'* ]]
 }
 

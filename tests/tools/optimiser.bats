@@ -41,9 +41,9 @@ paced() {
 
 @test "optimiser: ema is the moving average of the weights after each step, running statistics among them" {
     # A step to a pass, so that each MODEL.last is one; 0.3 caps what the first steps keep from the third on.
-    printf 'arch: unet\nbase: 2\nbatch: 12\nrate: 0.03\nkeep: last\n' >none.yaml
-    (cat none.yaml; echo 'ema: 0.3') >ema.yaml
-    epochs -n 6 -s 1 train.tns >e.tns
+    printf 'arch: unet\nbase: 2\nbatch: 12\nrate: 0.03\nema: 0\n' >none.yaml
+    sed 's/^ema:.*/ema: 0.3/' none.yaml >ema.yaml
+    epochs -b 0 -n 6 -s 1 train.tns >e.tns
     paced none 6
     paced ema 6
     weights <<'PY'
@@ -59,9 +59,9 @@ PY
 }
 
 @test "optimiser: average is the mean of the weights after each of the last passes" {
-    printf 'arch: unet\nbase: 2\nbatch: 4\nrate: 0.03\nkeep: last\n' >none.yaml
-    (cat none.yaml; echo 'average: 3') >mean.yaml
-    epochs -n 5 -s 1 train.tns >e.tns
+    printf 'arch: unet\nbase: 2\nbatch: 4\nrate: 0.03\nema: 0\n' >none.yaml
+    sed 's/^ema:.*/average: 3/' none.yaml >mean.yaml
+    epochs -b 0 -n 5 -s 1 train.tns >e.tns
     paced none 5
     paced mean 5
     weights <<'PY'
@@ -81,9 +81,9 @@ PY
     n=0
     for how in 'ema: 0.9' 'average: 4'; do
         for keep in last best; do
-            printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 0.02\nloss: ce\n%s\nkeep: %s\n' "$how" $keep >c.yaml
-            epochs -n 6 -s 1 train.tns | train -c c.yaml -e val.tns -o m$n
-            infer -P -m m$n <val.tns >p.tns
+            printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 0.02\nloss: ce\nregions: none\n%s\nkeep: %s\n' "$how" $keep >c.yaml
+            epochs -b 0 -n 6 -s 1 train.tns | train -c c.yaml -e val.tns -o m$n
+            infer -t none -P -m m$n <val.tns >p.tns
             # The cross-entropy of the model's probabilities is what the log says of its epoch.
             py m$n <<'PY'
 import json, struct
@@ -121,7 +121,7 @@ Y
     instances >mine.yaml
     # Eleven slices: a batch of them all, or of four, four and three, each of which counts by its slices.
     blobs -p 1 -n 11 -d 32x32 >odd.tns
-    epochs -n 4 -s 1 odd.tns >e.tns
+    epochs -b 0 -n 4 -s 1 odd.tns >e.tns
     for how in 'optimiser: sgd\nmomentum: 0.9' 'optimiser: sgd\nmomentum: 0.9\nclip: 0.05' 'optimiser: adamw\ndecay: 0.1'; do
         printf "network: mine.yaml\nrate: 0.05\ndice: sample\n$how\n" >c.yaml
         (cat c.yaml; echo 'batch: 11') >large.yaml
@@ -138,7 +138,7 @@ PY
         paste <(cut -f 2,4 large.tsv) <(cut -f 2,4 small.tsv) | awk 'NR > 1 && ($1 != $3 || ($2 - $4) ^ 2 > 1e-9) { print; bad = 1 } END { exit bad }'
     done
     # What an epoch leaves over makes a step of its own: of six batches four, then two.
-    epochs -n 4 -s 1 train.tns >e.tns
+    epochs -b 0 -n 4 -s 1 train.tns >e.tns
     (cat c.yaml; printf 'batch: 2\naccumulate: 4\n') >rest.yaml
     train -c rest.yaml -o rest <e.tns 2>said
     [ "$(cut -f 2 rest.tsv | xargs)" = "step 2 4 6 8" ]
@@ -149,15 +149,14 @@ PY
 }
 
 @test "optimiser: an average and a gradient that is added up are planned for" {
-    printf 'arch: unet\nbase: 16\nbatch: 2\nsize: 64x64\noptimiser: sgd\nmomentum: 0\n' >c.yaml
-    mib() { train -n -c c.yaml </dev/null | sed -n "s/.*$1 \([0-9.]*\).*/\1/p"; }
+    printf 'arch: unet\nbase: 16\nbatch: 2\nsize: 64x64\noptimiser: sgd\nmomentum: 0\nema: 0\n' >c.yaml
+    mib() { train -n -c "${2-c.yaml}" </dev/null | sed -n "s/.*$1 \([0-9.]*\).*/\1/p"; }
     weights=$(mib parameters)
     [ "$(mib gradients)" = 0.0 ]
     for how in 'ema: 0.99' 'average: 3'; do
-        echo "$how" >>c.yaml
+        sed "s/^ema:.*/$how/" c.yaml >a.yaml
         # Once more as much, to a rounding.
-        awk -v a="$weights" -v b="$(mib parameters)" 'BEGIN { exit !((b - 2 * a) ^ 2 <= 0.15 ^ 2) }'
-        sed -i '$d' c.yaml
+        awk -v a="$weights" -v b="$(mib parameters a.yaml)" 'BEGIN { exit !((b - 2 * a) ^ 2 <= 0.15 ^ 2) }'
     done
     for clip in 0 1; do
         printf 'accumulate: 2\nclip: %s\n' $clip >>c.yaml
@@ -168,7 +167,7 @@ PY
 }
 
 @test "optimiser: deep supervision is heads at the lower resolutions, of weights 1, 1/2, 1/4, and a setting" {
-    epochs -n 3 -s 1 train.tns >e.tns
+    epochs -b 0 -n 3 -s 1 train.tns >e.tns
     for a in unet attention residual; do
         # Without it the network is the one that the text is without those lines, ...
         sed '/when: deep_supervision/d; s/, deep_supervision: 0//; s/weight: 1 - .* 7}/weight: 1}/' "$ROOT/pipelines/networks/$a.yaml" >plain.yaml
@@ -183,14 +182,14 @@ PY
   - {op: loss, weight: 1 / 7}
 Y
         for n in plain deep; do
-            printf "network: $n.yaml\nbase: 2\nbatch: 4\n" >$n.c.yaml
+            printf "network: $n.yaml\nbase: 2\nbatch: 4\n$PLAIN" >$n.c.yaml
             train -c $n.c.yaml -o $n <e.tns
         done
         for n in false true; do
-            printf "network: $a\nbase: 2\nbatch: 4\ndeep_supervision: $n\n" >$n.c.yaml
+            printf "network: $a\nbase: 2\nbatch: 4\ndeep_supervision: $n\n$PLAIN" >$n.c.yaml
             train -c $n.c.yaml -o $n <e.tns
         done
-        printf "network: $a\nbase: 2\nbatch: 4\n" >unsaid.c.yaml
+        printf "network: $a\nbase: 2\nbatch: 4\n$PLAIN" >unsaid.c.yaml
         train -c unsaid.c.yaml -o unsaid <e.tns
         weights <<'PY'
 bytes = lambda n: {k: v.tobytes() for k, v in tensors(n).items()}
@@ -211,8 +210,8 @@ PY
 
 @test "optimiser: the heads of deep supervision take no part in use" {
     printf "network: unet\nbase: 2\nbatch: 4\ndeep_supervision: true\n" >c.yaml
-    epochs -n 1 train.tns | train -c c.yaml -o m
-    infer -P -H -m m <val.tns >now.tns
+    epochs -b 0 -n 1 train.tns | train -c c.yaml -o m
+    infer -t none -P -H -m m <val.tns >now.tns
     # Other weights there, as large as they come: nobody notices.
     weights <<'PY'
 h, b = header("m")
@@ -226,7 +225,7 @@ t = json.dumps(h).encode()
 t += b" " * (-len(t) % 64 + 56)
 open("bad", "wb").write(struct.pack("<Q", len(t)) + t + b)
 PY
-    infer -P -H -m bad <val.tns | cmp - now.tns
+    infer -t none -P -H -m bad <val.tns | cmp - now.tns
 }
 
 @test "optimiser: the recipes of SGD and AdamW are stable at batches of 2 to 16" {
@@ -235,8 +234,8 @@ PY
     n=0
     while read -r recipe; do
         for batch in 2 4 16; do
-            printf "network: unet\nbase: 4\nbatch: $batch\n$recipe\n" >c.yaml
-            epochs -n $((2 * batch + 4)) -s $batch p.tns | train -c c.yaml -o r$n.$batch
+            printf "network: unet\nbase: 4\nbatch: $batch\nregions: none\n$recipe\n" >c.yaml
+            epochs -b 0 -n $((2 * batch + 4)) -s $batch p.tns | train -c c.yaml -o r$n.$batch
             # Some forty steps; finite at each pass, never above the first, at last well below it.
             awk -F'\t' -v what="$recipe batch $batch" 'NR == 2 { first = $4 } NR > 1 && !($4 > 0 && $4 <= first) { bad = 1 } { all = all " " $4 }
                 END { if (bad || NR < 9 || !($4 < 0.9 * first)) { print what, all; exit 1 } }' r$n.$batch.tsv

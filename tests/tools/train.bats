@@ -25,28 +25,28 @@ PY
 
 @test "train: a network that may learn four slices by heart does" {
     blobs -p 1 -n 4 -d 48x48 >four.tns
-    printf 'arch: unet\nbase: 8\nbatch: 4\nrate: 0.01\n' >c.yaml
-    epochs -n 60 four.tns | train -j 1 -c c.yaml -o m -e four.tns -L
+    printf "arch: unet\nbase: 8\nbatch: 4\nrate: 0.01\n$PLAIN" >c.yaml
+    epochs -b 0 -n 60 four.tns | train -j 1 -c c.yaml -o m -e four.tns -L
     # Chance is 1 - mean Dice = 0.75 and a cross-entropy of log 4 = 1.39; by heart, both come near 0. (How
     # near after so few steps hangs on rounding: 0.27 to 0.33.)
     awk 'NR == 2 { first = $4 } END { exit !(first > 1 && $4 < 0.5 && $6 > 0.9) }' m.tsv
-    infer -m m <four.tns | dice -L >d.tsv
+    infer -t none -m m <four.tns | dice -L >d.tsv
     awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) c[$i] = i } $c["part"] == "WT" && $c["dice"] < 0.9 { bad = 1 } END { exit bad }' d.tsv || { cat d.tsv; false; }
 }
 
 @test "train: attention and residual networks learn too" {
     blobs -p 1 -n 4 -d 32x32 >four.tns
     for arch in attention residual; do
-        printf 'arch: %s\nbase: 8\nbatch: 4\nrate: 0.01\n' $arch >c.yaml
-        epochs -n 60 four.tns | train -j 1 -c c.yaml -o $arch
+        printf "arch: $arch\nbase: 8\nbatch: 4\nrate: 0.01\n$PLAIN" >c.yaml
+        epochs -b 0 -n 60 four.tns | train -j 1 -c c.yaml -o $arch
         awk -v a=$arch 'NR == 2 { first = $4 } END { if (!(first > 1 && $4 < 0.4)) { print a, first, $4; exit 1 } }' $arch.tsv
-        infer -m $arch <four.tns | dice >/dev/null
+        infer -t none -m $arch <four.tns | dice >/dev/null
     done
 }
 
 @test "train: any number of threads gives the same model and the same log" {
     for j in 1 2 3; do
-        epochs -n 3 -s 1 train.tns | augment noise@1 | train -j $j -c c.yaml -e val.tns -o m$j 2>said$j
+        epochs -b 0 -n 3 -s 1 train.tns | augment noise@1 | train -j $j -c c.yaml -e val.tns -o m$j 2>said$j
     done
     grep -q ', 1 thread, ' said1
     grep -q ', 2 threads, ' said2
@@ -80,12 +80,12 @@ PY
         ema) printf 'arch: unet\naccumulate: 2\nema: 0.9\npatience: 9\n' ;;
         average) printf 'arch: unet\naverage: 3\n' ;;
         esac >>c.yaml
-        epochs -n 5 -s 1 train.tns | train -c c.yaml -e val.tns -o whole-$arch
+        epochs -b 0 -n 5 -s 1 train.tns | train -c c.yaml -e val.tns -o whole-$arch
         # Killed as soon as the checkpoint has changed n times, for n = 1, 2, ...: each time a little
         # further, sometimes while a file is written. What is left over begins again.
         for try in 1 2 3 4 5 6; do
             mkfifo pipe$try
-            epochs -n 5 -s 1 train.tns >pipe$try &
+            epochs -b 0 -n 5 -s 1 train.tns >pipe$try &
             train -r -j $((try % 2 + 1)) -c c.yaml -e val.tns -o part-$arch <pipe$try 2>err$try &
             pid=$!
             seen=0
@@ -98,7 +98,7 @@ PY
             wait
             rm pipe$try
         done
-        epochs -n 5 -s 1 train.tns | train -r -c c.yaml -e val.tns -o part-$arch
+        epochs -b 0 -n 5 -s 1 train.tns | train -r -c c.yaml -e val.tns -o part-$arch
         cmp whole-$arch part-$arch
         diff <(cut -f 1-19 whole-$arch.tsv) <(cut -f 1-19 part-$arch.tsv)
     done
@@ -106,7 +106,7 @@ PY
 
 @test "train: killed again and again at random moments and continued, the model is that of a run left alone" {
     printf 'arch: residual\nbase: 4\nbatch: 5\nrate: 0.01\ndropout: 0.2\ncheckpoint: 0.0001\n' >c.yaml
-    epochs -n 6 -s 1 train.tns >all.tns
+    epochs -b 0 -n 6 -s 1 train.tns >all.tns
     "$PYTHON" - ${LONG:+100} <<'PY' >&3
 import os, random, subprocess, sys, time
 kills, random = int(sys.argv[1]) if len(sys.argv) > 1 else 5, random.Random(1)
@@ -145,10 +145,10 @@ PY
 
 @test "train: SIGTERM leaves a checkpoint, and epochs -k continues from it" {
     printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 0.01\n' >c.yaml
-    epochs -n 4 -s 1 train.tns | train -c c.yaml -o whole
+    epochs -b 0 -n 4 -s 1 train.tns | train -c c.yaml -o whole
     mkfifo pipe
     # Eight records of the second epoch and no more: train waits for the ninth when the signal comes.
-    epochs -n 4 -s 1 train.tns >all.tns
+    epochs -b 0 -n 4 -s 1 train.tns >all.tns
     (cat all.tns; exec sleep 60) >pipe &
     feeder=$!
     train -c c.yaml -o part <pipe 2>err &
@@ -159,17 +159,17 @@ PY
     kill $feeder 2>/dev/null || true
     [ -e part.last ]
     at=$(meta part.last run.position)
-    epochs -n 4 -s 1 -k "$at" train.tns | train -r -c c.yaml -o part
+    epochs -b 0 -n 4 -s 1 -k "$at" train.tns | train -r -c c.yaml -o part
     cmp whole part
     # Continued once more, a run that is over stays what it is.
-    epochs -n 4 -s 1 train.tns | train -r -c c.yaml -o part
+    epochs -b 0 -n 4 -s 1 train.tns | train -r -c c.yaml -o part
     cmp whole part
-    epochs -n 4 -s 1 -k 48 train.tns | train -r -c c.yaml -o part
+    epochs -b 0 -n 4 -s 1 -k 48 train.tns | train -r -c c.yaml -o part
     cmp whole part
 }
 
 @test "train: the stream is cut, so there is no model, and the run can be continued" {
-    epochs -n 3 -s 1 train.tns >all.tns
+    epochs -b 0 -n 3 -s 1 train.tns >all.tns
     train -c c.yaml -o whole <all.tns
     head -c $(($(stat -c %s all.tns) * 3 / 4)) all.tns >cut.tns
     run -1 train -c c.yaml -o m <cut.tns
@@ -182,14 +182,14 @@ PY
 }
 
 @test "train: -r refuses other settings, another stream and a gap" {
-    epochs -n 2 -s 1 train.tns | train -c c.yaml -o m
+    epochs -b 0 -n 2 -s 1 train.tns | train -c c.yaml -o m
     rm m
     printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.02\n' >d.yaml
-    run -1 pipe 'epochs -n 2 -s 1 train.tns | train -r -c d.yaml -o m'
+    run -1 pipe 'epochs -b 0 -n 2 -s 1 train.tns | train -r -c d.yaml -o m'
     [[ $output == *"another configuration than that of the run so far (wanted 'rate: 0.01', got 'rate: 0.02')"* ]]
-    run -1 pipe 'epochs -n 2 -s 3 train.tns | train -r -c c.yaml -o m'
+    run -1 pipe 'epochs -b 0 -n 2 -s 3 train.tns | train -r -c c.yaml -o m'
     [[ $output == *"another history of the stream"*"(wanted 'epochs -n 2 -s 1', got 'epochs -n 2 -s 3')"* ]]
-    run -1 pipe 'epochs -n 2 -s 1 -k 5 train.tns | train -c c.yaml -o n'
+    run -1 pipe 'epochs -b 0 -n 2 -s 1 -k 5 train.tns | train -c c.yaml -o n'
     [[ $output == *"records are missing (wanted record 0 of epoch 0, got 5 of 0)"* ]]
     run -1 pipe 'train -c c.yaml -o o <train.tns'
     [[ $output == *"no key 'epoch' (wanted a stream of epochs(1))"* ]]
@@ -197,8 +197,8 @@ PY
 
 @test "train: -r refuses a -M under which other maps are narrowed, and takes any other" {
     blobs -p 2 -n 4 -d 64x64 >t.tns
-    epochs -n 2 t.tns >e.tns
-    printf 'arch: unet\nbase: 8\nbatch: 4\n' >c.yaml
+    epochs -b 0 -n 2 t.tns >e.tns
+    printf "arch: unet\nbase: 8\nbatch: 4\n$PLAIN" >c.yaml
     cut=$(($(stat -c %s e.tns) * 7 / 10))
     train -c c.yaml -o whole <e.tns
     run -1 train -n -M 1M -c c.yaml -o m <e.tns
@@ -220,11 +220,11 @@ PY
 
 @test "train: a patient on both sides is named at once, -L lets it pass and the model says so" {
     cat val.tns train.tns >both.tns
-    run -1 pipe 'epochs -n 1 both.tns | train -c c.yaml -e val.tns -o m'
+    run -1 pipe 'epochs -b 0 -n 1 both.tns | train -c c.yaml -e val.tns -o m'
     [[ $output == *"patient P010 of the training stream is P010 of the validation stream: the same name (and 1 more); -L lets that pass"* ]]
     [ ! -e m.last ]
     # Without the list in the header the record itself tells.
-    epochs -n 1 -H both.tns >e.tns
+    epochs -b 0 -n 1 -H both.tns >e.tns
     "$PYTHON" - <<'PY'
 import struct, zlib
 b = bytearray(open("e.tns", "rb").read())
@@ -238,14 +238,14 @@ PY
     run -1 pipe 'train -c c.yaml -e val.tns -o m <e.tns'
     [[ $output == *"patient P01"*" of the validation stream: the same name; -L lets that pass"* ]]
     rm -f m.last
-    epochs -n 1 both.tns | train -L -c c.yaml -e val.tns -o m
+    epochs -b 0 -n 1 both.tns | train -L -c c.yaml -e val.tns -o m
     [ "$(meta m leaky)" = yes ]
-    epochs -n 1 train.tns | train -L -c c.yaml -e val.tns -o clean
+    epochs -b 0 -n 1 train.tns | train -L -c c.yaml -e val.tns -o clean
     [ "$(meta clean leaky)" = no ]
 }
 
 @test "train: the model says what a reader asks" {
-    epochs -n 2 -s 7 train.tns | augment -s 2 noise | train -s 5 -c c.yaml -e val.tns -o m
+    epochs -b 0 -n 2 -s 7 train.tns | augment -s 2 noise | train -s 5 -c c.yaml -e val.tns -o m
     [ "$(meta m patients)" = $'P000\nP001\nP002' ]
     [ "$(meta m validated)" = $'P010\nP011' ]
     [ "$(meta m history)" = $'nii2slices\nznorm -p case\nepochs -n 2 -s 7\naugment -s 2 noise=0:0.1@0.1' ]
@@ -257,26 +257,26 @@ PY
     [[ "$(meta m epoch)" == [01] ]]
     # The settings in the model are a file that gives the run again.
     meta m config >again.yaml
-    epochs -n 2 -s 7 train.tns | augment -s 2 noise | train -c again.yaml -e val.tns -o again
+    epochs -b 0 -n 2 -s 7 train.tns | augment -s 2 noise | train -c again.yaml -e val.tns -o again
     cmp m again
 }
 
 @test "train: ragged slices are padded, and padding is out of the loss" {
     blobs -p 3 -n 4 -d 48x40 -r >ragged.tns
-    epochs -n 2 ragged.tns | train -c c.yaml -e ragged.tns -L -o m
+    epochs -b 0 -n 2 ragged.tns | train -c c.yaml -e ragged.tns -L -o m
     # One slice of 17x33, and the same in a canvas of 32x48 whose rest is unlabelled, are one batch of
     # the same size to the network; the first is padded by train.
     printf 'arch: unet\nbase: 4\nbatch: 1\nsize: 64x64\n' >one.yaml
-    epochs -n 1 ragged.tns | train -c one.yaml -o n
+    epochs -b 0 -n 1 ragged.tns | train -c one.yaml -o n
     printf 'arch: unet\nbase: 4\nsize: 32x32\n' >small.yaml
-    run -1 pipe 'epochs -n 1 ragged.tns | train -c small.yaml -o o'
+    run -1 pipe 'epochs -b 0 -n 1 ragged.tns | train -c small.yaml -o o'
     [[ $output == *"larger than planned (wanted at most 32 by 32, got "*"crop with -s 32x32"* ]]
 }
 
 @test "train: settings that are wrong are told with file and line" {
     try() { # TEXT MESSAGE
         printf -- "$1" >w.yaml
-        run -1 pipe 'epochs -n 1 train.tns | train -c w.yaml -o m'
+        run -1 pipe 'epochs -b 0 -n 1 train.tns | train -c w.yaml -o m'
         [[ $output == *"train: w.yaml:$2"* ]] || { echo "$output" >&2; return 1; }
     }
     try 'arch: unet\nbase: 4\nbatsh: 2\n' "3: unknown setting 'batsh' (is 'batch' meant?)"
@@ -285,7 +285,6 @@ PY
     try 'arch: unett\nbase: 4\n' " unknown network 'unett' (is 'unet' meant?)"
     try 'arch: unet\nbase: 4\nrate: fast\n' "3: rate: (wanted a number"
     try 'arch: unet\nbase: 4\narch: unet\n' "3: 'arch' stands twice (first on line 1)"
-    try 'base: 4\n' " 'network' is missing"
     try 'arch: [unet]\n' "1: arch: (wanted a plain value)"
     try '- unet\n' "1: (wanted settings: name: value)"
     try '' "1: empty"
@@ -308,19 +307,20 @@ PY
     try "${u}loss: ce\nsquared: true\n" " squared is of Dice, which the loss is without (loss is ce)"
     try "${u}gamma: 1\n" " gamma is the focal loss's alone (loss is dice+ce)"
     try "${u}loss: dice\nclass_weights: [1, 1, 1, 1]\n" " class_weights are of cross-entropy and focal loss (loss is dice)"
-    try "${u}class_weights: [1, 2]\n" " class_weights: (wanted 4 numbers, one for each class, got 2)"
-    try "${u}class_weights: [0, 0, 0, 0]\n" " class_weights: (wanted one above 0)"
+    try "${u}regions: none\nclass_weights: [1, 2]\n" " class_weights: (wanted 4 numbers, one for each class, got 2)"
+    try "${u}class_weights: [1, 2, 3, 4]\n" " class_weights: (wanted 3 numbers, one for each region, got 4; regions: none has classes)"
+    try "${u}class_weights: [0, 0, 0]\n" " class_weights: (wanted one above 0)"
     try "${u}class_weights: [1, -2]\n" "3: class_weights: (wanted a number from 0 to 1e+06, got '-2')"
     try "${u}class_weights: 3\n" "3: class_weights: (wanted a list of numbers: [1, 2])"
     try "${u}regions: wt=1,2,3;tc=1,4\n" " regions: region 'tc': (wanted labels from 1 to 3, got '4')"
     try "${u}regions: wt=1,2,3\n" " regions: region 'wt': more than one of its labels is in no later region: which does it paint? (wanted :LABEL behind it)"
     try "${u}regions: wt=1,2,3:2\nbackground: false\n" " background is of classes; among regions it is none"
     try "${u}regions: wt=1,2,3:2\nclass_weights: [1, 1]\n" " class_weights: (wanted 1 numbers, one for each region, got 2)"
-    run -1 pipe 'epochs -n 1 train.tns | train -c none.yaml -o m'
+    run -1 pipe 'epochs -b 0 -n 1 train.tns | train -c none.yaml -o m'
     [[ $output == *"none.yaml: No such file"* ]]
     printf 'parameters: {inputs: 4, classes: 4}\nnetwork:\n  - {op: input, channels: inputs}\n  - {op: head, name: head, channels: classes}\n  - {op: loss}\n' >flat.yaml
     printf 'network: flat.yaml\ndeep_supervision: true\n' >w.yaml
-    run -1 --separate-stderr pipe 'epochs -n 1 train.tns | train -c w.yaml -o m'
+    run -1 --separate-stderr pipe 'epochs -b 0 -n 1 train.tns | train -c w.yaml -o m'
     [ "$stderr" = "train: flat.yaml:1: no parameter 'deep_supervision' (is 'inputs' meant?)" ]
 }
 
@@ -328,40 +328,40 @@ PY
     blobs -p 1 -n 4 -d 32x32 >four.tns
     n=0
     while read -r settings; do
-        printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 0.01\n%b\n' "$settings" >c$n.yaml
-        epochs -n 18 four.tns | train -j 1 -c c$n.yaml -e four.tns -L -o m$n
+        printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 0.01\nema: 0\nkeep: best\n%b\n' "$settings" >c$n.yaml
+        epochs -b 0 -n 18 four.tns | train -j 1 -c c$n.yaml -e four.tns -L -o m$n
         awk -v what="$settings" 'NR == 2 { first = $4 } END { if (!($4 < 0.9 * first && $5 == $5 + 0)) { print what, first, $4; exit 1 } }' m$n.tsv
         # Threads are worth no number, and what the model says of its settings makes it again: a few steps tell.
         meta m$n config >again.yaml
-        epochs -n 4 four.tns | train -j 1 -c c$n.yaml -o m$n.1
-        epochs -n 4 four.tns | train -j 3 -c again.yaml -o m$n.3
+        epochs -b 0 -n 4 four.tns | train -j 1 -c c$n.yaml -o m$n.1
+        epochs -b 0 -n 4 four.tns | train -j 3 -c again.yaml -o m$n.3
         cmp m$n.1 m$n.3
         n=$((n + 1))
     done <<'E'
-loss: dice\ndice: sample
+loss: dice\ndice: sample\nregions: none
 loss: dice\nbackground: false
-loss: dice\nsquared: true
-loss: ce
-loss: ce\nclass_weights: [0.2, 1, 1, 2.5]
-loss: focal\ngamma: 1.5
-loss: dice+focal
+loss: dice\nsquared: true\nregions: none
+loss: ce\nregions: none
+loss: ce\nclass_weights: [0.2, 1, 1, 2.5]\nregions: none
+loss: focal\ngamma: 1.5\nregions: none
+loss: dice+focal\nregions: none
 regions: wt=1,2,3;tc=1,3;et=3
 loss: dice+focal\nregions: wt=1,2,3;tc=1,3;et=3\nclass_weights: [1, 2, 1]\ndice: sample
 E
     [ $n = 9 ]
     # A loss is a loss of its own: no two of them make the same weights.
-    [ "$(for i in 0 1 2 3 4 5 6; do infer -P -m m$i <four.tns | tail -c +2000 | cksum; done | sort -u | wc -l)" = 7 ]
+    [ "$(for i in 0 1 2 3 4 5 6; do infer -t none -P -m m$i <four.tns | tail -c +2000 | cksum; done | sort -u | wc -l)" = 7 ]
 }
 
 @test "train: with regions as targets, infer paints labels by their rule, and dice scores their probabilities" {
     blobs -p 1 -n 4 -d 48x48 -c >four.tns
-    printf 'arch: unet\nbase: 8\nbatch: 4\nrate: 0.03\nclasses: 5\nregions: wt=1,2,3;tc=1,3;et=3;rc=4\n' >r.yaml
-    epochs -n 60 four.tns | train -j 1 -c r.yaml -e four.tns -L -o m
+    printf 'arch: unet\nbase: 8\nbatch: 4\nrate: 0.03\nclasses: 5\nema: 0\nkeep: best\nregions: wt=1,2,3;tc=1,3;et=3;rc=4\n' >r.yaml
+    epochs -b 0 -n 60 four.tns | train -j 1 -c r.yaml -e four.tns -L -o m
     [ "$(meta m regions)" = "wt=1,2,3;tc=1,3;et=3;rc=4" ]
     [ "$(meta m classes)" = 5 ]
     infer -n -m m | grep -qx $'regions\twt=1,2,3;tc=1,3;et=3;rc=4'
     awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) c[$i] = i } END { exit !($c["score"] > 0.7 && $c["dice_4"] > 0.7 && $c["soft_1"] == "NA" && $c["soft_WT"] > 0.3) }' m.tsv
-    infer -P -m m <four.tns >p.tns
+    infer -t none -P -m m <four.tns >p.tns
     PYTHONPATH=$ROOT/tests/lib PYTHONDONTWRITEBYTECODE=1 "$PYTHON" - <<'PY'
 from mkstream import np, parse
 n = 0
@@ -390,10 +390,10 @@ for name, regions in ("text", "wt"), ("label", "wt=1,2,3;tc=1,3;et=3;rc=5"), ("o
     open(name, "wb").write(len(t).to_bytes(8, "little") + t + b[8 + n:])
 PY
     for bad in text label; do
-        run -1 pipe "infer -m $bad <four.tns"
+        run -1 pipe "infer -t none -m $bad <four.tns"
         [[ $output == *"infer: $bad: the model's metadata has no sound 'regions'"* ]]
     done
-    run -1 pipe 'infer -m other <four.tns'
+    run -1 pipe 'infer -t none -m other <four.tns'
     [[ $output == *"infer: other: a network of other outputs than the model's targets (wanted 1, got 4)"* ]]
     # What crop makes up around a slice is in no region.
     crop -p slice -s 64x64 <p.tns | PYTHONPATH=$ROOT/tests/lib PYTHONDONTWRITEBYTECODE=1 "$PYTHON" -c '
@@ -402,18 +402,18 @@ from mkstream import parse
 q = [t["prob"] for kind, _, _, t, _ in parse(sys.stdin.buffer.read()) if kind == "R"]
 assert len(q) == 4 and all(p.shape[1:] == (64, 64) and p[:, 8:56, 8:56].min() > 0 and p.sum() == p[:, 8:56, 8:56].sum() for p in q)'
     # A model of classes beside it says nothing of regions.
-    printf 'arch: unet\nbase: 4\nclasses: 5\n' >k.yaml
-    epochs -n 1 four.tns | train -c k.yaml -o k
-    infer -P -m k <p.tns | tnsview -k regions | grep -c wt= >said || :
+    printf 'arch: unet\nbase: 4\nclasses: 5\nregions: none\n' >k.yaml
+    epochs -b 0 -n 1 four.tns | train -c k.yaml -o k
+    infer -t none -P -m k <p.tns | tnsview -k regions | grep -c wt= >said || :
     [ "$(cat said)" = 0 ]
 }
 
 @test "train: five classes, a resection cavity among them, from the labels to the table" {
     blobs -p 1 -n 4 -d 48x48 -c >four.tns
-    printf 'arch: unet\nbase: 8\nbatch: 4\nrate: 0.03\nclasses: 5\n' >k.yaml
-    epochs -n 75 four.tns | train -j 1 -c k.yaml -e four.tns -L -o k
+    printf 'arch: unet\nbase: 8\nbatch: 4\nrate: 0.03\nclasses: 5\nregions: none\n' >k.yaml
+    epochs -b 0 -n 75 four.tns | train -j 1 -c k.yaml -e four.tns -L -o k
     awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) c[$i] = i } END { exit !($c["dice_4"] > 0.7 && $c["soft_4"] > 0.2 && !("dice_5" in c)) }' k.tsv
-    infer -P -m k <four.tns >p.tns
+    infer -t none -P -m k <four.tns >p.tns
     dice -L <p.tns | awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) c[$i] = i } $1 == "mean" && $c["part"] == "4" { found = $c["dice"] > 0.7 && $c["soft_dice"] > 0.2 } END { exit !found }'
     recode -i -s brats2024 <p.tns | recode -r keep -s brats2024 | dice -L | cut -f8,12 >a
     dice -L <p.tns | cut -f8,12 | cmp - a
@@ -423,17 +423,17 @@ assert len(q) == 4 and all(p.shape[1:] == (64, 64) and p[:, 8:56, 8:56].min() > 
 
 @test "train: settings that contradict the stream are refused" {
     echo 'channels: 3' >>c.yaml
-    run -1 pipe 'epochs -n 1 train.tns | train -c c.yaml -o m'
+    run -1 pipe 'epochs -b 0 -n 1 train.tns | train -c c.yaml -o m'
     [[ $output == *"channels: the stream has 4 modalities (wanted 3"* ]]
     printf 'arch: unet\nbase: 4\n' >c.yaml
     blobs -p 1 -k scheme=raw >raw.tns
-    run -1 pipe 'epochs -n 1 raw.tns | train -c c.yaml -o m'
+    run -1 pipe 'epochs -b 0 -n 1 raw.tns | train -c c.yaml -o m'
     [[ $output == *"labels are not recoded (wanted scheme=canonical, got scheme=raw)"* ]]
     blobs -p 1 -x >none.tns
-    run -1 pipe 'epochs -n 1 none.tns | train -c c.yaml -o m'
+    run -1 pipe 'epochs -b 0 -n 1 none.tns | train -c c.yaml -o m'
     [[ $output == *"no tensor 'label'"* ]]
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -1 20 -l nii2slices >plain.tns
-    run -1 pipe 'epochs -n 1 train.tns | train -c c.yaml -e plain.tns -o m'
+    run -1 pipe 'epochs -b 0 -n 1 train.tns | train -c c.yaml -e plain.tns -o m'
     [[ $output == *"prepared differently from the training stream: key 'norm' differs (wanted case, got none)"* ]]
     blobs -p 0 >zero.tns
     head -c 0 </dev/null >empty.tns
@@ -441,7 +441,7 @@ assert len(q) == 4 and all(p.shape[1:] == (64, 64) and p[:, 8:56, 8:56].min() > 
     [[ $output == *"holds no records"* ]]
     run -1 pipe 'train -c c.yaml -o m <empty.tns'
     [[ $output == *"empty"* ]]
-    run -1 pipe 'epochs -n 1 train.tns | train -c c.yaml -e zero.tns -o m'
+    run -1 pipe 'epochs -b 0 -n 1 train.tns | train -c c.yaml -e zero.tns -o m'
     [[ $output == *"zero.tns: holds no records"* ]]
 }
 
@@ -459,31 +459,31 @@ struct.pack_into("<I", b, at + 20, zlib.crc32(b[at + 64:d + 256]))
 struct.pack_into("<I", b, at + 60, zlib.crc32(b[at:at + 60]))
 open("four.tns", "wb").write(b)
 PY
-    run -1 pipe 'epochs -n 1 four.tns | train -c c.yaml -o m'
+    run -1 pipe 'epochs -b 0 -n 1 four.tns | train -c c.yaml -o m'
     [[ $output == *"(P000 slice 0): label: outside the classes (wanted 0 to 3, got 4)"* ]]
     echo 'classes: 5' >>c.yaml
-    epochs -n 1 four.tns | train -c c.yaml -e four.tns -L -o m
+    epochs -b 0 -n 1 four.tns | train -c c.yaml -e four.tns -L -o m
 }
 
 @test "train: a loss that is not finite stops the run and names the records" {
     # A rate and a decay that multiply every weight by -99 at each step, of which an epoch has eight.
     blobs -p 3 -n 26 -d 16x16 >many.tns
     printf 'arch: unet\nbase: 4\nbatch: 11\noptimiser: sgd\nrate: 100\ndecay: 1\nschedule: constant\n' >c.yaml
-    run -1 pipe 'epochs -n 1 many.tns | train -c c.yaml -o m'
+    run -1 pipe 'epochs -b 0 -n 1 many.tns | train -c c.yaml -o m'
     [[ ${lines[-1]} == *"step "*"the loss is not finite; records: P00"?" slice "* ]]
     [ ! -e m ]
     # No batch of a single slice is left over: 78 are eight batches of nine or ten.
     [[ $(grep -o 'P00. slice' <<<"${lines[-1]#*records: }" | wc -l) == @(9|10) ]]
     # An epoch that ends before the loss does is not saved either.
     rm -f m.*
-    run -1 pipe 'epochs -n 40 train.tns | train -c c.yaml -o m'
+    run -1 pipe 'epochs -b 0 -n 40 train.tns | train -c c.yaml -o m'
     [[ ${lines[-1]} == *"parameter '"*"' is not finite after step; nothing was saved"* ]]
     [ ! -e m ]
     # Nor are weights of 99^3 written as f16, which holds 65504, for infer to refuse them.
     rm -f m.*
     sed -i 's/batch: 11/batch: 4/' c.yaml
     (cat c.yaml; echo 'weights: f16') >h.yaml
-    run -1 pipe 'epochs -n 1 train.tns | train -c h.yaml -o m'
+    run -1 pipe 'epochs -b 0 -n 1 train.tns | train -c h.yaml -o m'
     [[ ${lines[-1]} == "train: parameter '"*"' has values that f16 does not hold"* ]]
     [ ! -e m ]
 }
@@ -491,7 +491,7 @@ PY
 @test "train: a full disk leaves the old checkpoint whole" {
     need_release "ulimit -f counts in other units there"
     printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\n' >c.yaml
-    epochs -n 4 -s 1 train.tns >all.tns
+    epochs -b 0 -n 4 -s 1 train.tns >all.tns
     train -c c.yaml -o whole <all.tns
     head -c $(($(stat -c %s all.tns) / 2)) all.tns >half.tns
     run -1 train -c c.yaml -o m <half.tns
@@ -508,7 +508,7 @@ PY
 
 @test "train: a checkpoint with any flipped bit is refused, the one before it is offered and leads to the same model" {
     printf 'arch: unet\nbase: 1\nbatch: 8\n' >c.yaml
-    epochs -n 4 -s 1 train.tns >all.tns
+    epochs -b 0 -n 4 -s 1 train.tns >all.tns
     train -c c.yaml -o whole <all.tns
     head -c $(($(stat -c %s all.tns) * 5 / 6)) all.tns >cut.tns
     run -1 train -c c.yaml -o m <cut.tns
@@ -563,7 +563,7 @@ PY
 
 @test "train: two processes on one model: the second is told" {
     mkfifo pipe
-    epochs -n 1 train.tns >all.tns
+    epochs -b 0 -n 1 train.tns >all.tns
     (head -c $(($(stat -c %s all.tns) / 2)) all.tns; exec sleep 60) >pipe &
     feeder=$!
     train -c c.yaml -o m <pipe 2>err &
@@ -581,29 +581,29 @@ PY
         averaged) printf 'average: 3\naccumulate: 2\nschedule: constant\n' >>c.yaml ;;
         moving) printf 'ema: 0.9\nkeep: last\n' >>c.yaml ;;
         esac
-        epochs -n 5 -s 1 train.tns | train -c c.yaml -e val.tns -o whole-$kind
+        epochs -b 0 -n 5 -s 1 train.tns | train -c c.yaml -e val.tns -o whole-$kind
         for passes in 1 3 3 9; do # the second 3 has nothing to do, and 9 are more than there are
             [ ! -e $kind ]
-            epochs -n 5 -s 1 train.tns | train -r -x $passes -c c.yaml -e val.tns -o $kind
+            epochs -b 0 -n 5 -s 1 train.tns | train -r -x $passes -c c.yaml -e val.tns -o $kind
             [ $passes = 9 ] || [ "$(awk 'NR > 1' $kind.tsv | wc -l)" = $passes ]
         done
         cmp whole-$kind $kind
         cmp whole-$kind.last $kind.last
         diff <(cut -f 1-19 whole-$kind.tsv) <(cut -f 1-19 $kind.tsv)
     done
-    run -2 pipe 'epochs -n 5 train.tns | train -x 0 -c c.yaml -o none'
+    run -2 pipe 'epochs -b 0 -n 5 train.tns | train -x 0 -c c.yaml -o none'
 }
 
 @test "train: patience ends a run, and a continued one stays ended" {
     printf 'arch: unet\nbase: 4\nbatch: 4\nrate: 1e-9\npatience: 2\nschedule: constant\n' >c.yaml
-    epochs -n 30 -s 1 train.tns | train -c c.yaml -e val.tns -o m || true
+    epochs -b 0 -n 30 -s 1 train.tns | train -c c.yaml -e val.tns -o m || true
     [ -e m ]
     n=$(wc -l <m.tsv)
     [ "$n" -ge 4 ]
     [ "$n" -lt 30 ]
     [ "$(awk 'END { print $1 }' m.tsv)" = $(($(meta m epoch) + 2)) ]
     cp m kept
-    epochs -n 30 -s 1 train.tns | train -r -c c.yaml -e val.tns -o m || true
+    epochs -b 0 -n 30 -s 1 train.tns | train -r -c c.yaml -e val.tns -o m || true
     cmp m kept
 }
 
@@ -614,9 +614,9 @@ b = open(sys.argv[1], "rb").read()
 sys.stdout.buffer.write(b[8 + struct.unpack("<Q", b[:8])[0]:])' "$1"
     }
     # Noise without rest: the last of eight epochs is not the best one.
-    printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.3\nschedule: constant\n' >best.yaml
-    (cat best.yaml; echo 'keep: last') >last.yaml
-    epochs -n 8 -s 1 train.tns >e.tns
+    printf "arch: unet\nbase: 4\nbatch: 5\nrate: 0.3\nschedule: constant\n$PLAIN" >best.yaml
+    sed 's/^keep:.*/keep: last/' best.yaml >last.yaml
+    epochs -b 0 -n 8 -s 1 train.tns >e.tns
     train -c best.yaml -e val.tns -o best <e.tns
     train -c best.yaml -o unwatched <e.tns
     train -c last.yaml -e val.tns -o last <e.tns
@@ -640,7 +640,7 @@ sys.stdout.buffer.write(b[8 + struct.unpack("<Q", b[:8])[0]:])' "$1"
     grep -q 'enc1.conv1 .*4x240x240' plan
     # 31,038,404 parameters and 5,888 * 2 running statistics, of 4 bytes
     grep -q '^peak: [0-9.]* MiB$' plan
-    epochs -n 1 train.tns | train -n -c c.yaml >small
+    epochs -b 0 -n 1 train.tns | train -n -c c.yaml >small
     grep -q '32x32' small
     [ -z "$(find . -name '*.last')" ]
     run -1 train -n -M 100M -c full.yaml </dev/null
@@ -673,7 +673,7 @@ kept() {
         blobs -p 2 -n 3 -d "$size" >b.tns
         blobs -p 1 -n 20 -d 112x64 >v.tns
         for n in $epochs; do
-            epochs -n "$n" b.tns >e.tns
+            epochs -b 0 -n "$n" b.tns >e.tns
             for arch in unet attention residual; do
                 for base in $bases; do
                     for batch in $batches; do
@@ -691,14 +691,14 @@ kept() {
     done
     # An average and a gradient that is added up beside weights that outweigh the maps, and more heads.
     blobs -p 1 -n 4 -d 16x16 >b.tns
-    epochs -n 2 b.tns >e.tns
+    epochs -b 0 -n 2 b.tns >e.tns
     for how in 'accumulate: 2\nema: 0.99' 'accumulate: 3\nclip: 1\naverage: 1'; do
         printf "arch: unet\nbase: 16\nbatch: 1\ndeep_supervision: true\n$how\n" >k.yaml
         kept e.tns -j 2 -c k.yaml -L -e b.tns
     done
     if [ -n "${LONG-}" ]; then
         blobs -p 2 -n 3 -d "$size" >b.tns
-        epochs -n 40 b.tns >e.tns
+        epochs -b 0 -n 40 b.tns >e.tns
         printf 'arch: unet\nbase: 4\nbatch: 3\n' >k.yaml
         kept e.tns -c k.yaml -L -e v.tns
     fi
@@ -717,9 +717,9 @@ kept() {
     many 3 12 0 900000 >h
     many 3 12 9 900000 >w
     for s in a h; do
-        epochs -n 1 $s >$s.e
+        epochs -b 0 -n 1 $s >$s.e
     done
-    epochs -n 2 b >b.e
+    epochs -b 0 -n 2 b >b.e
     # Slices of next to nothing: more threads than one would only wait for each other.
     kept a.e -j 1 -c k.yaml
     kept b.e -j 1 -c k.yaml
@@ -772,7 +772,7 @@ kept() {
     blobs -p 1 -n 6 -d 16x16 >b.tns
     # 1.9 million weights, twice again in moments: 23 MB beside maps of next to nothing
     printf 'arch: unet\nbase: 16\nbatch: 1\n' >k.yaml
-    epochs -n 2 b.tns >e.tns
+    epochs -b 0 -n 2 b.tns >e.tns
     size=$(stat -c %s e.tns)
     run -1 train -c k.yaml -o z < <(head -c $((size * 3 / 4)) e.tns)
     kib=$(command time -q -o peak -f %M train -r -c k.yaml -o z <e.tns 2>said && cat peak)
@@ -797,15 +797,15 @@ write("b", lambda t: {"foreign": more, **t, "image": t["image"].astype("f8")})
 write("v", lambda t: {"foreign": more, **t}, first=5)
 P
     printf 'arch: unet\nbase: 4\nbatch: 2\n' >k.yaml
-    epochs -n 2 b >e.tns
+    epochs -b 0 -n 2 b >e.tns
     kept e.tns -c k.yaml -e v
     [ ! -s over ] || { cat over; return 1; }
 }
 
 @test "train: the settings that lie in pipelines/ are sound, and the full networks fit a small machine" {
-    epochs -n 1 train.tns >e.tns
-    epochs -n 1 -d 4 train.tns >slabs.tns
-    epochs -n 1 -N 1 train.tns >beside.tns
+    epochs -b 0 -n 1 train.tns >e.tns
+    epochs -b 0 -n 1 -d 4 train.tns >slabs.tns
+    epochs -b 0 -n 1 -N 1 train.tns >beside.tns
     for f in "$ROOT"/pipelines/*.yaml; do
         case $f in
         */unet3d.yaml) from=slabs ;;
@@ -824,7 +824,7 @@ P
 
 @test "train: where a file cannot be locked that is a warning, and only who holds the lock is another process" {
     need_release "a library is preloaded"
-    epochs -n 1 -s 1 train.tns >e.tns
+    epochs -b 0 -n 1 -s 1 train.tns >e.tns
     train -c c.yaml -o whole <e.tns
     for e in ENOSYS ENOLCK EOPNOTSUPP; do
         printf '#include <errno.h>\nint flock(int fd, int how)\n{ return fd + how < 0 ? 0 : (errno = %s, -1); }\n' $e >no.c
@@ -840,7 +840,7 @@ int flock(int fd, int how) { return fd + how < 0 ? 0 : (errno = EWOULDBLOCK, -1)
 }
 
 @test "train: a link or a pipe under the name of the log is refused, and what it leads to stays" {
-    epochs -n 1 -s 1 train.tns >e.tns
+    epochs -b 0 -n 1 -s 1 train.tns >e.tns
     echo "somebody else's" >other
     ln -s other m.tsv
     mkfifo n.tsv
@@ -863,7 +863,7 @@ int flock(int fd, int how) { return fd + how < 0 ? 0 : (errno = EWOULDBLOCK, -1)
 }
 
 @test "train: a model that is there is not trained over" {
-    epochs -n 1 -s 1 train.tns >e.tns
+    epochs -b 0 -n 1 -s 1 train.tns >e.tns
     train -c c.yaml -o m <e.tns
     cp m kept
     cp m.tsv kept.tsv
@@ -883,13 +883,13 @@ int flock(int fd, int how) { return fd + how < 0 ? 0 : (errno = EWOULDBLOCK, -1)
 
 @test "train: of epochs that are equally good the first is kept" {
     # Nothing is learnt, and where there is no tumour no tumour is right: every epoch scores the same.
-    printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0\n' >c.yaml
+    printf "arch: unet\nbase: 4\nbatch: 5\nrate: 0\n$PLAIN" >c.yaml
     PYTHONPATH="$ROOT/tests/lib" "$PYTHON" - <<'PY'
 import mkstream
 header, *slices = [(kind, pairs, tensors) for kind, _, pairs, tensors, _ in mkstream.parse(open("val.tns", "rb").read()) if kind in "HR"]
 open("empty.tns", "wb").write(mkstream.stream(header[1], [(dict(p), {**t, "label": t["label"] * 0}) for _, p, t in slices]))
 PY
-    epochs -n 3 -s 1 train.tns | train -c c.yaml -e empty.tns -o m
+    epochs -b 0 -n 3 -s 1 train.tns | train -c c.yaml -e empty.tns -o m
     [ "$(awk 'NR > 1 { print $6 }' m.tsv | sort -u | wc -l)" = 1 ]
     [ "$(wc -l <m.tsv)" = 4 ]
     [ "$(meta m epoch)" = 0 ]
@@ -897,7 +897,7 @@ PY
 
 @test "train: a run that learned the leak before it stopped says so after it went on" {
     printf 'arch: unet\nbase: 4\nbatch: 5\nkeep: last\n' >c.yaml
-    epochs -n 1 -s 1 train.tns >e.tns
+    epochs -b 0 -n 1 -s 1 train.tns >e.tns
     train -L -c c.yaml -e train.tns -o m <e.tns
     cp m whole
     rm m # as if it had been killed just before: no record is left to find the leak again
@@ -909,7 +909,7 @@ PY
 @test "train: under 16-bit weights, biases and all that is small stay as they are" {
     for w in f16 bf16; do
         printf 'arch: attention\nbase: 4\nbatch: 5\nweights: %s\n' $w >c.yaml
-        epochs -n 1 train.tns | train -c c.yaml -o $w
+        epochs -b 0 -n 1 train.tns | train -c c.yaml -o $w
         "$PYTHON" - $w <<'PY'
 import json, struct, sys
 b = open(sys.argv[1], "rb").read()
@@ -923,9 +923,9 @@ PY
 
 @test "train: the loss of validation is that of the slices, not of what pads them" {
     blobs -p 2 -n 3 -1 20 -d 37x23 -r >odd.tns
-    printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\nloss: dice+ce\n' >c.yaml
-    epochs -n 1 train.tns | train -c c.yaml -e odd.tns -o m
-    infer -P -m m <odd.tns >p.tns
+    printf "arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\nloss: dice+ce\n$PLAIN" >c.yaml
+    epochs -b 0 -n 1 train.tns | train -c c.yaml -e odd.tns -o m
+    infer -t none -P -m m <odd.tns >p.tns
     PYTHONPATH=$ROOT/tests/lib PYTHONDONTWRITEBYTECODE=1 "$PYTHON" - <<'PY'
 import numpy as np, mkstream
 ce, pixels, cases = 0, 0, {}
@@ -948,9 +948,9 @@ PY
     blobs -p 1 -n 4 >whole.tns
     blobs -p 1 -n 4 -1 5 -k missing=t1gd,t2 >lacks.tns
     # By dropout, of one segment and of all; of patients who lacked a scan by themselves; of none.
-    epochs -n 1 train.tns | augment dropout=0.5 | train -j 1 -c c.yaml -o any 2>said
-    epochs -n 2 lacks.tns | train -j 1 -c c.yaml -o two
-    epochs -n 2 whole.tns | train -j 1 -c c.yaml -o none
+    epochs -b 0 -n 1 train.tns | augment dropout=0.5 | train -j 1 -c c.yaml -o any 2>said
+    epochs -b 0 -n 2 lacks.tns | train -j 1 -c c.yaml -o two
+    epochs -b 0 -n 2 whole.tns | train -j 1 -c c.yaml -o none
     [ "$(meta any without)" = flair,t1,t1gd,t2 ]
     [ "$(meta two without)" = t1gd,t2 ]
     [ "$(meta none without)" = - ]
@@ -958,20 +958,20 @@ PY
     [ "$(infer -n -m two -m any | grep ^without)" = "without$(printf '\t')t1gd,t2" ]
     [ -z "$(infer -n -m none | grep ^without)" ]
     # A run that goes on still says so.
-    epochs -n 3 lacks.tns | train -j 1 -r -c c.yaml -o two
+    epochs -b 0 -n 3 lacks.tns | train -j 1 -r -c c.yaml -o two
     [ "$(meta two without)" = t1gd,t2 ]
     blobs -p 1 -n 2 -1 7 -k missing=t1 >t1.tns
     blobs -p 1 -n 2 -1 8 -k missing=t2 >t2.tns
-    infer -m any <t1.tns | tnsview -c
-    infer -m any -m two <t2.tns | tnsview -c
-    run -1 pipe 'infer -m none <t2.tns >out'
+    infer -t none -m any <t1.tns | tnsview -c
+    infer -t none -m any -m two <t2.tns | tnsview -c
+    run -1 pipe 'infer -t none -m none <t2.tns >out'
     [ "$output" = 'infer: stdin: record 0 (P008 slice 0): no scan of t2, and none learned to do without no modality (augment dropout); -F lets that pass' ]
-    run -1 pipe 'infer -m any -m two <t1.tns >out'
+    run -1 pipe 'infer -t none -m any -m two <t1.tns >out'
     [[ $output == *"no scan of t1, and two"* ]]
-    infer -F -m none <t2.tns | tnsview -c
+    infer -t none -F -m none <t2.tns | tnsview -c
     blobs -p 1 -n 1 -k missing=pet >pet.tns
-    for tool in 'infer -m any' 'train -c c.yaml -o m'; do
-        run -1 pipe "$([ "${tool%% *}" = train ] && echo epochs -n 1 pet.tns || echo cat pet.tns) | $tool >out"
+    for tool in 'infer -t none -m any' 'train -c c.yaml -o m'; do
+        run -1 pipe "$([ "${tool%% *}" = train ] && echo epochs -b 0 -n 1 pet.tns || echo cat pet.tns) | $tool >out"
         [[ $output == *"key 'missing': (wanted some of flair,t1,t1gd,t2, got 'pet')"* ]]
     done
 }

@@ -36,12 +36,12 @@ exec(sys.stdin.read())' "$@"
 }
 
 pretrain() { # MODEL [STREAM [SETTINGS]]
-    epochs -n 2 "${2-train.tns}" | train -c "${3-c.yaml}" -o "$1" 2>/dev/null
+    epochs -b 0 -n 2 "${2-train.tns}" | train -c "${3-c.yaml}" -o "$1" 2>/dev/null
 }
 
 @test "train -i: the run begins with the weights of the model, and is not that of a run begun anew" {
     pretrain a
-    epochs -n 1 site.tns | train -i a -c still.yaml -o b 2>err
+    epochs -b 0 -n 1 site.tns | train -i a -c still.yaml -o b 2>err
     grep -qx "train: begins from a: 100 % of the weights" err
     models <<'PY'
 a, b = tensors("a"), tensors("b")
@@ -52,7 +52,7 @@ for k in a:
 PY
     # What it begins with it is better for: the loss of the first pass.
     for i in "" "-i a"; do
-        epochs -n 1 site.tns | train $i -c c.yaml -o "n$i" 2>/dev/null
+        epochs -b 0 -n 1 site.tns | train $i -c c.yaml -o "n$i" 2>/dev/null
     done
     [ "$(awk 'NR == 2 { print $4 }' "n-i a.tsv" n.tsv | sort -g | head -n 1)" = "$(awk 'NR == 2 { print $4 }' "n-i a.tsv")" ]
 }
@@ -60,15 +60,15 @@ PY
 @test "train -i: checkpoints and models of 16 bits are taken too; a file that is no model is a line" {
     (cat c.yaml; echo 'weights: bf16') >h.yaml
     pretrain h train.tns h.yaml
-    epochs -n 1 site.tns | train -i h -c still.yaml -o b 2>err
+    epochs -b 0 -n 1 site.tns | train -i h -c still.yaml -o b 2>err
     grep -qx "train: begins from h: 100 % of the weights" err
     mkdir elsewhere # a folder that nothing else of the run lies in
     mv h.last elsewhere
-    epochs -n 1 site.tns | train -i elsewhere/h.last -c still.yaml -o c 2>err
+    epochs -b 0 -n 1 site.tns | train -i elsewhere/h.last -c still.yaml -o c 2>err
     grep -qx "train: begins from elsewhere/h.last: 100 % of the weights" err
-    run -1 --separate-stderr pipe 'epochs -n 1 site.tns | train -i c.yaml -c c.yaml -o n'
+    run -1 --separate-stderr pipe 'epochs -b 0 -n 1 site.tns | train -i c.yaml -c c.yaml -o n'
     [ "$stderr" = "train: -i: c.yaml: not a safetensors file" ]
-    run -1 --separate-stderr pipe 'epochs -n 1 site.tns | train -i none -c c.yaml -o n'
+    run -1 --separate-stderr pipe 'epochs -b 0 -n 1 site.tns | train -i none -c c.yaml -o n'
     [ "$stderr" = "train: -i: none: No such file or directory" ]
     [ ! -e n ]
     [ ! -e n.last ]
@@ -78,11 +78,11 @@ PY
     pretrain a
     blobs -p 2 -n 4 -d 32x32 -1 20 -m t2,flair,t1gd >three.tns
     printf 'channels: 3\n' | cat still.yaml - >three.yaml
-    epochs -n 1 three.tns | train -i a -c three.yaml -o b 2>err
+    epochs -b 0 -n 1 three.tns | train -i a -c three.yaml -o b 2>err
     grep -qx "train: begins from a: 100 % of the weights; of it, modalities that do not come: t1" err
     sed 's/1e-30/0.01/' three.yaml >lively.yaml
     pretrain c three.tns lively.yaml
-    epochs -n 1 site.tns | train -v -i c -c still.yaml -o d 2>err
+    epochs -b 0 -n 1 site.tns | train -v -i c -c still.yaml -o d 2>err
     grep -qE "^train: begins from c: 99\.[0-9]* % of the weights; modalities that it did not know: t1; in part: enc1.conv1.weight$" err
     grep -qx "train: -i: parameter 'enc1.conv1.weight': it knows 3 of 4 channels of the image" err
     models <<'PY'
@@ -94,18 +94,19 @@ PY
 }
 
 @test "train -i: outputs are matched by label, and regions by name; the rest is as initialised and named" {
-    pretrain a
+    (cat c.yaml; echo 'regions: none') >k.yaml
+    pretrain a train.tns k.yaml
     blobs -p 2 -n 4 -d 32x32 -1 20 -c >five.tns
-    (cat still.yaml; echo 'classes: 5') >five.yaml
-    epochs -n 1 five.tns | train -c five.yaml -o anew 2>/dev/null
-    epochs -n 1 five.tns | train -i a -c five.yaml -o b 2>err
+    (cat still.yaml; printf 'classes: 5\nregions: none\n') >five.yaml
+    epochs -b 0 -n 1 five.tns | train -c five.yaml -o anew 2>/dev/null
+    epochs -b 0 -n 1 five.tns | train -i a -c five.yaml -o b 2>err
     grep -qE "^train: begins from a: 99\.[0-9]* % of the weights; in part: head.weight, head.bias$" err
     (cat still.yaml; echo 'regions: wt=1,2,3;tc=1,3;et=3') >r.yaml
-    epochs -n 1 site.tns | train -i a -c r.yaml -o r 2>err
+    epochs -b 0 -n 1 site.tns | train -i a -c r.yaml -o r 2>err
     grep -qE "^train: begins from a: 99\.[0-9]* % of the weights; as initialised: head.weight, head.bias$" err
     (cat still.yaml; echo 'regions: et=3:3;core=1,3:1;wt=1,2,3:2') >s.yaml
-    epochs -n 1 site.tns | train -c s.yaml -o fresh 2>/dev/null
-    epochs -n 1 site.tns | train -i r -c s.yaml -o s 2>err
+    epochs -b 0 -n 1 site.tns | train -c s.yaml -o fresh 2>/dev/null
+    epochs -b 0 -n 1 site.tns | train -i r -c s.yaml -o s 2>err
     grep -qE "in part: head.weight, head.bias$" err
     models <<'PY'
 for k in "head.weight", "head.bias":
@@ -130,7 +131,7 @@ E
     printf 'network: flat.yaml\nbatch: 5\nrate: 0.01\n' >flat
     printf 'network: flat.yaml\nbatch: 5\nrate: 1e-30\nparameters: {depth: 3}\n' >deep
     pretrain a train.tns flat
-    epochs -n 1 -d 2 site.tns | train -i a -c deep -o b 2>err
+    epochs -b 0 -n 1 -d 2 site.tns | train -i a -c deep -o b 2>err
     grep -qx "train: begins from a: 100 % of the weights" err
     models <<'PY'
 a, b = tensors("a"), tensors("b")
@@ -142,33 +143,33 @@ PY
 @test "train -i: a model of another network is refused in one line, and nothing is left" {
     pretrain a
     sed 's/base: 2/base: 4/' c.yaml >wide.yaml
-    run -1 --separate-stderr pipe 'epochs -n 1 site.tns | train -i a -c wide.yaml -o b'
+    run -1 --separate-stderr pipe 'epochs -b 0 -n 1 site.tns | train -i a -c wide.yaml -o b'
     [[ ${stderr_lines[-1]} =~ ^"train: -i: a: another network than unet: of the weights 0.0"[0-9]*" % fit by name and shape (wanted half of them)"$ ]]
     [ ! -e b ]
     [ ! -e b.last ]
     # The same with gates: all but the gates is taken.
     sed 's/unet/attention/' still.yaml >gates.yaml
-    epochs -n 1 site.tns | train -i a -c gates.yaml -o c 2>err
+    epochs -b 0 -n 1 site.tns | train -i a -c gates.yaml -o c 2>err
     grep -qE "% of the weights; as initialised: .*\.\.\.$" err
-    epochs -n 1 site.tns | train -i c -c still.yaml -o d 2>err
+    epochs -b 0 -n 1 site.tns | train -i c -c still.yaml -o d 2>err
     grep -qE "100 % of the weights; of it, left out: .*\.\.\.$" err
 }
 
 @test "train -i: a stream that was prepared otherwise is refused; -F lets it pass" {
     pretrain a
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 2 -n 4 -1 20 -l nii2slices >raw.tns
-    run -1 --separate-stderr pipe 'epochs -n 1 raw.tns | train -i a -c c.yaml -o b'
+    run -1 --separate-stderr pipe 'epochs -b 0 -n 1 raw.tns | train -i a -c c.yaml -o b'
     [ "$stderr" = "train: stdin: prepared differently from what -i's model learned from: key 'norm' differs (wanted case, got none); -F lets that pass" ]
-    epochs -n 1 raw.tns | train -F -i a -c c.yaml -o b 2>/dev/null
+    epochs -b 0 -n 1 raw.tns | train -F -i a -c c.yaml -o b 2>/dev/null
     blobs -p 2 -n 4 -1 20 -l 'blur' >step.tns
-    run -1 --separate-stderr pipe 'epochs -n 1 step.tns | train -i a -c c.yaml -o c'
+    run -1 --separate-stderr pipe 'epochs -b 0 -n 1 step.tns | train -i a -c c.yaml -o c'
     [ "$stderr" = "train: stdin: prepared differently from what -i's model learned from: 'blur' is one step too many; -F lets that pass" ]
 }
 
 @test "train -i: whom the model learned from the new one names too, so that a leak through it is seen" {
     pretrain a
-    epochs -n 1 site.tns | train -i a -c c.yaml -o b 2>/dev/null
-    epochs -n 1 val.tns | train -i b -c c.yaml -o c 2>/dev/null
+    epochs -b 0 -n 1 site.tns | train -i a -c c.yaml -o b 2>/dev/null
+    epochs -b 0 -n 1 val.tns | train -i b -c c.yaml -o c 2>/dev/null
     models <<'PY'
 a, b, c = meta("a"), meta("b"), meta("c")
 first, second, third = ["P000", "P001", "P002"], ["P020", "P021"], ["P010", "P011"]
@@ -197,18 +198,18 @@ while at < len(b):
 Path("renamed.tns").write_bytes(b)
 PY
     for m in b c; do
-        infer -m $m <renamed.tns 2>/dev/null | tnsview -k case,trained,trained_as | sort -u >got
+        infer -t none -m $m <renamed.tns 2>/dev/null | tnsview -k case,trained,trained_as | sort -u >got
         printf 'Q00%d\tyes\tP00%d\n' 0 0 1 1 2 2 | cmp - got
-        infer -m $m <renamed.tns 2>/dev/null | dice -d none -j | grep -qF '"trained": 3'
+        infer -t none -m $m <renamed.tns 2>/dev/null | dice -d none -j | grep -qF '"trained": 3'
     done
     for s in train renamed; do
-        run -1 --separate-stderr pipe "epochs -n 1 site.tns | train -i b -c c.yaml -e $s.tns -o n"
+        run -1 --separate-stderr pipe "epochs -b 0 -n 1 site.tns | train -i b -c c.yaml -e $s.tns -o n"
         [[ $stderr = "train: patient P000 of the training of -i's model is "[PQ]"000 of the validation stream: the same "*" (and 2 more); -L lets that pass, and the model says so" ]]
         [ ! -e n.last ]
     done
     # Let pass, it is said for ever: of the model, and of what begins from it.
-    epochs -n 1 site.tns | train -L -i b -c c.yaml -e train.tns -o l 2>/dev/null
-    epochs -n 1 site.tns | train -i l -c c.yaml -o n 2>/dev/null
+    epochs -b 0 -n 1 site.tns | train -L -i b -c c.yaml -e train.tns -o l 2>/dev/null
+    epochs -b 0 -n 1 site.tns | train -i l -c c.yaml -o n 2>/dev/null
     models <<'PY'
 assert [meta(f)["leaky"] for f in "bln"] == ["no", "yes", "yes"]
 PY
@@ -217,7 +218,7 @@ PY
 @test "train -i: killed and continued, the model is that of a run left alone; -r holds it to its -i" {
     pretrain a
     pretrain other site.tns
-    epochs -n 3 site.tns >e.tns
+    epochs -b 0 -n 3 site.tns >e.tns
     train -i a -c c.yaml -e val.tns -o whole <e.tns 2>/dev/null
     head -c $(($(stat -c %s e.tns) * 5 / 6)) e.tns >cut.tns
     run -1 train -r -i a -c c.yaml -e val.tns -o m <cut.tns
@@ -233,7 +234,7 @@ PY
     cmp m.last whole.last
     train -r -i a -c c.yaml -e val.tns -o m <e.tns
     cmp m whole
-    run -1 --separate-stderr pipe 'epochs -n 2 train.tns | train -r -i other -c c.yaml -o a'
+    run -1 --separate-stderr pipe 'epochs -b 0 -n 2 train.tns | train -r -i other -c c.yaml -o a'
     [ "$stderr" = "train: -r: the run so far began from no model (wanted no -i, got other)" ]
 }
 
@@ -242,7 +243,7 @@ PY
     need_command time
     sed 's/base: 2/base: 16/' c.yaml >w.yaml
     pretrain a train.tns w.yaml
-    epochs -n 1 site.tns >e.tns
+    epochs -b 0 -n 1 site.tns >e.tns
     least=$(train -M 1K -i a -c w.yaml -o z <e.tns 2>&1 | sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p')
     [ "$least" -gt $(($(stat -c %s a) / 1048576)) ] # to read the file alone takes that
     least=$(train -M "${least}M" -i a -c w.yaml -o z <e.tns 2>&1 | sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p')
@@ -261,11 +262,11 @@ ${least}M a w.yaml
 @test "train -r: a finished run goes on for more passes; with a constant rate it is that of one run of all" {
     for run in 0.01 "0.01 -e val.tns" "1e-4 -e val.tns"; do
         read -r rate e <<<"$run"
-        printf 'arch: unet\nbase: 2\nbatch: 5\nrate: %s\nschedule: constant\n' "$rate" >q.yaml
+        printf "arch: unet\nbase: 2\nbatch: 5\nrate: $rate\nschedule: constant\n$PLAIN" >q.yaml
         rm -f m m.* whole whole.*
-        epochs -n 5 -s 1 train.tns | train -c q.yaml $e -o whole 2>/dev/null
-        epochs -n 2 -s 1 train.tns | train -c q.yaml $e -o m 2>/dev/null
-        epochs -n 5 -s 1 train.tns | train -r -c q.yaml $e -o m 2>err
+        epochs -b 0 -n 5 -s 1 train.tns | train -c q.yaml $e -o whole 2>/dev/null
+        epochs -b 0 -n 2 -s 1 train.tns | train -c q.yaml $e -o m 2>/dev/null
+        epochs -b 0 -n 5 -s 1 train.tns | train -r -c q.yaml $e -o m 2>err
         run -1 grep -q warning err
         cmp whole m
         cmp whole.last m.last
@@ -274,21 +275,21 @@ ${least}M a w.yaml
     done
     # The best epoch was one of those that came later, and one of the first two.
     awk '$1 != "none" { $1 < 2 ? early++ : late++ } END { exit !(early && late) }' best
-    run -1 --separate-stderr pipe 'epochs -n 4 -s 1 train.tns | train -r -c q.yaml -e val.tns -o m'
+    run -1 --separate-stderr pipe 'epochs -b 0 -n 4 -s 1 train.tns | train -r -c q.yaml -e val.tns -o m'
     [ "$stderr" = "train: -r: fewer passes than those of the run so far (wanted at least 5, got 4)" ]
     cmp whole m
 }
 
 @test "train -r: more passes under a schedule that knows its end make another model, which says so" {
-    epochs -n 3 -s 1 train.tns | train -c c.yaml -o whole 2>/dev/null
-    epochs -n 2 -s 1 train.tns | train -c c.yaml -o m 2>/dev/null
-    epochs -n 3 -s 1 train.tns | train -r -c c.yaml -o m 2>err
+    epochs -b 0 -n 3 -s 1 train.tns | train -c c.yaml -o whole 2>/dev/null
+    epochs -b 0 -n 2 -s 1 train.tns | train -c c.yaml -o m 2>/dev/null
+    epochs -b 0 -n 3 -s 1 train.tns | train -r -c c.yaml -o m 2>err
     grep -qx "train: warning: -r: 3 passes instead of 2: what has been was made for 2, and the model is not that of one run of 3" err
     # The rate of the third pass is that of the long run.
     [ "$(cut -f 3 whole.tsv | tail -n 1)" = "$(cut -f 3 m.tsv | tail -n 1)" ]
     run -1 cmp -s whole m
-    epochs -n 4 -s 1 train.tns | train -r -c c.yaml -o m 2>/dev/null
-    epochs -n 4 -s 1 train.tns | train -r -c c.yaml -o m 2>err # is over
+    epochs -b 0 -n 4 -s 1 train.tns | train -r -c c.yaml -o m 2>/dev/null
+    epochs -b 0 -n 4 -s 1 train.tns | train -r -c c.yaml -o m 2>err # is over
     [ ! -s err ]
     models <<'PY'
 assert "continued" not in meta("whole") and meta("m")["continued"] == "2 3" and meta("m")["epochs"] == "4"
@@ -299,9 +300,9 @@ PY
     for setting in "average: 2" "ema: 0.9"; do
         printf 'arch: unet\nbase: 2\nbatch: 5\nrate: 0.01\nschedule: constant\n%s\n' "$setting" >q.yaml
         rm -f m m.* whole whole.*
-        epochs -n 5 -s 1 train.tns | train -c q.yaml -o whole 2>/dev/null
-        epochs -n 2 -s 1 train.tns | train -c q.yaml -o m 2>/dev/null
-        epochs -n 5 -s 1 train.tns | train -r -c q.yaml -o m 2>err
+        epochs -b 0 -n 5 -s 1 train.tns | train -c q.yaml -o whole 2>/dev/null
+        epochs -b 0 -n 2 -s 1 train.tns | train -c q.yaml -o m 2>/dev/null
+        epochs -b 0 -n 5 -s 1 train.tns | train -r -c q.yaml -o m 2>err
         models <<'PY'
 whole, m = tensors("whole"), tensors("m")
 assert all((whole[k] == m[k]).all() for k in whole)
@@ -313,9 +314,9 @@ PY
 
 @test "train -r: a run that fails while it is given more passes has its model as it was, and goes on" {
     (cat c.yaml; echo 'schedule: constant') >k.yaml
-    epochs -n 5 -s 1 train.tns >five.tns
+    epochs -b 0 -n 5 -s 1 train.tns >five.tns
     train -c k.yaml -e val.tns -o whole <five.tns 2>/dev/null
-    epochs -n 2 -s 1 train.tns | train -c k.yaml -e val.tns -o m 2>/dev/null
+    epochs -b 0 -n 2 -s 1 train.tns | train -c k.yaml -e val.tns -o m 2>/dev/null
     cp m before
     for part in 5 7 9; do
         head -c $(($(stat -c %s five.tns) * part / 10)) five.tns >cut.tns
@@ -329,16 +330,16 @@ PY
 }
 
 @test "train -r: a run whose best weights are gone is told so at once" {
-    printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 1e-30\nschedule: constant\n' >k.yaml
-    epochs -n 2 -s 1 train.tns | train -c k.yaml -e val.tns -o m 2>/dev/null
+    printf "arch: unet\nbase: 4\nbatch: 5\nrate: 1e-30\nschedule: constant\n$PLAIN" >k.yaml
+    epochs -b 0 -n 2 -s 1 train.tns | train -c k.yaml -e val.tns -o m 2>/dev/null
     cp m kept
     rm m
-    run -1 --separate-stderr pipe 'epochs -n 4 -s 1 train.tns | train -r -c k.yaml -e val.tns -o m'
+    run -1 --separate-stderr pipe 'epochs -b 0 -n 4 -s 1 train.tns | train -r -c k.yaml -e val.tns -o m'
     [ "$stderr" = "train: -r: the best weights so far are gone: m: No such file or directory" ]
     pretrain m2
     cp m2 m
-    run -1 --separate-stderr pipe 'epochs -n 4 -s 1 train.tns | train -r -c k.yaml -e val.tns -o m'
+    run -1 --separate-stderr pipe 'epochs -b 0 -n 4 -s 1 train.tns | train -r -c k.yaml -e val.tns -o m'
     [ "$stderr" = "train: m: is not of this run, whose best weights so far are gone" ]
     cp kept m
-    epochs -n 4 -s 1 train.tns | train -r -c k.yaml -e val.tns -o m 2>/dev/null
+    epochs -b 0 -n 4 -s 1 train.tns | train -r -c k.yaml -e val.tns -o m 2>/dev/null
 }

@@ -63,7 +63,7 @@ PY
 }
 
 @test "train: a network of volumes learns from slabs and is validated on whole volumes" {
-    epochs -n 30 -s 1 -d 4 a.tns b.tns | train -v -c c.yaml -e val.tns -o m 2>err
+    epochs -b 0 -n 30 -s 1 -d 4 a.tns b.tns | train -v -c c.yaml -e val.tns -o m 2>err
     # 3 + 3 + 1 slabs, in batches of two at most.
     grep -q ', 120 steps of 2 slabs up to 4x16x24, ' err || { cat err; false; }
     awk -F'\t' 'NR == 2 { first = $4 } END { if (!($4 < 0.5 * first)) { print first, $4; exit 1 } }' m.tsv
@@ -101,12 +101,12 @@ PY
 @test "train -i: a planar network inflated along z is what it was, in slabs that are padded and in whole volumes" {
     # Without normalisation, so that nothing hangs on what pads a batch.
     settings 'parameters: {norm: 0, z: 1, pool: 1}' >flat.yaml
-    epochs -n 6 -s 1 a.tns | train -c flat.yaml -o flat 2>/dev/null
+    epochs -b 0 -n 6 -s 1 a.tns | train -c flat.yaml -o flat 2>/dev/null
     sed 's/^rate:.*/rate: 0/' flat.yaml >still.yaml
     sed 's/z: 1/z: 3/' still.yaml >deep.yaml
     for m in still deep; do
         # Slabs of 4 and, of one patient, of 3 slices; a planar network takes them as so many slices.
-        epochs -n 2 -s 1 -d 4 a.tns b.tns | train -v -i flat -c $m.yaml -e val.tns -o $m 2>err.$m
+        epochs -b 0 -n 2 -s 1 -d 4 a.tns b.tns | train -v -i flat -c $m.yaml -e val.tns -o $m 2>err.$m
         grep -q 'begins from flat: 100 %' err.$m
     done
     "$PYTHON" - <<'PY'
@@ -118,12 +118,12 @@ PY
     # One slab a batch: the same losses, whatever pads it (pooling along z asks for multiples of 2).
     for m in still deep; do
         sed 's/^batch:.*/batch: 1/' $m.yaml >one.yaml
-        epochs -n 2 -s 1 -d 4 a.tns | train -i flat -c one.yaml -e val.tns -o one.$m 2>/dev/null
+        epochs -b 0 -n 2 -s 1 -d 4 a.tns | train -i flat -c one.yaml -e val.tns -o one.$m 2>/dev/null
     done
     logs_near one.still.tsv one.deep.tsv
     for d in 3 4; do
         settings 'parameters: {norm: 0, z: 3, pool: 2}' | sed 's/^batch:.*/batch: 1/; s/^rate:.*/rate: 0/' >pool.yaml
-        epochs -n 1 -s 1 -d $d b.tns | train -s 3 -c pool.yaml -e b.tns -L -o pool$d 2>/dev/null
+        epochs -b 0 -n 1 -s 1 -d $d b.tns | train -s 3 -c pool.yaml -e b.tns -L -o pool$d 2>/dev/null
     done
     logs_near pool3.tsv pool4.tsv
 }
@@ -145,13 +145,13 @@ E
     blobs -p 1 -n 4 -1 7 -d 16x16 >four.tns
     cat four.tns b.tns >c.tns
     for s in one both; do
-        epochs -n 1 -d 4 c.tns | train -s 1 -c $s.yaml -o $s 2>/dev/null
+        epochs -b 0 -n 1 -d 4 c.tns | train -s 1 -c $s.yaml -o $s 2>/dev/null
     done
     logs_near <(cut -f 1,4- one.tsv) <(cut -f 1,4- both.tsv)
 }
 
 @test "train: slabs that are torn, and streams that are not the network's, are one line" {
-    epochs -n 1 -s 1 -d 4 a.tns >s.tns
+    epochs -b 0 -n 1 -s 1 -d 4 a.tns >s.tns
     "$PYTHON" - <<'PY'
 import struct, zlib
 b, at, recs = open("s.tns", "rb").read(), 0, []
@@ -189,7 +189,7 @@ PY
     printf 'arch: unet\nbase: 2\nneighbours: 1\n' >n.yaml
     printf 'arch: unet\nbase: 2\n' >p.yaml
     refused() { # WORDS CONFIG EPOCHS...
-        run -1 pipe "epochs -n 1 ${*:3} a.tns | train -c $2 -o x"
+        run -1 pipe "epochs -b 0 -n 1 ${*:3} a.tns | train -c $2 -o x"
         [[ $output == "train: stdin: $1"* ]] || { echo "$output"; false; }
         [ "${#lines[@]}" = 1 ]
     }
@@ -198,22 +198,22 @@ PY
     refused "slices by themselves; neighbours: wants slices with those beside them (epochs -N 1)" n.yaml
     refused "slabs; neighbours: wants slices with those beside them (epochs -N 1)" n.yaml -d 3
     refused "slices with their neighbours (epochs -N); unet sees none (wanted the setting neighbours)" p.yaml -N 1
-    run -1 pipe "epochs -n 1 -N 2 a.tns | train -c n.yaml -o x"
+    run -1 pipe "epochs -b 0 -n 1 -N 2 a.tns | train -c n.yaml -o x"
     [[ $output == *"other neighbours than the settings' (wanted epochs -N 1, got -N 2)"* ]]
     settings 'neighbours: 1' >both.yaml
-    run -1 pipe "epochs -n 1 -N 1 a.tns | train -c both.yaml -o x"
+    run -1 pipe "epochs -b 0 -n 1 -N 1 a.tns | train -c both.yaml -o x"
     [[ $output == *"neighbours are of planar networks (two.yaml sees volumes)"* ]]
     # What cannot be used slice by slice is not trained either.
     sed 's/batch_norm, name: norm/instance_norm, name: norm/' two.yaml >inst.yaml
     settings | sed 's/two.yaml/inst.yaml/' >i.yaml
-    run -1 pipe "epochs -n 1 -d 4 a.tns | train -c i.yaml -o x"
+    run -1 pipe "epochs -b 0 -n 1 -d 4 a.tns | train -c i.yaml -o x"
     [[ $output == *"operation 'enc.norm' (instance_norm) is of a volume as a whole"* ]]
     # Whom the model does not name nobody will know: a slab is of one patient and one scan.
     for k in patient=P999 fingerprint=0123456789abcdef; do
         blobs -p 1 -n 1 -1 20 -d 16x16 -k slice=0 -k slices=2 >o.tns
         blobs -p 1 -n 1 -1 20 -d 16x16 -k slice=1 -k slices=2 -k $k | cat o.tns - >t.tns
         for c in "c.yaml -d 2" "n.yaml -N 1"; do
-            run -1 pipe "epochs -n 1 ${c#* } t.tns | train -c ${c% -*} -o x"
+            run -1 pipe "epochs -b 0 -n 1 ${c#* } t.tns | train -c ${c% -*} -o x"
             [[ $output == *"another ${k%=*} than its slab's (wanted "* ]]
         done
     done
@@ -223,17 +223,17 @@ PY
     done
     for c in "c.yaml -d 4" "n.yaml -N 1"; do
         blobs -p 1 -n 1 -1 20 -d 16x16 -k slice=2 -k slices=3 | cat s0.tns - >g.tns
-        run -1 pipe "epochs -n 1 ${c#* } a.tns | train -c ${c% -*} -e g.tns -o x"
+        run -1 pipe "epochs -b 0 -n 1 ${c#* } a.tns | train -c ${c% -*} -e g.tns -o x"
         [[ $output == *"g.tns: record 1 (P020): a volume without gaps is wanted"*"(wanted slice 1 of 3, got 2 of 3)" ]]
-        run -1 pipe "epochs -n 1 ${c#* } a.tns | train -c ${c% -*} -e s1.tns -o x"
+        run -1 pipe "epochs -b 0 -n 1 ${c#* } a.tns | train -c ${c% -*} -e s1.tns -o x"
         [[ $output == *"s1.tns: record 0 (P020): a volume without gaps is wanted"*"(wanted slice 0 of 3, got 1 of 3)" ]]
         cat s0.tns s1.tns >g.tns
-        run -1 pipe "epochs -n 1 ${c#* } a.tns | train -c ${c% -*} -e g.tns -o x"
+        run -1 pipe "epochs -b 0 -n 1 ${c#* } a.tns | train -c ${c% -*} -e g.tns -o x"
         [[ $output == *"g.tns: case 'P020' ends behind slice 2 of 3: a volume without gaps is wanted"* ]]
         cat s0.tns s1.tns val.tns >g.tns
-        run -1 pipe "epochs -n 1 ${c#* } a.tns | train -c ${c% -*} -e g.tns -o x"
+        run -1 pipe "epochs -b 0 -n 1 ${c#* } a.tns | train -c ${c% -*} -e g.tns -o x"
         [[ $output == *"g.tns: case 'P020' ends behind slice 2 of 3"* ]]
-        run -1 pipe "epochs -n 1 ${c#* } a.tns | train -c ${c% -*} -e s3.tns -o x"
+        run -1 pipe "epochs -b 0 -n 1 ${c#* } a.tns | train -c ${c% -*} -e s3.tns -o x"
         [[ $output == *"s3.tns: record 0: no keys 'slice' and 'slices', or no numbers in them"* ]]
         [ ! -e x ]
     done
@@ -264,12 +264,12 @@ PY
     [ "$(meta m1 modalities)" = flair,t1,t1gd,t2 ]
     # A planar network as its beginning: what it knows of a slice is taken, neighbours weigh nothing at first.
     printf 'arch: unet\nbase: 2\nbatch: 3\nrate: 0.01\n' >p.yaml
-    epochs -n 2 a.tns | train -c p.yaml -o p 2>/dev/null
+    epochs -b 0 -n 2 a.tns | train -c p.yaml -o p 2>/dev/null
     sed 's/^rate:.*/rate: 0/' n1.yaml >still.yaml
     sed 's/^rate:.*/rate: 0/' p.yaml >pstill.yaml
-    epochs -n 1 -N 1 a.tns | train -i p -c still.yaml -e val.tns -o q 2>err
+    epochs -b 0 -n 1 -N 1 a.tns | train -i p -c still.yaml -e val.tns -o q 2>err
     grep -q 'begins from p: 9[0-9.]* % of the weights; in part: enc1.conv1.weight$' err || { cat err; false; }
-    epochs -n 1 a.tns | train -i p -c pstill.yaml -e val.tns -o r 2>/dev/null
+    epochs -b 0 -n 1 a.tns | train -i p -c pstill.yaml -e val.tns -o r 2>/dev/null
     logs_near q.tsv r.tsv
 }
 
@@ -279,7 +279,7 @@ PY
     blobs -p 2 -n 12 -d 96x96 >big.tns
     blobs -p 1 -n 10 -1 9 -d 96x96 >bigval.tns
     settings 'base: 16' >c.yaml
-    epochs -n 1 -d 8 big.tns >e.tns
+    epochs -b 0 -n 1 -d 8 big.tns >e.tns
     planned() { sed -n 's/.*, \([0-9]*\) MiB$/\1/p' err; }
     kept() { # ARG...
         kib=$(peak_kib sh -c 'exec train "$@" -c c.yaml -e bigval.tns -o m <e.tns 2>err' train "$@") || { cat err; false; }
