@@ -71,15 +71,21 @@ P
 }
 
 @test "slices2nii: outside the box a prediction is background" {
+    # The box of the case, which reaches over the slice; and one of each slice, which leaves bare what the one before had.
     py <<'P'
 case("P1")
 subprocess.run("nii2slices P1 | crop -m 4 >s", shell=True, check=True)
 rs = records("s")
-open("p", "wb").write(mkstream.stream([], [(m, {**t, "pred": np.ones(t["image"].shape[1:], "u1")}) for m, t in rs]))
-subprocess.run("slices2nii -n pred -o out <p", shell=True, check=True)
-d, (y, x, h, w, H, W) = load("out/P1_pred.nii.gz")[1], map(int, rs[0][0]["crop"].split())
-inside = (min(H, y + h) - max(0, y)) * (min(W, x + w) - max(0, x)) # the box may reach over the slice
-assert d.sum() == inside * len(rs) and d.size > d.sum() > 0, (rs[0][0]["crop"], d.sum(), d.size)
+for name, box in ("one", lambda z: rs[0][0]["crop"]), ("each", lambda z: f"{z % 3} {z % 2} 4 5 7 8"):
+    made, want = [], 0
+    for z, (m, t) in enumerate(rs):
+        y, x, h, w, H, W = map(int, box(z).split())
+        made.append(({**m, "crop": box(z)}, {"nifti": t["nifti"], "pred": np.ones((h, w), "u1")}))
+        want += (min(H, y + h) - max(0, y)) * (min(W, x + w) - max(0, x))
+    open("p", "wb").write(mkstream.stream([], made))
+    subprocess.run(f"slices2nii -n pred -o {name} <p", shell=True, check=True)
+    d = load(f"{name}/P1_pred.nii.gz")[1]
+    assert d.sum() == want and d.size > want > 0, (name, d.sum(), want)
 P
 }
 
