@@ -1,0 +1,172 @@
+# report.awk: what report-page says of a case, from what predict left in the folder (ENVIRON["dir"]): one reading of each file, as a page of
+# a hundred cases asks for all of it. With ENVIRON["name"], a case, assignments for the shell, all quoted: name_text, NAME_columns of
+# its measures, rows of its tables, `mind`. Without, a line for each case: how a link has its name, then the name, the
+# row's other cells, all HTML, tabs between.
+
+function text(s) { gsub(/&/, "\\&amp;", s); gsub(/</, "\\&lt;", s); gsub(/>/, "\\&gt;", s); gsub(/"/, "\\&quot;", s); return s }
+function say(name, value) { gsub(/'/, "'\\''", value); print name "='" value "'" }
+# Bytes of a name as a link has them.
+function link(s,    i, c, out) {
+    for (i = 1; i <= length(s); i++) { c = substr(s, i, 1); out = out (c ~ /[A-Za-z0-9._-]/ ? c : sprintf("%%%02X", byte[c])) }
+    return out
+}
+function sure(e) { return e == "" || e == "nan" ? "" : e < 0.15 ? "sure" : e < 0.35 ? "fairly sure" : "unsure" }
+function or_dash(e, what) { return e == "nan" ? "&ndash;" : sprintf("%.2f", e) }
+
+# Cells of the line read last, by the columns' names.
+function heads(    i, n, part) { n = split(line, part, "\t"); for (i = 1; i <= n; i++) at[part[i]] = i }
+function cell(name) { return cells[at[name]] }
+
+# Of each case: ml, entropy and pieces by part; lesions; the sum of products. Cases in their order.
+function read_measures(file,    c, p) {
+    if ((getline line <file) > 0) heads()
+    while ((getline line <file) > 0) {
+        split(line, cells, "\t")
+        c = cell("case")
+        if (!(c in lesions)) { cases[++n_cases] = c; lesions[c] = 0 }
+        if (cells[1] == "part") {
+            p = cell("part")
+            ml[c, p] = cell("ml"); entropy[c, p] = cell("entropy"); pieces[c, p] = cell("components")
+        } else if (cells[1] == "lesion" && ++lesions[c] && c "" == name "") {
+            if (lesions[c] <= 20)
+                lesion_rows = lesion_rows sprintf("<tr><td>%d</td><td>%.2f</td><td>%.1f</td><td>%.1f</td><td>%.0f</td><td>%s</td><td>%d</td></tr>\n", cell("lesion"), cell("ml"), cell("longest"), cell("across"), cell("product"), cell("measurable"), cell("slice"))
+        } else if (cells[1] == "sum") {
+            product[c] = cell("product"); measured[c] = cell("components")
+        }
+    }
+    close(file)
+}
+
+# What predict noted of a case, or of the data set with it. fact[]: 2 spacing, 3 slices, 4 modalities, 5 missing, 6 trained; said: what
+# tools said that names it.
+function read_notes(c,    file, part) {
+    split("", fact); said = other = ""
+    file = dir "/notes/" c ".tsv"
+    if ((getline line <file) < 0) file = dir "/notes/all.tsv"
+    close(file)
+    while ((getline line <file) > 0)
+        if (split(line, part, "\t") && part[1] "" == c "") { split(line, fact, "\t"); break }
+    close(file)
+    file = dir "/notes/" c ".txt"
+    if ((getline line <file) < 0) file = dir "/notes/all.txt"
+    close(file)
+    while ((getline line <file) > 0)
+        if (index(line, ": " c ": ") || index(line, "(" c " slice")) {
+            said = said line "\n"
+            if (line ~ /warning: / && line !~ /no file for|is not what the model|fills the slice|passed over|are a guess|slices are missing|model.s training|not said again/) other = 1
+        }
+    close(file)
+}
+function mind(s) { minds = minds "<li>" text(s) "</li>\n"; n_minds++ }
+function read_minds(c,    v, m, e) {
+    minds = ""; n_minds = 0
+    read_notes(c)
+    split(fact[2], v, " ")
+    m = fact[5]; gsub(/,/, ", ", m)
+    if (m != "") mind("There is no scan of " m ": the network learned to do without, but finds less.")
+    if (fact[6] == "yes") mind("The network learned from this very patient: what it finds here says nothing of how good it is.")
+    if (index(said, "is not what the model learned from")) {
+        m = fact[2]; gsub(/ /, " x ", m)
+        mind("Voxels of " m " mm are not like those that the network learned from" (learned == "" ? "" : " (" learned " mm)") ".")
+    }
+    if (v[3] >= 3) mind(sprintf("Slices are %g mm apart: what is smaller may lie between them, and diameters across slices are coarse.", v[3]))
+    if (index(said, "fills the slice")) mind("What is not black fills the slice, as a head with its skull does: the network wants the brain alone.")
+    if (index(said, "passed over:")) mind("Some files of the case's folder were passed over, as their names told nothing.")
+    if (index(said, "are a guess")) mind("The header does not say where left and right are: they are a guess.")
+    if (index(said, "slices are missing")) mind("Slices are missing; nothing is found there.")
+    if (other) mind("A tool warned of something else, which stands in the folder notes.")
+    m = ml[c, "WT"]; e = entropy[c, "WT"]
+    if (m == 0) mind("No tumour was found.")
+    else if (e != "nan" && e > 0.35) mind(sprintf("The network is unsure of the tumour as a whole (%.2f on average): it may be none.", e))
+    if (m > 0 && m < 1) mind(sprintf("What was found measures %.2f ml in all: so little may be none.", m))
+    if (ml[c, "ET"] > 0 && entropy[c, "ET"] != "nan" && entropy[c, "ET"] > 0.5) mind(sprintf("The network is unsure of the enhancing part (%.2f on average).", entropy[c, "ET"]))
+}
+
+# What `infer -n` said of the models: the least and the greatest voxel, how they are called, what they scored, how many they learned from.
+function read_model(file,    part, v, i, k, s) {
+    while ((getline line <file) > 0) {
+        split(line, part, "\t")
+        if (part[1] == "spacing" && split(part[2], v, " ") == 6) for (i = 1; i <= 6; i++) { if (!(i in all) || (i <= 3 ? v[i] < all[i] : v[i] > all[i])) all[i] = v[i] }
+        if (part[1] == "arch" || part[1] == "parameters") network = network (network == "" ? "" : " ") part[2]
+        if (part[1] == "score" && part[2] != "") scores = scores (scores == "" ? "" : ", ") sprintf("%.3f", part[2])
+        if (part[1] == "patients" && part[2] > patients) patients = part[2]
+        if (part[1] == "leaky" && part[2] == "yes") leaky = "yes"
+    }
+    close(file)
+    if (1 in all) learned = all[1] " x " all[2] " x " all[3] " to " all[4] " x " all[5] " x " all[6]
+}
+function read_voxels(file,    part) {
+    while ((getline line <file) > 0) { split(line, part, "\t"); voxel[part[1]] = voxel[part[1]] (voxel[part[1]] == "" ? "" : " ") part[2] }
+    close(file)
+}
+function read_made(file,    part) {
+    while ((getline line <file) > 0) { split(line, part, "\t"); if (part[1] == "gliopipe") version = part[2]; if (part[1] == "MODEL") { model = part[3]; checksum = part[2] } }
+    close(file)
+    sub(/\/+$/, "", model); sub(/.*\//, "", model)
+}
+
+function big(c,    i, p, m, out, name) {
+    name["WT"] = "whole tumour"; name["TC"] = "tumour core"; name["ET"] = "enhancing"
+    for (i = 1; i <= 3; i++) {
+        p = PARTS[i]; m = ml[c, p]
+        out = out sprintf("<div><b>" (m < 10 ? "%.2f" : "%.1f") "<small> ml</small></b><span>%s%s</span></div>\n", m, name[p], (sure(entropy[c, p]) == "" ? "" : ", ") sure(entropy[c, p]))
+    }
+    return out sprintf("<div><b>%d</b><span>enhancing lesions</span></div>\n<div><b>%.0f<small> mm&sup2;</small></b><span>sum of products</span></div>\n", lesions[c], product[c])
+}
+function measures(c,    i, p, out, name) {
+    name["WT"] = "whole tumour"; name["TC"] = "tumour core"; name["ET"] = "enhancing tumour"
+    for (i = 1; i <= 3; i++) {
+        p = PARTS[i]
+        if ((c, p) in ml) out = out sprintf("<tr><td>%s<small>%s</small></td><td>%.2f</td><td>%d</td><td>%s</td></tr>\n", p, name[p], ml[c, p], pieces[c, p], or_dash(entropy[c, p]))
+    }
+    return out
+}
+function quality(    v, out, m) {
+    split(fact[2], v, " ")
+    out = sprintf("<tr><td>voxels</td><td>%s x %s x %s mm</td></tr>\n", v[1], v[2], v[3])
+    if (split(voxel["grid"], v, " ")) out = out sprintf("<tr><td>grid</td><td>%s x %s x %s</td></tr>\n", v[1], v[2], v[3])
+    m = text(fact[4]); gsub(/,/, ", ", m)
+    out = out "<tr><td>scans</td><td>" m "</td></tr>\n"
+    m = text(fact[5]); gsub(/,/, ", ", m)
+    if (m != "") out = out "<tr><td>without</td><td>" m "</td></tr>\n"
+    return out "<tr><td>patient</td><td>" (fact[6] == "yes" ? "the network learned from him" : "the network has not seen him, by name or by voxels") "</td></tr>"
+}
+function provenance() {
+    return sprintf("<tr><td>made by</td><td>gliopipe %s, %s</td></tr>\n", text(version), today) \
+        sprintf("<tr><td>model</td><td>%s<small>checksum %s</small></td></tr>\n<tr><td>network</td><td>%s</td></tr>\n", text(model), text(checksum), text(network)) \
+        sprintf("<tr><td>its scores</td><td>%s</td></tr>\n", scores == "" ? "none that it says of itself" : scores ": mean Dice of WT, TC and ET of the patients who validated") \
+        sprintf("<tr><td>it learned from</td><td>%s%s</td></tr>", patients ? sprintf("%d patient%s, ", patients, patients == 1 ? "" : "s") : "", learned == "" ? "" : "voxels of " learned " mm") \
+        (leaky == "" ? "" : "\n<tr><td>leak</td><td>patients were on both sides of its split: its scores are no scores</td></tr>")
+}
+
+BEGIN {
+    for (i = 1; i < 256; i++) byte[sprintf("%c", i)] = i
+    split("WT TC ET", PARTS, " ")
+    dir = ENVIRON["dir"]; name = ENVIRON["name"]; today = ENVIRON["today"]
+    read_measures(dir "/volumes.tsv")
+    read_model(dir "/model")
+    read_made(dir "/made-with")
+    if (name == "") {
+        for (i = 1; i <= n_cases; i++) {
+            c = cases[i]
+            read_minds(c)
+            printf "%s\t%s\t<td>%.2f</td><td>%.2f</td><td>%.2f</td><td>%d</td><td>%.0f</td><td>%s<small>%s</small></td><td>%d</td>\n", link(c), text(c),
+                ml[c, "WT"], ml[c, "TC"], ml[c, "ET"], lesions[c], product[c], or_dash(entropy[c, "WT"]), sure(entropy[c, "WT"]), n_minds
+        }
+        exit
+    }
+    read_minds(name)
+    read_voxels(dir "/views/" name "_voxels.tsv")
+    say("name_text", text(name))
+    say("big", big(name))
+    say("minds", minds)
+    say("measures", measures(name))
+    if (lesions[name] > 20) lesion_rows = lesion_rows sprintf("<tr><td>and %d smaller</td><td colspan=\"6\"></td></tr>\n", lesions[name] - 20)
+    say("lesions", lesion_rows)
+    say("sum", sprintf("Sum of the products of %d measurable lesion%s: <b>%.0f mm&sup2;</b>.", measured[name], measured[name] == 1 ? "" : "s", product[name]))
+    say("quality", quality())
+    say("provenance", provenance())
+    split(voxel["scan"], first, " ")
+    say("scan", text(first[1]))
+    say("data", sprintf("data-size=\"%s\" data-columns=\"%s\" data-spacing=\"%s\" data-origin=\"%s\" data-at=\"%s\" data-scans=\"%s\"", text(voxel["size"]), text(voxel["columns"]), text(voxel["spacing"]), text(voxel["origin"]), text(voxel["at"]), text(voxel["scan"])))
+}
