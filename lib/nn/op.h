@@ -142,9 +142,10 @@ enum nn_pass {
 #define NN_PASSES (PASS_RECOMPUTE + 1)
 
 /* Slices of the sample that lie in memory before an input's first and behind its last, as far as
- * the kind's reach asks for them. */
+ * the kind's reach asks for them; whether the output's first is an odd one of the sample's. */
 struct nn_beside {
     int before, behind;
+    bool odd;
 };
 
 /* One pass over one operation. While planning, when only `workspace` is asked, there are no

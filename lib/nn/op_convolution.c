@@ -70,6 +70,7 @@ static struct kr_conv3x3 as_3x3(const struct nn_call *c)
                                .depth = (int)c->attr[KERNEL].v[0],
                                .before = c->beside.before,
                                .behind = c->beside.behind,
+                               .odd = c->beside.odd,
                                .cout = c->y.c,
                                .weight = c->param[0],
                                .bias = c->param[1],
@@ -169,7 +170,7 @@ static struct nn_call part(const struct nn_call *c, const float *x, int n, int z
     one.out.y = (float *)c->out.y + (size_t)(z * c->y.h) * (size_t)(c->y.w * kr_pad(c->y.c));
     if (c->out.sums && c->out.each)
         one.out.sums += (size_t)z * 2 * (size_t)kr_pad(c->y.c);
-    one.beside = (struct nn_beside){before, behind};
+    one.beside = (struct nn_beside){before, behind, z % 2};
     one.workspace = workspace;
     return one;
 }

@@ -78,7 +78,7 @@ struct nn_call nn_planned(const struct plan *p, const struct op *op, enum nn_pas
     c.targets = &p->opt->targets;
     c.threads = threads;
     if (p->flow)
-        c.beside = (struct nn_beside){nn_reach_of(op).before, nn_reach_of(op).behind};
+        c.beside = (struct nn_beside){nn_reach_of(op).before, nn_reach_of(op).behind, false};
     for (int i = 0; i < op->ins; i++)
         for (int j = 0, n = 0; j < 2; j++) {
             int part = g->value[op->in[i]].part[j];

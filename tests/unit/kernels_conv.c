@@ -388,7 +388,7 @@ static void test_windows(struct rng *r, const struct variant *v, enum engine by)
     struct kr_out y = {.y = empty_map(p.to, v->cout, KR_F32), .c = v->cout};
     p.threads = 2;
     run_forward(&p, &y);
-    for (int size = 1; size <= 4; size += 1 + size / 2) {
+    for (int size = 1; size <= 3; size++) {
         bool same = true;
         for (int z = 0, deep; z < v->d; z += deep) {
             struct kr_conv a = conv(&p);
@@ -403,6 +403,7 @@ static void test_windows(struct rng *r, const struct variant *v, enum engine by)
                 b.in[i] = *in;
             }
             a.d = b.d = deep;
+            b.odd = z % 2;
             a.before = b.before = z < reach ? z : reach;
             a.behind = b.behind = v->d - z - deep < reach ? v->d - z - deep : reach;
             const struct kr_out out = {.y = floats((size_t)deep * slice), .c = v->cout};

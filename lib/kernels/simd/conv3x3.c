@@ -23,6 +23,7 @@ struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *p)
         s.d = max_int(1, p->d);
         s.before = p->before;
         s.after = p->behind;
+        s.odd = p->odd;
         for (int i = 0; i < p->nin; i++)
             s.in[i] = KR_NAME(kr_conv3x3_beside)(&p->in[i], p->before, p->h * p->w);
     }

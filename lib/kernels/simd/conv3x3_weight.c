@@ -299,8 +299,7 @@ static void data_run(const struct work *k, const struct task *t, int t0, int cou
         struct ahead ahead = {.walks = 0};
         ahead_sink(&ahead, b.part, &k->g, t0, count, b.o, b.width);
         KR_NAME(kr_winograd_products)
-        (&k->g, &b, count, 1, cp, t->w, (size_t)cp, 0, p->wp, f, p->fp, t->v, p->vp, MK_SET,
-         &ahead);
+        (&k->g, &b, count, cp, t->w, (size_t)cp, p->wp, f, p->fp, t->v, p->vp, MK_SET, &ahead);
         KR_NAME(kr_winograd_output)
         (k->dx, &b, &k->g, t0, count, p->each ? cell : -1, t->v, (size_t)b.width, p->vp, slot);
     }

@@ -223,7 +223,7 @@ void KR_NAME(kr_winograd_weights)(int m, const struct source *s, const struct fi
     }
 }
 
-static __attribute__((noinline)) void product(const struct mk *m)
+void KR_NAME(kr_winograd_product)(const struct mk *m)
 {
     mk_run(m, true);
 }
@@ -343,10 +343,9 @@ void KR_NAME(kr_winograd_output)(const struct sink *out, const struct block *b,
         output_tiles(4, out, b, g, t0, count, cell, m, ms, mp, slot);
 }
 
-void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b, int count,
-                                   int runs, int k, const float *v, size_t vs, size_t vr, size_t vp,
-                                   const float *u, size_t up, float *m, size_t mp,
-                                   enum mk_into into, struct ahead *ahead)
+void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b, int count, int k,
+                                   const float *v, size_t vs, size_t vp, const float *u, size_t up,
+                                   float *m, size_t mp, enum mk_into into, struct ahead *ahead)
 {
     for (int p = 0; p < POINTS(g->m); p++) {
         ahead_fetch(ahead, g);
@@ -354,18 +353,16 @@ void KR_NAME(kr_winograd_products)(const struct tiling *g, const struct block *b
             nr = mk_panel(o, b->width);
             struct mk x = {.rows = count,
                            .nr = nr,
-                           .runs = runs,
+                           .runs = 1,
                            .k = k,
                            .a = v + (size_t)p * vp,
                            .at = vs,
-                           .ar = vr,
                            .b = u + (size_t)p * up + (size_t)o * (size_t)k,
                            .bk = (size_t)nr,
-                           .br = (size_t)k * (size_t)b->width,
                            .c = m + (size_t)p * mp + o,
                            .ct = (size_t)b->width,
                            .into = into};
-            product(&x);
+            KR_NAME(kr_winograd_product)(&x);
         }
     }
 }
@@ -426,7 +423,7 @@ static void fused(const struct source *s, const struct filters *f, const struct 
                 }
                 ahead_sink(&ahead, b.part, &g, a.t0, a.count, b.o, b.width);
                 KR_NAME(kr_winograd_products)
-                (&g, &b, a.count, 1, s->cp, v, p->vs, 0, p->vp,
+                (&g, &b, a.count, s->cp, v, p->vs, p->vp,
                  u + (size_t)(b.part->first + b.o) * (size_t)s->cp, p->up, m, p->mp, MK_SET,
                  &ahead);
                 KR_NAME(kr_winograd_output)
@@ -465,7 +462,7 @@ static void panel(const struct source *s, const struct filters *f, const struct 
                     int depth = min_int(DEPTH, s->cp - k);
                     KR_NAME(kr_winograd_weights)(p->side, s, f, &b, k, k + depth, u, p->up);
                     KR_NAME(kr_winograd_products)
-                    (&g, &b, a.count, 1, depth, v + k, p->vs, 0, p->vp, u, p->up, m, p->mp,
+                    (&g, &b, a.count, depth, v + k, p->vs, p->vp, u, p->up, m, p->mp,
                      k ? p->more : MK_SET, &none);
                 }
                 KR_NAME(kr_winograd_output)

@@ -339,12 +339,13 @@ void KR_NAME(kr_winograd_input)(const struct source *, const struct tiling *, in
 void KR_NAME(kr_winograd_weights)(int m, const struct source *, const struct filters *,
                                   const struct block *, int k0, int k1, float *u, size_t ps);
 
-/* Each sum is of `runs` runs of k terms, vr floats apart in v, weights as above one after the
- * other in u. */
-void KR_NAME(kr_winograd_products)(const struct tiling *, const struct block *, int count, int runs,
-                                   int k, const float *v, size_t vs, size_t vr, size_t vp,
-                                   const float *u, size_t up, float *m, size_t mp,
-                                   enum mk_into into, struct ahead *);
+/* mk.h's, of rows that are contiguous along the sum. */
+void KR_NAME(kr_winograd_product)(const struct mk *);
+
+/* That of each point, of `count` tiles and k channels, weights as above. */
+void KR_NAME(kr_winograd_products)(const struct tiling *, const struct block *, int count, int k,
+                                   const float *v, size_t vs, size_t vp, const float *u, size_t up,
+                                   float *m, size_t mp, enum mk_into into, struct ahead *);
 
 /* Adds to slot, 2 * sink->cp doubles; or to those of the cells from `cell` on, whole ones, if that
  * is not -1. */
