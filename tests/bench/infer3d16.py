@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A 3-D network on a volume of 155 slices as a whole: at most 0.25 of PyTorch with an allocator that keeps memory."""
+"""A 3-D network on a volume of 155 slices, a stream: at most 0.25 of PyTorch with an allocator that keeps memory."""
 from peers import bench, engine
 
 bench.run("infer3d16", lambda name: engine.volume(name, "infer", 16, 0, 155, 192, 160, 0.25, 1))

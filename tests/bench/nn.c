@@ -1,13 +1,13 @@
 /* nn infer|train ARCH BASE N[xD] H W [-j THREADS] [-M SIZE] [-r REPEATS] [-n] [-v] [-s] [-D]
- *    [-d f16|bf16] [-p NAME=VALUE]...
+ *    [-d f16|bf16] [-p NAME=VALUE]... [-S SLICES]
  *
  * Times inference or a training step with Adam and the Dice loss, with -s by nnU-Net's recipe (SGD
  * with Nesterov's momentum 0.99, decay 3e-5, Dice without background and cross-entropy), and
  * prints one a line
  * seconds_per_slice (median of the repeats), planned_bytes and peak_bytes (the process's peak
  * resident memory), of N samples or NxD slices of volumes. -p sets a parameter of the network.
- * Inference maps its weights from a file, as infer does. -v prints the plan, -n
- * only that; -D convolves directly. */
+ * Inference maps its weights from a file, as infer does; with -S it takes a volume as a stream, so
+ * many slices at once. -v prints the plan, -n only that; -D convolves directly. */
 #include "formats/safetensors.h"
 #include "lib/base/rng.h"
 #include "lib/nn/nn.h"
@@ -82,6 +82,30 @@ static void write_weights(const struct nn_spec *spec, const char *path, enum dty
         die("cannot make weights");
 }
 
+/* A volume slice by slice, from the first to the last. */
+static int stream(struct nn *nn, const struct nn_batch *volume, int at_once, uint8_t *pred)
+{
+    const size_t plane = (size_t)volume->h * (size_t)volume->w;
+    float *some = malloc((size_t)at_once * plane * (size_t)nn_inputs(nn) * sizeof *some);
+    int e = nn_stream_begin(nn), out = 0;
+    for (int z = 0, n; !e && out < volume->d; z += n) {
+        const bool over = z >= volume->d;
+        n = over || z + at_once <= volume->d ? at_once : volume->d - z;
+        struct nn_batch b = {.n = n, .h = volume->h, .w = volume->w, .image = over ? NULL : some};
+        for (size_t i = 0; i < (size_t)n && !over; i++)
+            for (size_t c = 0; c < (size_t)nn_inputs(nn); c++)
+                memcpy(some + (i * (size_t)nn_inputs(nn) + c) * plane,
+                       volume->image + (c * (size_t)volume->d + (size_t)z + i) * plane,
+                       plane * sizeof *some);
+        const struct nn_output o = {.pred = pred + (size_t)out * plane};
+        const int got = nn_stream_push(nn, &b, &o);
+        e = got < 0 ? got : 0;
+        out += got > 0 ? got : 0;
+    }
+    free(some);
+    return e;
+}
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -98,7 +122,7 @@ int main(int argc, char **argv)
     struct nn_setting set[NN_MAX_SETTINGS];
     int sets = 0;
     char why[256], path[] = "/tmp/nn-bench-XXXXXX", *end;
-    while ((c = getopt(argc, argv, "j:M:r:vnsDd:p:")) >= 0)
+    while ((c = getopt(argc, argv, "j:M:r:vnsDd:p:S:")) >= 0)
         switch (c) {
         case 'j':
             o.threads = atoi(optarg);
@@ -122,6 +146,9 @@ int main(int argc, char **argv)
                                               .momentum = 0.99,
                                               .decay = 3e-5};
             break;
+        case 'S':
+            o.stream = atoi(optarg);
+            break;
         case 'D':
             o.algo = KR_DIRECT;
             break;
@@ -141,8 +168,9 @@ int main(int argc, char **argv)
         }
     argv += optind;
     if (argc - optind != 6 || !nn_known(argv[1], &length) || repeats < 1 || repeats > 1000) {
-        fprintf(stderr, "usage: nn infer|train ARCH BASE N[xD] H W [-j THREADS] [-M SIZE] "
-                        "[-r REPEATS] [-n] [-v] [-s] [-D] [-d f16|bf16] [-p NAME=VALUE]...\n");
+        fprintf(stderr,
+                "usage: nn infer|train ARCH BASE N[xD] H W [-j THREADS] [-M SIZE] "
+                "[-r REPEATS] [-n] [-v] [-s] [-D] [-d f16|bf16] [-p NAME=VALUE]... [-S SLICES]\n");
         return 2;
     }
     o.train = !strcmp(argv[0], "train");
@@ -195,7 +223,9 @@ int main(int argc, char **argv)
     double took[1000];
     for (int i = -1; i < repeats; i++) {
         double start = now();
-        if (o.train ? nn_train(nn, &batch, 1e-4, NULL) : nn_infer(nn, &batch, &out))
+        if (o.train    ? nn_train(nn, &batch, 1e-4, NULL)
+            : o.stream ? stream(nn, &batch, o.stream, pred)
+                       : nn_infer(nn, &batch, &out))
             die(nn_why(nn));
         if (i >= 0)
             took[i] = now() - start;

@@ -83,12 +83,13 @@ def train_nnunet2d(name, base, n, h, w, bound, steps):
 
 
 def volume(name, work, base, pool_z, d, h, w, bound, steps):
-    """unet3d on one volume, or slab, of d slices."""
+    """unet3d on one volume, or slab, of d slices; in use ours takes them as infer does."""
     say(f"{name}: {'training step' if work == 'train' else 'inference'}, U-Net of volumes of base {base}, {pool_z} of 4 poolings "
         f"along z, {d} slices of {h}x{w}, ours in float32, {THREADS} threads each")
     wanted = torch(f"torch-{work}3d", base, (pool_z, d, h, w), ("ncdhw", "ndhwc"), ("f32",), keeping())
-    return compare(name, lambda: engine(work, "unet3d", base, f"1x{d}", h, w, "-p", f"pool_z={pool_z}", "-r",
-                                        steps)["seconds_per_slice"], workers(wanted), {"PyTorch": bound}, d, steps)
+    stream = ("-S", 8) if work == "infer" else ()
+    return compare(name, lambda: engine(work, "unet3d", base, f"1x{d}", h, w, "-p", f"pool_z={pool_z}", "-r", steps,
+                                        *stream)["seconds_per_slice"], workers(wanted), {"PyTorch": bound}, d, steps)
 
 
 def memory(name, work, base, n, h, w, limit, peer_args, ceilings=()):
