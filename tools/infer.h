@@ -31,12 +31,6 @@ struct member {
     struct img_beside beside; /* the slices of the case now, of a model that sees neighbours */
 };
 
-/* So many slices are to come behind one before it can be predicted. */
-static inline int member_lag(const struct member *m)
-{
-    return m->about.lag + m->model.neighbours;
-}
-
 extern struct member member[MODELS];
 extern int members;
 extern struct ledger trained; /* whom any of them was trained on */
@@ -55,6 +49,8 @@ void models_pad(const struct tensor *image, int *h, int *w);
 /* Whether any of them sees volumes, or neighbours: then all take a case slice by slice, from its
  * first to its last, and what is found of a slice comes `lag` slices later. */
 bool models_stream(int *lag);
+/* Whether one of them sees a case only as a whole: then the lag is the deepest one's slices. */
+bool models_whole(void);
 /* As the history names them. */
 void models_history(char *text, size_t size);
 /* What -n says: what a stream for all of them has to be. */
@@ -91,10 +87,22 @@ static inline int member_side(const struct member *m, int axis, int side)
 /* What who reads has to know of it. It changes while the ring is empty. */
 extern struct plan {
     int n, h, w; /* the largest batch, as models_pad has its sides */
+    int d;       /* slices of the deepest case, where a network sees volumes as a whole */
     bool streams;
     int lag, out; /* of streams: slices that wait; that come out at once */
     bool in_turn; /* one record at a time, as far as its image */
 } plan;
+
+/* So many slices are to come behind one before a network gives it; before it can be predicted. */
+static inline int network_lag(const struct member *m)
+{
+    return m->about.whole ? plan.d : m->about.lag;
+}
+
+static inline int member_lag(const struct member *m)
+{
+    return network_lag(m) + m->model.neighbours;
+}
 
 /* So many batches are held at a time. */
 enum { SLOTS = 3 };

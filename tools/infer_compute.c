@@ -285,7 +285,7 @@ static int push(int which, int axes, long first, int n, struct slice *s, int got
  * gets its slices later by as many. */
 static void predict_stream(int which, int axes, struct slice *s, size_t n, int h, int w)
 {
-    const long late = plan.lag - member[which].about.lag, t = now.time - late;
+    const long late = plan.lag - network_lag(&member[which]), t = now.time - late;
     const long from = t > 0 ? t : 0, to = t + now.step > 0 ? t + now.step : 0;
     const long mid = to < now.in ? to : from > now.in ? from : now.in;
     if (!from && to && nn_stream_begin(held.nn[which][axes]))
@@ -308,7 +308,7 @@ static long given(long time)
 static int due(bool over)
 {
     int slow = 0;
-    while (slow < members && member[slow].about.lag < plan.lag)
+    while (slow < members && network_lag(&member[slow]) < plan.lag)
         slow++;
     if (slow == members)
         return (int)(given(now.time + now.step) - given(now.time));

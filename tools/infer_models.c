@@ -190,6 +190,14 @@ bool models_stream(int *lag)
     return any;
 }
 
+bool models_whole(void)
+{
+    bool any = false;
+    for (const struct member *m = member; m < member + members; m++)
+        any |= m->about.whole;
+    return any;
+}
+
 /* --- what is said of them --------------------------------------------------------------------- */
 
 void models_history(char *text, size_t size)
@@ -299,7 +307,9 @@ void models_print(void)
     int lag;
     if (m->neighbours)
         printf("neighbours\t%d\n", m->neighbours);
-    if (models_stream(&lag))
+    if (models_whole())
+        print_lines("lag", "case");
+    else if (models_stream(&lag))
         printf("lag\t%d\n", lag);
     if (m->regions)
         print_text("regions", m->regions, strlen(m->regions));

@@ -2,9 +2,10 @@
  *
  * Models of slices run one after another, with their maps in one memory. Where a network sees
  * volumes, all models are streams (nn.h): each keeps its slices, for each view by itself, and
- * records wait for the slowest of them. */
+ * records wait for the slowest of them; for one that sees a case as a whole until that is over. */
 #include "tools/infer.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,10 +35,20 @@ static size_t payloads(const struct tns_record *rec, bool in_turn)
     return in_turn ? image : sum;
 }
 
+/* Slices of the record's case, where that matters. */
+static int depth(const struct tns_record *rec)
+{
+    long slices;
+    if (!models_whole())
+        return 0;
+    return tns_get_int(&rec->meta, "slices", 1, INT_MAX, &slices) ? (int)slices : 1;
+}
+
 bool plan_holds(const struct tns_record *rec, int h, int w)
 {
-    return held.nn[0][0] && h <= plan.h && w <= plan.w && tool_header()->len <= held.header &&
-           ledger_memory(&trained) <= held.ledger && payloads(rec, plan.in_turn) <= held.record;
+    return held.nn[0][0] && h <= plan.h && w <= plan.w && depth(rec) <= plan.d &&
+           tool_header()->len <= held.header && ledger_memory(&trained) <= held.ledger &&
+           payloads(rec, plan.in_turn) <= held.record;
 }
 
 void plan_check(const struct tns_record *rec)
@@ -108,6 +119,7 @@ static struct nn *network(const struct member *m, int n, size_t beside, size_t c
 {
     struct nn_options o = {.n = n,
                            .stream = plan.streams ? n : 0,
+                           .deep = m->about.whole ? plan.d : 0,
                            .h = member_side(m, 1, plan.h),
                            .w = member_side(m, 2, plan.w),
                            .threads = opt.threads,
@@ -224,6 +236,7 @@ void plan_make(const struct tns_record *rec, int h, int w)
     plan_free();
     plan.h = h > plan.h ? h : plan.h;
     plan.w = w > plan.w ? w : plan.w;
+    plan.d = depth(rec) > plan.d ? depth(rec) : plan.d;
     double work = flops() * (double)held.pixels;
     int n = 1;
     plan.streams = models_stream(&plan.lag);
@@ -269,7 +282,9 @@ void plan_make(const struct tns_record *rec, int h, int w)
         snprintf(models, sizeof models, ", %d models", members);
     if (views() > 1)
         snprintf(seen, sizeof seen, ", %d views", views());
-    if (plan.streams)
+    if (models_whole())
+        snprintf(late, sizeof late, ", cases of %d slices", plan.d);
+    else if (plan.streams)
         snprintf(late, sizeof late, ", each %d slices later", plan.lag);
     tool_note("%d at once of %dx%d%s%s%s%s, %d thread%s, %.1f MiB", plan.n, plan.h, plan.w,
               plan.in_turn ? ", records in turn" : "", late, models, seen, opt.threads,

@@ -50,7 +50,8 @@ static void make_network(void)
         .train = true,
         .n = source_samples(&source, &set),
         .d = set.volume ? source.d : 1,
-        .stream = set.volume ? VALIDATION_PIECE : 0, /* what cannot be a stream is never used */
+        .stream = set.volume ? VALIDATION_PIECE : 0,
+        .deep = opt.validation ? val.deep : source.d,
         .h = source.h,
         .w = source.w,
         .threads = opt.threads,

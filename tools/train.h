@@ -53,6 +53,7 @@ struct settings {
     bool products;                         /* of matrices */
     bool volume;                           /* a sample is a slab */
     int lag;                               /* of a stream of slices (nn.h) */
+    bool whole;                            /* or it sees a volume as a whole */
 };
 
 /* Reads the file of -c, if any; dies of what is wrong in it. The seed of -s, if any, goes before
@@ -139,6 +140,7 @@ struct validation {
     char steps[CONTRACT_MAX];
     bool steps_known;
     int n, h, w;   /* of the batches that it will make */
+    int deep;      /* slices of the deepest case, where that matters */
     size_t header; /* bytes */
     struct names cases;
     size_t pools; /* bytes of what is counted for each case */

@@ -306,6 +306,7 @@ static void read_network(struct settings *s, const char *path)
     s->products = about.products;
     s->volume = about.volume;
     s->lag = about.lag;
+    s->whole = about.whole;
 }
 
 void settings_read(struct settings *s, const char *config, const uint64_t *seed, bool recommended)

@@ -131,6 +131,7 @@ static void follow(struct validation *v, struct tns_reader *in, struct tns_recor
                  "by %u: crop -p case)",
                  v->path, at, volume.side[0], volume.side[1], image->dim[1], image->dim[2]);
     volume.next++;
+    v->deep = slices > v->deep ? (int)slices : v->deep;
 }
 
 static void add_case(struct validation *v, struct tns_reader *in, struct tns_record *rec,
@@ -206,9 +207,10 @@ static size_t most_pixels(const struct validation *v)
 }
 
 /* Slices of a case that wait for those behind them. */
-static size_t waiting_most(const struct settings *set)
+static size_t waiting_most(const struct validation *v, const struct settings *set)
 {
-    return set->volume       ? (size_t)(set->lag + VALIDATION_PIECE + 1)
+    const int lag = set->whole ? v->deep : set->lag;
+    return set->volume       ? (size_t)(lag + VALIDATION_PIECE + 1)
            : set->neighbours ? (size_t)img_beside_planes(set->neighbours)
                              : 0;
 }
@@ -218,7 +220,7 @@ size_t validation_memory(const struct validation *v, const struct settings *set)
     const size_t planes = (size_t)img_beside_planes(set->neighbours);
     const size_t channels = (size_t)set->channels, slice = (size_t)v->h * (size_t)v->w;
     size_t pixel = (channels * planes + (size_t)set->targets.outputs) * sizeof(float) + 2;
-    size_t waiting = waiting_most(set) * (slice + sizeof(struct at));
+    size_t waiting = waiting_most(v, set) * (slice + sizeof(struct at));
     waiting += set->neighbours ? planes * channels * slice * sizeof(float) : 0;
     return most_pixels(v) * pixel + waiting + record_memory(set, v->h, v->w);
 }
@@ -423,7 +425,7 @@ static void make_room(const struct validation *v, struct nn *nn, const struct se
         .k = set->neighbours, .c = set->channels, .room = img_beside_planes(set->neighbours)};
     if (set->neighbours)
         beside.ring = tool_alloc(planes * slice * sizeof(float));
-    waiting.most = waiting_most(set);
+    waiting.most = waiting_most(v, set);
     waiting.label = tool_alloc(waiting.most * slice);
     waiting.at = tool_alloc(waiting.most * sizeof *waiting.at);
     waiting.in = waiting.out = 0;

@@ -11,7 +11,7 @@
 static int slices(const struct nn *nn)
 {
     const struct nn_options *o = &nn->opt;
-    const int learn = o->n * o->d, use = o->stream ? o->stream : o->eval_n * o->eval_d;
+    const int learn = o->n * o->d, use = nn_flows(o) ? o->stream : o->eval_n * o->eval_d;
     return learn > use ? learn : use;
 }
 

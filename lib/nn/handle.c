@@ -44,7 +44,7 @@ static const char *check_options(const struct graph *g, const struct nn_options 
     if (check_size(g, o->n, o->d, o->h, o->w, why, size) ||
         check_size(g, o->eval_n, o->eval_d, o->eval_h, o->eval_w, why, size))
         return why;
-    const struct op *whole = o->stream ? nn_whole(g) : NULL;
+    const struct op *whole = o->stream && !o->deep ? nn_whole(g) : NULL;
     if (whole)
         snprintf(why, size,
                  "operation '%s' (%s) is of a volume as a whole, so the network cannot take one "
@@ -135,10 +135,13 @@ static int lay_out(struct nn *nn)
     return nn->failed;
 }
 
-/* A stream's plan is of the fewest slices that all maps have whole ones of. */
-static void fewest(struct nn_options *o, const struct graph *g)
+/* A stream's plan is of the fewest slices that all maps have whole ones of, or of the deepest
+ * volume. */
+static void plan_stream(struct nn_options *o, const struct graph *g)
 {
-    o->eval_n = 1, o->eval_d = g->multiple[0];
+    const int m = g->multiple[0];
+    o->deep = nn_whole(g) ? o->deep : 0;
+    o->eval_n = 1, o->eval_d = o->deep ? nn_padded(o->deep, m) : m;
     if (!o->train)
         o->n = o->eval_n, o->d = o->eval_d;
 }
@@ -163,7 +166,7 @@ struct nn *nn_new(const struct nn_spec *spec, const struct nn_options *options, 
     snprintf(nn->name, sizeof nn->name, "%s", spec->name);
     bool bad = nn_graph(&nn->g, spec, why, size);
     if (!bad && o.stream)
-        fewest(&nn->opt, &nn->g);
+        plan_stream(&nn->opt, &nn->g);
     bad = bad || check_options(&nn->g, &nn->opt, why, size);
     if (!bad && lay_out(nn)) {
         snprintf(why, size, "%s", nn->why);
@@ -217,6 +220,7 @@ int nn_about(const struct nn_spec *spec, struct nn_about *about, char *why, size
                                .flops = g.flops,
                                .products = nn_graph_products(&g),
                                .volume = nn_volume(&g),
+                               .whole = nn_whole(&g),
                                .lag = nn_lag(&g)};
     memcpy(about->multiple, g.multiple, sizeof g.multiple);
     nn_graph_free(&g);

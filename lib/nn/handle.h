@@ -74,9 +74,10 @@ size_t nn_measure(struct nn *); /* nn->memory under the plans as they stand; the
 int nn_arena(struct nn *);      /* allocates once, at the first nn_load or nn_init */
 void nn_arena_free(struct nn *);
 
-/* run.c: where a buffer lies; a step of nn->now, of nn->size; the hook of all normalisations that
- * prepares an evaluation, or commits a batch. */
+/* run.c: where a buffer lies; a batch through a plan; a step of nn->now, of nn->size; the hook of
+ * all normalisations that prepares an evaluation, or commits a batch. */
 char *nn_at(const struct nn *, int buffer);
+int nn_run(struct nn *, const struct plan *, const struct nn_batch *, const struct nn_output *);
 void nn_do(struct nn *, const struct step *);
 void nn_all_norms(struct nn *, bool commit);
 

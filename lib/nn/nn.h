@@ -83,7 +83,8 @@ struct nn_about {
     bool products;
     bool volume; /* some kernel, pool or factor goes over slices: what comes out of one hangs on
                     those beside it */
-    int lag;     /* as a stream, as nn_stream has it */
+    bool whole;  /* on all of the volume, even: as a stream it needs options.deep */
+    int lag;     /* as a stream, as nn_stream has it; not of a volume as a whole */
 };
 int nn_about(const struct nn_spec *, struct nn_about *, char *why, size_t size);
 
@@ -169,6 +170,8 @@ struct nn_options {
     int eval_n, eval_d, eval_h, eval_w; /* with train: the same for nn_infer; 0: as n, d, h, w */
     int stream;         /* use is by nn_stream_push, of so many slices at most, and not by
                                    nn_infer, and needs no n nor d. 0: no */
+    int deep;           /* of a stream: slices of the deepest volume, of which one is held where
+                                   the network sees it as a whole; 0: such a network is refused */
     int threads;        /* 0: 1 */
     size_t ceiling;     /* bytes, for the whole process; 0: none */
     size_t outside;     /* bytes that the caller itself keeps resident, counted in the peak */
@@ -326,7 +329,8 @@ int nn_infer(struct nn *, const struct nn_batch *, const struct nn_output *);
  * not depend on its depth. A depth that is not divisible as it must be is padded with slices of
  * zeros, whose output nobody sees. Nothing is computed twice. A planar network is a stream without
  * lag. One with an operation that is of a volume as a whole (normalisation by the statistics of
- * each sample, attention, linear interpolation along z) is refused by nn_new.
+ * each sample, attention, linear interpolation along z) takes slices and gives them in the same
+ * way, but holds the volume, up to options.deep slices of it, until it is over.
  *
  *     nn_stream_begin(nn)
  *     for each piece of the volume, n slices:

@@ -63,7 +63,9 @@ struct plan {
     const struct nn_options *opt;
     bool learn, stepwise; /* stepwise: each parameter's gradient is used up when it is whole */
     struct nn_size size;
-    int image; /* the value that is the batch's image as it was given, planes, or -1 */
+    int image;       /* the value that is the batch's image as it was given, planes, or -1 */
+    int held, piece; /* of a stream that sees volumes as a whole, buffers: of its slices, of those
+                        of the logits that go out; or -1 */
     struct step *step;
     struct buffer *buffer;
     int steps, buffers, step_room, buffer_room;
@@ -95,6 +97,12 @@ struct plans {
 static inline int nn_base_threads(bool learn)
 {
     return learn ? 2 : 1;
+}
+
+/* Whether it is run by a stream's slices; one that sees a volume as a whole is not. */
+static inline bool nn_flows(const struct nn_options *o)
+{
+    return o->stream && !o->deep;
 }
 
 /* flow.c: lag and steps of each map that the output is made of; how many slices to plan for. What a

@@ -39,7 +39,10 @@ void nn_print(const struct nn *nn, void (*line)(void *ctx, const char *text), vo
         weights += g->param[i].trained ? tensor_count(&g->param[i].t) : 0;
     say(&s, "%s: %d channels in, %d classes, %zu weights", nn->name, nn_inputs(nn), nn_classes(nn),
         weights);
-    if (o->stream)
+    if (o->deep)
+        say(&s, "a stream of slices of %dx%d, volumes of up to %d as a whole", o->eval_h, o->eval_w,
+            o->deep);
+    else if (o->stream)
         say(&s, "a stream of slices of %dx%d, %d at once, %d behind", o->eval_h, o->eval_w,
             o->stream, nn_stream(nn).lag);
     say(&s, "%s, batch %d of %dx%d, %d thread%s, kernels %s", o->train ? "training" : "inference",

@@ -352,8 +352,8 @@ void nn_do(struct nn *nn, const struct step *s)
         look(nn, op, &c);
 }
 
-static int run(struct nn *nn, const struct plan *p, const struct nn_batch *b,
-               const struct nn_output *out)
+int nn_run(struct nn *nn, const struct plan *p, const struct nn_batch *b,
+           const struct nn_output *out)
 {
     const struct nn_hooks *h = &nn->opt.hooks;
     int last = 0; /* of the losses */
@@ -410,7 +410,7 @@ static int usable(struct nn *nn, const struct plan *p, const struct nn_batch *b)
 
 static int learn(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
 {
-    if (usable(nn, &nn->plans.train, b) || run(nn, &nn->plans.train, b, out))
+    if (usable(nn, &nn->plans.train, b) || nn_run(nn, &nn->plans.train, b, out))
         return nn->failed;
     nn->gathered += nn->opt.accumulate ? (uint64_t)b->n : 0;
     return 0;
@@ -446,13 +446,13 @@ int nn_train(struct nn *nn, const struct nn_batch *b, double rate, struct nn_res
 
 int nn_infer(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
 {
-    if (nn->plans.eval.flow)
+    if (nn->opt.stream)
         return nn_fail(nn, NN_EARG, "the network was planned for a stream of slices");
     if (usable(nn, &nn->plans.eval, b))
         return nn->failed;
     if (out->result && !b->label)
         return nn_fail(nn, NN_EARG, "a comparison needs labels");
-    if (run(nn, &nn->plans.eval, b, out))
+    if (nn_run(nn, &nn->plans.eval, b, out))
         return nn->failed;
     if (out->result)
         *out->result = nn->result;

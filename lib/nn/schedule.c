@@ -37,7 +37,7 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
                buffers * (sizeof *p->buffer + sizeof *p->placing + 2 * sizeof *p->scratch) +
                ops * sizeof *p->op +
                values * (sizeof *p->value + sizeof *p->choice + 2 * sizeof(int)) +
-               (learn || !o->stream ? 0 : values * sizeof *p->flow) + 2 * params * sizeof(int);
+               (learn || !nn_flows(o) ? 0 : values * sizeof *p->flow) + 2 * params * sizeof(int);
     p->step = calloc(steps, sizeof *p->step);
     p->live = calloc(steps, sizeof *p->live);
     p->buffer = calloc(buffers, sizeof *p->buffer);
@@ -46,13 +46,13 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
     p->op = calloc(ops, sizeof *p->op);
     p->value = calloc(values, sizeof *p->value);
     p->choice = calloc(values, sizeof *p->choice);
-    p->flow = learn || !o->stream ? NULL : calloc(values, sizeof *p->flow);
+    p->flow = learn || !nn_flows(o) ? NULL : calloc(values, sizeof *p->flow);
     p->dweight = calloc(params, sizeof *p->dweight);
     p->wide = calloc(params, sizeof *p->wide);
     if (p->flow)
         nn_windows(p);
     return p->step && p->live && p->buffer && p->placing && p->scratch && p->op && p->value &&
-                   p->choice && p->dweight && p->wide && (p->flow || learn || !o->stream)
+                   p->choice && p->dweight && p->wide && (p->flow || learn || !nn_flows(o))
                ? 0
                : -1;
 }
@@ -437,6 +437,25 @@ static int image(const struct plan *p)
     return v;
 }
 
+/* A volume that is held, until nobody reads it any more, and the logits, of which pieces go out when
+ * all is done. */
+static void hold(struct state *s)
+{
+    struct plan *p = s->p;
+    const struct graph *g = s->g;
+    const struct nn_size *z = &p->size;
+    const struct op *head = &g->op[g->head];
+    const size_t plane = (size_t)z->h * (size_t)z->w * sizeof(float);
+    const int last = p->steps - 1, image = g->op[g->input].out;
+    p->held = add(s, (size_t)z->d * (size_t)g->value[image].e.c * plane, 0);
+    for (int at = 0; at < p->steps; at++)
+        for (int i = 0; i < g->op[p->step[at].op].ins; i++)
+            if (g->op[p->step[at].op].in[i] == image && p->image >= 0)
+                touch(s, p->held, at);
+    p->piece = add(s, (size_t)p->opt->stream * (size_t)g->value[head->out].e.c * plane, last);
+    touch(s, p->value[head->out].map, last);
+}
+
 static void clear(int *v, int n)
 {
     for (int i = 0; i < n; i++)
@@ -450,7 +469,7 @@ void nn_schedule(struct plan *p)
     struct state s = {
         .p = p, .g = g, .threads = nn_base_threads(p->learn), .alive = alive, .left = left};
     p->steps = p->buffers = 0;
-    p->image = -1;
+    p->image = p->held = p->piece = -1;
     clear(p->dweight, g->params), clear(p->wide, g->params);
     clear(alive, g->values);
     for (int i = 0; i < g->values; i++) {
@@ -471,6 +490,8 @@ void nn_schedule(struct plan *p)
         if (b >= 0)
             p->buffer[b].first = 0, p->buffer[b].last = p->steps - 1;
     }
+    if (!p->learn && p->opt->deep)
+        hold(&s);
     s.backward = true;
     for (int i = g->ops - 1; i >= 0 && p->learn; i--)
         if (nn_is_view(&g->op[i]))

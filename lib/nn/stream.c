@@ -1,7 +1,10 @@
 /* stream.c - runs a plan on volumes that come slice by slice. Each call does every step once, for
  * the slices that can be made by then. A map's slices lie one behind the other, so that a kernel
  * finds the neighbours of those that it reads; when its memory is full, those that are still needed
- * move to the front. */
+ * move to the front.
+ *
+ * A network that sees a volume as a whole is run once, when the volume is over, which is held until
+ * then; of the logits, which stay where they are, those slices go out whose turn it is. */
 #include "lib/nn/handle.h"
 
 #include <limits.h>
@@ -19,10 +22,12 @@ static const struct flow *head(const struct nn *nn)
     return &nn->plans.eval.flow[nn->g.op[nn->g.head].out];
 }
 
-/* What has come out: nothing of what was padded. */
+/* What has come out: nothing of what was padded, and of a volume as a whole nothing before the
+ * deepest could be over. */
 static long given(const struct nn *nn, const struct stream *s, long t)
 {
-    const long n = made(s, head(nn), t);
+    const int deep = nn->opt.deep;
+    const long n = !deep ? made(s, head(nn), t) : t < deep ? 0 : t - deep;
     return s->total < 0 || n < s->depth ? n : s->depth;
 }
 
@@ -179,18 +184,91 @@ static int run(struct nn *nn, const struct nn_batch *b, const struct nn_output *
     return nn->failed ? nn->failed : batch.n;
 }
 
+/* --- a volume as a whole ---------------------------------------------------------------------- */
+
+static size_t plane(const struct nn *nn)
+{
+    return (size_t)nn->size.h * (size_t)nn->size.w;
+}
+
+/* Slices come with their channels; a volume has its slices in each channel. */
+static void hold(struct nn *nn, const struct nn_batch *b)
+{
+    const size_t channels = (size_t)nn_inputs(nn), deep = (size_t)nn->opt.eval_d, n = plane(nn);
+    float *to = (float *)nn_at(nn, nn->now->held) + (size_t)nn->stream.pushed * n;
+    for (size_t i = 0; i < (size_t)b->n; i++)
+        for (size_t c = 0; c < channels; c++)
+            memcpy(to + (c * deep + i) * n, b->image + (i * channels + c) * n, n * sizeof *to);
+}
+
+/* It is over. */
+static int run_whole(struct nn *nn)
+{
+    const size_t depth = (size_t)nn->stream.depth, total = (size_t)nn->stream.total, n = plane(nn);
+    float *image = (float *)nn_at(nn, nn->now->held);
+    for (size_t c = 0; c < (size_t)nn_inputs(nn); c++) {
+        float *to = image + c * total * n;
+        memmove(to, image + c * (size_t)nn->opt.eval_d * n, depth * n * sizeof *to);
+        memset(to + depth * n, 0, (total - depth) * n * sizeof *to);
+    }
+    const struct nn_batch b = {
+        .n = 1, .d = (int)total, .h = nn->size.h, .w = nn->size.w, .image = image};
+    return nn_run(nn, nn->now, &b, &(struct nn_output){0});
+}
+
+/* The network's end, of some slices. */
+static void finish(struct nn *nn, const struct nn_batch *b, const struct nn_output *out, long from)
+{
+    const struct plan *p = nn->now;
+    const int value = nn->g.op[nn->g.head].out;
+    const size_t outputs = (size_t)nn_classes(nn), total = (size_t)nn->stream.total, n = plane(nn);
+    const float *logits = (const float *)nn_at(nn, p->value[value].map) + (size_t)from * n;
+    float *to = (float *)nn_at(nn, p->piece);
+    for (size_t i = 0; i < (size_t)b->n; i++)
+        for (size_t k = 0; k < outputs; k++)
+            memcpy(to + (i * outputs + k) * n, logits + (k * total + i) * n, n * sizeof *to);
+    nn->map_at[value] = (char *)to;
+    nn->size.n = b->n, nn->size.d = 1;
+    nn->io =
+        (struct nn_io){.batch = b, .output = out, .result = &nn->result, .hooks = &nn->opt.hooks};
+    nn->result = (struct nn_result){0};
+    for (int i = 0; i < p->steps && !nn->failed; i++)
+        if (p->step[i].op == nn->g.loss)
+            nn_do(nn, &p->step[i]);
+    nn->io = (struct nn_io){0};
+}
+
+static int push_whole(struct nn *nn, const struct nn_batch *b, const struct nn_output *out,
+                      bool ends)
+{
+    const long t = nn->stream.pushed, from = given(nn, &nn->stream, t);
+    const struct nn_batch due = {.n = (int)(given(nn, &nn->stream, t + b->n) - from),
+                                 .h = nn->size.h,
+                                 .w = nn->size.w,
+                                 .label = b->label};
+    if (b->image)
+        hold(nn, b);
+    else if (ends && nn->stream.depth)
+        run_whole(nn);
+    if (due.n && !nn->failed)
+        finish(nn, &due, out, from);
+    nn->stream.pushed += b->n;
+    return nn->failed ? nn->failed : due.n;
+}
+
 /* --- calls ------------------------------------------------------------------------------------ */
 
 struct nn_stream nn_stream(const struct nn *nn)
 {
-    const struct flow *f = head(nn);
-    return (struct nn_stream){nn->opt.stream, f->most, nn_lag(&nn->g)};
+    if (nn->opt.deep)
+        return (struct nn_stream){nn->opt.stream, nn->opt.stream, nn->opt.deep};
+    return (struct nn_stream){nn->opt.stream, head(nn)->most, nn_lag(&nn->g)};
 }
 
 int nn_stream_begin(struct nn *nn)
 {
     const struct plan *p = &nn->plans.eval;
-    if (!p->flow)
+    if (!nn->opt.stream)
         return nn_fail(nn, NN_EARG, "the network was not planned for a stream of slices");
     if (!nn->ready)
         return nn_fail(nn, NN_EARG, "the network has no parameters yet");
@@ -222,6 +300,8 @@ static int unusable(struct nn *nn, const struct nn_batch *b, const struct nn_out
                        nn->opt.stream, b->n);
     if (b->image && nn->stream.total >= 0)
         return nn_fail(nn, NN_EARG, "the volume is over");
+    if (b->image && nn->opt.deep && nn->stream.pushed + b->n > nn->opt.deep)
+        return nn_fail(nn, NN_EARG, "a volume of more than the planned %d slices", nn->opt.deep);
     if (b->image && nn->stream.pushed && (b->h != now->h || b->w != now->w))
         return nn_fail(nn, NN_EARG, "slices of one volume differ in size (%dx%d, %dx%d)", now->h,
                        now->w, b->h, b->w);
@@ -242,8 +322,9 @@ int nn_stream_push(struct nn *nn, const struct nn_batch *b, const struct nn_outp
         return nn->failed;
     if (b->image)
         nn->size.h = b->h, nn->size.w = b->w;
+    const bool ends = !b->image && nn->stream.total < 0;
     nn->stream = coming(nn, !b->image);
-    const int n = run(nn, b, out);
+    const int n = nn->opt.deep ? push_whole(nn, b, out, ends) : run(nn, b, out);
     nn->stream.open = n >= 0;
     if (n > 0 && out->result)
         *out->result = nn->result;

@@ -30,10 +30,12 @@ network:
 YAML
     sed 's/kernel: 3/kernel: [3, 3, 3]/' flat.yaml >deep.yaml
     sed '/name: c/d' deep.yaml >short.yaml
+    sed 's/batch_norm/instance_norm/' deep.yaml >whole.yaml
     blobs -p 2 -n 4 >train.tns
     learn flat
     learn deep -d 4
     learn short -d 4
+    learn whole -d 4
     blobs -p 3 -n 7 -1 10 -d 24x33 >new.tns
 }
 
@@ -66,10 +68,16 @@ sys.stdout.buffer.write(stream(parts[0][1], [(m, t) for k, m, t in parts if k ==
 }
 
 @test "infer: the probabilities are the volume's, as a second implementation has them" {
-    infer -t none -P -m deep <new.tns >p.tns
-    py <<'PY'
-import json
-b = open("deep", "rb").read()
+    for m in deep whole; do
+        infer -t none -P -m $m <new.tns >p.tns
+        second $m
+    done
+}
+
+second() { # MODEL: p.tns is what it makes of new.tns
+    py "$1" <<'PY'
+import json, sys
+b = open(sys.argv[1], "rb").read()
 n = 8 + struct.unpack("<Q", b[:8])[0]
 at = lambda v: np.frombuffer(b[n + v["data_offsets"][0]:n + v["data_offsets"][1]], "<f4").reshape(v["shape"]).astype(float)
 w = {k: at(v) for k, v in json.loads(b[8:n]).items() if k != "__metadata__"}
@@ -87,8 +95,13 @@ assert [(m["case"], m["slice"]) for m, _ in old] == [(m["case"], m["slice"]) for
 for case in sorted({m["case"] for m, _ in old}):
     x = np.stack([t["image"] for m, t in old if m["case"] == case], 1).astype(float)
     x = np.pad(x, ((0, 0), (0, 0), (0, 0), (0, 1)))  # 33 columns, of which 2 makes 34
-    mean, var, scale, shift = (w[f"n.{s}"][:, None, None, None] for s in ("running_mean", "running_var", "weight", "bias"))
-    skip = np.maximum((conv(x, "a") - mean) / np.sqrt(var + 1e-5) * scale + shift, 0)
+    a, axes = conv(x, "a"), (1, 2, 3)
+    scale, shift = (w[f"n.{s}"][:, None, None, None] for s in ("weight", "bias"))
+    if "n.running_mean" in w:
+        mean, var = (w[f"n.running_{s}"][:, None, None, None] for s in ("mean", "var"))
+    else:
+        mean, var = a.mean(axes, keepdims=True), a.var(axes, keepdims=True)
+    skip = np.maximum((a - mean) / np.sqrt(var + 1e-5) * scale + shift, 0)
     c, d, h, width = skip.shape
     low = np.maximum(conv(skip.reshape(c, d, h // 2, 2, width // 2, 2).max((3, 5)), "b"), 0)
     up = np.einsum("iors,izyx->ozyrxs", w["up.weight"], low).reshape(4, d, h, width) + w["up.bias"][:, None, None, None]
@@ -110,6 +123,10 @@ PY
     grep -q '8 at once of 24x34, each 3 slices later' free.txt
     run ! grep -q '8 at once' tight.txt
     cmp all.tns tight.tns
+    infer -t none -P -j 1 -v -m whole <new.tns 2>free.txt >one.tns
+    infer -t none -P -j 2 -m whole <new.tns >three.tns
+    grep -q '8 at once of 24x34, cases of 7 slices' free.txt
+    cmp one.tns three.tns
     picked 7,8,9,10,11,12,13 <new.tns | infer -t none -m deep >alone.tns
     py <<'PY'
 all, alone = read("all.tns"), read("alone.tns")
@@ -117,30 +134,33 @@ assert len(all) == 21 and all[7][0]["case"] == alone[0][0]["case"]
 assert [(t["pred"].tobytes(), m["slice"]) for m, t in all[7:14]] == [(t["pred"].tobytes(), m["slice"]) for m, t in alone]
 PY
     # a case of one slice, and one of fewer than the lag, in a row
-    { blobs -p 1 -n 1 -1 20; blobs -p 1 -n 2 -1 21; blobs -p 1 -n 40 -1 22; } >short.tns
-    infer -t none -m deep <short.tns >p.tns
-    py <<'PY'
+    { blobs -p 1 -n 2 -1 21; blobs -p 1 -n 40 -1 22; blobs -p 1 -n 1 -1 20; } >short.tns
+    for m in deep whole; do
+        infer -t none -m $m <short.tns >p.tns
+        py <<'PY'
 assert [m["slice"] for m, _ in read("p.tns")] == [m["slice"] for m, _ in read("short.tns")]
 PY
+    done
 }
 
 @test "infer: what a stream of volumes takes is as planned, and fits the least ceiling that it names" {
     need_release "memory is measured"
     kept new.tns -m deep
     kept new.tns -P -t x -m deep -m flat
+    kept new.tns -m whole -m deep
     [ ! -e over ] || { cat over; return 1; }
     run -1 pipe 'infer -t none -M 5M -m deep <new.tns >p.tns'
     [[ $output == *"does not fit in 5 MiB (at least "* ]]
 }
 
 @test "infer: mirrors and several models of volumes, planar ones among them, are averaged" {
-    for m in deep short flat; do infer -t none -P -m $m <new.tns >$m.tns; done
-    infer -t none -P -u -m deep -m short -m flat <new.tns >three.tns
+    for m in deep short flat whole; do infer -t none -P -m $m <new.tns >$m.tns; done
+    infer -t none -P -u -m deep -m short -m flat -m whole <new.tns >three.tns
     infer -P -t x -m deep <new.tns >x.tns
     py <<'PY'
-one = [read(f"{m}.tns") for m in ("deep", "short", "flat")]
+one = [read(f"{m}.tns") for m in ("deep", "short", "flat", "whole")]
 for i, (m, t) in enumerate(read("three.tns")):
-    want = sum(o[i][1]["prob"] for o in one) / np.float32(3)
+    want = sum(o[i][1]["prob"] for o in one) / np.float32(4)
     assert (want == t["prob"]).all() and t["disagreement"].max() > 0
 PY
     mirrored <new.tns | infer -t none -P -m deep >m.tns
@@ -176,6 +196,7 @@ PY
 @test "infer -n: says how many slices later a prediction comes, if the network sees volumes" {
     infer -n -m deep >deep.txt
     grep -qx $'lag\t3' deep.txt
+    infer -n -m whole -m deep | grep -qx $'lag\tcase'
     infer -n -m flat >flat.txt
     run ! grep '^lag' flat.txt
 }

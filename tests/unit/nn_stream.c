@@ -1,6 +1,6 @@
 /* A volume as a stream of slices is the volume at once, byte for byte: networks that pool along z
  * at 0, 1 and 2 resolutions, with dilation, strides and gates, volumes shallower than the lag,
- * chunks that divide nothing. And what no stream can be is refused by name. */
+ * chunks that divide nothing. And what is of a volume as a whole comes when it is over. */
 #include "lib/base/rng.h"
 #include "lib/nn/nn.h"
 #include "tests/lib/like.h"
@@ -115,7 +115,8 @@ static void test(const char *name, const struct nn_spec *spec, const int depths[
     bool same = true;
     struct nn *of[MOST_CHUNK] = {NULL};
     for (int i = 0; i < chunks; i++) {
-        struct nn_options stream = {.n = 1, .h = H, .w = W, .stream = i + 1, .threads = 1 + i % 2};
+        struct nn_options stream = {
+            .n = 1, .h = H, .w = W, .stream = i + 1, .deep = MOST, .threads = 1 + i % 2};
         of[i] = net_like(spec, &stream, first);
     }
     for (int i = 0; depths[i]; i++) {
@@ -206,11 +207,11 @@ static struct nn_spec text(const char *t)
 #define UP "  - {op: nearest, factor: [2, 1, 1]}\n"
 
 /* Between steps of training, as validation does it: as a handle for use alone would. */
-static void amid_training(void)
+static void amid_training(struct nn_spec spec)
 {
     enum { DEPTH = 9 };
-    struct nn_spec spec = text(UNET("3", "1", "2"));
-    struct nn_options o = {.train = true, .n = 2, .d = 4, .h = H, .w = W, .stream = 3};
+    struct nn_options o = {
+        .train = true, .n = 2, .d = 4, .h = H, .w = W, .stream = 3, .deep = DEPTH};
     struct nn *nn = net_like(&spec, &o, NULL);
     bool good = true;
     for (int i = 0; i < 2; i++) {
@@ -223,6 +224,19 @@ static void amid_training(void)
     }
     nn_free(nn);
     ok(good, "amid training the stream has the parameters as they are");
+}
+
+static void too_deep(struct nn_spec spec)
+{
+    struct nn_options o = {.train = true, .n = 1, .d = 2, .h = H, .w = W, .stream = 3, .deep = 5};
+    struct nn *nn = net_like(&spec, &o, NULL);
+    struct nn_batch b = {.n = 3, .h = H, .w = W, .image = volume};
+    struct nn_output out = {.logits = one};
+    ok(!nn_stream_begin(nn) && nn_stream_push(nn, &b, &out) == 0 &&
+           nn_stream_push(nn, &b, &out) == NN_EARG &&
+           !strcmp(nn_why(nn), "a volume of more than the planned 5 slices"),
+       "deeper than planned: %s", nn_why(nn));
+    nn_free(nn);
 }
 
 static void refused(const char *what, const char *wanted)
@@ -270,7 +284,16 @@ int main(void)
             nn_set(&s, "pool_z", pools);
             test(name, &s, (const int[]){21, 0}, 5);
         }
-    amid_training();
+    amid_training(text(UNET("3", "1", "2")));
+    char volumes[2048];
+    snprintf(volumes, sizeof volumes, "%s", UNET("3", "1", "2"));
+    for (char *p; (p = strstr(volumes, "batch_norm, name: "));
+         memcpy(p, "group_norm, groups: 2, name: ", 29))
+        memmove(p + 29, p + 18, strlen(p + 18) + 1);
+    s = text(volumes);
+    test("of a volume as a whole", &s, (const int[]){1, 2, 7, 44, 0}, 3);
+    amid_training(s);
+    too_deep(s);
     refused("{op: group_norm, name: g, groups: 2}\n" UP, "'g' (group_norm)");
     refused("{op: instance_norm, name: i}\n" UP, "'i' (instance_norm)");
     refused("{op: attention, name: t, in: [a, a, a]}\n" UP, "'t' (attention)");
