@@ -437,8 +437,8 @@ static int image(const struct plan *p)
     return v;
 }
 
-/* A volume that is held, until nobody reads it any more, and the logits, of which pieces go out when
- * all is done. */
+/* A volume that is held, until nobody reads it any more, and the logits, of which pieces go out
+ * when all is done. */
 static void hold(struct state *s)
 {
     struct plan *p = s->p;

@@ -150,8 +150,8 @@ INLINE struct pairs pairs_of(const struct source *s, const struct layers *l)
     return (struct pairs){(odd + l->deep + 1) / 2, odd, (odd + l->deep) / 2};
 }
 
-/* `rows` rows of `size` floats, of each of a pair's slices, `slice` floats apart, to the operands of
- * its products, `next` floats apart. */
+/* `rows` rows of `size` floats, of each of a pair's slices, `slice` floats apart, to the operands
+ * of its products, `next` floats apart. */
 INLINE void pair_operands(int rows, int size, const float *d, size_t vs, size_t slice, float *x,
                           size_t xs, size_t next, bool first, bool second)
 {
