@@ -268,6 +268,7 @@ static int check_values(const struct st_file *f, const char *path, char *why, si
         size_t n = strlen(t->name), tail = sizeof variance - 1;
         bool var = n >= tail && !strcmp(t->name + n - tail, variance);
         size_t at = tensor_find_outside(t, var ? 0 : -FLT_MAX, FLT_MAX);
+        st_forget(f);
         if (at == tensor_count(t))
             continue;
         snprintf(why, size, "%s: parameter '%s': element %zu: (wanted a finite number%s, got %g)",

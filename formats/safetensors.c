@@ -325,6 +325,17 @@ bool st_changed(const struct st_file *f)
             st.st_mtim.tv_sec != f->written.tv_sec || st.st_mtim.tv_nsec != f->written.tv_nsec);
 }
 
+/* A piece at a time, so that a large file need not be whole in memory. */
+static void digest(const struct st_file *f, XXH3_state_t *x, size_t from, size_t to)
+{
+    while (from < to) {
+        const size_t n = to - from < ST_PIECE ? to - from : ST_PIECE;
+        XXH3_64bits_update(x, f->bytes + from, n);
+        st_forget(f);
+        from += n;
+    }
+}
+
 int st_digest(const struct st_file *f, char digits[17])
 {
     static const char zeros[] = "0000000000000000";
@@ -333,9 +344,9 @@ int st_digest(const struct st_file *f, char digits[17])
     if (!x)
         return ST_IO;
     XXH3_64bits_reset(x);
-    XXH3_64bits_update(x, f->bytes, gap);
+    digest(f, x, 0, gap);
     XXH3_64bits_update(x, zeros, after - gap);
-    XXH3_64bits_update(x, f->bytes + after, f->size - after);
+    digest(f, x, after, f->size);
     snprintf(digits, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(x));
     XXH3_freeState(x);
     return ST_OK;

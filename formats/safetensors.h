@@ -65,6 +65,7 @@ bool st_changed(const struct st_file *);
 
 /* The checksum of the whole file as st_write stores it, whether it stands in the file or not. Reads
  * every byte. ST_OK or ST_IO. */
+#define ST_PIECE ((size_t)4 << 20) /* of the file that is in memory meanwhile */
 __attribute__((warn_unused_result)) int st_digest(const struct st_file *, char digits[17]);
 
 /* Compares the whole file with the checksum that st_write stores: 1 it agrees, 0 the file has none

@@ -72,8 +72,8 @@ segmented() {
 }
 
 # A case's slices, or with LAYOUT those of a data set.
-read_case() { # CASE
-    nii2slices ${LAYOUT:+-l "$LAYOUT"} ${WITHOUT:+-a "$WITHOUT"} ${FILES:+-m "$FILES"} ${WHO:+-w "$WHO"} "$1"
+read_case() { # CASE [-L]
+    nii2slices ${LAYOUT:+-l "$LAYOUT"} ${WITHOUT:+-a "$WITHOUT"} ${FILES:+-m "$FILES"} ${WHO:+-w "$WHO"} ${2-} "$1"
 }
 # STEPS, of the model, one tool after the other, then LAST; guard has looked at them.
 prepared() ( # LAST

@@ -2,14 +2,14 @@
  *
  * reads   image, label, pred, prob, entropy, disagreement; brain unless -p slice; crop, regions
  * changes image, label, pred, prob, entropy, disagreement
- * adds    crop, cropped; with -u drops them */
+ * adds    crop, cropped, with -w whole; with -u drops them */
 #include "lib/image/crop.h"
 #include "tools/tool.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] = "[-FHv] [-p case|slice] [-m MULTIPLE | -s HxW] < STREAM > STREAM\n"
+static const char usage[] = "[-FHvw] [-p case|slice] [-m MULTIPLE | -s HxW] < STREAM > STREAM\n"
                             "       crop -u [-Hv] < STREAM > STREAM";
 
 #define MAX_SIDE 16384
@@ -19,7 +19,7 @@ static const char *const cropped[] = {"image", "label", "pred", "prob", "entropy
 enum { IMAGE, LABEL, PRED, PROB, CROPPED = sizeof cropped / sizeof *cropped };
 
 static struct {
-    bool by_slice, undo, force;
+    bool by_slice, undo, force, whole;
     long multiple, height, width; /* multiple, or height and width, or neither: as if 16 */
     char how[64];                 /* the box, as options say it */
 } opt;
@@ -127,13 +127,40 @@ static struct img_box choose(struct tns_record *rec, const struct place *p)
                       : img_box_multiple(b, opt.multiple, p->rows, p->columns);
 }
 
+/* The label as it is, beside what is cut of it, until -u puts it back. */
+static void keep_whole(struct tns_record *rec, const struct place *p)
+{
+    const struct tensor *label = tns_tensor(rec, "label");
+    if (!label || tns_tensor(rec, "whole"))
+        return;
+    if (label->dim[0] != p->rows || label->dim[1] != p->columns)
+        tool_die_at(rec, "-w: the label was cropped before (wanted %ldx%ld, got %ux%u)", p->rows,
+                    p->columns, label->dim[0], label->dim[1]);
+    const struct tensor in = *label;
+    memcpy(tool_add(rec, "whole", in.dtype, 2, in.dim)->data, in.data, tensor_bytes(&in));
+}
+
+static void put_whole_back(struct tns_record *rec, const struct place *p)
+{
+    const struct tensor *whole = tns_tensor(rec, "whole");
+    if (!whole)
+        return;
+    tool_need(rec, "whole", DT_U8, 2);
+    if (whole->dim[0] != p->rows || whole->dim[1] != p->columns)
+        tool_die_at(rec, "whole: wrong shape (wanted %ld by %ld, got %u by %u)", p->rows,
+                    p->columns, whole->dim[0], whole->dim[1]);
+    const struct tensor in = *whole;
+    memcpy(tool_add(rec, "label", DT_U8, 2, in.dim)->data, in.data, tensor_bytes(&in));
+    tns_remove(rec, "whole");
+}
+
 /* Tumour outside the box is never lost without a word. */
 static void check_tumour(struct tns_record *rec, struct img_box b)
 {
     size_t most = 0;
     for (int i = LABEL; i <= PRED; i++) {
         struct tensor *t = tns_tensor(rec, cropped[i]);
-        size_t n = t ? img_count_outside(t, b) : 0;
+        size_t n = t && !(i == LABEL && opt.whole) ? img_count_outside(t, b) : 0;
         if (n && !opt.force)
             tool_die_at(rec,
                         "%s: %zu voxels lie outside the box of %ldx%ld (a larger -s or -m keeps "
@@ -216,6 +243,7 @@ static void crop(struct tns_record *rec)
     struct img_box b;
     if (opt.undo) {
         cut(rec, &p, (struct img_box){0, 0, p.rows, p.columns});
+        put_whole_back(rec, &p);
         tns_unset(&rec->meta, "crop");
         tns_unset(&rec->meta, "cropped");
         return;
@@ -225,6 +253,8 @@ static void crop(struct tns_record *rec)
     struct img_box local = {b.y - p.now.y, b.x - p.now.x, b.height, b.width};
     check_tumour(rec, local);
     count_brain(rec, local);
+    if (opt.whole)
+        keep_whole(rec, &p);
     cut(rec, &p, b);
     tool_set(rec, "crop", "%ld %ld %ld %ld %ld %ld", b.y, b.x, b.height, b.width, p.rows,
              p.columns);
@@ -238,7 +268,7 @@ int main(int argc, char **argv)
     bool how = false;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("Fm:p:s:u")) != -1)
+    while ((c = tool_getopt("Fm:p:s:uw")) != -1)
         switch (c) {
         case 'F':
             opt.force = how = true;
@@ -258,6 +288,9 @@ int main(int argc, char **argv)
         case 'u':
             opt.undo = true;
             break;
+        case 'w':
+            opt.whole = how = true;
+            break;
         }
     tool_no_operands();
     if (opt.undo && (how || opt.multiple || opt.height))
@@ -272,8 +305,8 @@ int main(int argc, char **argv)
         snprintf(opt.how, sizeof opt.how, "-p %s -s %ldx%ld", per, opt.height, opt.width);
     else
         snprintf(opt.how, sizeof opt.how, "-p %s -m %ld", per, opt.multiple);
-    tool_open("%s%s", opt.force ? "-F " : "", opt.undo ? "-u" : opt.how);
-    tool_uses("image label pred prob entropy disagreement");
+    tool_open("%s%s%s", opt.force ? "-F " : "", opt.whole ? "-w " : "", opt.undo ? "-u" : opt.how);
+    tool_uses("image label pred prob entropy disagreement whole");
     while (tool_read(&rec)) {
         if (!opt.undo || tns_get(&rec.meta, "crop"))
             crop(&rec);

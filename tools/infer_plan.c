@@ -136,7 +136,7 @@ static struct nn *network(const struct member *m, int n, size_t beside, size_t c
  * does for all. */
 static bool make_networks(int n, char *why, size_t size)
 {
-    size_t alone[MODELS], all = 0, most = 0;
+    size_t alone[MODELS], all = 0, most = 0, products[MODELS] = {0}, shared = 0;
     int first = 0;
     for (int i = 0; i < members && members > 1; i++) {
         struct nn *nn = network(&member[i], n, 0, 0, why, size);
@@ -145,12 +145,14 @@ static bool make_networks(int n, char *why, size_t size)
         struct nn_memory m = nn_memory(nn);
         nn_free(nn);
         all += alone[i] = m.own + m.parameters;
+        products[i] = m.products;
+        shared = m.products > shared ? m.products : shared;
         if (m.maps > most)
             most = m.maps, first = i;
     }
     for (int j = 0; j < members; j++) {
         int i = (first + j) % members;
-        size_t beside = outside(n) + (members > 1 ? all - alone[i] : 0);
+        size_t beside = outside(n) + (members > 1 ? all - alone[i] + shared - products[i] : 0);
         held.nn[i][0] = network(&member[i], n, beside, opt.memory, why, size);
         if (!held.nn[i][0]) {
             free_networks();
@@ -163,7 +165,7 @@ static bool make_networks(int n, char *why, size_t size)
 /* The same of streams, each of which keeps its own maps beside those of the others. */
 static bool make_streams(int n, char *why, size_t size)
 {
-    size_t alone[MODELS], weights[MODELS], all = 0;
+    size_t alone[MODELS], weights[MODELS], products[MODELS], all = 0, shared = 0;
     for (int i = 0; i < members; i++) {
         struct nn *nn = network(&member[i], n, 0, 0, why, size);
         if (!nn)
@@ -171,7 +173,8 @@ static bool make_streams(int n, char *why, size_t size)
         struct nn_memory m = nn_memory(nn);
         const int out = nn_stream(nn).out;
         nn_free(nn);
-        alone[i] = m.own + m.maps, weights[i] = m.parameters;
+        alone[i] = m.own + m.maps, weights[i] = m.parameters, products[i] = m.products;
+        shared = m.products > shared ? m.products : shared;
         all += weights[i] + alone[i] * (size_t)views();
         plan.out = out > plan.out ? out : plan.out;
         if (out > n && members > 1)
@@ -180,7 +183,7 @@ static bool make_streams(int n, char *why, size_t size)
     }
     for (int i = 0; i < members; i++)
         for (int axes = 0; axes < VIEWS; axes++) {
-            const size_t beside = outside(n) + all - alone[i] - weights[i];
+            const size_t beside = outside(n) + all - alone[i] - weights[i] + shared - products[i];
             if (!is_view(axes))
                 continue;
             held.nn[i][axes] = network(&member[i], n, beside, opt.memory, why, size);

@@ -25,11 +25,11 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "[-tHv] [-a NAME,...] [-j THREADS] [-l brats|bids|msd|nnunet|file|slices2nii] "
+    "[-tHLv] [-a NAME,...] [-j THREADS] [-l brats|bids|msd|nnunet|file|slices2nii] "
     "[-m NAME=PATTERN,...] [-p DIR] [-w WHO] CASE... > STREAM";
 
 static struct {
-    bool tumour;
+    bool tumour, unlabelled;
     enum layout layout;
     const char *pattern[LAY_FILES];
     long threads;
@@ -94,6 +94,8 @@ static void find_case(size_t i, struct lay_case *c, char *why)
 {
     if (lay_list_case(&list, i, c, why) || (opt.pred && lay_pred(opt.pred, c, why)))
         tool_die("%s", why);
+    if (opt.unlabelled)
+        *c->label = 0;
 }
 
 /* Every case is looked at before the first record is written. */
@@ -443,7 +445,7 @@ int main(int argc, char **argv)
     tool_start(argc, argv, usage);
     opt.threads = tool_cores(1024);
     opt.threads = opt.threads < 1 ? 1 : opt.threads > 4 ? 4 : opt.threads;
-    while ((c = tool_getopt("a:j:l:m:p:tw:")) != -1)
+    while ((c = tool_getopt("a:j:l:Lm:p:tw:")) != -1)
         switch (c) {
         case 'a':
             if (lay_set(absent = optarg, &opt.may_lack, why))
@@ -457,6 +459,9 @@ int main(int argc, char **argv)
                 tool_misuse("-l: unknown layout (wanted brats, bids, msd, nnunet, file or "
                             "slices2nii, got '%s')",
                             optarg);
+            break;
+        case 'L':
+            opt.unlabelled = true;
             break;
         case 'm':
             if (lay_set_names(optarg, opt.pattern, why))
@@ -475,6 +480,8 @@ int main(int argc, char **argv)
         }
     if (optind == argc)
         tool_usage();
+    if (opt.tumour && opt.unlabelled)
+        tool_misuse("-t: looks into segmentations, which -L leaves alone");
     if (named && opt.layout != LAY_BRATS && opt.layout != LAY_BIDS)
         tool_misuse("-m: names the files of a case folder (wanted -l brats or bids, got -l %s)",
                     layout);
@@ -486,8 +493,9 @@ int main(int argc, char **argv)
     if (opt.who)
         read_who();
     list_cases(argc - optind, argv + optind);
-    tool_open_out("%s%s%s-l %s%s%s", absent ? "-a " : "", absent ? absent : "", absent ? " " : "",
-                  layout, opt.pred ? " -p" : "", opt.tumour ? " -t" : "");
+    tool_open_out("%s%s%s-l %s%s%s%s", absent ? "-a " : "", absent ? absent : "", absent ? " " : "",
+                  layout, opt.pred ? " -p" : "", opt.tumour ? " -t" : "",
+                  opt.unlabelled ? " -L" : "");
     start_workers();
 
     for (size_t i = 0; i < list.n; i++) {

@@ -472,7 +472,7 @@ int main(int argc, char **argv)
     if (opt.validation)
         validation_open(&val, opt.validation, &set);
     if (opt.origin)
-        origin_open(&origin, opt.origin, opt.memory);
+        origin_open(&origin, opt.origin);
     if (opt.plan) {
         plan();
         return tool_finish();

@@ -180,8 +180,7 @@ struct origin {
     struct ledger ledger;
 };
 
-/* Dies where the file does not fit the ceiling, 0 for none. */
-void origin_open(struct origin *, const char *path, unsigned long long ceiling);
+void origin_open(struct origin *, const char *path);
 /* The stream has to be prepared as the model's was, or it dies. */
 void origin_agree(const struct origin *, const struct source *, bool force);
 /* As source_apart, of those that the model learned from. True of a model that is leaky itself. */

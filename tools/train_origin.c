@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define INHERITED "the training of -i's model"
 
@@ -32,24 +31,31 @@ static char *begun_text(const struct model *m, const char *path, const char *sum
     return text;
 }
 
-void origin_open(struct origin *o, const char *path, unsigned long long ceiling)
+/* Bytes of the file that are no weights. */
+static size_t head(const struct st_file *f)
+{
+    size_t n = f->size;
+    for (int i = 0; i < f->tensors; i++)
+        n -= tensor_bytes(&f->tensor[i]);
+    return n;
+}
+
+void origin_open(struct origin *o, const char *path)
 {
     enum { TEXTS = 1 << 20 }; /* of its head, as they are understood */
     struct model *m = &o->model;
-    struct stat st;
     char why[1024];
     *o = (struct origin){.path = path};
-    o->bytes = NN_FIXED_BYTES + TEXTS + (stat(path, &st) ? 0 : (size_t)st.st_size);
-    if (ceiling && o->bytes > ceiling)
-        tool_die("-i: %s: takes at least %zu MiB to be read (wanted within -M)", path,
-                 (o->bytes >> 20) + 1);
     tool_maps(path);
     if (model_open(m, path, why, sizeof why))
         tool_die("-i: %s", why);
     tool_mapped(m->file.bytes, m->file.size);
     if (st_digest(&m->file, o->sum))
         tool_die("out of memory");
-    st_forget(&m->file);
+    size_t most = ST_PIECE;
+    for (int i = 0; i < m->file.tensors; i++)
+        most = tensor_bytes(&m->file.tensor[i]) > most ? tensor_bytes(&m->file.tensor[i]) : most;
+    o->bytes = NN_FIXED_BYTES + TEXTS + most + 3 * head(&m->file);
     if (ledger_add_lines(&o->ledger, m->patients, m->scans))
         tool_die("out of memory (or more than %d scans)", LEDGER_MAX);
     if (ledger_blind(&o->ledger))
@@ -96,10 +102,8 @@ size_t origin_memory(const struct origin *o)
 {
     if (!o->path)
         return 0;
-    size_t texts = o->model.file.size;
-    for (int i = 0; i < o->model.file.tensors; i++)
-        texts -= tensor_bytes(&o->model.file.tensor[i]);
-    return ledger_memory(&o->ledger) + 3 * texts; /* as they lie, and as they are understood */
+    /* As texts lie, and as they are understood. */
+    return ledger_memory(&o->ledger) + 3 * head(&o->model.file);
 }
 
 void origin_close(struct origin *o)

@@ -121,8 +121,8 @@ size_t nn_measure(struct nn *nn)
     nn->arena_bytes = lay_arena(nn, NULL);
     m->own = nn->bytes + nn->table_bytes;
     if (nn_graph_products(&nn->g))
-        m->own += KR_PRODUCTS_BYTES + (size_t)nn->plans.products * KR_PRODUCT_BYTES;
-    m->fixed = NN_FIXED_BYTES + m->own + nn->opt.outside;
+        m->products = KR_PRODUCTS_BYTES + (size_t)nn->plans.products * KR_PRODUCT_BYTES;
+    m->fixed = NN_FIXED_BYTES + m->own + m->products + nn->opt.outside;
     size_t sum = m->parameters + m->gradients + m->moments + m->maps + m->fixed;
     m->peak = nn_peak(&nn->opt, sum);
     return sum;

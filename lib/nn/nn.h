@@ -196,9 +196,10 @@ struct nn_memory {
     size_t gradients, moments;
     size_t maps; /* activations, their gradients, and what is widened or recomputed */
     size_t workspace;
-    size_t fixed; /* program, libraries, tables, threads, and `outside` */
-    size_t own;   /* of these the handle's: what another one in the same process adds */
-    size_t peak;  /* the sum; no less than what the process took before */
+    size_t fixed;    /* program, libraries, tables, threads, and `outside` */
+    size_t own;      /* of these the handle's: what another one in the same process adds */
+    size_t products; /* of these OpenBLAS', which all handles of a process share */
+    size_t peak;     /* the sum; no less than what the process took before */
 };
 
 struct nn;

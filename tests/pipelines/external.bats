@@ -74,6 +74,47 @@ cell() { # TABLE ROW COLUMN
     [ "$(stat -c %Y.%i $X/cases/*/dice.tsv | grep -cvxF "$before")" = 1 ]
 }
 
+# wider FOLDER: the same scans of 64x64 instead of 48x48, with enhancing tumour in a corner that no crop to 48x48 holds.
+wider() {
+    "$PYTHON" - "$1"/*.nii.gz <<'PY'
+import gzip, struct, sys
+import numpy as np
+for name in sys.argv[1:]:
+    b = bytearray(gzip.open(name).read())
+    shape, code = struct.unpack_from("<3h", b, 42), struct.unpack_from("<h", b, 70)[0]
+    v = np.frombuffer(b[352:], {2: "u1", 4: "<i2", 16: "<f4", 512: "<u2"}[code]).reshape(shape, order="F")
+    v = np.pad(v, ((8, 8), (8, 8), (0, 0)))
+    if name.endswith("_seg.nii.gz"):
+        v[1:4, 1:4, 3] = 4
+    struct.pack_into("<2h", b, 42, 64, 64)
+    open(name, "wb").write(gzip.compress(bytes(b[:352]) + v.tobytes(order="F")))
+PY
+}
+
+@test "external: tumour that the model's crop cuts off counts as missed; predict does not look at labels at all" {
+    need_python numpy
+    mkdir new
+    cp -r "$given/new/North_1_a" "$given/new/South_2_c" new
+    wider new/North_1_a
+    run -1 pipe 'nii2slices new/North_1_a | recode -s brats2017 | znorm | crop -s 48x48 >x.tns'
+    glio >/dev/null 2>err || { cat err; false; }
+    # By another way: what is predicted without any label, as a file beside the case.
+    cp -r new bare
+    rm bare/*/*_seg.nii.gz
+    nii2slices bare/North_1_a | recode -s brats2017 | znorm | crop -s 48x48 | infer -t none -m "$given/model" 2>/dev/null | crop -u |
+        slices2nii -n pred -s brats2017 -o preds
+    nii2slices -p preds new/North_1_a | recode -s brats2017 | dice -L -c brats2023 -l none >hand
+    for part in WT TC ET; do
+        want=$(awk -F '\t' -v p=$part 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next } $1 == "case" && $at["part"] == p { print $at["label_mm3"], $at["dice"] }' hand)
+        [ "$(awk -F '\t' -v p=$part '$2 == "North_1_a" && $5 == p { print $8, $6 }' out/external/scores.tsv)" = "$want" ]
+    done
+    echo nonsense >"$(echo new/South_2_c/*_seg.nii.gz)"
+    for d in new bare; do
+        make -s -C "$ROOT" -f pipelines/Makefile predict DATA="$PWD/$d" MODEL="$given/model" OUT="$PWD/$d.out" JOBS=1 >/dev/null 2>err || { cat err; false; }
+    done
+    diff -r new.out/predict/segmentations bare.out/predict/segmentations
+}
+
 @test "external: knobs that are wrong are a line; sites are what a file says; a folder is for one question" {
     cp -r "$given/new" .
     refused() { # LINE NAME=VALUE...

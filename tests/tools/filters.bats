@@ -136,6 +136,26 @@ save("in.tns", r)' $what
     done
 }
 
+@test "crop: -w keeps the label whole, and -u puts it back, whatever lay outside; the prediction there has missed it" {
+    py 'r = study(cases=1, slices=2)
+for _, t in r:
+    t["label"] = t["label"].copy()
+    t["label"][22, 3:6] = 4 # below the brain
+save("in.tns", r)'
+    crop -w <in.tns >cut.tns
+    pipe '<cut.tns crop -w | crop -m 1 | crop -u >out.tns' # a second crop has nothing more to keep
+    py 'for (m, a), (_, b), (n, c) in zip(*map(records, ("in.tns", "cut.tns", "out.tns"))):
+    assert b["label"].shape == (16, 16) and (b["whole"] == a["label"]).all() and b["whole"].dtype == np.uint8
+    assert (c["label"] == a["label"]).all() and "whole" not in c and m == n'
+    # What was cut before cannot be kept, and what is no label of the slice is not put back.
+    run -1 --separate-stderr pipe 'crop -F <in.tns | crop -w >x'
+    [[ $stderr = *"crop: stdin: record 0 (case000 slice 0): -w: the label was cropped before (wanted 24x20, got 16x16)" ]]
+    py 'r = records("cut.tns"); r[1][1]["whole"] = np.zeros((3, 4), "u1"); save("bad.tns", r)'
+    run -1 --separate-stderr pipe 'crop -u <bad.tns >x'
+    [[ $stderr = "crop: stdin: record 1 (case000 slice 1): whole: wrong shape (wanted 24 by 20, got 3 by 4)" ]]
+    run -2 crop -u -w <in.tns
+}
+
 @test "crop: brain is never lost without a word, with labels or without" {
     make bare=1 cases=2 >in.tns # brain: rows 4-19, columns 4-16, all of it not zero
     crop -s 16x13 <in.tns >/dev/null

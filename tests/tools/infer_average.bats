@@ -200,6 +200,12 @@ YAML
     alone=$least
     least few.tns -j 1 -m wide -m wide -m wide
     [ "$least" -ge $((alone + 2 * weights - 1)) ] && [ "$least" -le $((alone + 2 * weights + 4)) ] || { echo "$least MiB beside $alone"; false; }
+    # OpenBLAS is there once, however many of them multiply matrices.
+    from=few.tns learn products 'network: transunet' 'base: 2'
+    kept few.tns -j 2 -m products -m products -m products
+    three=$least
+    least few.tns -j 2 -m products
+    [ "$three" -le $((least + 3)) ] || { echo "$three MiB beside $least"; false; }
     [ ! -s over ] || { cat over; return 1; }
 }
 

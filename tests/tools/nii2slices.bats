@@ -100,6 +100,19 @@ P
     [ "$(wc -c <out)" = 8 ]
 }
 
+@test "nii2slices: -L leaves segmentations alone, whatever is in them" {
+    phantom -n 1 -d 24x20x8 -s 1 -o a
+    cp -r a bare
+    rm bare/*/*_seg.nii.gz
+    echo nonsense >"$(echo a/*/*_seg.nii.gz)"
+    run -1 pipe 'nii2slices a/* >x.tns'
+    nii2slices -L a/* >left.tns
+    nii2slices bare/* >none.tns
+    cmp <(tnsview <left.tns | grep -v history) <(tnsview <none.tns | grep -v history)
+    run ! grep -q label <(tnsview -n 1 <left.tns)
+    run -2 nii2slices -t -L a/*
+}
+
 @test "nii2slices: a case that lacks a modality or has it twice is refused by name, before any record" {
     py <<'P'
 case("P1"); case("P2"); case("P3")
