@@ -122,7 +122,7 @@ enum kr_algo { KR_AUTO, KR_DIRECT, KR_WINOGRAD };
  * A volume may be taken by windows of consecutive slices, n being 1: `before` and `behind` say how
  * many slices of it, 0 or 1, lie in memory before the first of the operand and behind its last, and
  * are read where there would be zeros otherwise; with rows of scale and shift where these have a
- * stride; `odd`, whether the first of the operand is the volume's second, fourth and so on. The
+ * stride; results are made by pairs, and `odd` says that the first is the second of one. The
  * results are the same bytes as those of the whole volume. That is for forward alone,
  * and for operands that are not planar. */
 struct kr_conv3x3 {

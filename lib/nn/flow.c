@@ -108,6 +108,26 @@ struct nn_size nn_slab(const struct plan *p, const struct op *op, int slices)
     return s;
 }
 
+/* A call takes an even number of slices, as a rule, and makes those that lie a lag behind: its pairs
+ * begin there, in a volume at once too. */
+int nn_pairs(struct plan *p)
+{
+    const struct graph *g = p->g;
+    struct flow *of = calloc((size_t)g->values + 1, sizeof *of);
+    if (!of)
+        return -1;
+    nn_flow(g, of);
+    for (int i = 0; i < g->ops; i++) {
+        if (!makes(g, &g->op[i]))
+            continue;
+        const struct flow *y = &of[g->op[i].out];
+        const int step = y->by * y->down;
+        p->op[i].odd = (y->lag + step - 1) / step * y->by % 2;
+    }
+    free(of);
+    return 0;
+}
+
 /* Few slices that stay are put by, and the map's memory is free for others until the next call.
  * Many are moved to the front of their memory when it is full. */
 static void settle(struct flow *f)

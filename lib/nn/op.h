@@ -142,7 +142,7 @@ enum nn_pass {
 #define NN_PASSES (PASS_RECOMPUTE + 1)
 
 /* Slices of the sample that lie in memory before an input's first and behind its last, as far as
- * the kind's reach asks for them; whether the output's first is an odd one of the sample's. */
+ * the kind's reach asks for them; whether the output's first slice is the second of a pair. */
 struct nn_beside {
     int before, behind;
     bool odd;

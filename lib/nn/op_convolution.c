@@ -170,7 +170,7 @@ static struct nn_call part(const struct nn_call *c, const float *x, int n, int z
     one.out.y = (float *)c->out.y + (size_t)(z * c->y.h) * (size_t)(c->y.w * kr_pad(c->y.c));
     if (c->out.sums && c->out.each)
         one.out.sums += (size_t)z * 2 * (size_t)kr_pad(c->y.c);
-    one.beside = (struct nn_beside){before, behind, z % 2};
+    one.beside = (struct nn_beside){before, behind, (z % 2) ^ c->beside.odd};
     one.workspace = workspace;
     return one;
 }

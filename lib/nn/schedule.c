@@ -51,6 +51,8 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
     p->wide = calloc(params, sizeof *p->wide);
     if (p->flow)
         nn_windows(p);
+    if (!learn && p->op && nn_pairs(p))
+        return -1;
     return p->step && p->live && p->buffer && p->placing && p->scratch && p->op && p->value &&
                    p->choice && p->dweight && p->wide && (p->flow || learn || !nn_flows(o))
                ? 0
