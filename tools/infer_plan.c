@@ -2,7 +2,8 @@
  *
  * Models of slices run one after another, with their maps in one memory. Where a network sees
  * volumes, all models are streams (nn.h): each keeps its slices, for each view by itself, and
- * records wait for the slowest of them; for one that sees a case as a whole until that is over. */
+ * records wait for the slowest of them; for one that sees a case as a whole until that is over,
+ * and such networks run by turns in one memory, too. */
 #include "tools/infer.h"
 
 #include <limits.h>
@@ -162,10 +163,12 @@ static bool make_networks(int n, char *why, size_t size)
     return true;
 }
 
-/* The same of streams, each of which keeps its own maps beside those of the others. */
+/* The same of streams, each of which keeps its own maps beside those of the others; but for those
+ * of cases as a whole, of whose maps the largest count. */
 static bool make_streams(int n, char *why, size_t size)
 {
-    size_t alone[MODELS], weights[MODELS], products[MODELS], all = 0, shared = 0;
+    size_t alone[MODELS], weights[MODELS], products[MODELS], maps[MODELS], all = 0, shared = 0;
+    size_t most = 0;
     for (int i = 0; i < members; i++) {
         struct nn *nn = network(&member[i], n, 0, 0, why, size);
         if (!nn)
@@ -173,7 +176,9 @@ static bool make_streams(int n, char *why, size_t size)
         struct nn_memory m = nn_memory(nn);
         const int out = nn_stream(nn).out;
         nn_free(nn);
-        alone[i] = m.own + m.maps, weights[i] = m.parameters, products[i] = m.products;
+        maps[i] = member[i].about.whole ? m.maps : 0;
+        most = maps[i] > most ? maps[i] : most;
+        alone[i] = m.own + m.maps - maps[i], weights[i] = m.parameters, products[i] = m.products;
         shared = m.products > shared ? m.products : shared;
         all += weights[i] + alone[i] * (size_t)views();
         plan.out = out > plan.out ? out : plan.out;
@@ -183,7 +188,8 @@ static bool make_streams(int n, char *why, size_t size)
     }
     for (int i = 0; i < members; i++)
         for (int axes = 0; axes < VIEWS; axes++) {
-            const size_t beside = outside(n) + all - alone[i] - weights[i] + shared - products[i];
+            const size_t beside =
+                outside(n) + all - alone[i] - weights[i] + shared - products[i] + most - maps[i];
             if (!is_view(axes))
                 continue;
             held.nn[i][axes] = network(&member[i], n, beside, opt.memory, why, size);
@@ -195,22 +201,28 @@ static bool make_streams(int n, char *why, size_t size)
     return true;
 }
 
+/* Whether it runs when no other does, between whose runs its maps hold nothing. */
+static bool by_turns(const struct member *m)
+{
+    return !plan.streams || m->about.whole;
+}
+
 /* Their maps come to lie in one memory; what the process will take, in bytes. */
 static size_t load_networks(void)
 {
     size_t peak = 0;
-    int largest = 0;
+    struct nn *largest = NULL;
     for (int i = 0; i < members; i++) {
         struct nn_memory m = nn_memory(held.nn[i][0]);
         peak = m.peak > peak ? m.peak : peak;
-        if (m.maps > nn_memory(held.nn[largest][0]).maps)
-            largest = i;
+        if (by_turns(&member[i]) && (!largest || m.maps > nn_memory(largest).maps))
+            largest = held.nn[i][0];
     }
     for (int i = 0; i < members; i++)
         for (int axes = 0; axes < VIEWS; axes++) {
             struct nn *nn = held.nn[i][axes];
             const struct st_file *f = &member[i].model.file;
-            if (nn && ((!plan.streams && i != largest && nn_share(nn, held.nn[largest][0])) ||
+            if (nn && ((by_turns(&member[i]) && nn != largest && nn_share(nn, largest)) ||
                        nn_load(nn, f->tensor, (size_t)f->tensors)))
                 tool_die("%s: %s", member[i].path, nn_why(nn));
         }

@@ -115,11 +115,25 @@ static size_t lay_arena(struct nn *nn, char *base)
     return at + maps;
 }
 
+struct kept nn_kept(const struct nn *nn)
+{
+    const struct nn_options *o = &nn->opt;
+    const size_t plane = (size_t)o->eval_h * (size_t)o->eval_w * sizeof(float);
+    const size_t deep = (size_t)o->eval_d, outputs = (size_t)nn_classes(nn);
+    struct kept k = {0};
+    if (!o->deep)
+        return k;
+    k.logits = nn_up(deep * (size_t)nn_inputs(nn) * plane);
+    k.slices = k.logits + nn_up(deep * outputs * plane);
+    k.bytes = k.slices + nn_up((size_t)o->stream * outputs * plane);
+    return k;
+}
+
 size_t nn_measure(struct nn *nn)
 {
     struct nn_memory *m = &nn->memory;
     nn->arena_bytes = lay_arena(nn, NULL);
-    m->own = nn->bytes + nn->table_bytes;
+    m->own = nn->bytes + nn->table_bytes + nn_kept(nn).bytes;
     if (nn_graph_products(&nn->g))
         m->products = KR_PRODUCTS_BYTES + (size_t)nn->plans.products * KR_PRODUCT_BYTES;
     m->fixed = NN_FIXED_BYTES + m->own + m->products + nn->opt.outside;
@@ -128,28 +142,44 @@ size_t nn_measure(struct nn *nn)
     return sum;
 }
 
+static char *map(struct nn *nn, size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    if (p == MAP_FAILED) {
+        nn_fail(nn, NN_EMEM, "no memory: %zu bytes", bytes);
+        return NULL;
+    }
+    /* The transforms walk dozens of streams at once, each in a page of its own. */
+    madvise(p, bytes, MADV_HUGEPAGE);
+    return p;
+}
+
+static int keep(struct nn *nn)
+{
+    const size_t bytes = nn_kept(nn).bytes;
+    return bytes && !nn->kept && !(nn->kept = map(nn, bytes)) ? NN_EMEM : 0;
+}
+
 int nn_arena(struct nn *nn)
 {
     if (nn->arena)
         return 0;
-    void *p = mmap(NULL, nn->arena_bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED)
-        return nn_fail(nn, NN_EMEM, "no memory: %zu bytes", nn->arena_bytes);
-    /* The transforms walk dozens of streams at once, each in a page of its own. */
-    madvise(p, nn->arena_bytes, MADV_HUGEPAGE);
-    nn->arena = p;
+    if (keep(nn) || !(nn->arena = map(nn, nn->arena_bytes)))
+        return NN_EMEM;
     lay_arena(nn, nn->arena);
     return 0;
 }
 
 int nn_share(struct nn *nn, struct nn *of)
 {
-    if (nn->opt.train || of->opt.train || nn->opt.stream || of->opt.stream || nn->arena ||
+    if (nn->opt.train || of->opt.train || nn_flows(&nn->opt) || nn_flows(&of->opt) || nn->arena ||
         nn->arena_bytes > of->arena_bytes)
         return nn_fail(nn, NN_EARG, "the maps of these networks cannot share their memory");
     if (nn_arena(of))
         return nn_fail(nn, of->failed, "%s", of->why);
+    if (keep(nn))
+        return NN_EMEM;
     nn->shared = true;
     nn->arena = of->arena;
     lay_arena(nn, nn->arena);
@@ -160,5 +190,7 @@ void nn_arena_free(struct nn *nn)
 {
     if (nn->arena && !nn->shared)
         munmap(nn->arena, nn->arena_bytes);
-    nn->arena = NULL;
+    if (nn->kept)
+        munmap(nn->kept, nn_kept(nn).bytes);
+    nn->arena = nn->kept = NULL;
 }

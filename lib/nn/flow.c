@@ -108,8 +108,8 @@ struct nn_size nn_slab(const struct plan *p, const struct op *op, int slices)
     return s;
 }
 
-/* A call takes an even number of slices, as a rule, and makes those that lie a lag behind: its pairs
- * begin there, in a volume at once too. */
+/* A call takes an even number of slices, as a rule, and makes those that lie a lag behind: its
+ * pairs begin there, in a volume at once too. */
 int nn_pairs(struct plan *p)
 {
     const struct graph *g = p->g;

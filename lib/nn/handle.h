@@ -33,6 +33,8 @@ struct nn {
     char *arena, *maps; /* maps: where the plan's buffers start */
     size_t arena_bytes;
     bool shared; /* the arena is another handle's */
+    char *kept;  /* of a stream that sees volumes as a whole: the volume now, its logits, and those
+                    of slices that go out; or NULL */
     void *tables;
     size_t table_bytes, bytes; /* bytes: of the handle and its lists */
     struct stored *param;
@@ -70,6 +72,9 @@ int nn_fail(struct nn *, int code, const char *fmt, ...) __attribute__((format(p
 
 /* arena.c. nn_lay_tables counts first, without memory. */
 size_t nn_lay_tables(struct nn *, char *base);
+struct kept {
+    size_t logits, slices, bytes; /* where they begin in nn->kept; of all */
+} nn_kept(const struct nn *);
 size_t nn_measure(struct nn *); /* nn->memory under the plans as they stand; the sum */
 int nn_arena(struct nn *);      /* allocates once, at the first nn_load or nn_init */
 void nn_arena_free(struct nn *);

@@ -240,8 +240,9 @@ const struct tensor *nn_params(const struct nn *, size_t *count);
  * stay. */
 int nn_load(struct nn *, const struct tensor *, size_t count);
 
-/* Of two handles for use alone, which never run at the same time: the maps of `nn` will lie where
- * those of `of` do, which must take as many bytes (nn_memory) and outlive it. Before nn_load. */
+/* Of two handles for use alone, which never run at the same time, nor are streams but of volumes as
+ * a whole: the maps of `nn` will lie where those of `of` do, which must take as many bytes
+ * (nn_memory) and outlive it. Before nn_load. */
 int nn_share(struct nn *nn, struct nn *of);
 
 /* As torch.nn begins, keyed by (seed, name): a convolution's weights and bias uniform within

@@ -64,9 +64,7 @@ struct plan {
     const struct nn_options *opt;
     bool learn, stepwise; /* stepwise: each parameter's gradient is used up when it is whole */
     struct nn_size size;
-    int image;       /* the value that is the batch's image as it was given, planes, or -1 */
-    int held, piece; /* of a stream that sees volumes as a whole, buffers: of its slices, of those
-                        of the logits that go out; or -1 */
+    int image; /* the value that is the batch's image as it was given, planes, or -1 */
     struct step *step;
     struct buffer *buffer;
     int steps, buffers, step_room, buffer_room;

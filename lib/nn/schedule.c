@@ -439,25 +439,6 @@ static int image(const struct plan *p)
     return v;
 }
 
-/* A volume that is held, until nobody reads it any more, and the logits, of which pieces go out
- * when all is done. */
-static void hold(struct state *s)
-{
-    struct plan *p = s->p;
-    const struct graph *g = s->g;
-    const struct nn_size *z = &p->size;
-    const struct op *head = &g->op[g->head];
-    const size_t plane = (size_t)z->h * (size_t)z->w * sizeof(float);
-    const int last = p->steps - 1, image = g->op[g->input].out;
-    p->held = add(s, (size_t)z->d * (size_t)g->value[image].e.c * plane, 0);
-    for (int at = 0; at < p->steps; at++)
-        for (int i = 0; i < g->op[p->step[at].op].ins; i++)
-            if (g->op[p->step[at].op].in[i] == image && p->image >= 0)
-                touch(s, p->held, at);
-    p->piece = add(s, (size_t)p->opt->stream * (size_t)g->value[head->out].e.c * plane, last);
-    touch(s, p->value[head->out].map, last);
-}
-
 static void clear(int *v, int n)
 {
     for (int i = 0; i < n; i++)
@@ -471,7 +452,7 @@ void nn_schedule(struct plan *p)
     struct state s = {
         .p = p, .g = g, .threads = nn_base_threads(p->learn), .alive = alive, .left = left};
     p->steps = p->buffers = 0;
-    p->image = p->held = p->piece = -1;
+    p->image = -1;
     clear(p->dweight, g->params), clear(p->wide, g->params);
     clear(alive, g->values);
     for (int i = 0; i < g->values; i++) {
@@ -492,8 +473,6 @@ void nn_schedule(struct plan *p)
         if (b >= 0)
             p->buffer[b].first = 0, p->buffer[b].last = p->steps - 1;
     }
-    if (!p->learn && p->opt->deep)
-        hold(&s);
     s.backward = true;
     for (int i = g->ops - 1; i >= 0 && p->learn; i--)
         if (nn_is_view(&g->op[i]))

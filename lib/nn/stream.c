@@ -4,7 +4,7 @@
  * move to the front.
  *
  * A network that sees a volume as a whole is run once, when the volume is over, which is held until
- * then; of the logits, which stay where they are, those slices go out whose turn it is. */
+ * then; of the logits, which are kept, those slices go out whose turn it is. */
 #include "lib/nn/handle.h"
 
 #include <limits.h>
@@ -201,7 +201,7 @@ static void hold(struct nn *nn, const struct nn_batch *b)
 {
     const size_t channels = channels_of(nn, nn->g.input);
     const size_t deep = (size_t)nn->opt.eval_d, n = plane(nn);
-    float *to = (float *)nn_at(nn, nn->now->held) + (size_t)nn->stream.pushed * n;
+    float *to = (float *)nn->kept + (size_t)nn->stream.pushed * n;
     for (size_t i = 0; i < (size_t)b->n; i++)
         for (size_t c = 0; c < channels; c++)
             memcpy(to + (c * deep + i) * n, b->image + (i * channels + c) * n, n * sizeof *to);
@@ -211,7 +211,7 @@ static void hold(struct nn *nn, const struct nn_batch *b)
 static int run_whole(struct nn *nn)
 {
     const size_t depth = (size_t)nn->stream.depth, total = (size_t)nn->stream.total, n = plane(nn);
-    float *image = (float *)nn_at(nn, nn->now->held);
+    float *image = (float *)nn->kept;
     for (size_t c = 0; c < channels_of(nn, nn->g.input); c++) {
         float *to = image + c * total * n;
         memmove(to, image + c * (size_t)nn->opt.eval_d * n, depth * n * sizeof *to);
@@ -219,7 +219,8 @@ static int run_whole(struct nn *nn)
     }
     const struct nn_batch b = {
         .n = 1, .d = (int)total, .h = nn->size.h, .w = nn->size.w, .image = image};
-    return nn_run(nn, nn->now, &b, &(struct nn_output){0});
+    const struct nn_output out = {.logits = (float *)(nn->kept + nn_kept(nn).logits)};
+    return nn_run(nn, nn->now, &b, &out);
 }
 
 /* The network's end, of some slices. */
@@ -229,8 +230,9 @@ static void finish(struct nn *nn, const struct nn_batch *b, const struct nn_outp
     const int value = nn->g.op[nn->g.head].out;
     const size_t outputs = channels_of(nn, nn->g.head);
     const size_t total = (size_t)nn->stream.total, n = plane(nn);
-    const float *logits = (const float *)nn_at(nn, p->value[value].map) + (size_t)from * n;
-    float *to = (float *)nn_at(nn, p->piece);
+    const struct kept kept = nn_kept(nn);
+    const float *logits = (const float *)(nn->kept + kept.logits) + (size_t)from * n;
+    float *to = (float *)(nn->kept + kept.slices);
     for (size_t i = 0; i < (size_t)b->n; i++)
         for (size_t k = 0; k < outputs; k++)
             memcpy(to + (i * outputs + k) * n, logits + (k * total + i) * n, n * sizeof *to);

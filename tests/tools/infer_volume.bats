@@ -147,7 +147,7 @@ PY
     need_release "memory is measured"
     kept new.tns -m deep
     kept new.tns -P -t x -m deep -m flat
-    kept new.tns -m whole -m deep
+    kept new.tns -t x -m whole -m deep -m whole
     [ ! -e over ] || { cat over; return 1; }
     run -1 pipe 'infer -t none -M 5M -m deep <new.tns >p.tns'
     [[ $output == *"does not fit in 5 MiB (at least "* ]]
