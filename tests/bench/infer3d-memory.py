@@ -11,12 +11,12 @@ BLOBS = f"{sys.executable} {bench.ROOT}/tests/lib/blobs.py -l nii2slices -l 'zno
 def main(name):
     stream.tools("infer", "epochs", "train")
     model = stream.stored("unet3d16", f"d=$(mktemp -d) && printf 'arch: unet3d\\nbase: 16\\nbatch: 1\\n' >$d/c.yaml && "
-                          f"{BLOBS} -n 2 >$d/s && epochs -n 1 -d 2 $d/s | train -c $d/c.yaml -o $d/m && cat $d/m")
+                          f"{BLOBS} -n 2 >$d/s && epochs -b 0 -n 1 -d 2 $d/s | train -c $d/c.yaml -o $d/m && cat $d/m")
     bench.say(f"{name}: infer's peak resident memory, unet3d of base 16, slices of 192x160")
     held = []
     for slices in (155, 1550):
         volume = stream.stored(f"volume{slices}.tns", f"{BLOBS} -n {slices} -1 10")
-        mib = stream.peak_kib(["infer", "-m", model], source=volume) / 1024
+        mib = stream.peak_kib(["infer", "-t", "none", "-m", model], source=volume) / 1024
         bench.show(f"{slices} slices", [mib], "MiB")
         held.append((mib, LIMIT, mib / LIMIT, 1))
     return bench.verdict(name, held)

@@ -32,6 +32,8 @@ loss: {}
 optimiser: adam
 rate: 0.001
 schedule: cosine
+regions: none
+ema: 0
 """
 # Of each recipe the loss, and what augment(1) does; torch_accuracy.py says the same.
 RECIPES = {"light": ("dice+ce", "noise brightness contrast gamma"), "combined": ("dice", "-T 1,3 noise")}
@@ -65,10 +67,10 @@ def ours(recipe, epochs, seed, train, validation):
         f.write(CONFIG.format(loss))
     for old in glob.glob(f"{model}*"):
         os.remove(old)
-    seconds = stream.seconds(f'epochs -n {epochs} -s {seed} "$1" | augment -s {seed} {operations} | '
+    seconds = stream.seconds(f'epochs -b 0 -n {epochs} -s {seed} "$1" | augment -s {seed} {operations} | '
                              f'train -s {seed} -j {bench.THREADS} -c "$2" -o "$3"', train, config, model)
     table = f"{bench.SCRATCH}/accuracy16-{seed}.tsv"
-    stream.seconds(f'({PREPARE.format("")}) | infer -j {bench.THREADS} -m "{model}" | dice -d none -l none >"{table}"',
+    stream.seconds(f'({PREPARE.format("")}) | infer -t none -j {bench.THREADS} -m "{model}" | dice -d none -l none >"{table}"',
                    *validation)
     with open(table) as f:
         mean = {row["part"]: float(row["dice"]) for row in csv.DictReader(f, delimiter="\t") if row["row"] == "mean"}
@@ -130,12 +132,12 @@ def same_time(name):
     with open(f"{out}/best/whole/train.yaml") as f:
         settings = dict(line.split("#")[0].strip().split(": ", 1) for line in f if ": " in line)
     learn = (f'epochs -n 1000 -s {seed} {words[0]} "$1" | {words[1] or "cat"} | "$2" "$3" "$4" "$5" {seed} {minutes * 60:g} '
-             f'{bench.THREADS} {settings["base"]} {settings["rate"]}')
+             f'{bench.THREADS} {settings["base"]} {settings["rate"]} {settings.get("ema", 0)}')
     said = subprocess.run(["bash", "-c", learn, "bench", f"{out}/best/all-{plan['stream']}.tns", newest(),
                            f"{bench.ROOT}/tests/bench/peers/torch_recipe.py", theirs, ours], check=True, stdout=subprocess.PIPE,
                           env={**stream.ENV, **bench.KEEP_MEMORY}).stdout
     other = json.loads(said)
-    views, rules = (f"-t {plan['views']}" if plan["views"] else ""), (f"| tidy {plan['tidy']}" if plan["tidy"] else "")
+    views, rules = f"-t {plan['views'] or 'none'}", (f"| tidy {plan['tidy']}" if plan["tidy"] else "")
     means = []
     for label, model, seconds in (("ours", ours, took), (f"PyTorch {other['version']}", theirs, other["seconds"])):
         table = f"{model}.scores.tsv"

@@ -1,9 +1,9 @@
 """The peer of recipe20min: PyTorch learns from the stream that train(1) would learn from, for as many seconds.
 
-  torch_recipe.py OUT.safetensors LIKE.safetensors SEED SECONDS THREADS BASE RATE < STREAM
+  torch_recipe.py OUT.safetensors LIKE.safetensors SEED SECONDS THREADS BASE RATE EMA < STREAM
 
-The U-Net with outputs for WT, TC and ET, Dice + binary cross-entropy, Adam with a cosine rate, batch 8. The first steps
-say how many fit into the time. OUT has the weights and the metadata of LIKE, a model of train(1), so that infer(1) runs it.
+The U-Net with outputs for WT, TC and ET, Dice + binary cross-entropy, Adam with a cosine rate, batch 8, and
+the average of the weights that train(1) makes of them (ema). The first steps say how many fit into the time. OUT has the weights and the metadata of LIKE, a model of train(1), so that infer(1) runs it.
 """
 import json
 import struct
@@ -53,11 +53,36 @@ def loss_of(logits, label, eps=1e-5):
     return 1 - ((2 * both + eps) / (total + eps)).mean() + F.binary_cross_entropy_with_logits(logits, o)
 
 
-def save(path, like, net):
+class Average:
+    """What stands in the model: of all weights and running statistics."""
+
+    def __init__(self, net, keep):
+        self.net, self.keep, self.steps, self.mean = net, keep, 0, None
+
+    def now(self):
+        return {name: t for name, t in self.net.state_dict().items() if t.is_floating_point()}
+
+    @torch.no_grad()
+    def take(self):
+        now = self.now()
+        if not self.keep:
+            return
+        if self.mean is None:
+            self.mean = {name: t.clone() for name, t in now.items()}
+        else:
+            kept = min(self.keep, (1 + self.steps) / (10 + self.steps))
+            torch._foreach_lerp_(list(self.mean.values()), list(now.values()), 1 - kept)
+        self.steps += 1
+
+    def state(self):
+        return self.mean or self.now()
+
+
+def save(path, like, state):
     with open(like, "rb") as f:
         header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
     metadata = {key: value for key, value in header["__metadata__"].items() if key != "xxh3"}
-    state, out, data = net.state_dict(), {"__metadata__": metadata}, b""
+    out, data = {"__metadata__": metadata}, b""
     for name in header:
         if name != "__metadata__":
             blob = state[name].detach().to(torch.float32).numpy().tobytes()
@@ -69,12 +94,13 @@ def save(path, like, net):
         f.write(struct.pack("<Q", len(text)) + text + data)
 
 
-def main(out, like, seed, seconds, threads, base, rate):
+def main(out, like, seed, seconds, threads, base, rate, ema):
     torch.set_num_threads(int(threads))
     torch.manual_seed(int(seed))
     seconds, rate = float(seconds), float(rate)
     net = UNet(int(base), classes=3).train().to(memory_format=torch.channels_last)
     adam = torch.optim.Adam(net.parameters(), rate)
+    average = Average(net, float(ema))
     start, steps = time.perf_counter(), None
     for step, (x, t) in enumerate(batches(sys.stdin.buffer)):
         if step == TRIAL:
@@ -87,10 +113,11 @@ def main(out, like, seed, seconds, threads, base, rate):
         loss = loss_of(net(x.contiguous(memory_format=torch.channels_last)), t)
         loss.backward()
         adam.step()
+        average.take()
         if step % 100 == 0:
             print(f"    step {step} of {steps}: loss {loss.item():.4f}, {time.perf_counter() - start:.0f} s",
                   file=sys.stderr, flush=True)
-    save(out, like, net)
+    save(out, like, average.state())
     print(json.dumps({"steps": step, "seconds": time.perf_counter() - start, "version": torch.__version__}))
 
 

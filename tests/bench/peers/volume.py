@@ -22,7 +22,7 @@ def model(base):
         shutil.rmtree(small, ignore_errors=True)
         stream.seconds(f'phantom -n 1 -d 32x32x12 -o "{small}" && '
                        f'nii2slices -t "{small}"/*/ | recode -s brats2017 | znorm | crop -m 16 >"{path}.tns" && '
-                       f'epochs -n 1 -s 1 "{path}.tns" | train -c "{bench.SCRATCH}/volume{base}.yaml" -o "{path}"')
+                       f'epochs -b 0 -n 1 -s 1 "{path}.tns" | train -c "{bench.SCRATCH}/volume{base}.yaml" -o "{path}"')
         shutil.rmtree(small)
         os.remove(path + ".tns")
     return path
@@ -35,7 +35,7 @@ def main(name, base, most_seconds, most_mib):
     weights, out = model(base), f"{bench.SCRATCH}/volume"
     bench.say(f"{name}: 240x240x155, U-Net of base {base}, NIfTI in to NIfTI out, {bench.THREADS} threads")
     stages = (["nii2slices", cases[-1]], ["recode", "-s", "brats2017"], ["znorm"], ["crop", "-m", "16"],
-              ["infer", "-j", str(bench.THREADS), "-m", weights], ["crop", "-u"], ["slices2nii", "-n", "pred", "-o", out])
+              ["infer", "-t", "none", "-j", str(bench.THREADS), "-m", weights], ["crop", "-u"], ["slices2nii", "-n", "pred", "-o", out])
     took, peaks = [], {}
     for _ in range(3):
         shutil.rmtree(out, ignore_errors=True)
