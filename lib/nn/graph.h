@@ -84,6 +84,12 @@ static inline int nn_root(const struct graph *g, const struct op *op, int i, int
     for (int i = 0, j = 0, root; i < (op)->ins; i += j, j = !j)                                    \
         if ((root = nn_root(g, op, i, j)) >= 0)
 
+/* Channels of what an operation makes. */
+static inline int nn_channels(const struct graph *g, int op)
+{
+    return g->value[g->op[op].out].e.c;
+}
+
 static inline bool nn_is_view(const struct op *op)
 {
     enum nn_effect e = op->kind->effect;

@@ -33,12 +33,12 @@ static const char *check_options(const struct graph *g, const struct nn_options 
                                  size_t size)
 {
     const struct nn_training *t = &o->training;
-    const int outputs = g->value[g->op[g->head].out].e.c;
+    const int outputs = nn_channels(g, g->head);
     for (int i = 0; i < g->ops; i++)
-        if (g->op[i].kind->effect == NN_HEAD && g->value[g->op[i].out].e.c != outputs) {
+        if (g->op[i].kind->effect == NN_HEAD && nn_channels(g, i) != outputs) {
             snprintf(why, size,
                      "operation '%s': as many outputs as the first head (wanted %d, got %d)",
-                     g->op[i].name, outputs, g->value[g->op[i].out].e.c);
+                     g->op[i].name, outputs, nn_channels(g, i));
             return why;
         }
     if (check_size(g, o->n, o->d, o->h, o->w, why, size) ||
@@ -202,12 +202,12 @@ struct nn_memory nn_memory(const struct nn *nn)
 
 int nn_inputs(const struct nn *nn)
 {
-    return nn->g.value[nn->g.op[nn->g.input].out].e.c;
+    return nn_channels(&nn->g, nn->g.input);
 }
 
 int nn_classes(const struct nn *nn)
 {
-    return nn->g.value[nn->g.op[nn->g.head].out].e.c;
+    return nn_channels(&nn->g, nn->g.head);
 }
 
 int nn_about(const struct nn_spec *spec, struct nn_about *about, char *why, size_t size)
@@ -215,8 +215,8 @@ int nn_about(const struct nn_spec *spec, struct nn_about *about, char *why, size
     struct graph g;
     if (nn_graph(&g, spec, why, size))
         return -1;
-    *about = (struct nn_about){.inputs = g.value[g.op[g.input].out].e.c,
-                               .outputs = g.value[g.op[g.head].out].e.c,
+    *about = (struct nn_about){.inputs = nn_channels(&g, g.input),
+                               .outputs = nn_channels(&g, g.head),
                                .flops = g.flops,
                                .products = nn_graph_products(&g),
                                .volume = nn_volume(&g),

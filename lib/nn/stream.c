@@ -191,15 +191,10 @@ static size_t plane(const struct nn *nn)
     return (size_t)nn->size.h * (size_t)nn->size.w;
 }
 
-static size_t channels_of(const struct nn *nn, int op)
-{
-    return (size_t)nn->g.value[nn->g.op[op].out].e.c;
-}
-
 /* Slices come with their channels; a volume has its slices in each channel. */
 static void hold(struct nn *nn, const struct nn_batch *b)
 {
-    const size_t channels = channels_of(nn, nn->g.input);
+    const size_t channels = (size_t)nn_channels(&nn->g, nn->g.input);
     const size_t deep = (size_t)nn->opt.eval_d, n = plane(nn);
     float *to = (float *)nn->kept + (size_t)nn->stream.pushed * n;
     for (size_t i = 0; i < (size_t)b->n; i++)
@@ -212,7 +207,7 @@ static int run_whole(struct nn *nn)
 {
     const size_t depth = (size_t)nn->stream.depth, total = (size_t)nn->stream.total, n = plane(nn);
     float *image = (float *)nn->kept;
-    for (size_t c = 0; c < channels_of(nn, nn->g.input); c++) {
+    for (size_t c = 0; c < (size_t)nn_channels(&nn->g, nn->g.input); c++) {
         float *to = image + c * total * n;
         memmove(to, image + c * (size_t)nn->opt.eval_d * n, depth * n * sizeof *to);
         memset(to + depth * n, 0, (total - depth) * n * sizeof *to);
@@ -228,7 +223,7 @@ static void finish(struct nn *nn, const struct nn_batch *b, const struct nn_outp
 {
     const struct plan *p = nn->now;
     const int value = nn->g.op[nn->g.head].out;
-    const size_t outputs = channels_of(nn, nn->g.head);
+    const size_t outputs = (size_t)nn_channels(&nn->g, nn->g.head);
     const size_t total = (size_t)nn->stream.total, n = plane(nn);
     const struct kept kept = nn_kept(nn);
     const float *logits = (const float *)(nn->kept + kept.logits) + (size_t)from * n;
