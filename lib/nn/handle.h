@@ -72,12 +72,14 @@ int nn_fail(struct nn *, int code, const char *fmt, ...) __attribute__((format(p
 
 /* arena.c. nn_lay_tables counts first, without memory. */
 size_t nn_lay_tables(struct nn *, char *base);
-struct kept {
-    size_t logits, slices, bytes; /* where they begin in nn->kept; of all */
-} nn_kept(const struct nn *);
 size_t nn_measure(struct nn *); /* nn->memory under the plans as they stand; the sum */
 int nn_arena(struct nn *);      /* allocates once, at the first nn_load or nn_init */
 void nn_arena_free(struct nn *);
+
+/* stream.c: what it keeps of a volume that the network sees as a whole. */
+struct kept {
+    size_t logits, slices, bytes; /* where they begin in nn->kept; of all */
+} nn_kept(const struct nn *);
 
 /* run.c: where a buffer lies; a batch through a plan; a step of nn->now, of nn->size; the hook of
  * all normalisations that prepares an evaluation, or commits a batch. */

@@ -186,6 +186,20 @@ static int run(struct nn *nn, const struct nn_batch *b, const struct nn_output *
 
 /* --- a volume as a whole ---------------------------------------------------------------------- */
 
+struct kept nn_kept(const struct nn *nn)
+{
+    const struct nn_options *o = &nn->opt;
+    const size_t plane = (size_t)o->eval_h * (size_t)o->eval_w * sizeof(float);
+    const size_t deep = (size_t)o->eval_d, outputs = (size_t)nn_channels(&nn->g, nn->g.head);
+    struct kept k = {0};
+    if (!o->deep)
+        return k;
+    k.logits = nn_up(deep * (size_t)nn_channels(&nn->g, nn->g.input) * plane);
+    k.slices = k.logits + nn_up(deep * outputs * plane);
+    k.bytes = k.slices + nn_up((size_t)o->stream * outputs * plane);
+    return k;
+}
+
 static size_t plane(const struct nn *nn)
 {
     return (size_t)nn->size.h * (size_t)nn->size.w;
