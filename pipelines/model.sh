@@ -19,7 +19,7 @@ open_model() { # MODEL
         NR == 1 { if ($0 != "recipe\t1") wrong("no recipe of this version"); next }
         NF != 2 || seen[$1]++ && $1 != "model" { wrong("(wanted a name and a value, each once)") }
         $1 == "model" || $1 == "rules" { if ($2 !~ /^[A-Za-z0-9][A-Za-z0-9_.-]*$/) wrong("(wanted a file of this folder, got \047" $2 "\047)"); next }
-        $1 == "views" { if ($2 !~ /^(x|y|xy|yx)$/) wrong("views: (wanted x, y or xy, got \047" $2 "\047)"); next }
+        $1 == "views" { if ($2 !~ /^(x?y?z?|yx)$/ || $2 == "") wrong("views: (wanted some of x, y and z, got \047" $2 "\047)"); next }
         $1 == "tidy" { if ($2 !~ /^(-[il]|-[wteEn] [0-9.]+)( -[il]| -[wteEn] [0-9.]+)*$/) wrong("tidy: (wanted its options, got \047" $2 "\047)"); next }
         { wrong("unknown \047" $1 "\047") }
         END { if (!NR || !seen["model"]) printf "recipe: names no model" }' <"$1/recipe")

@@ -52,7 +52,7 @@ unsound() { # TABLE COLUMNS
         columns > 5 {
             if ($6 !~ /^[1-9][0-9]?$/) wrong("folds: (wanted 1 to 99, got \047" $6 "\047)")
             if ($7 !~ /^[1-9][0-9]*-[1-9][0-9]*$/) wrong("passes: (wanted LEAST-MOST, got \047" $7 "\047)")
-            if ($8 !~ /^(-|x|y|xy)$/) wrong("views: (wanted x, y, xy or -, got \047" $8 "\047)")
+            if ($8 !~ /^(-|x?y?z?)$/ || $8 == "") wrong("views: (wanted some of x, y and z, or -, got \047" $8 "\047)")
             if ($9 !~ /^(-|(-[il]|-[wteEn] [0-9.]+)( -[il]| -[wteEn] [0-9.]+)*)$/) wrong("tidy: (wanted its options, got \047" $9 "\047)")
         }
         END { if (!NR) print "holds no recipes" }'

@@ -211,28 +211,34 @@ static void flow(void)
 
 /* --- options ---------------------------------------------------------------------------------- */
 
+static const char axis_names[] = "xyz"; /* in the order of their bits */
+
 static int axes(const char *text)
 {
     int all = 0;
     if (!strcmp(text, "none"))
         return 0;
     for (const char *p = text; *p || !all; p++) {
-        int axis = *p == 'x' ? MIRROR_X : *p == 'y' ? MIRROR_Y : 0;
-        if (!axis || all & axis)
-            tool_misuse("-t: (wanted x, y, xy or none, got '%s')%s", text,
-                        *p == 'z' ? ": along z slices come one by one" : "");
-        all |= axis;
+        const char *axis = *p ? strchr(axis_names, *p) : NULL;
+        const int bit = axis ? 1 << (axis - axis_names) : 0;
+        if (!bit || all & bit)
+            tool_misuse("-t: (wanted some of x, y and z, or none, got '%s')", text);
+        all |= bit;
     }
     return all;
 }
 
 static void open_stream(void)
 {
-    static const char *const mirrors[] = {"", " -t x", " -t y", " -t xy"};
-    char models[MODELS * 64];
+    char models[MODELS * 64], mirrors[] = " -t xyz";
+    size_t n = opt.axes ? strcspn(mirrors, axis_names) : 0;
+    for (int i = 0; axis_names[i]; i++)
+        if (opt.axes >> i & 1)
+            mirrors[n++] = axis_names[i];
+    mirrors[n] = 0;
     models_history(models, sizeof models);
-    tool_open("%s%s%s%s%s", models, mirrors[opt.axes], opt.prob ? " -P" : "",
-              opt.uncertain ? " -u" : "", opt.force ? " -F" : "");
+    tool_open("%s%s%s%s%s", models, mirrors, opt.prob ? " -P" : "", opt.uncertain ? " -u" : "",
+              opt.force ? " -F" : "");
     tool_read_ahead();
     tool_header();
 }
@@ -288,6 +294,9 @@ int main(int argc, char **argv)
         tool_may_read(member[i].path);
     tool_confine();
     models_open();
+    int lag;
+    if (opt.axes & MIRROR_Z && !models_stream(&lag))
+        tool_die("-t: z is for networks that see beside a slice, and %s sees none", member->path);
     if (print) {
         models_print();
     } else {

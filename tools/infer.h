@@ -18,7 +18,7 @@ extern struct options {
     unsigned long long memory;
 } opt;
 
-enum { MIRROR_X = 1, MIRROR_Y = 2 };
+enum { MIRROR_X = 1, MIRROR_Y = 2, MIRROR_Z = 4 };
 
 /* --- infer_models.c: one model, or several that predict together ------------------------------ */
 
@@ -49,7 +49,8 @@ void models_pad(const struct tensor *image, int *h, int *w);
 /* Whether any of them sees volumes, or neighbours: then all take a case slice by slice, from its
  * first to its last, and what is found of a slice comes `lag` slices later. */
 bool models_stream(int *lag);
-/* Whether one of them sees a case only as a whole: then the lag is the deepest one's slices. */
+/* Whether one of them sees a case only as a whole, or it is seen from its end, too: then the lag is
+ * the deepest one's slices. */
 bool models_whole(void);
 /* As the history names them. */
 void models_history(char *text, size_t size);
@@ -109,7 +110,7 @@ enum { SLOTS = 3 };
 enum { SAID = 65536 }; /* bytes of what was warned of */
 
 /* What is held for it. */
-enum { VIEWS = 4 };
+enum { VIEWS = 8 };
 extern struct held {
     struct nn *nn[MODELS][VIEWS]; /* a stream for each view; else one for all */
     size_t record;                /* bytes of a record's payloads */
@@ -118,6 +119,8 @@ extern struct held {
     size_t pixels;                /* of a slice */
     float *image, *prob;          /* of a batch, as a network takes and gives it */
     float *sum, *own; /* of each slice: of all models where no tensor holds it, of one */
+    float *back;      /* what was found from the end of the case on: of each model, where they are
+                    compared, and each slice */
     uint8_t *pred;
     struct tns_record *line; /* those that wait, plan.lag + plan.n of them */
 } held;
@@ -139,6 +142,8 @@ int views(void);
 bool averages(void);
 bool sums(void);
 bool compares(void);
+/* In how many parts it is kept what was found from the end of a case on. */
+size_t backs(void);
 
 /* Adds what is predicted to n records of one padded size. */
 void compute(struct tns_record *, int n, int h, int w);

@@ -45,6 +45,11 @@ bool compares(void)
     return opt.uncertain && members > 1;
 }
 
+size_t backs(void)
+{
+    return !(opt.axes & MIRROR_Z) ? 0 : compares() ? (size_t)members : 1;
+}
+
 /* --- a slice ---------------------------------------------------------------------------------- */
 
 /* A slice of the batch: its sides, and where its sums are. */
@@ -112,6 +117,22 @@ static void order_of(const struct member *m, const struct tns_record *rec, int o
                    sizeof why);
 }
 
+/* Its neighbours change sides. */
+static void turn_beside(const struct member *m, size_t plane, float *image)
+{
+    const size_t planes = (size_t)img_beside_planes(m->model.neighbours);
+    for (size_t c = 0; c < (size_t)m->channels; c++)
+        for (size_t i = 0; i < planes / 2; i++) {
+            float *a = image + (c * planes + i) * plane,
+                  *b = image + (c * planes + planes - 1 - i) * plane;
+            for (size_t k = 0; k < plane; k++) {
+                const float v = a[k];
+                a[k] = b[k];
+                b[k] = v;
+            }
+        }
+}
+
 /* Slice z of its case, where the model sees those beside it. */
 static void load(const struct member *m, const struct slice *s, long z, int axes, int h, int w,
                  float *to)
@@ -119,6 +140,8 @@ static void load(const struct member *m, const struct slice *s, long z, int axes
     int order[NN_MAX_CIN];
     if (m->model.neighbours) {
         img_beside_get(&m->beside, z, to);
+        if (axes & MIRROR_Z)
+            turn_beside(m, (size_t)h * (size_t)w, to);
     } else {
         order_of(m, s->rec, order);
         img_batch_image(s->image, order, h, w, to);
@@ -155,13 +178,15 @@ static void collect(const struct member *m, int axes, struct slice *s, size_t n,
     }
 }
 
+/* Slices from `first` on, upwards or, mirrored along z, downwards. */
 static void load_all(const struct member *m, int axes, const struct slice *s, long first, size_t n,
                      int h, int w)
 {
     size_t slice = (size_t)m->about.inputs * (size_t)h * (size_t)w;
 #pragma omp parallel for schedule(static) num_threads(opt.threads)
     for (size_t i = 0; i < n; i++)
-        load(m, &s[i], first + (long)i, axes, h, w, held.image + i * slice);
+        load(m, &s[i], axes & MIRROR_Z ? first - (long)i : first + (long)i, axes, h, w,
+             held.image + i * slice);
 }
 
 /* One view of one model. */
@@ -209,20 +234,37 @@ static void finish(struct slice *s, const uint8_t *from, size_t stride)
 
 /* --- batches ---------------------------------------------------------------------------------- */
 
-/* What all models make of a batch, each by `one`. */
-static void predict_all(struct slice *s, size_t n, int h, int w,
+/* What a model found from the end of the case on, or all of them at once. */
+static void add_back(int which, struct slice *s, long z)
+{
+    const size_t k = (size_t)member->about.outputs, n = k * s->pixels;
+    if (which && !compares())
+        return;
+    const float *back = held.back + ((size_t)which * (size_t)plan.d + (size_t)z) * k * held.pixels;
+    for (size_t i = 0; i < n; i++) {
+        s->sum[i] += back[i];
+        if (s->own)
+            s->own[i] += back[i];
+    }
+}
+
+/* What all models make of a batch, each by `one`; of a case, from slice `first` on. */
+static void predict_all(struct slice *s, size_t n, int h, int w, long first,
                         void (*one)(int which, int axes, struct slice *, size_t n, int h, int w))
 {
     const size_t stride = (size_t)member_side(member, 2, w);
     const size_t plane = stride * (size_t)member_side(member, 1, h);
     for (int m = 0; m < members; m++) {
         for (int axes = 0; axes < VIEWS; axes++)
-            if (is_view(axes))
+            if (is_view(axes) && !(axes & MIRROR_Z))
                 one(m, axes, s, n, member_side(&member[m], 1, h), member_side(&member[m], 2, w));
 #pragma omp parallel for schedule(static) num_threads(opt.threads)
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) {
+            if (held.back)
+                add_back(m, &s[i], first + (long)i);
             if (s[i].own)
                 add_entropy(&member[m], &s[i]);
+        }
     }
 #pragma omp parallel for schedule(static) num_threads(opt.threads)
     for (size_t i = 0; i < n; i++)
@@ -234,7 +276,7 @@ void compute(struct tns_record *rec, int n, int h, int w)
     struct slice s[MOST];
     for (int i = 0; i < n; i++)
         begin(&s[i], &rec[i], (size_t)i);
-    predict_all(s, (size_t)n, h, w, predict);
+    predict_all(s, (size_t)n, h, w, 0, predict);
 }
 
 /* --- streams ---------------------------------------------------------------------------------- */
@@ -244,6 +286,7 @@ void compute(struct tns_record *rec, int n, int h, int w)
 static struct {
     long in, out, time;
     int step;
+    bool back; /* it was seen from its end on */
 } now;
 
 static struct tns_record *waiting(long slice)
@@ -297,6 +340,48 @@ static void predict_stream(int which, int axes, struct slice *s, size_t n, int h
     collect(&member[which], axes, s, n, h, w);
 }
 
+/* One view of one model, from the last slice of the case, which is all there, to its first. */
+static void predict_back(int which, int axes, int h, int w)
+{
+    const struct member *m = &member[which];
+    struct nn *nn = held.nn[which][axes];
+    const size_t plane = (size_t)h * (size_t)w, k = (size_t)m->about.outputs;
+    struct slice s[MOST];
+    if (nn_stream_begin(nn))
+        tool_die("%s", nn_why(nn));
+    for (long in = 0, out = 0, n; out < now.in; in += n) {
+        n = now.in - in < plan.n ? now.in - in : plan.n;
+        const int step = n ? (int)n : plan.n, due = nn_stream_due(nn, step, !n);
+        for (long i = 0; i < n; i++)
+            s[i] = slice_of(waiting(now.in - 1 - in - i));
+        load_all(m, axes, s, now.in - 1 - in, (size_t)n, h, w);
+        for (int i = 0; i < due; i++) {
+            const long z = now.in - 1 - out - i;
+            s[i] = slice_of(waiting(z));
+            s[i].sum = held.back + ((compares() ? (size_t)which * (size_t)plan.d : 0) + (size_t)z) *
+                                       k * held.pixels;
+        }
+        struct nn_batch batch = {.n = step, .h = h, .w = w, .image = n ? held.image : NULL};
+        struct nn_output to = {.pred = held.pred, .prob = held.prob};
+        const int e = nn_stream_push(nn, &batch, &to);
+        check_run(nn, e, s, (size_t)due, held.pred, plane);
+        collect(m, axes, s, (size_t)due, h, w);
+        out += due;
+    }
+}
+
+static void see_back(int h, int w)
+{
+    memset(held.back, 0,
+           backs() * (size_t)plan.d * (size_t)member->about.outputs * held.pixels *
+               sizeof *held.back);
+    for (int m = 0; m < members; m++)
+        for (int axes = 0; axes < VIEWS; axes++)
+            if (is_view(axes) && axes & MIRROR_Z)
+                predict_back(m, axes, member_side(&member[m], 1, h), member_side(&member[m], 2, w));
+    now.back = true;
+}
+
 /* Slices of the case that have come out by then, where the slowest model waits for neighbours. */
 static long given(long time)
 {
@@ -339,15 +424,17 @@ int compute_stream(struct tns_record *rec, int n, int h, int w)
     for (struct member *m = member; m < member + members; m++)
         if (m->model.neighbours)
             keep(m, now.in - n, h, w);
+    if (!n && held.back && !now.back)
+        see_back(h, w);
     now.step = n ? n : plan.n;
     const int out = due(!n);
     for (int i = 0; i < out; i++)
         begin(&s[i], waiting(now.out + i), (size_t)i);
-    predict_all(s, (size_t)out, h, w, predict_stream);
+    predict_all(s, (size_t)out, h, w, now.out, predict_stream);
     for (int i = 0; i < out; i++)
         exchange(waiting(now.out++), &rec[i]);
     now.time += now.step;
     if (!n && now.out == now.in)
-        now.in = now.out = now.time = 0;
+        now.in = now.out = now.time = now.back = 0;
     return out;
 }

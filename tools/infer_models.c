@@ -187,12 +187,14 @@ bool models_stream(int *lag)
         any |= m->about.volume || m->model.neighbours;
         *lag = member_lag(m) > *lag ? member_lag(m) : *lag;
     }
+    if (opt.axes & MIRROR_Z && *lag < plan.d)
+        *lag = plan.d;
     return any;
 }
 
 bool models_whole(void)
 {
-    bool any = false;
+    bool any = opt.axes & MIRROR_Z;
     for (const struct member *m = member; m < member + members; m++)
         any |= m->about.whole;
     return any;

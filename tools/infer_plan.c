@@ -87,6 +87,7 @@ static size_t outside(int n)
         beside += (size_t)kept(m, n) * (size_t)m->channels * held.pixels * sizeof(float);
     size_t result = 1 + 4 * (k * opt.prob + opt.uncertain + compares());
     size_t scratch = 1 + 4 * (c + k * (sums() + (sums() && !opt.prob) + compares()));
+    beside += backs() * (size_t)plan.d * k * held.pixels * sizeof(float);
     size_t records = SLOTS * (size_t)plan.out + (plan.streams ? (size_t)(plan.lag + n) : 0);
     return beside + records * (held.record + held.pixels * result + RECORD) +
            (size_t)plan.out * held.pixels * scratch + (SLOTS + 3) * held.header + 2 * SAID +
@@ -282,6 +283,8 @@ void plan_make(const struct tns_record *rec, int h, int w)
     held.prob = sums() ? tool_alloc(floats * k) : NULL;
     held.sum = sums() && !opt.prob ? tool_alloc(floats * k) : NULL;
     held.own = compares() ? tool_alloc(floats * k) : NULL;
+    held.back =
+        backs() ? tool_alloc(backs() * (size_t)plan.d * k * held.pixels * sizeof(float)) : NULL;
     for (struct member *m = member; m < member + members; m++)
         if (m->model.neighbours) {
             m->beside = (struct img_beside){
@@ -321,7 +324,8 @@ void plan_free(void)
     free(held.prob);
     free(held.sum);
     free(held.own);
+    free(held.back);
     free(held.pred);
-    held.image = held.prob = held.sum = held.own = NULL;
+    held.image = held.prob = held.sum = held.own = held.back = NULL;
     held.pred = NULL;
 }

@@ -132,7 +132,7 @@ PY
     refused 'recipe\t1\n' "recipe: names no model"
     refused 'recipe\t1\nmodel\ttwo\n' "no file 'two'"
     refused 'recipe\t1\nmodel\t../folder/one\n' "recipe:2: (wanted a file of this folder"
-    refused 'recipe\t1\nmodel\tone\nviews\tz\n' "recipe:3: views: (wanted x, y or xy, got 'z')"
+    refused 'recipe\t1\nmodel\tone\nviews\tw\n' "recipe:3: views: (wanted some of x, y and z, got 'w')"
     refused 'recipe\t1\nmodel\tone\ntidy\t-w 5;id\n' "recipe:3: tidy: (wanted its options"
     refused 'recipe\t1\nmodel\tone\nrun\tid\n' "recipe:3: unknown 'run'"
     rm folder/recipe

@@ -236,9 +236,9 @@ YAML
     infer -t none -F -m one -m slice <new.tns >p.tns
     run -1 --separate-stderr pipe "infer -t none -F -m one -m scheme <new.tns >p.tns"
     [ "$stderr" = "infer: scheme: ${another}scheme (wanted canonical, got brats2023)" ]
-    for t in z xx xyx ""; do
+    for t in w xx xyx ""; do
         run -2 --separate-stderr pipe "infer -t '$t' -m one <new.tns >p.tns"
-        [[ $stderr = "infer: -t: (wanted x, y, xy or none, got '$t')"* ]]
+        [[ $stderr = "infer: -t: (wanted some of x, y and z, or none, got '$t')"* ]]
     done
 }
 

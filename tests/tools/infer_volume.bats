@@ -182,8 +182,6 @@ PY
         run -1 pipe 'dice <p.tns'
         infer -t none -m flat <some.tns >p.tns
     done
-    run -2 pipe 'infer -t z -m deep <new.tns'
-    [[ $output == *"slices come one by one"* ]]
 }
 
 @test "infer: a stream that breaks off is an error, and what comes out of it does not pass for whole" {
@@ -199,4 +197,59 @@ PY
     infer -n -m whole -m deep | grep -qx $'lag\tcase'
     infer -n -m flat >flat.txt
     run ! grep '^lag' flat.txt
+}
+
+@test "infer: -t z averages with what is found from the last slice to the first, of streams, of wholes and of neighbours" {
+    # upside down: each case's slices in the reverse order, as slices 0, 1, ...
+    upside_down() {
+        PYTHONPATH=$ROOT/tests/lib PYTHONDONTWRITEBYTECODE=1 "$PYTHON" -c '
+import sys
+from mkstream import parse, stream
+parts = [(k, m, dict(t)) for k, _, m, t, _ in parse(sys.stdin.buffer.read())]
+records, cases = [(dict(m), t) for k, m, t in parts if k == "R"], {}
+for m, t in records:
+    cases.setdefault(m["case"], []).append((m, t))
+sys.stdout.buffer.write(stream(parts[0][1], [({**m, "slice": i}, t) for c in cases.values() for i, (m, t) in enumerate(reversed(c))]))'
+    }
+    printf '%s\n' 'network: flat.yaml' 'batch: 2' 'rate: 0.01' 'regions: none' 'ema: 0' 'neighbours: 1' >c.yaml
+    epochs -b 0 -n 2 -N 1 train.tns | train -c c.yaml -o beside
+    upside_down <new.tns >down.tns
+    { cat new.tns; blobs -p 1 -n 12 -1 31 -d 24x33; } >more.tns # a deeper case is planned for anew
+    for m in deep whole beside flat; do
+        infer -t none -P -m $m <new.tns >up.p
+        infer -t none -P -m $m <down.tns | upside_down >down.p
+        [ $m != flat ] || { run -1 pipe 'infer -t z -m flat <new.tns >z.p'; [[ $output == *"infer: -t: z is for networks that see beside a slice, and flat sees none" ]]; continue; }
+        infer -t z -P -j 1 -m $m <new.tns >z.p
+        infer -t z -P -j 3 -m $m <more.tns >more.p
+        py <<'PY'
+a, b, z, more = (read(f) for f in ("up.p", "down.p", "z.p", "more.p"))
+assert len(a) == len(z) == 21 and len(more) == 33
+for (m, p), (n, q), (o, r), (_, s) in zip(a, b, z, more):
+    assert m["slice"] == o["slice"] and m["case"] == n["case"] == o["case"]
+    assert np.abs((p["prob"] + q["prob"]) / 2 - r["prob"]).max() < 1e-6 and (r["prob"] == s["prob"]).all()
+assert any(np.abs(p["prob"] - r["prob"]).max() > 1e-4 for (_, p), (_, r) in zip(a, z))
+assert read.header[-1].endswith(" -t z -P")
+PY
+    done
+    # With other axes and models, and what they disagree about: as each of them alone.
+    for m in deep beside; do
+        for t in none x; do
+            infer -t $t -P -m $m <new.tns >$m.$t.up
+            infer -t $t -P -m $m <down.tns | upside_down >$m.$t.down
+        done
+    done
+    infer -t zx -P -u -m deep -m beside <new.tns >all.p
+    infer -t zx -u -m deep -m beside <new.tns >plain.p
+    py <<'PY'
+alone = [[read(f"{m}.x.{w}") for w in ("up", "down")] for m in ("deep", "beside")]
+h = lambda p: -(p * np.log(np.maximum(p, 1e-12))).sum(0) / np.log(len(p))
+for i, ((_, t), (_, plain)) in enumerate(zip(read("all.p"), read("plain.p"))):
+    each = [sum(r[i][1]["prob"].astype(float) for r in m) / 2 for m in alone]
+    mean = sum(each) / 2
+    assert np.abs(mean - t["prob"]).max() < 1e-5
+    assert np.abs(np.maximum(h(mean) - sum(map(h, each)) / 2, 0) - t["disagreement"]).max() < 1e-4
+    assert (t["pred"] == plain["pred"]).all() and (t["entropy"] == plain["entropy"]).all()
+PY
+    if [ "${CONFIG:-release}" = release ]; then kept more.tns -t xyz -u -m deep -m whole -m beside; fi
+    [ ! -e over ] || { cat over; return 1; }
 }
