@@ -124,39 +124,66 @@ static int read_text(const char *text, struct origin *o, char *why)
     return 1;
 }
 
+/* The extension at *at, of *size bytes: its text, or NULL where it is another's; *at moves behind
+ * it. False where there is none. */
+static bool next_extension(const uint8_t *h, size_t bytes, size_t *at, size_t *size,
+                           const uint8_t **text)
+{
+    int32_t mark, n, code;
+
+    if (bytes < START + 8 || !h[NII_HEADER] || *at + 8 > bytes)
+        return false;
+    memcpy(&mark, h, 4);
+    memcpy(&n, h + *at, 4);
+    memcpy(&code, h + *at + 4, 4);
+    if (mark != (int32_t)NII_HEADER) {
+        n = (int32_t)__builtin_bswap32((uint32_t)n);
+        code = (int32_t)__builtin_bswap32((uint32_t)code);
+    }
+    if (n < 8 || (size_t)n > bytes - *at)
+        return false;
+    *size = (size_t)n;
+    *text = h + *at + 8;
+    if (code != COMMENT || *size < 8 + strlen(TITLE) || memcmp(*text, TITLE, strlen(TITLE)) != 0)
+        *text = NULL;
+    *at += *size;
+    return true;
+}
+
 int origin_read(const void *header, size_t bytes, struct origin *o, char *why)
 {
-    const uint8_t *h = header;
-    size_t at = START;
-    int32_t mark, size, code;
+    const uint8_t *found;
+    size_t at = START, size;
     int e = 0;
 
     o->n = 0;
-    if (bytes < START + 8 || !h[NII_HEADER])
-        return 0;
-    memcpy(&mark, h, 4);
-    while (e == 0 && at + 8 <= bytes) {
-        memcpy(&size, h + at, 4);
-        memcpy(&code, h + at + 4, 4);
-        if (mark != (int32_t)NII_HEADER) {
-            size = (int32_t)__builtin_bswap32((uint32_t)size);
-            code = (int32_t)__builtin_bswap32((uint32_t)code);
-        }
-        if (size < 8 || (size_t)size > bytes - at)
-            return 0;
-        if (code == COMMENT && (size_t)size >= 8 + strlen(TITLE) &&
-            !memcmp(h + at + 8, TITLE, strlen(TITLE))) {
-            char *text = malloc((size_t)size - 7);
+    while (e == 0 && next_extension(header, bytes, &at, &size, &found))
+        if (found) {
+            char *text = malloc(size - 7);
             if (!text)
                 return nii_fail(why, "origin of the volume", "out of memory");
-            memcpy(text, h + at + 8, (size_t)size - 8);
+            memcpy(text, found, size - 8);
             text[size - 8] = 0;
             e = read_text(text, o, why);
             free(text);
         }
-        at += (size_t)size;
-    }
     return e;
+}
+
+size_t origin_bare(uint8_t *h, size_t bytes)
+{
+    const uint8_t *text;
+    size_t at = START, size, kept = START;
+
+    blank(h);
+    while (next_extension(h, bytes, &at, &size, &text))
+        if (text) {
+            memmove(h + kept, h + at - size, size);
+            kept += size;
+        }
+    if (bytes > NII_HEADER)
+        h[NII_HEADER] = kept > START;
+    return bytes < kept ? bytes : kept;
 }
 
 const struct origin_scan *origin_find(const struct origin *o, const char *name)

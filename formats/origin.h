@@ -29,6 +29,10 @@ struct origin {
     } scan[ORIGIN_SCANS];
 };
 
+/* Takes those texts out of a header, and of its extensions leaves only this one. Returns how many
+ * of the `bytes` are left. */
+size_t origin_bare(uint8_t *header, size_t bytes);
+
 /* Adds a scan. */
 void origin_add(struct origin *, const char *name, const struct affine *map,
                 const uint8_t header[NII_HEADER]);

@@ -10,6 +10,7 @@
 #include "formats/layout.h"
 #include "formats/lines.h"
 #include "formats/nifti.h"
+#include "formats/origin.h"
 #include "formats/plain.h"
 #include "lib/base/names.h"
 #include "lib/base/ring.h"
@@ -25,11 +26,11 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "[-tHLv] [-a NAME,...] [-j THREADS] [-l brats|bids|msd|nnunet|file|slices2nii] "
+    "[-tHLPv] [-a NAME,...] [-j THREADS] [-l brats|bids|msd|nnunet|file|slices2nii] "
     "[-m NAME=PATTERN,...] [-p DIR] [-w WHO] CASE... > STREAM";
 
 static struct {
-    bool tumour, unlabelled;
+    bool tumour, unlabelled, texts;
     enum layout layout;
     const char *pattern[LAY_FILES];
     long threads;
@@ -171,6 +172,8 @@ static int same_grid(struct study *s, const struct nii_file *f, const char *path
     bytes = nii_bytes(f, &s->header_bytes);
     s->header = tool_alloc(s->header_bytes);
     memcpy(s->header, bytes, s->header_bytes);
+    if (!opt.texts)
+        s->header_bytes = origin_bare(s->header, s->header_bytes);
     return 0;
 }
 
@@ -445,7 +448,7 @@ int main(int argc, char **argv)
     tool_start(argc, argv, usage);
     opt.threads = tool_cores(1024);
     opt.threads = opt.threads < 1 ? 1 : opt.threads > 4 ? 4 : opt.threads;
-    while ((c = tool_getopt("a:j:l:Lm:p:tw:")) != -1)
+    while ((c = tool_getopt("a:j:l:Lm:p:Ptw:")) != -1)
         switch (c) {
         case 'a':
             if (lay_set(absent = optarg, &opt.may_lack, why))
@@ -470,6 +473,9 @@ int main(int argc, char **argv)
             break;
         case 'p':
             opt.pred = optarg;
+            break;
+        case 'P':
+            opt.texts = true;
             break;
         case 't':
             opt.tumour = true;

@@ -60,7 +60,7 @@ ext = bytes([1, 0, 0, 0]) + struct.pack("<2i", 32, 4) + b"a comment".ljust(24, b
 for offset in (352, 384, 400, 11136):
     for name in ("x.nii", "x.nii.gz"):
         write(name, v, affine=np.diag([-1, -1, 1, 1]), offset=offset, ext=ext if offset > 352 else None, tail=b"more")
-        subprocess.run(f"nii2slices -l file {name} >out", shell=True, check=True)
+        subprocess.run(f"nii2slices -P -l file {name} >out", shell=True, check=True)
         assert (whole(records())[0] == v).all(), offset
         kept = records()[0][1]["nifti"].tobytes()
         assert len(kept) == offset and (offset == 352 or kept[348:348 + len(ext)] == ext)

@@ -19,7 +19,7 @@ dies() {
 @test "nii2slices: a case folder becomes its slices, with every key" {
     py <<'P'
 v = case("BraTS20_Training_001")
-subprocess.run("nii2slices BraTS20_Training_001 >out", shell=True, check=True)
+subprocess.run("nii2slices -P BraTS20_Training_001 >out", shell=True, check=True)
 rs = records()
 assert len(rs) == 6
 assert (whole(rs) == np.stack(v)).all() and (whole(rs, "label") == mask()).all()
@@ -91,7 +91,7 @@ P
     py <<'P'
 case("P1"); case("P2", seg=False)
 P
-    nii2slices P2 >out
+    nii2slices -P P2 >out
     py <<'P'
 assert all("label" not in t and "scheme" not in m for m, t in records()) and len(records()) == 6
 assert records()[0][1]["nifti"].tobytes() == load("P2/P2_flair.nii.gz")[0]

@@ -11,7 +11,7 @@ setup() {
 ext = bytes([1, 0, 0, 0]) + struct.pack("<2i", 32, 4) + b"a comment".ljust(24, b"\0")
 for i, codes in enumerate(ALL):
     case("P1", codes, order="<>"[i % 2], offset=400, ext=ext, slope=0)
-    subprocess.run("nii2slices P1 | slices2nii -o out", shell=True, check=True)
+    subprocess.run("nii2slices -P P1 | slices2nii -o out", shell=True, check=True)
     (h, d), (h2, d2) = load("P1/P1_seg.nii.gz"), load("out/P1.nii.gz")
     assert d.shape == d2.shape and (d == d2).all() and d2.dtype == "u1", codes
     assert [k for k in range(len(h)) if h[k] != h2[k]] in ([], [114, 115], [112, 113]) and len(h) == len(h2), codes
@@ -24,7 +24,7 @@ ext = bytes([1, 0, 0, 0]) + struct.pack("<2i", 32, 4) + b"a comment".ljust(24, b
 for order in "<>":
     put = dict(_56=("3f", 1, 2, 3), _68=("h", 5), _112=("2f", 2, 5), _124=("2f", 900, 10), _328=("16s", b"z score"), order=order, offset=400, ext=ext)
     case("P1", "PSR", seg=False, _39=("B", 0x39), _252=("2h", 1, 1), **put)
-    subprocess.run("nii2slices P1 >s", shell=True, check=True)
+    subprocess.run("nii2slices -P P1 >s", shell=True, check=True)
     pred = [(m, {**t, "pred": np.full(t["image"].shape[1:], 3, "u1")}) for m, t in records("s")]
     open("p", "wb").write(mkstream.stream([], pred))
     subprocess.run("slices2nii -n pred -o out <p", shell=True, check=True)
@@ -37,7 +37,7 @@ for order in "<>":
 # An intent that says label stays with labels, and goes from an image.
 case("P2", _68=("h", 1002), _328=("16s", b"tumour parts"))
 for name, want in (("label", 1002), ("image", 0)):
-    subprocess.run(f"nii2slices P2 | slices2nii -n {name} -o out", shell=True, check=True)
+    subprocess.run(f"nii2slices -P P2 | slices2nii -n {name} -o out", shell=True, check=True)
     h, _ = load("out/P2.nii.gz" if want else "out/P2_image.nii.gz")
     assert struct.unpack_from("<h", h, 68) == (want,) and any(h[328:344]) == bool(want)
 P
@@ -186,6 +186,30 @@ P
     [ "$kib" -lt 8192 ] || { echo "$kib KiB"; return 1; }
 }
 
+@test "slices2nii: what a header tells of whom it shows goes nowhere, but where it is asked for; what regrid wrote stays" {
+    py <<'P'
+SECRET = b"SECRET^JANE"
+texts = {f"_{at}": (f"{n}s", SECRET.ljust(n, b"\0")[:n]) for at, n in ((4, 10), (14, 18), (148, 80), (228, 24), (328, 16))}
+def run(line):
+    subprocess.run(line, shell=True, check=True)
+def extension(order, code, text):
+    text = text.ljust(-(-(len(text) + 8) // 16) * 16 - 8, b"\0")
+    return struct.pack(order + "2i", len(text) + 8, code) + text
+for order in "<>":
+    for ours in b"", extension(order, 6, b"gliopipe regrid 1\n"):
+        ext = bytes([1, 0, 0, 0]) + extension(order, 2, SECRET) + ours + extension(order, 6, SECRET)
+        case("P1", order=order, offset=352 + len(ext) - 4, ext=ext, **texts)
+        run("nii2slices P1 >s; nii2slices -P P1 >kept")
+        assert SECRET in open("kept", "rb").read() and b"SECRET" not in open("s", "rb").read()
+        run("slices2nii -o out <s; slices2nii -c -n image -o out <s")
+        for f in "out/P1.nii.gz", "out/P1/P1_flair.nii.gz":
+            (h, d), (h2, d2) = load("P1/P1_seg.nii.gz" if "flair" not in f else "P1/P1_flair.nii.gz"), load(f)
+            texts_at = {*range(4, 32), *range(148, 252), *range(328, 344), *range(56, 74), *range(108, 120), *range(124, 132)}
+            assert b"SECRET" not in h2 and (d == d2).all() and all(h[k] == h2[k] for k in range(348) if k not in texts_at)
+            assert h2[348] == bool(ours) and h2[352:] == ours, (order, ours, h2[348:])
+P
+}
+
 @test "slices2nii: the segmentations of real cases come back, with every other byte of the header" {
     need_data
     py <<'P'
@@ -194,7 +218,7 @@ segmentations = sorted(glob.glob(os.environ["DATA"] + "/brats/*/*_seg.nii.gz"))
 assert segmentations
 for f in segmentations:
     c = os.path.basename(os.path.dirname(f))
-    subprocess.run(f"nii2slices '{os.path.dirname(f)}' | slices2nii -o out", shell=True, check=True)
+    subprocess.run(f"nii2slices -P '{os.path.dirname(f)}' | slices2nii -o out", shell=True, check=True)
     (h, d), (h2, d2) = load(f), load(f"out/{c}.nii.gz")
     assert (d == d2).all() and len(h) == len(h2), c
     assert {k for k in range(len(h)) if h[k] != h2[k]} <= {*range(70, 74), *range(112, 120), *range(124, 132)}, c
