@@ -180,6 +180,8 @@ struct nn_options {
                            Used where they lie (a mapped file); the latter two are widened layer by
                            layer. DT_U8, the zero value, means DT_F32 */
     enum kr_algo algo;  /* KR_AUTO but for tests */
+    bool bare;          /* without train: nn_infer is always given `logits`, which are the head's
+                           own map (in the caller's memory: `outside`) and may lie over the image */
     bool gradients;     /* keep the whole gradient: for nn_gradients and nn_update */
     bool accumulate;    /* the same, but nn_backward adds to it until nn_update takes the mean */
     bool average;       /* keep an average of the parameters, which nn_average makes */

@@ -107,7 +107,7 @@ static void forward(const struct nn_call *c)
                    out->prob);
     if (out->pred && memchr(out->pred, NN_IGNORE, pixels))
         nn_fault(c, NN_ENAN, "the network's output is not finite");
-    if (out->logits)
+    if (out->logits && out->logits != logits)
         memcpy(out->logits, logits, pixels * (size_t)d.c * sizeof *logits);
 }
 

@@ -64,7 +64,8 @@ struct plan {
     const struct nn_options *opt;
     bool learn, stepwise; /* stepwise: each parameter's gradient is used up when it is whole */
     struct nn_size size;
-    int image; /* the value that is the batch's image as it was given, planes, or -1 */
+    int image;  /* the value that is the batch's image as it was given, planes, or -1 */
+    int logits; /* the value that is the caller's logits, or -1 */
     struct step *step;
     struct buffer *buffer;
     int steps, buffers, step_room, buffer_room;

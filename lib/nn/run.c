@@ -366,7 +366,9 @@ int nn_run(struct nn *nn, const struct plan *p, const struct nn_batch *b,
     nn->failed = 0;
     nn->result = (struct nn_result){0};
     for (int i = 0; i < nn->g.values; i++)
-        nn->map_at[i] = i == p->image ? (char *)(uintptr_t)b->image : nn_at(nn, p->value[i].map);
+        nn->map_at[i] = i == p->image    ? (char *)(uintptr_t)b->image
+                        : i == p->logits ? (char *)out->logits
+                                         : nn_at(nn, p->value[i].map);
     for (int i = 0; i < nn->g.ops; i++)
         last = nn->g.op[i].kind->effect == NN_LOSS ? i : last;
     if (!p->learn)
@@ -453,6 +455,8 @@ int nn_infer(struct nn *nn, const struct nn_batch *b, const struct nn_output *ou
         return nn->failed;
     if (out->result && !b->label)
         return nn_fail(nn, NN_EARG, "a comparison needs labels");
+    if (nn->opt.bare && !out->logits)
+        return nn_fail(nn, NN_EARG, "the network was planned for logits of the caller's");
     if (nn_run(nn, &nn->plans.eval, b, out))
         return nn->failed;
     if (out->result)

@@ -123,7 +123,7 @@ static void touch(struct state *s, int buffer, int step)
 static void read_map(struct state *s, int root, int step)
 {
     struct plan_value *v = &s->p->value[root];
-    if (root == s->p->image)
+    if (root == s->p->image || root == s->p->logits)
         return;
     touch(s, s->alive[root], step);
     if (!s->backward)
@@ -248,7 +248,7 @@ static void forward(struct state *s, const struct op *op, enum nn_pass pass)
         return;
     NN_FOR_ROOTS(g, op, i, j, root)
     read_map(s, root, at);
-    if (op->out >= 0) {
+    if (op->out >= 0 && op->out != p->logits) {
         int under = op->ins ? nn_root(g, op, 0, 0) : -1;
         bool over = may_overwrite(p, op) && under != p->image && g->value[under].readers == 1 &&
                     !(p->flow && (p->flow[under].stay || p->flow[op->out].stay)) &&
@@ -433,7 +433,7 @@ static int image(const struct plan *p)
             if (op->in[j] != v)
                 continue;
             struct nn_call c = nn_planned(p, op, PASS_FORWARD, &p->size, 1);
-            if (!op->kind->planar || !op->kind->planar(&c))
+            if (!op->kind->planar || !op->kind->planar(&c) || (p->opt->bare && i >= g->head))
                 return -1;
         }
     return v;
@@ -464,6 +464,7 @@ void nn_schedule(struct plan *p)
         memset(p->op[i].final, 0, sizeof p->op[i].final);
         p->op[i].behind = false;
     }
+    p->logits = p->opt->bare && !p->learn && !p->flow ? g->op[g->head].out : -1;
     p->image = image(p);
     for (int i = 0; i < g->ops; i++)
         if (runs_forward(p, &g->op[i]))

@@ -381,6 +381,46 @@ static void test_shared_maps(void)
     nn_free(from[0]), nn_free(from[1]);
 }
 
+/* Logits that are the caller's own, over the image: the same, of less memory, also where the head
+ * reads the image. */
+static void test_bare(void)
+{
+    static const char straight[] = "description: a head alone\n"
+                                   "parameters: {inputs: 4, classes: 4}\n"
+                                   "network:\n"
+                                   "  - {op: input, channels: inputs}\n"
+                                   "  - {op: head, name: head, channels: classes}\n"
+                                   "  - {op: loss}\n";
+    const struct nn_spec specs[] = {
+        spec_of("unet", 8), {.name = "straight", .text = straight, .length = strlen(straight)}};
+    struct nn_options o = {.n = N, .h = H, .w = W, .threads = 2};
+    for (int i = 0; i < 2; i++) {
+        struct nn *from = nn_new(&specs[i], &options, why, sizeof why);
+        size_t n;
+        const struct tensor *p = from && !nn_init(from, 3) ? nn_params(from, &n) : NULL;
+        static float usual[N * CLASSES * H * W], bare[N * CLASSES * H * W];
+        struct nn_batch over = batch;
+        size_t maps[2];
+        for (int k = 0; k < 2; k++) {
+            o.bare = k;
+            over.image = k ? bare : image;
+            memcpy(bare, image, sizeof image);
+            struct nn *nn = nn_new(&specs[i], &o, why, sizeof why);
+            const struct nn_output none = {.pred = (uint8_t[N * H * W]){0}},
+                                   out = {.logits = k ? bare : usual};
+            ok(nn && p && !nn_load(nn, p, n) && !nn_infer(nn, &over, &out), "%s: %s", specs[i].name,
+               k ? "logits of the caller's" : "logits");
+            if (k)
+                ok(nn_infer(nn, &batch, &none) == NN_EARG, "%s: which are wanted", specs[i].name);
+            maps[k] = nn_memory(nn).maps;
+            nn_free(nn);
+        }
+        nn_free(from);
+        ok(!memcmp(usual, bare, sizeof usual), "%s: the same values", specs[i].name);
+        ok(maps[1] <= maps[0], "%s: in no more maps (%zu, %zu)", specs[i].name, maps[0], maps[1]);
+    }
+}
+
 static void test_clip(void)
 {
     struct nn_options o = options;
@@ -582,6 +622,7 @@ int main(void)
     test_narrow_weights(DT_F16);
     test_narrow_weights(DT_BF16);
     test_shared_maps();
+    test_bare();
     test_clip();
     test_masks();
     test_eps();
