@@ -3,10 +3,10 @@
  * reads   image (any dtype), nifti with -k; case, slice, slices, spacing, modalities; missing and
  *         crop, if present
  * changes image; brain, mean, std
- * adds    mask (u8) with -K
+ * adds    mask (u8) with -K; with -l it changes no image, but makes of label the mask, and scheme
  *
  * A case is known when its last slice has come; until then its records wait in a file. The mask is
- * somebody else's, or a network's, which sees one modality of the whole case at once. */
+ * somebody else's, or a network's, which sees modalities of the whole case, one after the other. */
 #include "formats/model.h"
 #include "formats/nifti.h"
 #include "lib/image/conform.h"
@@ -24,17 +24,19 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "[-HKv] [-c MODALITY] [-j THREADS] [-M SIZE] -m MODEL < STREAM > STREAM\n"
-    "       strip [-HKv] -k MASK < STREAM > STREAM";
+    "[-HKlv] [-c MODALITY,...] [-j THREADS] [-M SIZE] -m MODEL < STREAM > STREAM\n"
+    "       strip [-HKlv] -k MASK < STREAM > STREAM";
 
 #define CHANNELS 64
+#define NAME 64
 #define LEAST_ML 700 /* of an adult's brain with its fluid; what is outside is doubted */
 #define MOST_ML 2200
 #define PIECES_ML 10 /* that hang together with nothing */
+#define SURE 240     /* of votes: all views are sure that it is brain */
 
 static struct {
     const char *modality, *mask, *path;
-    bool keep;
+    bool keep, look;
     int threads;
     unsigned long long memory;
 } opt;
@@ -47,9 +49,14 @@ static struct {
 /* The case in hand: unit.pred is its mask. */
 static struct tool_case unit;
 static struct names finished;
-static float *scan;    /* the modality that the network sees */
-static char seen[128]; /* and its name */
-static bool masked;    /* a file of one case's mask has been used */
+static bool masked; /* a file of one case's mask has been used */
+
+/* What the network is to see of the case: names, and channels; and the scan that it sees. */
+static struct {
+    int n, channel[CHANNELS], now;
+    char name[CHANNELS][NAME];
+    float *scan;
+} view;
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
@@ -61,18 +68,30 @@ static int channel_of(const struct tns_record *rec, const char *names, const cha
     return missing && contract_find(missing, wanted, n) >= 0 ? -1 : contract_find(names, wanted, n);
 }
 
-static int channel(struct tns_record *rec, const struct tensor *image)
+/* Those of -c, or of the two T1, in which the brain stands out, as many as there are; or the one
+ * channel of a stream without names. */
+static void choose_views(struct tns_record *rec, const struct tensor *image)
 {
-    static const char *const usual[] = {"t1gd", "t1", "image"};
-    const char *names = tool_need_key(rec, "modalities"), *wanted = opt.modality;
-    int c = wanted ? channel_of(rec, names, wanted) : -1;
-    for (size_t i = 0; !opt.modality && c < 0 && i < sizeof usual / sizeof *usual; i++)
-        c = channel_of(rec, names, wanted = usual[i]);
-    if (c < 0 || c >= (int)image->dim[0])
-        tool_die_at(rec, "no modality '%s' (wanted by -c, got %.100s)",
-                    opt.modality ? opt.modality : "t1gd or t1", names);
-    snprintf(seen, sizeof seen, "%s", wanted);
-    return c;
+    const char *names = tool_need_key(rec, "modalities"), *list = opt.modality ? opt.modality
+                                                                  : strcmp(names, "image") != 0
+                                                                      ? "t1gd,t1"
+                                                                      : names;
+    view.n = 0;
+    for (const char *p = list; *p; p += *p == ',') {
+        const size_t n = strcspn(p, ",");
+        char name[NAME];
+        snprintf(name, sizeof name, "%.*s", (int)(n < NAME ? n : 0), p);
+        const int c = channel_of(rec, names, name);
+        if (c >= (int)image->dim[0] || (c < 0 && opt.modality))
+            tool_die_at(rec, "no modality '%s' (wanted by -c, got %.100s)", name, names);
+        if (c >= 0) {
+            strcpy(view.name[view.n], name);
+            view.channel[view.n++] = c;
+        }
+        p += n;
+    }
+    if (!view.n)
+        tool_die_at(rec, "no modality 't1gd or t1' (wanted by -c, got %.100s)", names);
 }
 
 static struct tool_place place_of(struct tns_record *rec, const struct tensor *image)
@@ -85,15 +104,18 @@ static struct tool_place place_of(struct tns_record *rec, const struct tensor *i
 }
 
 /* The channel's slice becomes part of the scan; what lies beyond the full slice was padding. */
-static void take_scan(const struct tensor *image, int c, const struct tool_place *p)
+static void take_scan(struct tns_record *rec)
 {
+    const struct tensor *image = tool_need_image(rec, DT_COUNT);
+    const struct tool_place at = place_of(rec, image), *p = &at;
+    const size_t c = (size_t)view.channel[view.now];
     const long lo = p->x < 0 ? -p->x : 0,
                hi = (long)p->W - p->x < (long)p->w ? (long)p->W - p->x : (long)p->w;
     for (long y = 0; y < (long)p->h && lo < hi; y++)
         if (y + p->y >= 0 && y + p->y < (long)p->H)
-            tensor_to_f32(
-                image, ((size_t)c * p->h + (size_t)y) * p->w + (size_t)lo, (size_t)(hi - lo),
-                scan + (p->slice * p->H + (size_t)(y + p->y)) * p->W + (size_t)(p->x + lo));
+            tensor_to_f32(image, (c * p->h + (size_t)y) * p->w + (size_t)lo, (size_t)(hi - lo),
+                          view.scan + (p->slice * p->H + (size_t)(y + p->y)) * p->W +
+                              (size_t)(p->x + lo));
 }
 
 /* --- a mask that others made ------------------------------------------------------------------ */
@@ -130,15 +152,19 @@ static void read_mask(struct tns_record *rec, const struct met_grid *g)
     }
     if (*differ)
         tool_die_at(rec, "%s: not on the grid of the scan (%.300s)", path, differ);
-    if (nii_scan(f, true, &known, NULL, 0, &r, why))
+    if (nii_scan(f, false, &known, NULL, 0, &r, why))
         tool_die_at(rec, "%s", why);
-    for (uint32_t z = 0; z < h->grid[2]; z++)
-        if (nii_slice(r, z, DT_U8, unit.pred + z * g->dim[1] * g->dim[2], why))
+    const size_t plane = g->dim[1] * g->dim[2];
+    float *row = tool_alloc(plane * sizeof *row);
+    for (uint32_t z = 0; z < h->grid[2]; z++) {
+        if (nii_slice(r, z, DT_F32, row, why))
             tool_die_at(rec, "%s", why);
+        for (size_t i = 0; i < plane; i++)
+            unit.pred[z * plane + i] = row[i] != 0;
+    }
+    free(row);
     nii_reader_free(r);
     nii_close(f);
-    for (size_t i = 0; i < g->dim[0] * g->dim[1] * g->dim[2]; i++)
-        unit.pred[i] = unit.pred[i] != 0;
 }
 
 /* --- the network's ---------------------------------------------------------------------------- */
@@ -167,6 +193,12 @@ static void open_model(void)
         kr_products_free();
 }
 
+static double millilitres(uint64_t voxels)
+{
+    const double *mm = unit.grid.spacing;
+    return (double)voxels * mm[0] * mm[1] * mm[2] / 1000;
+}
+
 /* The largest piece of a mask, without holes, and how many voxels were in others. */
 static uint64_t one_piece(uint8_t *mask, const struct met_grid *g, bool holes)
 {
@@ -184,7 +216,8 @@ static uint64_t one_piece(uint8_t *mask, const struct met_grid *g, bool holes)
     return changed[MET_LARGEST];
 }
 
-static void predict(const struct img_conform *c, const float *image, uint8_t *pred)
+/* Image, and logits over it: `both` has room for the latter. */
+static void compute(const struct img_conform *c, float *both)
 {
     const size_t n = c->n[0] * c->n[1] * c->n[2],
                  voxels = unit.grid.dim[0] * unit.grid.dim[1] * unit.grid.dim[2];
@@ -193,17 +226,18 @@ static void predict(const struct img_conform *c, const float *image, uint8_t *pr
                                  .h = (int)c->n[1],
                                  .w = (int)c->n[2],
                                  .threads = opt.threads,
+                                 .bare = true,
                                  .ceiling = opt.memory,
-                                 .outside = n * (sizeof *image + sizeof *pred) + voxels,
+                                 .outside = 2 * n * sizeof *both + voxels,
                                  .weights = net.model.weights};
-    const struct nn_batch b = {.n = 1, .d = o.d, .h = o.h, .w = o.w, .image = image};
-    const struct nn_output out = {.pred = pred};
+    const struct nn_batch b = {.n = 1, .d = o.d, .h = o.h, .w = o.w, .image = both};
+    const struct nn_output out = {.logits = both};
     char why[512];
     struct nn *nn = nn_new(&net.spec, &o, why, sizeof why);
     if (!nn)
         tool_die("case %s: %s", unit.name, why);
-    tool_note("case %s: %s at %dx%dx%d of 1 mm, %d thread%s, %.0f MiB", unit.name, seen, o.w, o.h,
-              o.d, opt.threads, tool_s((unsigned)opt.threads),
+    tool_note("case %s: %s at %dx%dx%d of 1 mm, %d thread%s, %.0f MiB", unit.name,
+              view.name[view.now], o.w, o.h, o.d, opt.threads, tool_s((unsigned)opt.threads),
               ceil((double)nn_memory(nn).peak / 1048576));
     if (nn_load(nn, net.model.file.tensor, (size_t)net.model.file.tensors))
         tool_die("%s: %s", opt.path, nn_why(nn));
@@ -212,9 +246,36 @@ static void predict(const struct img_conform *c, const float *image, uint8_t *pr
     nn_free(nn);
 }
 
+/* How sure the network is of each voxel adds to unit.pred, SURE for all views together. */
+static void vote(const struct img_conform *c)
+{
+    const struct met_grid *g = &unit.grid;
+    const size_t n = c->n[0] * c->n[1] * c->n[2], voxels = g->dim[0] * g->dim[1] * g->dim[2];
+    const float share = SURE / (float)view.n;
+    if (!(view.scan = calloc(voxels, sizeof *view.scan)))
+        tool_die("out of memory (case %s)", unit.name);
+    tool_spool_each("image", take_scan);
+    float *both = tool_alloc(2 * n * sizeof *both);
+    if (!(img_conform_scan(c, view.scan, both) > 0))
+        tool_die("case %s: %s: nothing to tell brain by (wanted more than one value)", unit.name,
+                 view.name[view.now]);
+    free(view.scan);
+    compute(c, both);
+    for (size_t i = 0; i < n; i++)
+        if (!((both[i] = 1 / (1 + expf(both[i] - both[n + i]))) >= 0))
+            tool_die("case %s: the network's output is not finite", unit.name);
+    float *back = tool_alloc(voxels * sizeof *back);
+    img_conform_back(c, both, back);
+    free(both);
+    for (size_t i = 0; i < voxels; i++)
+        unit.pred[i] = (uint8_t)(unit.pred[i] + (unsigned)(share * back[i] + 0.5f));
+    free(back);
+}
+
 static void find_mask(void)
 {
     const struct met_grid *g = &unit.grid;
+    const size_t voxels = g->dim[0] * g->dim[1] * g->dim[2];
     struct img_conform c;
     if (unit.slices < g->dim[0])
         tool_die("case %s: %zu of %zu slices came (wanted all: the network sees the whole head)",
@@ -223,33 +284,19 @@ static void find_mask(void)
         tool_die("case %s: the scan is too large (wanted sides of at most %d mm, got %gx%gx%g)",
                  unit.name, IMG_CUBE_MOST, (double)g->dim[2] * g->spacing[2],
                  (double)g->dim[1] * g->spacing[1], (double)g->dim[0] * g->spacing[0]);
-    const size_t n = c.n[0] * c.n[1] * c.n[2];
-    float *image = tool_alloc(n * sizeof *image);
-    if (!(img_conform_scan(&c, scan, image) > 0))
-        tool_die("case %s: %s: nothing to tell brain by (wanted more than one value)", unit.name,
-                 seen);
-    free(scan);
-    scan = NULL;
-    uint8_t *pred = tool_alloc(n);
-    predict(&c, image, pred);
-    free(image);
-    const struct met_grid cube = {{c.n[0], c.n[1], c.n[2]}, {1, 1, 1}};
-    const uint64_t others = one_piece(pred, &cube, true);
-    if ((double)others / 1000 > PIECES_ML)
+    memset(unit.pred, 0, voxels);
+    for (view.now = 0; view.now < view.n; view.now++)
+        vote(&c);
+    for (size_t i = 0; i < voxels; i++)
+        unit.pred[i] = unit.pred[i] > SURE / 2;
+    const uint64_t others = one_piece(unit.pred, g, true);
+    if (millilitres(others) > PIECES_ML)
         tool_warn("case %s: the mask was in pieces: %.0f ml beside the largest were left out; look "
                   "at it",
-                  unit.name, (double)others / 1000);
-    img_conform_mask(&c, pred, unit.pred);
-    free(pred);
+                  unit.name, millilitres(others));
 }
 
 /* --- what is unlikely ------------------------------------------------------------------------- */
-
-static double millilitres(uint64_t voxels)
-{
-    const double *mm = unit.grid.spacing;
-    return (double)voxels * mm[0] * mm[1] * mm[2] / 1000;
-}
 
 static void judge(void)
 {
@@ -290,14 +337,15 @@ static void strip(struct tns_record *rec, const struct tensor *image, const stru
     uint8_t *mask = tool_alloc(plane);
     memset(mask, 0, plane);
     tool_lift(p, unit.pred + p->slice * p->H * p->W, mask);
-    for (size_t c = 0; c < image->dim[0]; c++)
+    for (size_t c = 0; c < image->dim[0] && !opt.look; c++)
         for (size_t i = 0; i < plane; i++)
             if (!mask[i])
                 memset((char *)image->data + (c * plane + i) * size, 0, size);
-    if (opt.keep) {
-        const uint32_t dim[2] = {(uint32_t)p->h, (uint32_t)p->w};
+    const uint32_t dim[2] = {(uint32_t)p->h, (uint32_t)p->w};
+    if (opt.keep)
         memcpy(tool_add(rec, "mask", DT_U8, 2, dim)->data, mask, plane);
-    }
+    if (opt.look)
+        memcpy(tool_add(rec, "label", DT_U8, 2, dim)->data, mask, plane);
     free(mask);
 }
 
@@ -338,6 +386,11 @@ static void write_stripped(struct tns_record *rec)
     const struct tool_place p = place_of(rec, image);
     double std[CHANNELS];
     strip(rec, image, &p);
+    if (opt.look) {
+        tool_set(rec, "scheme", "canonical");
+        tool_write(rec);
+        return;
+    }
     for (int c = 0; c < left.channels; c++)
         std[c] = left.count[c] > 0 ? sqrt(left.squares[c] / left.count[c]) : 0;
     tool_set(rec, "brain", "%ld %ld %ld %ld", left.low[0], left.low[1], left.high[0] - left.low[0],
@@ -357,8 +410,9 @@ static void finish(void)
         find_mask();
     judge();
     memset(&left, 0, sizeof left);
-    tool_spool_each("image", count);
-    tool_spool_each("image", write_stripped);
+    if (!opt.look)
+        tool_spool_each("image", count);
+    tool_spool_each("image label", write_stripped);
     tool_case_end(&unit);
 }
 
@@ -376,7 +430,7 @@ static void add(struct tns_record *rec)
     if (unit.name && strcmp(unit.name, name))
         finish();
     if (!unit.name) {
-        const double least = (double)(g.dim[0] * g.dim[1] * g.dim[2]) * (sizeof *scan + 1);
+        const double least = (double)(g.dim[0] * g.dim[1] * g.dim[2]) * (sizeof *view.scan + 1);
         if (!opt.mask && opt.memory && least > (double)opt.memory)
             tool_die("case %s: the scan alone takes %.0f MiB (wanted -M above that)", name,
                      ceil(least / 1048576));
@@ -384,15 +438,13 @@ static void add(struct tns_record *rec)
         left.channels = (int)image->dim[0];
         if (opt.mask)
             read_mask(rec, &g);
-        else if (!(scan = calloc(g.dim[0] * g.dim[1] * g.dim[2], sizeof *scan)))
-            tool_die("out of memory (case %s)", name);
+        else
+            choose_views(rec, image);
     }
     if ((int)image->dim[0] != left.channels)
         tool_die_at(rec, "tensor 'image': channels differ within the case (wanted %d, got %u)",
                     left.channels, image->dim[0]);
     tool_case_slice(&unit, rec, &g, p.slice);
-    if (!opt.mask)
-        take_scan(image, channel(rec, image), &p);
     tool_spool(rec);
 }
 
@@ -400,10 +452,11 @@ static void open_stream(void)
 {
     const char *sum = opt.path ? st_meta(&net.model.file, "xxh3") : NULL;
     if (opt.mask)
-        tool_open("-k");
+        tool_open("%s-k", opt.look ? "-l " : "");
     else
-        tool_open("-m %.20s:%.16s%s%.100s", net.model.arch, sum ? sum : "unknown",
-                  opt.modality ? " -c " : "", opt.modality ? opt.modality : "");
+        tool_open("%s-m %.20s:%.16s%s%.100s", opt.look ? "-l " : "", net.model.arch,
+                  sum ? sum : "unknown", opt.modality ? " -c " : "",
+                  opt.modality ? opt.modality : "");
 }
 
 int main(int argc, char **argv)
@@ -414,7 +467,7 @@ int main(int argc, char **argv)
     opt.threads = tool_cores(NN_MAX_THREADS);
     tool_start(argc, argv, usage);
     tool_share_cores();
-    while ((c = tool_getopt("c:j:k:Km:M:")) != -1)
+    while ((c = tool_getopt("c:j:k:Klm:M:")) != -1)
         switch (c) {
         case 'c':
             opt.modality = optarg;
@@ -429,6 +482,9 @@ int main(int argc, char **argv)
             break;
         case 'K':
             opt.keep = true;
+            break;
+        case 'l':
+            opt.look = true;
             break;
         case 'm':
             opt.path = optarg;

@@ -1,4 +1,4 @@
-/* conform.c - a scan to the cube of 1 mm that a network sees, a mask back to the scan. */
+/* conform.c - a scan to the cube of 1 mm that a network sees, its answer back to the scan. */
 #include "lib/image/conform.h"
 
 #include <math.h>
@@ -128,7 +128,7 @@ double img_conform_scan(const struct img_conform *c, const float *scan, float *t
     return range;
 }
 
-void img_conform_mask(const struct img_conform *c, const uint8_t *mask, uint8_t *to)
+void img_conform_back(const struct img_conform *c, const float *grid, float *to)
 {
     const size_t h = c->n[1], w = c->n[2];
 #pragma omp parallel for schedule(static)
@@ -141,16 +141,15 @@ void img_conform_mask(const struct img_conform *c, const uint8_t *mask, uint8_t 
                 double v[2][2];
                 for (int i = 0; i < 2; i++)
                     for (int j = 0; j < 2; j++) {
-                        const uint8_t *row =
-                            mask +
+                        const float *row =
+                            grid +
                             (((i ? bz.b : bz.a) + c->at[0]) * h + (j ? by.b : by.a) + c->at[1]) *
                                 w +
                             c->at[2];
-                        v[i][j] = mix(row[bx.a] != 0, row[bx.b] != 0, bx.part);
+                        v[i][j] = mix((double)row[bx.a], (double)row[bx.b], bx.part);
                     }
-                to[(z * c->dim[1] + y) * c->dim[2] + x] =
-                    mix(mix(v[0][0], v[0][1], by.part), mix(v[1][0], v[1][1], by.part), bz.part) >
-                    0.5;
+                to[(z * c->dim[1] + y) * c->dim[2] + x] = (float)mix(
+                    mix(v[0][0], v[0][1], by.part), mix(v[1][0], v[1][1], by.part), bz.part);
             }
         }
     }

@@ -11,7 +11,7 @@
 /* Voxels of a cube's side, which all scans are counted as, and at most of one's side at 1 mm. */
 #define IMG_CUBE 256
 #define IMG_CUBE_MOST 512
-#define IMG_MARGIN 32 /* of background on each side */
+#define IMG_MARGIN 28 /* of background on each side */
 
 struct img_conform {
     size_t dim[3]; /* the scan's */
@@ -30,7 +30,7 @@ int img_conform(struct img_conform *, const size_t dim[3], const double mm[3]);
  * Returns 98 % less 2 %, 0 where nothing can be told apart: then `to` is 0. */
 double img_conform_scan(const struct img_conform *, const float *scan, float *to);
 
-/* Of a mask (0, other) on the grid: 1 where, linear between centres, more than half is in it. */
-void img_conform_mask(const struct img_conform *, const uint8_t *mask, uint8_t *to);
+/* Values on the grid at the scan's voxels, linear between centres. */
+void img_conform_back(const struct img_conform *, const float *grid, float *to);
 
 #endif

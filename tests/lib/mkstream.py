@@ -153,7 +153,7 @@ def parse(b):
     need(not inside and not owed, "cut: no end record")
 
 
-def study(cases=2, slices=3, h=24, w=20, dtype="f4", seed=1, extra=1, kind=2, first=0, names="case{:03d}", scheme="raw", bare=0, pred=0, marks=0):
+def study(cases=2, slices=3, h=24, w=20, dtype="f4", seed=1, extra=1, kind=2, first=0, names="case{:03d}", scheme="raw", bare=0, pred=0, marks=0, mm=1):
     """Cases with four modalities, a head in the middle, a tumour in it, and every key that tools need."""
     r = np.random.default_rng(seed)
     records = []
@@ -167,10 +167,10 @@ def study(cases=2, slices=3, h=24, w=20, dtype="f4", seed=1, extra=1, kind=2, fi
         v = [image[:, m][image[:, m] != 0].astype("f8") for m in range(4)]
         ys, xs = np.nonzero(brain.any(0))
         hdr = np.zeros(352, "u1")
-        hdr[:348] = np.frombuffer(nifti(h, w, slices), "u1")
+        hdr[:348] = np.frombuffer(nifti(h, w, slices, mm), "u1")
         for z in range(slices):
             meta = {"case": name, "patient": name, "slice": z, "slices": slices, "modalities": "flair,t1,t1gd,t2",
-                    "scheme": scheme, "spacing": "1 1 1",
+                    "scheme": scheme, "spacing": f"{mm} {mm} {mm}",
                     "brain": f"{ys.min()} {xs.min()} {ys.max() - ys.min() + 1} {xs.max() - xs.min() + 1}",
                     "mean": " ".join(repr(float(x.mean())) for x in v), "std": " ".join(repr(float(x.std())) for x in v),
                     "fingerprint": ",".join(hashlib.sha256(f"{name} {m}".encode()).hexdigest()[:16] for m in range(4))}
@@ -189,15 +189,15 @@ def study(cases=2, slices=3, h=24, w=20, dtype="f4", seed=1, extra=1, kind=2, fi
     return records
 
 
-def nifti(h, w, slices):
+def nifti(h, w, slices, mm=1):
     b = bytearray(348)
     struct.pack_into("<i", b, 0, 348)
     struct.pack_into("<8h", b, 40, 3, w, h, slices, 1, 1, 1, 1)
     struct.pack_into("<hh", b, 70, 4, 16)
-    struct.pack_into("<8f", b, 76, 1, 1, 1, 1, 0, 0, 0, 0)
+    struct.pack_into("<8f", b, 76, 1, mm, mm, mm, 0, 0, 0, 0)
     struct.pack_into("<f", b, 108, 352)
     struct.pack_into("<hh", b, 252, 0, 1)
-    struct.pack_into("<12f", b, 280, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0)
+    struct.pack_into("<12f", b, 280, -mm, 0, 0, 0, 0, -mm, 0, 0, 0, 0, mm, 0)
     b[344:348] = b"n+1\0"
     return bytes(b)
 
