@@ -17,14 +17,14 @@
 #include "tools/overlay.h"
 
 static const char usage[] =
-    "[-clv] [-a | -k EVERY | -n COUNT | -p] [-m MODALITY,...] [-u MAP] [-z ZOOM] -o DIR < STREAM\n"
+    "[-bclv] [-a | -k EVERY | -n COUNT | -p] [-m MODALITY,...] [-u MAP] [-z ZOOM] -o DIR < STREAM\n"
     "       overlay -I FILE";
 
 static struct {
     const char *labels;
     int every;
     size_t most; /* slices with much tumour; 0: all, or every k-th */
-    bool sheet, lines, planes;
+    bool board, sheet, lines, planes;
 } opt = {.most = 4};
 
 static struct overlay_options all = {.zoom = 2}; /* what -p heeds too */
@@ -36,7 +36,7 @@ struct kept {
 };
 
 /* While slices are chosen, this many for each that is wanted. */
-enum { CANDIDATES = 4 };
+enum { CANDIDATES = 4, BOARD_MM = 20 };
 
 /* The case in hand. Its slices are kept as grey and labels, one byte a voxel, in the order of z. */
 static struct {
@@ -46,7 +46,7 @@ static struct {
     bool tumour;    /* while choosing: those kept hold some, and then others are not wanted */
     long stride;    /* and there is one slice in each stretch of this many */
     long low, high; /* of those that could be chosen */
-    double zoom[2];
+    double zoom[2], mm[2];
     bool label, pred;
     long seen, slices; /* records so far; of the whole case, 0 unknown */
     double hit[3], truth[3], guess[3];
@@ -212,7 +212,7 @@ static void set_zoom(struct tns_record *rec)
                     tns_get(&rec->meta, "spacing"));
     double least = mm[0] < mm[1] ? mm[0] : mm[1];
     for (int i = 0; i < 2; i++)
-        now.zoom[i] = all.zoom * mm[i] / least;
+        now.zoom[i] = all.zoom * mm[i] / least, now.mm[i] = mm[i];
 }
 
 static void begin_case(struct tns_record *rec, const char *name)
@@ -262,6 +262,16 @@ const uint8_t *overlay_labels(struct tns_record *rec, const char *name, uint32_t
             tool_die_at(rec, "%s: row %zu, column %zu: (wanted 0 to %d, got %u)", name, i / w,
                         i % w, IMG_LABELS - 1, p[i]);
     return p;
+}
+
+/* Every other square of a scan becomes the first one's: where they lie on each other, edges go on
+ * from square to square. */
+static void mix_board(struct img_slice *s, const double mm[2], uint8_t *scan)
+{
+    for (int y = 0; y < s->h; y++)
+        for (int x = 0; x < s->w; x++)
+            if (((int)(x * mm[0] / BOARD_MM) + (int)(y * mm[1] / BOARD_MM)) % 2)
+                scan[y * s->w + x] = s->scan[0][y * s->w + x];
 }
 
 /* A tensor from 0 to 1, in as many steps as a byte has. */
@@ -386,6 +396,11 @@ static void take(struct tns_record *rec)
         img_to_grey(v, n, v + n, grey);
         k.s.scan[i] = grey;
         snprintf(now.scan_name[i], sizeof *now.scan_name, "%s", all.modality[i]);
+        if (opt.board && i) {
+            mix_board(&k.s, now.mm, grey);
+            snprintf(now.scan_name[i], sizeof *now.scan_name, "%.13s and %.13s", all.modality[i],
+                     all.modality[0]);
+        }
     }
     free(v);
     keep(k);
@@ -398,10 +413,13 @@ int main(int argc, char **argv)
     int c, ways = 0;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("acI:k:lm:n:o:pu:z:")) != -1)
+    while ((c = tool_getopt("abcI:k:lm:n:o:pu:z:")) != -1)
         switch (c) {
         case 'a':
             opt.most = 0, opt.every = 1, ways++;
+            break;
+        case 'b':
+            opt.board = true;
             break;
         case 'c':
             opt.sheet = true;
@@ -443,6 +461,8 @@ int main(int argc, char **argv)
         tool_usage();
     if (!all.nmodality)
         split_modalities(t1gd);
+    if (opt.board && (opt.planes || all.nmodality < 2))
+        tool_misuse("-b: wanted two modalities or more (-m), and no -p");
 
     if (mkdir(all.dir, 0777) && errno != EEXIST)
         tool_die("%s: %s", all.dir, strerror(errno));

@@ -448,3 +448,35 @@ EOF
     [ "$(sed -n 's/^scan.//p' w/B_voxels.tsv)" = t1gd ]
     run -2 overlay -p -a -o v <s
 }
+
+@test "overlay: of a board every other square is the first scan's" {
+    "$PYTHON" - >s.tns <<'P'
+import sys, os
+sys.path.insert(0, os.environ["ROOT"] + "/tests/lib")
+from mkstream import np, stream
+a = np.where(np.arange(80) % 8 < 4, 100, 50) + np.zeros((80, 1))
+image = np.stack([a, 150 - a]).astype("f4")
+sys.stdout.buffer.write(stream({}, [({"case": "c", "slice": 0, "slices": 1, "modalities": "x,y"}, {"image": image})]))
+P
+    for m in "x,y" "x,x"; do overlay -z 1 -m $m -o ${m#*,} <s.tns; done
+    overlay -b -z 1 -m x,y -o b <s.tns
+    run -2 overlay -b -m x -o no <s.tns
+    run -2 overlay -b -p -m x,y -o no <s.tns
+    size=$(pixel b/c_z000.png size)
+    for d in x y b; do pixel $d/c_z000.png columns 0 $((${size#*x} - 1)) >$d.txt; done
+    "$PYTHON" - <<'P'
+x, y, b = ([l.split() or [l] for l in open(f + ".txt")] for f in "xyb")
+import collections
+# Columns with much that differs are the second panel's; there each place is one or the other, and neighbours of 20 mm change.
+def rows(line): return line if len(line) > 1 else [line[0][i:i + 6] for i in range(0, len(line[0]), 6)]
+x, y, b = ([rows(l) for l in v] for v in (x, y, b))
+panel = [i for i in range(len(x)) if sum(p != q for p, q in zip(x[i], y[i])) >= 70]
+assert len(panel) == 80, len(panel)
+high = [j for j in range(len(x[0])) if sum(x[i][j] != y[i][j] for i in panel) >= 70]
+assert len(high) == 80, len(high)
+for i, c in enumerate(panel):
+    for j, r in enumerate(high):
+        want = (x if (i // 20 + j // 20) % 2 else y)[c][r]
+        assert b[c][r] == want, (i, j)
+P
+}
