@@ -184,11 +184,11 @@ echo "\$*" | grep -q -- '-ba y' || exit 1
 while [ \$# -gt 1 ]; do [ "\$1" != -o ] || o=\$2; shift; done
 for f in $PWD/scans/[5-9]*; do
     n=\${f##*/}
-    cp "\$f" "\$o/1.2.SECRET.3+\$n"
-    printf '{\n\t"PatientName": "SECRET^JANE",\n\t"SeriesDescription": "%s"\n}\n' "\${n%.nii.gz}" >"\$o/1.2.SECRET.3+\${n%.nii.gz}.json"
+    cp "\$f" "\$o/1.2.SECRET.3+SECRETID+_+\$n"
+    printf '{\n\t"PatientName": "SECRET^JANE",\n\t"SeriesDescription": "%s"\n}\n' "\${n%.nii.gz}" >"\$o/1.2.SECRET.3+SECRETID+_+\${n%.nii.gz}.json"
 done
-[ ! -e two ] || cp $PWD/scans/5* "\$o/1.2.4+5_T1.nii.gz"
-[ ! -e gap ] || cp $PWD/scans/5* "\$o/1.2.SECRET.3+5_T1_Eq_1.nii.gz"
+[ ! -e two ] || cp $PWD/scans/5* "\$o/1.2.4+SECRETID+_+5_T1.nii.gz"
+[ ! -e gap ] || cp $PWD/scans/5* "\$o/1.2.SECRET.3+SECRETID+_+5_T1_Eq_1.nii.gz"
 S
     chmod +x programs/dcm2niix
     prepare -o out in/A 2>said
@@ -205,10 +205,10 @@ S
     rm two
     touch gap
     run -1 prepare -o other in/A
-    [[ $output = *"prepare: A: dcm2niix: slices are missing"* ]]
+    [[ $output = *"prepare: A: dcm2niix: slices of 5_T1_Eq_1.nii.gz are missing"* ]]
 }
 
-@test "prepare: DICOM as it is made, through the real dcm2niix: planes that differ, a localiser, frames in one file, missing slices, two patients" {
+@test "prepare: DICOM as it is made, through the real dcm2niix: planes that differ, a localiser, frames in one file, missing slices and frames, two patients" {
     need_command dcm2niix
     need_python pydicom
     phantom -n 1 -s 3 -d 60x60x40 -o whole
@@ -218,23 +218,41 @@ n = os.listdir("whole")[0]
 vol = {k: load(f"whole/{n}/{n}_{k}.nii.gz")[1] for k in ("flair", "t1", "t1ce", "t2")}
 mm, first = (4, 4, 3.875), np.array((0.0, -236, 0))  # the phantom's place, in DICOM's axes
 top = first + (0, 0, mm[2] * 39)
-def four(case, who="A", **gad):
+def four(case, who="A", uid=True, **gad):
     b, f = study(who), f"in/{case}"
+    if not uid:
+        b.StudyInstanceUID = b.FrameOfReferenceUID = ""
     series(f, b, 5, "AX T1 SECRET", vol["t1"], first, mm)
     series(f, b, 6, "SAG T2", vol["t2"].transpose(1, 2, 0)[:, ::-1], top, (mm[1], mm[2], mm[0]), "sag")
     series(f, b, 7, "COR FLAIR", vol["flair"].transpose(0, 2, 1)[:, ::-1], top, (mm[0], mm[2], mm[1]), "cor")
     series(f, b, 9, "AX T1 POST", vol["t1ce"], first, mm, **gad)
 four("plain")
 series("in/plain", study(), 1, "LOC", vol["t1"][:, :40, :9], first, (4, 4, 10), planes=["ax"] * 3 + ["sag"] * 3 + ["cor"] * 3)
+series("in/plain", study(), 2, "SCOUT", vol["t1"][:, :40, :20], first, (4, 4, 10), drop=(3, 9))
 four("frames", frames=True)
 four("gap", drop=(11, 12, 20))
 four("two")
 series("in/two/other", study("B"), 5, "AX T1", vol["t1"], first, mm)
+# Frames that are missing; an end that the scanner counted, and one that the other T1 tells of; series of two patients without a study's number.
+four("lacks", frames=True, drop=(11, 12, 20))
+four("end", drop=range(30, 40), ImagesInAcquisition=40)
+four("short")
+os.system("rm in/short/IM05003* in/short/IM06* in/short/IM07*")
+four("mixed", uid=False)
+os.system("rm in/mixed/IM05*")
+b = study("B")
+b.StudyInstanceUID = b.FrameOfReferenceUID = ""
+series("in/mixed", b, 5, "AX T1", vol["t1"], first, mm)
 P
     prepare -o out in/plain in/frames 2>said
-    run -1 prepare -o out in/gap in/two
-    [[ $output = *"prepare: gap: dcm2niix: slices are missing"*"prepare: two: DICOM of several studies in one folder"* ]]
-    cut -f 2,3 out/sequences.tsv | grep -v LOC | sort -u |
+    run ! grep -c 'are some missing' said
+    grep -vE 'LOC|SCOUT' out/sequences.tsv | cut -f 2,3 | sort -u >told
+    LACK=t2,flair prepare -o out in/short 2>short
+    grep -qx 'prepare: short: t1 has 30 slices where t1gd, of the same kind, has 40: are some missing?' short
+    run -1 prepare -o out in/gap in/two in/lacks in/end in/mixed
+    [[ $output = *"prepare: gap: dcm2niix: slices of 9_AX_T1_POST_Eq"*" are missing, or not one"*"prepare: two: DICOM of several studies in one folder"* ]]
+    [[ $output = *"prepare: lacks: dcm2niix: slices of 9_AX_T1_POST.nii.gz are missing"*"prepare: end: dcm2niix: slices of 9_"*"prepare: mixed: DICOM of several"* ]]
+    cat told |
         diff - <(printf '%s\t%s\n' 5_AX_T1.nii.gz t1 6_SAG_T2.nii.gz t2 7_COR_FLAIR.nii.gz flair 9_AX_T1_POST.nii.gz t1gd file sequence)
     # Between its slices a scan is what lies half way: ours are 4 mm apart, the phantom's 3.875.
     py <<'P'
@@ -251,7 +269,7 @@ for case in "plain", "frames":
         assert ok.sum() > 36 and np.abs(got[:, :, ok] - middle)[inside].max() <= 1, (case, k)
 P
     gunzip -r out
-    run grep -rlaE 'SECRET|19010203|19991231' out said
+    run grep -rlaE 'SECRET|19010203|19991231' out said short
     [ -z "$output" ]
 }
 
@@ -261,6 +279,7 @@ P
     STRIP='znorm -p case' prepare -o filtered in/A 2>said
     [ "$(nii2slices masked/A | tnsview -k mean | sort -u)" != "$(nii2slices filtered/A | tnsview -k mean | sort -u)" ]
     [ "$(sed -n 's/^brain.//p' masked/A/prepared.tsv filtered/A/prepared.tsv | tr '\n' ' ')" = "a mask znorm " ]
+    [ "$(cd masked/A && ls mask*.png | tr '\n' ' ')" = "mask-axial.png mask-coronal.png mask-sagittal.png " ]
     prepare -o out in/A 2>said
     printf 'arch: unet\nbase: 2\n' >c.yaml
     nii2slices -t out/A | recode -s brats2017 | znorm | crop -s 64x64 >t.tns
@@ -304,6 +323,13 @@ P
     [ "$(tr '\n' ' ' <seen)" = "1.2_1 1.2_2 " ]
     jq -r '.segmentAttributes[0][] | [.labelID, .SegmentedPropertyTypeCodeSequence.CodeValue, (.recommendedDisplayRGBValue | tostring)] | @tsv' meta.json |
         diff - <(printf '%s\t%s\t%s\n' 1 6574001 '[213,94,0]' 4 108369006 '[240,228,66]')
+    # The codes mean what they say by somebody else's dictionary.
+    ! "$PYTHON" -c 'import pydicom.sr.codedict' 2>/dev/null || py <<'P'
+import json, pydicom.sr._concepts_dict as known
+said = {c: m for by in known.concepts["SCT"].values() for c, (m, _) in by.items() if m[0].isupper()}
+codes = [s[k] for s in json.load(open("meta.json"))["segmentAttributes"][0] for k in ("SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence")]
+assert len(codes) == 4 and all(said[c["CodeValue"]] == c["CodeMeaning"] and c["CodingSchemeDesignator"] == "SCT" for c in codes), codes
+P
     touch double
     run ! segs
     grep -q '^predict: SEG: A: 2 series are numbered 9' log
