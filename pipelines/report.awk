@@ -61,6 +61,13 @@ function mind(s) { minds = minds "<li>" text(s) "</li>\n"; n_minds++ }
 function read_minds(c,    v, m, e) {
     minds = ""; n_minds = 0
     read_notes(c)
+    if (match(said, /a mask of [0-9]+ ml is no likely brain/))
+        mind("What was taken for brain measures " substr(said, RSTART + 10, index(substr(said, RSTART + 10), " ") - 1) " ml, which is no likely brain: look at the pictures under Quality.")
+    if (index(said, "in pieces: ")) mind("What was taken for brain is, or was, in pieces: look at the pictures under Quality.")
+    if (index(said, "did the registration fail")) mind("A scan was turned or stretched much to lie on the others, so that its registration may have failed: look at the pictures under Quality.")
+    if (index(said, "is it registered, and the same part")) mind("The scans do not show the same part of the body, or do not lie on each other: look at the pictures under Quality.")
+    if (index(said, "are some missing?")) mind("A scan has fewer slices than another of its kind: an end of it may be missing.")
+    if (index(said, "is that a whole head")) mind("The scans show little for a whole head.")
     split(fact[2], v, " ")
     m = fact[5]; gsub(/,/, ", ", m)
     if (m != "") mind("There is no scan of " m ": the network learned to do without, but finds less.")

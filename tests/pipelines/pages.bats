@@ -299,6 +299,19 @@ P
     grep -qF 'href="pages/x%20%22q%22%20%3Cb%3E%261.html"' p/report.html
     run grep -E '(src|href)="(https?:|//)' text p/report.html
     [ "$status" = 1 ]
+    # What whoever prepared it left: the case's own pictures, and warnings in words. One report at a time.
+    mkdir -p "p/quality/$case" "p/quality/${case}_mask"
+    printf mine >"p/quality/$case/mask-axial.png"
+    printf theirs >"p/quality/${case}_mask/mask-axial.png"
+    for words in 'a mask of 412 ml is no likely brain (wanted 700 to 2200)' 't1 has 3 slices where t2, of the same kind, has 9: are some missing?' 't2 is turned by 60 degrees: did the registration fail?'; do
+        printf 'prepare: %s: %s\n' "$case" "$words" >>"p/notes/$case.txt"
+    done
+    run -1 flock p/.lock "$P/report" p
+    [ "$output" = "report: another run works on 'p' (wait for it)" ]
+    "$P/report" p
+    grep -qF "base64,$(printf mine | base64)" "$page"
+    run ! grep -F "base64,$(printf theirs | base64)" "$page"
+    for words in 'brain measures 412 ml, which is no likely brain' 'fewer slices than another of its kind' 'its registration may have failed'; do grep -qF "$words" "$page"; done
     # Names that are one number are of several patients: each page has its own rows.
     for n in 00012345678901234567 12345678901234567 12345678901234568; do
         awk -F '\t' -v OFS='\t' -v n="$n" 'NR > 1 { $2 = n } NR == 1 { for (i = 1; i <= NF; i++) if ($i == "ml") ml = i } NR > 1 && $1 == "part" { $ml = substr(n, length(n)) } NR > 1 || n ~ /^0/' p/volumes.tsv
