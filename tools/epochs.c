@@ -1,7 +1,7 @@
 /* epochs - shuffled passes over streams in files
  *
- * reads   image's shape; patient, norm, crop, cropped; label with -b; case with -w; case and slice
- *         with -d and -N
+ * reads   image's shape; patient, norm, crop, cropped; label with -b; case and slice with -w, -d
+ *         and -N
  * changes nothing
  * adds    patients, scans and digest in the header; epoch, index, epochs, length, largest; repeat
  *         where a record comes again; slab and depth with -d and -N, centre with -N; a mark after

@@ -125,6 +125,20 @@ static double weight_of(const char *name)
     return i == NAMES_NONE ? 1 : w.weight[i];
 }
 
+/* CASE:SLICE, of an item that is a slice. */
+static double weight_of_slice(const struct tns_meta *meta, const char *scan)
+{
+    const char *slice = tns_get(meta, "slice");
+    char *name;
+    if (!scan || !slice || opt.depth)
+        return 1;
+    if (asprintf(&name, "%s:%s", scan, slice) < 0)
+        tool_die("out of memory");
+    const double v = weight_of(name);
+    free(name);
+    return v;
+}
+
 /* The site of a patient of the file, or death. */
 static uint32_t site_of(const char *patient, uint32_t record, const char *file)
 {
@@ -151,6 +165,8 @@ void weights_note(const struct tns_meta *meta, uint32_t item, uint32_t record, c
     w.factor[item] = weight_of(patient);
     if (scan && (!patient || strcmp(scan, patient)))
         w.factor[item] *= weight_of(scan);
+    if (w.table.name)
+        w.factor[item] *= weight_of_slice(meta, scan ? scan : patient);
     if (w.sites.name)
         w.factor[item] *= weight_of(names_text(&w.site_names, site_of(patient, record, file)));
     w.patient[item] = patient ? tool_add_name(&w.patients, patient) : 0;

@@ -279,6 +279,14 @@ PY
     printf 'P001\t0\nP002\t0\nP003\t0\n' >weights
     epochs -n 2 -s 1 -w weights -b 0.5 p.tns >e.tns
     [ "$(keys e.tns patient mark | awk '$2 == "-" { print $1 }' | sort -u)" = P000 ]
+    # A slice by itself, such as one in which a model invented tumour: thrice as often as the others, and one never.
+    keys p.tns case slice | sort -u >slices
+    read -r hard never < <(awk 'NR <= 2 { printf "%s:%s ", $1, $2 } END { print "" }' slices)
+    printf '%s\t3\n%s\t0\n' "$hard" "$never" >weights
+    epochs -b 0 -n 10 -s 1 -l "$(wc -l <slices)" -w weights p.tns >e.tns
+    keys e.tns case slice mark | awk -v hard="$hard" -v never="$never" '$3 == "-" { n[$1 ":" $2]++; all++ }
+        END { k = 3 * all / (length(n) + 2); exit !(!n[never] && n[hard] > k - 6 && n[hard] < k + 6) }'
+    printf 'P001\t0\nP002\t0\nP003\t0\n' >weights
     # The history says which tables, by what they hold; so a resumed run is not continued by others.
     cp weights renamed
     for t in weights renamed sites; do
