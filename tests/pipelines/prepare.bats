@@ -384,6 +384,13 @@ P
     [ -z "$(find out -name '.prepare*')" ]
     run -1 prepare -o out out/A
     [ -f out/A/prepared.tsv ]
+    # A disk that is full is told of, where a tool's own words have no room either.
+    mkdir small
+    if mount -t tmpfs -o size=64k none small 2>/dev/null; then
+        run -1 prepare -o small in/A
+        umount small
+        [[ $output = *"prepare: A: not prepared: 'small' is full, or cannot be written"* ]]
+    fi
     # A stream that could not be finished is no success.
     head -c 3000 in/A/5_T1_AX.nii.gz >cut && mv cut in/A/5_T1_AX.nii.gz
     run -1 --separate-stderr prepare in/A
