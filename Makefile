@@ -56,7 +56,7 @@ LEVELS := plain neon
 else
 LEVELS := plain
 endif
-ISA_plain  :=
+ISA_plain  := $(if $(filter release,$(CONFIG)),-O2)# for machines that few have: less to compile
 ISA_neon   :=
 ISA_avx2   := -mavx2 -mfma -mf16c
 ISA_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <math.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -230,7 +231,12 @@ void tool_share_cores(void)
 
 int tool_cores(int most)
 {
-    const long n = sysconf(_SC_NPROCESSORS_ONLN);
+    const char *asked = getenv("OMP_NUM_THREADS");
+    long n = asked ? strtol(asked, NULL, 10) : 0;
+    cpu_set_t set;
+    if (n < 1)
+        n = sched_getaffinity(0, sizeof set, &set) ? sysconf(_SC_NPROCESSORS_ONLN)
+                                                   : CPU_COUNT(&set);
     return n < 1 ? 1 : n > most ? most : (int)n;
 }
 

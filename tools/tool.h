@@ -32,7 +32,9 @@ void tool_start(int argc, char **argv, const char *usage);
  * page. The library reads the variables when it is loaded, so the program starts itself once
  * more. */
 void tool_share_cores(void);
-int tool_cores(int most);             /* how many there are, 1 to `most`: threads if nobody asks */
+/* Threads if nobody asks, 1 to `most`: OMP_NUM_THREADS, else the cores that the process may run on
+ * (those of a Slurm task, of taskset). */
+int tool_cores(int most);
 int tool_getopt(const char *letters); /* optarg, optind as getopt(3) */
 _Noreturn void tool_usage(void);      /* prints the usage line to standard error, exits 2 */
 _Noreturn void tool_misuse(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

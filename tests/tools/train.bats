@@ -54,6 +54,12 @@ PY
     cmp m1 m3
     cmp m1.last m3.last
     diff <(cut -f 1-19 m1.tsv) <(cut -f 1-19 m2.tsv)
+    # Without -j those that were asked for otherwise, or the cores of the process.
+    epochs -b 0 -n 1 train.tns >one.tns
+    OMP_NUM_THREADS=3 train -c c.yaml -o asked <one.tns 2>said
+    grep -q ', 3 threads, ' said
+    env -u OMP_NUM_THREADS taskset -c "$(taskset -cp $$ | sed 's/.*: \([0-9]*\).*/\1/')" train -c c.yaml -o mine <one.tns 2>said
+    grep -q ', 1 thread, ' said
 }
 
 @test "train: fed by class and patient with short epochs of windows, a run that paused goes on to the same model" {
