@@ -271,7 +271,11 @@ static void choose_regions(struct settings *s)
     if (!*usual || targets_make(&t, s->classes, usual, why, sizeof why))
         return;
     nn_set(&spec, "classes", t.outputs);
-    if (!nn_about(&spec, &about, why, sizeof why) && about.outputs == t.outputs)
+    errno = 0;
+    const int bad = nn_about(&spec, &about, why, sizeof why);
+    if (bad && errno == ENOMEM)
+        tool_die("%s", why); /* else a network that would have had regions goes without */
+    if (!bad && about.outputs == t.outputs)
         snprintf(s->regions, sizeof s->regions, "%s", usual);
 }
 
