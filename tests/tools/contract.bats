@@ -1,5 +1,6 @@
 # What holds for every tool that reads or writes a stream: one table, every tool through every test.
-# To add a tool, add a row; a tool that is not built is left out.
+# To add a tool, add a row; a tool that is not built is left out, and so is in the release build, unless LONG=1, what the
+# sanitized one has, where the same test has seen it.
 load ../lib/common
 
 # row TOOL: sets kind (filter: stdin to stdout; reader: stdin to text or files; file: operand to stdout),
@@ -34,6 +35,8 @@ row() {
 tools() { # KIND...
     local t
     for t in recode znorm crop pick augment folds tnsview stats dice measure overlay slices2nii epochs mislabel tidy strip; do
+        [ -x "$TOOLS/$t" ] || continue
+        [ "$CONFIG" != release ] || [ -n "${LONG-}${all-}" ] || [ ! -x "$ROOT/build/asan/bin/$t" ] || continue
         if row $t && [[ " $* " = *" $kind "* ]]; then echo $t; fi
     done
 }
@@ -87,7 +90,7 @@ masks("masks.large", 1, (240, 240, 20), "case000", "case001")
 masks("masks.two", 8, (20, 24, 2), "case000")
 masks("masks.two", 8, (20, 24, 1), "case010")
 P
-    for t in $(tools filter reader file); do
+    for t in $(all=1 tools filter reader file); do
         row "$t"
         make "${input[@]}" kind=1 >"$t.in"
         make "${input[@]}" first=10 >"$t.more"
@@ -407,6 +410,7 @@ LIST
 
 @test "contract: a tensor that a tool has no use for takes no memory, and passes bit for bit" {
     need_release memory
+    all=1
     need_command time
     "$PYTHON" - "$ROOT/tests/lib" <<'P'
 import sys
@@ -450,6 +454,7 @@ law() {
 
 @test "contract: memory grows with a list of cases as the pages say" {
     need_release memory
+    all=1
     need_command time
     need_python numpy
     allows() { # LINES BYTES COMMAND...: 3 MiB and so many bytes a line
@@ -487,6 +492,7 @@ print(*["BraTS20_Training_001"] * 2, sep="\t")' "$n" "$length" >list
 
 @test "contract: memory grows with the slice as the pages say, at three sizes" {
     need_release memory
+    all=1
     need_command time
     for side in 160 320 640; do
         for type in i2 f4; do
@@ -510,6 +516,7 @@ print(*["BraTS20_Training_001"] * 2, sep="\t")' "$n" "$length" >list
 
 @test "contract: 8 MiB are enough for any number of full slices" {
     need_release memory
+    all=1
     need_command time
     for t in $(tools filter reader); do
         row "$t"
