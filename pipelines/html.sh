@@ -67,8 +67,9 @@ figure() { # ID CAPTION <SVG
     printf '<figcaption>%s</figcaption></figure>\n' "$2"
 }
 
+# As HTML; without backslashes, of which echo makes other characters in some shells.
 text() {
-    sed -e 's/&/\&amp;/g' -e 's/</\&lt;/g' -e 's/>/\&gt;/g' -e 's/"/\&quot;/g'
+    sed -e 's/&/\&amp;/g' -e 's/</\&lt;/g' -e 's/>/\&gt;/g' -e 's/"/\&quot;/g' -e 's/\\/\&#92;/g'
 }
 
 picture() { # FILE ALT

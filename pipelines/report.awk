@@ -3,7 +3,8 @@
 # its measures, rows of its tables, `mind`. Without, a line for each case: how a link has its name, then the name, the
 # row's other cells, all HTML, tabs between.
 
-function text(s) { gsub(/&/, "\\&amp;", s); gsub(/</, "\\&lt;", s); gsub(/>/, "\\&gt;", s); gsub(/"/, "\\&quot;", s); return s }
+# Without backslashes, of which echo makes other characters in some shells.
+function text(s) { gsub(/&/, "\\&amp;", s); gsub(/</, "\\&lt;", s); gsub(/>/, "\\&gt;", s); gsub(/"/, "\\&quot;", s); gsub(/\\/, "\\&#92;", s); return s }
 function say(name, value) { gsub(/'/, "'\\''", value); print name "='" value "'" }
 # Bytes of a name as a link has them.
 function link(s,    i, c, out) {

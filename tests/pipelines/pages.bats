@@ -321,6 +321,12 @@ P
     for n in 00012345678901234567 12345678901234567; do grep -qF '<b>7.00<small> ml</small></b><span>whole tumour' q/pages/$n.html; done
     grep -qF '<b>8.00<small> ml</small></b><span>whole tumour' q/pages/12345678901234568.html
     [ "$(grep -c '<tr><td>WT' q/pages/12345678901234568.html)" = 1 ]
+    # What echo would make a tag of, the end of what it says, or a line feed stays the name that it is.
+    name='a\0074b\0076\c\n'
+    NAME=$name awk -F '\t' -v OFS='\t' 'NR > 1 { $2 = ENVIRON["NAME"] } 1' p/volumes.tsv >q/volumes.tsv
+    "$P/report" q
+    grep -qF '<h1>a&#92;0074b&#92;0076&#92;c&#92;n</h1>' "q/pages/$name.html"
+    grep -qF '>a&#92;0074b&#92;0076&#92;c&#92;n</a>' q/report.html
     # Without tumour the page says so; without what predict made there is none.
     awk -F '\t' -v OFS='\t' 'NR > 1 && $1 == "part" { $6 = 0; $7 = 0; $25 = "nan" } $1 != "lesion"' p/volumes.tsv >v && mv v p/volumes.tsv
     "$P/report" p
