@@ -152,6 +152,7 @@ struct nn *nn_new(const struct nn_spec *spec, const struct nn_options *options, 
     struct nn_options o = *options;
     o.threads = o.threads ? o.threads : 1;
     o.d = o.d ? o.d : 1;
+    o.deep = o.stream ? o.deep : 0;
     if (o.weights == DT_U8)
         o.weights = DT_F32;
     if (!o.train || !o.eval_n)

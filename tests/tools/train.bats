@@ -648,6 +648,7 @@ sys.stdout.buffer.write(b[8 + struct.unpack("<Q", b[:8])[0]:])' "$1"
     grep -q '^peak: [0-9.]* MiB$' plan
     epochs -b 0 -n 1 train.tns | train -n -c c.yaml >small
     grep -q '32x32' small
+    run ! grep 'volumes of up to' small plan
     [ -z "$(find . -name '*.last')" ]
     run -1 train -n -M 100M -c full.yaml </dev/null
     [[ $output =~ "train: "[^$'\n']*[0-9]" MiB" ]]
