@@ -256,8 +256,8 @@ static void read_inputs(struct settings *s, const char *path, struct nn_about *a
         tool_die("%s: neighbours are of planar networks (%s sees volumes)", path, s->spec.name);
 }
 
-/* Where the settings speak neither of regions nor of classes there are the usual regions, if the
- * network's head has as many channels as it is told. */
+/* Where the settings speak neither of regions nor of classes (weights of as many do) there are the
+ * usual regions, if the network's head has as many channels as it is told. */
 static void choose_regions(struct settings *s)
 {
     const char *usual = usual_regions(s->classes);
@@ -268,6 +268,8 @@ static void choose_regions(struct settings *s)
     for (int i = 0; i < s->numbers.n; i++)
         if (!strcmp(s->numbers.of[i].name, "classes"))
             return;
+    if (s->class_weights.n == s->classes)
+        return;
     if (!*usual || targets_make(&t, s->classes, usual, why, sizeof why))
         return;
     nn_set(&spec, "classes", t.outputs);

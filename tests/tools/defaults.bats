@@ -43,6 +43,8 @@ print(json.loads(b[8:8 + int.from_bytes(b[:8], "little")])["__metadata__"]["conf
     keeps 'average: 2' 'ema: 0' 'keep: last'
     keeps 'regions: none' 'ema: 0.999'
     run ! grep -q '^regions' config
+    keeps 'class_weights: [0.1, 1, 1, 2]'
+    run ! grep -q '^regions' config
     keeps 'background: false'
     run ! grep -q '^regions' config
     # What such a model says of its settings makes it again.
@@ -61,6 +63,12 @@ print(json.loads(b[8:8 + int.from_bytes(b[:8], "little")])["__metadata__"]["conf
     epochs -b 0 -n 2 -s 1 train.tns >e.tns
     printf 'arch: unet\nbase: 2\n' >c.yaml
     printf "arch: unet\nbase: 2\n$PLAIN" >before.yaml
+    train -c before.yaml -e train.tns -L -o whole <e.tns
+    train -x 1 -c before.yaml -e train.tns -L -o m <e.tns
+    train -r -c c.yaml -e train.tns -L -o m <e.tns
+    cmp m whole
+    echo 'class_weights: [0.1, 1, 1, 2]' | tee -a c.yaml >>before.yaml
+    rm m m.* whole whole.*
     train -c before.yaml -e train.tns -L -o whole <e.tns
     train -x 1 -c before.yaml -e train.tns -L -o m <e.tns
     train -r -c c.yaml -e train.tns -L -o m <e.tns

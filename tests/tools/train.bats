@@ -314,7 +314,7 @@ PY
     try "${u}gamma: 1\n" " gamma is the focal loss's alone (loss is dice+ce)"
     try "${u}loss: dice\nclass_weights: [1, 1, 1, 1]\n" " class_weights are of cross-entropy and focal loss (loss is dice)"
     try "${u}regions: none\nclass_weights: [1, 2]\n" " class_weights: (wanted 4 numbers, one for each class, got 2)"
-    try "${u}class_weights: [1, 2, 3, 4]\n" " class_weights: (wanted 3 numbers, one for each region, got 4; regions: none has classes)"
+    try "${u}class_weights: [1, 2]\n" " class_weights: (wanted 3 numbers, one for each region, got 2; regions: none has classes)"
     try "${u}class_weights: [0, 0, 0]\n" " class_weights: (wanted one above 0)"
     try "${u}class_weights: [1, -2]\n" "3: class_weights: (wanted a number from 0 to 1e+06, got '-2')"
     try "${u}class_weights: 3\n" "3: class_weights: (wanted a list of numbers: [1, 2])"
