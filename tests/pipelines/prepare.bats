@@ -286,7 +286,11 @@ P
     epochs -b 0 -n 1 t.tns | train -c c.yaml -o model 2>/dev/null
     mkdir data
     mv out/A data/
+    ln -s "$PWD/data/A/registration$(ls data/A | sed -n 's/^registration//p' | head -n 1)" data/A/mask-link.png
+    cp c.yaml data/A/mask-text.png
     make -s -C "$ROOT" -f pipelines/Makefile predict DATA="$PWD/data" MODEL="$PWD/model" OUT="$PWD/study" JOBS=1 >log 2>&1
+    # Of what lies there pictures are taken, and neither links nor what is called so.
+    [ "$(ls study/predict/quality/A)" = "$(cd data/A && ls registration*.png)" ]
     py <<'P'
 (h, d), (was, raw) = load("study/predict/originals/A_pred.nii.gz"), load("in/A/9_T1_AX_POST_GAD.nii.gz")
 assert d.shape == raw.shape and h[252:328] == was[252:328] and b"SECRET" not in h
