@@ -231,6 +231,16 @@ assert any(np.abs(p["prob"] - r["prob"]).max() > 1e-4 for (_, p), (_, r) in zip(
 assert read.header[-1].endswith(" -t z -P")
 PY
     done
+    # Of more slices than a case can have, nothing is planned.
+    "$PYTHON" -c 'import sys
+sys.path.insert(0, sys.argv[1] + "/tests/lib")
+from mkstream import parse, stream
+parts = [(k, m, dict(t)) for k, _, m, t, _ in parse(open("new.tns", "rb").read())]
+open("long.tns", "wb").write(stream(parts[0][1], [({**dict(m), "slices": 2147483647}, t) for k, m, t in parts if k == "R"]))' "$ROOT"
+    for m in deep whole; do
+        run -1 pipe "infer -t z -m $m <long.tns >long.p"
+        [[ $output == *"slices: too many to hold a case (wanted at most 8192, got 2147483647)" ]]
+    done
     # With other axes and models, and what they disagree about: as each of them alone.
     for m in deep beside; do
         for t in none x; do
