@@ -137,8 +137,8 @@ case_stream() { # FOLD
     cmp alone out/best/model/whole.safetensors
     # What it takes is told before anything is trained.
     OUT=$PWD/none
-    run -2 glio best HOURS=0.00001
-    [[ $output == *"best: narrow: 0 passes in 0.00001 hours (wanted 1; those take "*" hours)"* ]]
+    run -2 glio best HOURS=0.000001
+    [[ $output == *"best: narrow: 0 passes in 0.000001 hours (wanted 1; those take "*" hours)"* ]]
     [ -z "$(find none -name 'model*')" ]
     OUT=$PWD/bad
     for k in HOURS=0 HOURS=-1 HOURS=1.2.3 HOURS=long FOLDS=0 FOLDS=x SPLIT="$given/list"; do
