@@ -1,6 +1,6 @@
 # report.awk: what report-page says of a case, from what predict left in the folder (ENVIRON["dir"]): one reading of each file, as a page of
 # a hundred cases asks for all of it. With ENVIRON["name"], a case, assignments for the shell, all quoted: name_text, NAME_columns of
-# its measures, rows of its tables, `mind`. Without, a line for each case: how a link has its name, then the name, the
+# its measures, rows of its tables, `mind`. Without, a line for each case: its name, how a link has it, the name and the
 # row's other cells, all HTML, tabs between.
 
 # Without backslashes, of which echo makes other characters in some shells.
@@ -90,18 +90,17 @@ function read_minds(c,    v, m, e) {
     if (ml[c, "ET"] > 0 && entropy[c, "ET"] != "nan" && entropy[c, "ET"] > 0.5) mind(sprintf("The network is unsure of the enhancing part (%.2f on average).", entropy[c, "ET"]))
 }
 
-# What `infer -n` said of the models: the least and the greatest voxel, how they are called, what they scored, how many they learned from.
-function read_model(file,    part, v, i, k, s) {
+# What `infer -n` said of the models: how they are called, what they scored, how many they learned from.
+function read_model(file,    part, v) {
     while ((getline line <file) > 0) {
         split(line, part, "\t")
-        if (part[1] == "spacing" && split(part[2], v, " ") == 6) for (i = 1; i <= 6; i++) { if (!(i in all) || (i <= 3 ? v[i] < all[i] : v[i] > all[i])) all[i] = v[i] }
         if (part[1] == "arch" || part[1] == "parameters") network = network (network == "" ? "" : " ") part[2]
         if (part[1] == "score" && part[2] != "") scores = scores (scores == "" ? "" : ", ") sprintf("%.3f", part[2])
         if (part[1] == "patients" && part[2] > patients) patients = part[2]
         if (part[1] == "leaky" && part[2] == "yes") leaky = "yes"
     }
     close(file)
-    if (1 in all) learned = all[1] " x " all[2] " x " all[3] " to " all[4] " x " all[5] " x " all[6]
+    if (split(ENVIRON["learned"], v, " ") == 6) learned = v[1] " x " v[2] " x " v[3] " to " v[4] " x " v[5] " x " v[6]
 }
 function read_voxels(file,    part) {
     while ((getline line <file) > 0) { split(line, part, "\t"); voxel[part[1]] = voxel[part[1]] (voxel[part[1]] == "" ? "" : " ") part[2] }
@@ -158,7 +157,7 @@ BEGIN {
         for (i = 1; i <= n_cases; i++) {
             c = cases[i]
             read_minds(c)
-            printf "%s\t%s\t<td>%.2f</td><td>%.2f</td><td>%.2f</td><td>%d</td><td>%.0f</td><td>%s<small>%s</small></td><td>%d</td>\n", link(c), text(c),
+            printf "%s\t%s\t%s\t<td>%.2f</td><td>%.2f</td><td>%.2f</td><td>%d</td><td>%.0f</td><td>%s<small>%s</small></td><td>%d</td>\n", c, link(c), text(c),
                 ml[c, "WT"], ml[c, "TC"], ml[c, "ET"], lesions[c], product[c], or_dash(entropy[c, "WT"]), sure(entropy[c, "WT"]), n_minds
         }
         exit
