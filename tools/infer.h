@@ -125,6 +125,7 @@ extern struct held {
     struct tns_record *line; /* those that wait, plan.lag + plan.n of them */
 } held;
 
+int plan_depth(const struct tns_record *); /* slices of its case, where that matters, or 0 */
 bool plan_holds(const struct tns_record *, int h, int w);
 /* Within a case nothing can be planned anew: death where a ceiling has no room for it. */
 void plan_check(const struct tns_record *);

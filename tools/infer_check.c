@@ -140,11 +140,9 @@ static void check_image(struct tns_record *rec)
     if (t->dim[1] > NN_MAX_SIDE || t->dim[2] > NN_MAX_SIDE)
         tool_die_at(rec, "image: too large (wanted at most %d, got %u by %u)", NN_MAX_SIDE,
                     t->dim[1], t->dim[2]);
-    long slices;
-    if (models_whole() && tns_get_int(&rec->meta, "slices", 1, INT_MAX, &slices) &&
-        slices > NN_MAX_SIDE)
-        tool_die_at(rec, "slices: too many to hold a case (wanted at most %d, got %ld)",
-                    NN_MAX_SIDE, slices);
+    if (plan_depth(rec) > NN_MAX_SIDE)
+        tool_die_at(rec, "slices: too many to hold a case (wanted at most %d, got %d)", NN_MAX_SIDE,
+                    plan_depth(rec));
 }
 
 /* A record has one scheme, and pred will have the models'. */

@@ -36,8 +36,7 @@ static size_t payloads(const struct tns_record *rec, bool in_turn)
     return in_turn ? image : sum;
 }
 
-/* Slices of the record's case, where that matters. */
-static int depth(const struct tns_record *rec)
+int plan_depth(const struct tns_record *rec)
 {
     long slices;
     if (!models_whole())
@@ -47,7 +46,7 @@ static int depth(const struct tns_record *rec)
 
 bool plan_holds(const struct tns_record *rec, int h, int w)
 {
-    return held.nn[0][0] && h <= plan.h && w <= plan.w && depth(rec) <= plan.d &&
+    return held.nn[0][0] && h <= plan.h && w <= plan.w && plan_depth(rec) <= plan.d &&
            tool_header()->len <= held.header && ledger_memory(&trained) <= held.ledger &&
            payloads(rec, plan.in_turn) <= held.record;
 }
@@ -252,7 +251,7 @@ void plan_make(const struct tns_record *rec, int h, int w)
     plan_free();
     plan.h = h > plan.h ? h : plan.h;
     plan.w = w > plan.w ? w : plan.w;
-    plan.d = depth(rec) > plan.d ? depth(rec) : plan.d;
+    plan.d = plan_depth(rec) > plan.d ? plan_depth(rec) : plan.d;
     double work = flops() * (double)held.pixels;
     int n = 1;
     plan.streams = models_stream(&plan.lag);
