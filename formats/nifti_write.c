@@ -100,6 +100,35 @@ static void putf(uint8_t *p, float v, bool swap)
     memcpy(p, &u, 4);
 }
 
+void nii_plain_header(uint8_t raw[NII_HEADER])
+{
+    static const struct {
+        uint16_t at, n;
+    } meant[] = {{0, 4}, {40, 16}, {68, 6}, {76, 16}, {123, 1}, {252, 4}, {344, 4}};
+    uint8_t was[NII_HEADER];
+    int32_t size;
+    bool swap;
+
+    memcpy(was, raw, NII_HEADER);
+    memcpy(&size, was, 4);
+    swap = size != (int32_t)NII_HEADER;
+    memset(raw, 0, NII_HEADER);
+    for (size_t i = 0; i < sizeof meant / sizeof *meant; i++)
+        memcpy(raw + meant[i].at, was + meant[i].at, meant[i].n);
+    for (uint32_t i = get16(was + 40, swap) + 1; i < 8; i++)
+        put16(raw + 40 + 2 * i, 1, swap);
+    if (get16(was + 68, swap) != NIFTI_INTENT_LABEL)
+        put16(raw + 68, 0, swap);
+    for (int i = 4; i < 8; i++)
+        putf(raw + 76 + 4 * i, 1, swap);
+    putf(raw + 108, 352, swap);
+    putf(raw + 112, 1, swap);
+    if ((int16_t)get16(was + 252, swap) > 0)
+        memcpy(raw + 256, was + 256, 24);
+    if ((int16_t)get16(was + 254, swap) > 0)
+        memcpy(raw + 280, was + 280, 48);
+}
+
 size_t nii_remake_header(const uint8_t *raw, size_t n, uint32_t volumes, enum dtype dtype,
                          uint8_t *out)
 {

@@ -21,6 +21,12 @@ void nii_make_header(uint8_t raw[NII_HEADER], const uint32_t grid[3], uint32_t v
 /* Puts its voxels elsewhere: index to mm, in a space of that code (NIFTI_XFORM_...). */
 void nii_move_header(uint8_t raw[NII_HEADER], const struct affine *, int code);
 
+/* Leaves of a header, in its own byte order, what says where voxels lie and what they are: the size
+ * of this header, dim (as far as dim[0] goes), datatype and bitpix, the sizes of voxels, the units,
+ * the matrices whose codes say that they count, an intent of labels, the magic. All else becomes
+ * zero, or the least that the standard wants, whatever stood there. */
+void nii_plain_header(uint8_t raw[NII_HEADER]);
+
 /* Another's header and extensions (n bytes, checked by nii_parse) with nothing changed but what
  * describes the voxels: datatype, bitpix, scl_slope 1, scl_inter 0, no range of display (cal_min,
  * cal_max), no intent but that of labels, vox_offset, the magic of a single file, and the fourth

@@ -6,17 +6,11 @@
 #include <string.h>
 
 #include "formats/nifti_impl.h"
+#include "formats/nifti_write.h"
 #include "lib/base/number.h"
 
 #define TITLE "gliopipe regrid 1\n"
 enum { COMMENT = 6, START = 352, LINE = 32 + 12 * 32 + 2 * (int)NII_HEADER };
-
-static void blank(uint8_t *h)
-{
-    memset(h + 4, 0, 28);    /* data_type, db_name */
-    memset(h + 148, 0, 104); /* descrip, aux_file */
-    memset(h + 328, 0, 16);  /* intent_name */
-}
 
 void origin_add(struct origin *o, const char *name, const struct affine *map,
                 const uint8_t header[NII_HEADER])
@@ -26,7 +20,7 @@ void origin_add(struct origin *o, const char *name, const struct affine *map,
     snprintf(s->name, sizeof s->name, "%s", name);
     s->map = *map;
     memcpy(s->header, header, NII_HEADER);
-    blank(s->header);
+    nii_plain_header(s->header);
 }
 
 static size_t print(const struct origin *o, char *out)
@@ -49,22 +43,30 @@ uint8_t *origin_write(const struct origin *o, const uint8_t header[NII_HEADER], 
 {
     size_t room = START + 8 + sizeof TITLE + (size_t)o->n * LINE + 16, n;
     uint8_t *out = calloc(1, room);
-    int32_t size, code = COMMENT;
+    int32_t head[2] = {0, COMMENT}, size;
     float start;
+    uint32_t bits;
 
     if (!out)
         return NULL;
     memcpy(out, header, NII_HEADER);
+    memcpy(&size, out, 4);
+    const bool swap = size != (int32_t)NII_HEADER;
     out[NII_HEADER] = 1;
     n = 8 + print(o, (char *)out + START + 8);
     n = (n + 15) / 16 * 16;
     memset(out + START + n, 0, room - START - n);
-    size = (int32_t)n;
-    memcpy(out + START, &size, 4);
-    memcpy(out + START + 4, &code, 4);
     *bytes = START + n;
     start = (float)*bytes;
-    memcpy(out + 108, &start, 4); /* vox_offset */
+    head[0] = (int32_t)n;
+    memcpy(&bits, &start, 4);
+    if (swap) {
+        head[0] = (int32_t)__builtin_bswap32((uint32_t)head[0]);
+        head[1] = (int32_t)__builtin_bswap32((uint32_t)head[1]);
+        bits = __builtin_bswap32(bits);
+    }
+    memcpy(out + START, head, 8);
+    memcpy(out + 108, &bits, 4); /* vox_offset */
     return out;
 }
 
@@ -170,20 +172,25 @@ int origin_read(const void *header, size_t bytes, struct origin *o, char *why)
     return e;
 }
 
-size_t origin_bare(uint8_t *h, size_t bytes)
+uint8_t *origin_bare(const uint8_t *header, size_t bytes, size_t *left, char *why)
 {
-    const uint8_t *text;
-    size_t at = START, size, kept = START;
+    uint8_t plain[START] = {0}, *out;
+    struct origin o;
+    int found = origin_read(header, bytes, &o, why);
 
-    blank(h);
-    while (next_extension(h, bytes, &at, &size, &text))
-        if (text) {
-            memmove(h + kept, h + at - size, size);
-            kept += size;
-        }
-    if (bytes > NII_HEADER)
-        h[NII_HEADER] = kept > START;
-    return bytes < kept ? bytes : kept;
+    if (found < 0)
+        return NULL;
+    memcpy(plain, header, NII_HEADER);
+    nii_plain_header(plain);
+    for (int i = 0; i < o.n; i++)
+        nii_plain_header(o.scan[i].header);
+    *left = bytes < START ? bytes : START;
+    out = found ? origin_write(&o, plain, left) : malloc(*left);
+    if (out && !found)
+        memcpy(out, plain, *left);
+    if (!out)
+        nii_fail(why, "origin of the volume", "out of memory");
+    return out;
 }
 
 const struct origin_scan *origin_find(const struct origin *o, const char *name)

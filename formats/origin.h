@@ -6,8 +6,8 @@
  *     gliopipe regrid 1
  *     scan NAME M00 M01 ... M23 HEADER      one line for each; 348 bytes as hexadecimal digits
  *
- * Texts of the header that may tell whom it shows - data_type, db_name, descrip, aux_file,
- * intent_name - are taken out, and so are extensions. */
+ * Of a header it has what nii_plain_header leaves, so that nothing in it tells whom it shows, and of
+ * extensions nothing. */
 #ifndef ORIGIN_H
 #define ORIGIN_H
 
@@ -29,9 +29,9 @@ struct origin {
     } scan[ORIGIN_SCANS];
 };
 
-/* Takes those texts out of a header, and of its extensions leaves only this one. Returns how many
- * of the `bytes` are left. */
-size_t origin_bare(uint8_t *header, size_t bytes);
+/* What of a header and its extensions tells where voxels lie: nii_plain_header's, and this extension
+ * as origin_write makes it; to be freed, *left bytes. NULL and why where that is damaged. */
+uint8_t *origin_bare(const uint8_t *header, size_t bytes, size_t *left, char *why);
 
 /* Adds a scan. */
 void origin_add(struct origin *, const char *name, const struct affine *map,

@@ -170,10 +170,10 @@ static int same_grid(struct study *s, const struct nii_file *f, const char *path
     s->head = *nii_head(f);
     s->grid_of = path;
     bytes = nii_bytes(f, &s->header_bytes);
+    if (!opt.texts)
+        return (s->header = origin_bare(bytes, s->header_bytes, &s->header_bytes, why)) ? 0 : -1;
     s->header = tool_alloc(s->header_bytes);
     memcpy(s->header, bytes, s->header_bytes);
-    if (!opt.texts)
-        s->header_bytes = origin_bare(s->header, s->header_bytes);
     return 0;
 }
 

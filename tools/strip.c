@@ -31,8 +31,11 @@ static const char usage[] =
 #define NAME 64
 #define LEAST_ML 700 /* of an adult's brain with its fluid; what is outside is doubted */
 #define MOST_ML 2200
-#define PIECES_ML 10 /* that hang together with nothing */
-#define SURE 240     /* of votes: all views are sure that it is brain */
+#define PIECES_ML 10   /* that hang together with nothing */
+#define SAME_PLACE 0.1 /* of a voxel's least side */
+#define EDGE_CM2 30 /* of brain in the last slice on a side, where a slice more would show some */
+#define LEAST_SHOWN 0.97 /* of the brain that the scan shows which shows most */
+#define SURE 240         /* of votes: all views are sure that it is brain */
 
 static struct {
     const char *modality, *mask, *path;
@@ -120,6 +123,25 @@ static void take_scan(struct tns_record *rec)
 
 /* --- a mask that others made ------------------------------------------------------------------ */
 
+/* How far the corners of two grids of one size lie from each other, in mm: programs write the place
+ * of a scan with other digits than they read, and in another order of axes. */
+static double corners_apart(const struct nii_header *a, const struct nii_header *b)
+{
+    const struct affine p = nii_place(a), q = nii_place(b);
+    double most = 0;
+    for (unsigned corner = 0; corner < 8; corner++) {
+        double d[3];
+        for (int i = 0; i < 3; i++) {
+            d[i] = p.m[i][3] - q.m[i][3];
+            for (int c = 0; c < 3; c++)
+                if (corner >> c & 1)
+                    d[i] += (p.m[i][c] - q.m[i][c]) * (a->grid[c] - 1);
+        }
+        most = fmax(most, sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]));
+    }
+    return most;
+}
+
 static void read_mask(struct tns_record *rec, const struct met_grid *g)
 {
     const struct tensor *header = tns_tensor(rec, "nifti");
@@ -142,13 +164,18 @@ static void read_mask(struct tns_record *rec, const struct met_grid *g)
     char differ[NII_WHY] = "";
     if (h->channels != 1)
         tool_die_at(rec, "%s: a mask of %u volumes (wanted 1)", path, h->channels);
-    if (header && header->rank == 1 && header->dtype == DT_U8 && header->dim[0] >= NII_HEADER) {
-        if (nii_parse(header->data, "tensor 'nifti'", &image, why))
-            tool_die_at(rec, "%s", why);
-        nii_grids_differ(&image, h, differ);
-    } else if (h->grid[0] != g->dim[2] || h->grid[1] != g->dim[1] || h->grid[2] != g->dim[0]) {
+    if (h->grid[0] != g->dim[2] || h->grid[1] != g->dim[1] || h->grid[2] != g->dim[0]) {
         snprintf(differ, sizeof differ, "wanted %zux%zux%zu, got %ux%ux%u", g->dim[2], g->dim[1],
                  g->dim[0], h->grid[0], h->grid[1], h->grid[2]);
+    } else if (header && header->rank == 1 && header->dtype == DT_U8 &&
+               header->dim[0] >= NII_HEADER) {
+        if (nii_parse(header->data, "tensor 'nifti'", &image, why))
+            tool_die_at(rec, "%s", why);
+        const double least = fmin(fmin(h->spacing[0], h->spacing[1]), h->spacing[2]),
+                     mm = corners_apart(&image, h);
+        if (!(mm <= SAME_PLACE * least))
+            snprintf(differ, sizeof differ, "a corner lies %.2g mm away, wanted %.2g at most", mm,
+                     SAME_PLACE * least);
     }
     if (*differ)
         tool_die_at(rec, "%s: not on the grid of the scan (%.300s)", path, differ);
@@ -298,6 +325,29 @@ static void find_mask(void)
 
 /* --- what is unlikely ------------------------------------------------------------------------- */
 
+/* Where the brain ends with the scan. */
+static void judge_edges(void)
+{
+    static const char *const side[3][2] = {{"bottom", "top"}, {"front", "back"}, {"right", "left"}};
+    const struct met_grid *g = &unit.grid;
+    const size_t step[3] = {g->dim[1] * g->dim[2], g->dim[2], 1};
+    for (int a = 0; a < 3; a++) {
+        const int b = (a + 1) % 3, c = (a + 2) % 3;
+        for (int last = 0; last < 2; last++) {
+            size_t n = 0;
+            for (size_t i = 0; i < g->dim[b]; i++)
+                for (size_t j = 0; j < g->dim[c]; j++)
+                    n +=
+                        unit.pred[(last ? g->dim[a] - 1 : 0) * step[a] + i * step[b] + j * step[c]];
+            const double cm2 = (double)n * g->spacing[b] * g->spacing[c] / 100;
+            if (cm2 > EDGE_CM2)
+                tool_warn("case %s: the brain reaches the scan's %s with %.0f cm2: is an end of it "
+                          "missing?",
+                          unit.name, side[a][last], cm2);
+        }
+    }
+}
+
 static void judge(void)
 {
     const struct met_grid *g = &unit.grid;
@@ -311,6 +361,7 @@ static void judge(void)
         tool_warn("case %s: a mask of %.0f ml is no likely brain (wanted %d to %d); look at it",
                   unit.name, millilitres(voxels), LEAST_ML, MOST_ML);
     tool_note("case %s: %.0f ml", unit.name, millilitres(voxels));
+    judge_edges();
     if (!opt.mask)
         return;
     uint8_t *copy = tool_alloc(n);
@@ -327,6 +378,7 @@ static void judge(void)
 /* Of the stripped case, over the voxels that are not zero; `channels` are those of its records. */
 static struct {
     int channels;
+    char *names, *missing; /* NULL where the stream has no such keys */
     double count[CHANNELS], mean[CHANNELS], squares[CHANNELS]; /* sums of (v - mean)^2 */
     long low[2], high[2];                                      /* of the brain's box */
 } left;
@@ -354,11 +406,12 @@ static void count(struct tns_record *rec)
     const struct tensor *image = tool_need_image(rec, DT_COUNT);
     const struct tool_place p = place_of(rec, image);
     const size_t plane = p.h * p.w;
-    const bool keep = opt.keep;
+    const bool keep = opt.keep, look = opt.look;
     struct img_box b;
-    opt.keep = false;
+    opt.keep = opt.look = false;
     strip(rec, image, &p);
     opt.keep = keep;
+    opt.look = look;
     left.channels = (int)image->dim[0];
     for (int c = 0; c < left.channels; c++) {
         double mean, std;
@@ -377,6 +430,24 @@ static void count(struct tns_record *rec)
     for (int i = 0; i < 2; i++) {
         left.low[i] = first || from[i] < left.low[i] ? from[i] : left.low[i];
         left.high[i] = to[i] > left.high[i] ? to[i] : left.high[i];
+    }
+}
+
+/* Scans that show less of the brain than another: of those of one head an end may be missing. */
+static void judge_scans(void)
+{
+    double most = 0;
+    int c = 0;
+    for (int i = 0; i < left.channels; i++)
+        most = fmax(most, left.count[i]);
+    for (const char *p = left.names; p && *p && c < left.channels; p += *p == ',', c++) {
+        const size_t n = strcspn(p, ",");
+        if (left.count[c] < LEAST_SHOWN * most &&
+            !(left.missing && contract_find(left.missing, p, n) >= 0))
+            tool_warn("case %s: %.*s shows nothing in %.0f %% of the brain: is an end of it "
+                      "missing?",
+                      unit.name, (int)(n < NAME ? n : NAME), p, 100 * (1 - left.count[c] / most));
+        p += n;
     }
 }
 
@@ -409,10 +480,12 @@ static void finish(void)
     if (!opt.mask)
         find_mask();
     judge();
-    memset(&left, 0, sizeof left);
-    if (!opt.look)
-        tool_spool_each("image", count);
+    tool_spool_each("image", count);
+    judge_scans();
     tool_spool_each("image label", write_stripped);
+    free(left.names);
+    free(left.missing);
+    memset(&left, 0, sizeof left);
     tool_case_end(&unit);
 }
 
@@ -435,7 +508,11 @@ static void add(struct tns_record *rec)
             tool_die("case %s: the scan alone takes %.0f MiB (wanted -M above that)", name,
                      ceil(least / 1048576));
         tool_case_begin(&unit, rec, &g, &finished, false);
+        const char *names = tns_get(&rec->meta, "modalities"),
+                   *missing = tns_get(&rec->meta, "missing");
         left.channels = (int)image->dim[0];
+        left.names = names ? tool_copy(names) : NULL;
+        left.missing = missing ? tool_copy(missing) : NULL;
         if (opt.mask)
             read_mask(rec, &g);
         else

@@ -213,6 +213,7 @@ P
 @test "regrid: texts of a scan's header that may tell whom it shows go nowhere" {
     py <<'P'
 case("P1", _4=("10s", b"SECRETtype"), _14=("18s", b"SECRETdb"), _148=("80s", b"SECRET^NAME 1950"), _228=("24s", b"SECRETaux"), _328=("16s", b"SECRETint"),
+     _32=("6s", b"SECRET"), _140=("8s", b"SECRET"), _256=("24s", b"SECRET"),
      offset=400, ext=bytes([1, 0, 0, 0]) + struct.pack("<2i", 32, 4) + b"SECRET".ljust(24, b"\0"))
 P
     regrid P1 >s 2>said

@@ -62,6 +62,31 @@ got, _ = stripped(s, "-l", "-k", "part.nii.gz")
 for meta, t in got:
     z = int(meta["slice"])
     assert (t["image"] == image[:, z]).all() and (t["label"] == m[z]).all() and meta["scheme"] == "canonical" and meta["mean"] == "1 1"
+# As programs write theirs: of other numbers and byte orders, its axes turned, its place in other digits.
+place = np.array([[-MM[2], .02, 0, 90], [.03, -MM[1], .01, 80], [0, -.02, MM[0], -70], [0, 0, 0, 1]])
+ours = niftis.header(SHAPE[::-1], "i2", affine=place, pixdim=(MM[2], MM[1], MM[0]))
+placed = stream({}, [(a, {**b, "nifti": np.frombuffer(ours + bytes(4), "u1")}) for a, b in records(image)])
+xyz, turn = m.transpose(2, 1, 0), np.diag([-1, -1, 1, 1.0])
+turn[:2, 3] = SHAPE[2] - 1, SHAPE[1] - 1
+for k, (kind, order) in enumerate([("u1", "<"), ("i1", ">"), ("i2", ">"), ("f4", "<"), ("f8", ">"), ("i4", "<")]):
+    there = place @ turn if k % 2 else place
+    niftis.write("other.nii.gz", (xyz[::-1, ::-1] if k % 2 else xyz).astype(kind), order=order, pixdim=(MM[2], MM[1], MM[0]), affine=there + np.array([[0, 0, 0, .05 * k]] + [[0] * 4] * 3), slope=k % 3)
+    got, said = stripped(placed, "-k", "other.nii.gz")
+    assert all((t["image"] == want[:, int(meta["slice"])]).all() for meta, t in got) and said == "", (kind, said)
+niftis.write("far.nii.gz", xyz.astype("u1"), pixdim=(MM[2], MM[1], MM[0]), affine=place + np.array([[0, 0, 0, 1.0]] + [[0] * 4] * 3))
+r = subprocess.run(["strip", "-k", "far.nii.gz"], input=placed, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+assert r.returncode == 1 and r.stderr.count(b"\n") == 1 and b"far.nii.gz: not on the grid of the scan (a corner lies 1 mm away, wanted 0.3 at most)" in r.stderr, r.stderr
+# Of a brain that ends with the scan, and of a scan that shows less than the others, it is told.
+m2, image2 = ball(70, at=(34, 0, 0)), image.copy()
+image2[1, :22] = 0
+mask("cut.nii.gz", m2)
+lost = round(100 * m2[:22].sum() / m2.sum())
+area = round(m2[-1].sum() * 3 * 3.5 / 100)
+for keys, told in ({}, ["top", "t1gd"]), ({"missing": "t1gd"}, ["top"]):
+    for look in (), ("-l",):
+        _, said = stripped(stream({}, records(image2, **keys)), "-k", "cut.nii.gz", *look)
+        assert said.splitlines() == [w for k, w in (("top", f"strip: warning: case c: the brain reaches the scan's top with {area} cm2: is an end of it missing?"),
+                                                    ("t1gd", f"strip: warning: case c: t1gd shows nothing in {lost} % of the brain: is an end of it missing?")) if k in told], said
 out = subprocess.run(["strip", "-k", "m.nii.gz"], input=s, stdout=subprocess.PIPE, check=True).stdout
 assert ("history", "strip -k") in next(iter(parse(out)))[2]
 # Slices in any order, cropped, with a margin that lies beyond: the mask lies where the crop says.

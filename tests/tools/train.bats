@@ -195,6 +195,9 @@ PY
     [[ $output == *"another configuration than that of the run so far (wanted 'rate: 0.01', got 'rate: 0.02')"* ]]
     run -1 pipe 'epochs -b 0 -n 2 -s 3 train.tns | train -r -c c.yaml -o m'
     [[ $output == *"another history of the stream"*"(wanted 'epochs -n 2 -s 1', got 'epochs -n 2 -s 3')"* ]]
+    # A run of when epochs took slices as they come.
+    run -1 pipe 'epochs -n 2 -s 1 train.tns | train -r -c c.yaml -o m'
+    [[ $output == *"(wanted 'epochs -n 2 -s 1', got 'epochs -n 2 -s 1 -b "*"'; epochs -b 0 takes slices as they come)"* ]]
     run -1 pipe 'epochs -b 0 -n 2 -s 1 -k 5 train.tns | train -c c.yaml -o n'
     [[ $output == *"records are missing (wanted record 0 of epoch 0, got 5 of 0)"* ]]
     run -1 pipe 'train -c c.yaml -o o <train.tns'
