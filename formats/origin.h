@@ -6,8 +6,8 @@
  *     gliopipe regrid 1
  *     scan NAME M00 M01 ... M23 HEADER      one line for each; 348 bytes as hexadecimal digits
  *
- * Of a header it has what nii_plain_header leaves, so that nothing in it tells whom it shows, and of
- * extensions nothing. */
+ * Of a header it has what nii_plain_header leaves, so that nothing in it tells whom it shows, and
+ * of extensions nothing. */
 #ifndef ORIGIN_H
 #define ORIGIN_H
 
@@ -29,8 +29,9 @@ struct origin {
     } scan[ORIGIN_SCANS];
 };
 
-/* What of a header and its extensions tells where voxels lie: nii_plain_header's, and this extension
- * as origin_write makes it; to be freed, *left bytes. NULL and why where that is damaged. */
+/* What of a header and its extensions tells where voxels lie: nii_plain_header's, and this
+ * extension as origin_write makes it; to be freed, *left bytes. NULL and why where that is
+ * damaged. */
 uint8_t *origin_bare(const uint8_t *header, size_t bytes, size_t *left, char *why);
 
 /* Adds a scan. */

@@ -39,4 +39,7 @@
     nv.addVolume(await niivue.NVImage.loadFromBase64({ name: "segmentation.nii", colormap: "tumour", cal_min: 0, cal_max: 3, opacity: .6, base64: nifti(p => pixels[p + 2] & 7) }));
     nv.setInterpolation(true);
     nv.setSliceType(nv.sliceTypeMultiplanar);
+    const origin = numbers("origin"), at = numbers("at").map((v, i) => v - origin[i]);
+    nv.scene.crosshairPos = nv.mm2frac(at.map((v, i) => (i < 2 ? -1 : 1) * mm[i] * (v - (size[i] - 1) / 2)));
+    nv.drawScene();
 })();
