@@ -20,9 +20,9 @@ B ?=# a benchmark's name
 O := build/$(CONFIG)
 
 # --- flags ----------------------------------------------------------------------------------------
-OPT_release := -O2 -g
+OPT_release := -O2 -g1
 OPT_debug   := -O0 -g3
-OPT_asan    := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_asan    := -Og -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 # For the fuzzers: CC=clang.
 OPT_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
