@@ -122,14 +122,16 @@ enum kr_algo { KR_AUTO, KR_DIRECT, KR_WINOGRAD };
  * A volume may be taken by windows of consecutive slices, n being 1: `before` and `behind` say how
  * many slices of it, 0 or 1, lie in memory before the first of the operand and behind its last, and
  * are read where there would be zeros otherwise; with rows of scale and shift where these have a
- * stride; results are made by pairs, and `odd` says that the first is the second of one. The
- * results are the same bytes as those of the whole volume. That is for forward alone,
- * and for operands that are not planar. */
+ * stride. Results are made by groups of `group` slices, 4 or 2 (0: what saves most), of which the
+ * first begins `phase` slices before the first. The results are the same bytes as those of the
+ * whole volume, by the same groups, if a window holds whole groups of four, but for those that go
+ * beyond the volume; pairs may be apart. That is for forward alone, and for operands that are not
+ * planar. */
 struct kr_conv3x3 {
     int n, h, w;
     int d, depth;       /* 0 is 1 */
     int before, behind; /* with depth 3 */
-    bool odd;
+    int group, phase;   /* the same */
     int cout;
     const float *weight; /* (cout, cin, 3, 3), or (cout, cin, 3, 3, 3) */
     const float *bias;   /* (cout) or NULL; forward only */

@@ -2,12 +2,13 @@
  * as a direct convolution beside the processor's measured multiply-add peak, and the largest error
  * of some results against double, relative to their root mean square.
  *
- *   conv3x3 [-P] [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb]
+ *   conv3x3 [-P] [-c] [-z] [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb]
  *           [-a auto|direct|winograd] [-r runs] [HxW:cin:cout | HxW:cin+cin:cout ...]
  *
  * Passes: f forward, d gradient of the data, w gradient of the weights, b both at once with the
  * normalisation behind (where kernels do so; not compared with double). KR_ISA picks the level. -P:
- * the peak alone. */
+ * the peak alone. -z: kernels of three slices, over one volume of `batch` slices. -c: processor
+ * time, for one thread on a machine that is shared. */
 #include "lib/base/rng.h"
 #include "lib/kernels/kernels.h"
 #include "tests/bench/layer.h"
@@ -23,7 +24,8 @@ static struct {
     int threads, batch, runs;
     enum kr_algo algo;
     const char *passes;
-} opt = {2, 1, 10, KR_AUTO, "fdwb"};
+    int depth; /* of the kernel */
+} opt = {2, 1, 10, KR_AUTO, "fdwb", 1};
 
 struct totals {
     double seconds[4], flop;
@@ -32,7 +34,7 @@ struct totals {
 
 static double value(const struct kr_conv3x3 *p, int n, int y, int x, int i)
 {
-    if (y < 0 || y >= p->h || x < 0 || x >= p->w)
+    if (n < 0 || n >= opt.batch || y < 0 || y >= p->h || x < 0 || x >= p->w)
         return 0;
     const struct kr_in *in = p->in;
     if (i >= in->c)
@@ -47,9 +49,12 @@ static double value(const struct kr_conv3x3 *p, int n, int y, int x, int i)
 static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
 {
     struct rng r = rng_seed(1);
-    int n = opt.batch, cin = c0 + c1;
+    int n = opt.batch, cin = c0 + c1, taps = 9 * opt.depth, beside = opt.depth / 2;
     size_t pixels = (size_t)n * (size_t)h * (size_t)w;
-    struct kr_conv3x3 p = {.n = n,
+    size_t filters = (size_t)cout * (size_t)cin * (size_t)taps;
+    struct kr_conv3x3 p = {.n = beside ? 1 : n,
+                           .d = beside ? n : 1,
+                           .depth = opt.depth,
                            .h = h,
                            .w = w,
                            .cout = cout,
@@ -64,12 +69,12 @@ static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
         p.in[i] = (struct kr_in){
             .x = map(&r, pixels, c), .c = c, .scale = scale, .shift = shift, .relu = true};
     }
-    float *weight = memory((size_t)cout * (size_t)cin * 36), *dy = map(&r, pixels, cout);
-    for (size_t i = 0; i < (size_t)cout * (size_t)cin * 9; i++)
+    float *weight = memory(filters * 4), *dy = map(&r, pixels, cout);
+    for (size_t i = 0; i < filters; i++)
         weight[i] = (float)(rng_range(&r, -1, 1) / sqrt(3.0 * cin));
     p.weight = weight;
     size_t cp = (size_t)kr_pad(cout);
-    float *y = memory(pixels * cp * 4), *dw = memory((size_t)cout * (size_t)cin * 36);
+    float *y = memory(pixels * cp * 4), *dw = memory(filters * 4);
     double *sums = memory(2 * cp * 8), *dsums = memory(4 * (size_t)kr_pad(cin > 16 ? cin : 16) * 8);
     struct kr_out out = {.y = y, .c = cout, .sums = sums};
     struct kr_dx dx[2];
@@ -82,7 +87,7 @@ static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
     float *behind = memory(3 * cp * 4);
     for (int i = 0; i < cout; i++)
         behind[i] = 1;
-    double flop = 2.0 * 9 * (double)pixels * cin * cout;
+    double flop = 2.0 * taps * (double)pixels * cin * cout;
     char shape[64];
     snprintf(shape, sizeof shape, c1 ? "%dx%d:%d+%d:%d" : "%dx%d:%d%.0d:%d", h, w, c0, c1, cout);
     printf("%-20s", shape);
@@ -115,34 +120,34 @@ static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
         for (int i = 0; i < samples; i++) {
             int b = (int)rng_below(&r, (uint64_t)n), yy = (int)rng_below(&r, (uint64_t)h),
                 xx = (int)rng_below(&r, (uint64_t)w), o = (int)rng_below(&r, (uint64_t)cout),
-                c = (int)rng_below(&r, (uint64_t)cin), t = (int)rng_below(&r, 9);
+                c = (int)rng_below(&r, (uint64_t)cin), t = (int)rng_below(&r, (uint64_t)taps);
             size_t pixel = ((size_t)b * (size_t)h + (size_t)yy) * (size_t)w + (size_t)xx;
             double want = 0, have;
             if (k == 0) {
                 have = (double)y[pixel * cp + (size_t)o];
-                for (int q = 0; q < 9 * cin; q++)
-                    want += value(&p, b, yy + q / 3 % 3 - 1, xx + q % 3 - 1, q / 9) *
-                            (double)weight[(size_t)o * (size_t)cin * 9 + (size_t)q];
+                for (int q = 0; q < taps * cin; q++)
+                    want += value(&p, b + q / 9 % opt.depth - beside, yy + q / 3 % 3 - 1,
+                                  xx + q % 3 - 1, q / taps) *
+                            (double)weight[(size_t)o * (size_t)(cin * taps) + (size_t)q];
             } else if (k == 1) {
                 int part = c >= c0, local = part ? c - c0 : c;
                 have = (double)dx[part].dx[pixel * (size_t)kr_pad(p.in[part].c) + (size_t)local];
-                for (int j = 0; j < 9 * cout && value(&p, b, yy, xx, c) > 0; j++) {
-                    int gy = yy - j / 3 % 3 + 1, gx = xx - j % 3 + 1;
-                    if (gy >= 0 && gy < h && gx >= 0 && gx < w)
-                        want +=
-                            (double)
-                                dy[(((size_t)b * (size_t)h + (size_t)gy) * (size_t)w + (size_t)gx) *
-                                       cp +
-                                   (size_t)(j / 9)] *
-                            (double)weight[((size_t)(j / 9) * (size_t)cin + (size_t)c) * 9 +
-                                           (size_t)(j % 9)];
+                for (int j = 0; j < taps * cout && value(&p, b, yy, xx, c) > 0; j++) {
+                    int gb = b - j / 9 % opt.depth + beside, gy = yy - j / 3 % 3 + 1,
+                        gx = xx - j % 3 + 1;
+                    if (gb >= 0 && gb < n && gy >= 0 && gy < h && gx >= 0 && gx < w)
+                        want += (double)dy[(((size_t)gb * (size_t)h + (size_t)gy) * (size_t)w +
+                                            (size_t)gx) *
+                                               cp +
+                                           (size_t)(j / taps)] *
+                                (double)weight[(size_t)((j / taps * cin + c) * taps + j % taps)];
                 }
             } else {
-                have = (double)dw[((size_t)o * (size_t)cin + (size_t)c) * 9 + (size_t)t];
+                have = (double)dw[(size_t)((o * cin + c) * taps + t)];
                 for (size_t q = 0; q < pixels; q++) {
                     int qn = (int)(q / ((size_t)h * (size_t)w)), qy = (int)(q / (size_t)w) % h,
                         qx = (int)(q % (size_t)w);
-                    want += value(&p, qn, qy + t / 3 - 1, qx + t % 3 - 1, c) *
+                    want += value(&p, qn + t / 9 - beside, qy + t / 3 % 3 - 1, qx + t % 3 - 1, c) *
                             (double)dy[q * cp + (size_t)o];
                 }
             }
@@ -169,8 +174,9 @@ static void layer(int h, int w, int c0, int c1, int cout, struct totals *sum)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: conv3x3 [-P] [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb] "
-                    "[-a auto|direct|winograd] [-r runs] [HxW:cin[+cin]:cout ...]\n");
+    fprintf(stderr,
+            "usage: conv3x3 [-P] [-c] [-z] [-j threads] [-n batch] [-b base] [-s HxW] [-p fdwb] "
+            "[-a auto|direct|winograd] [-r runs] [HxW:cin[+cin]:cout ...]\n");
     return 2;
 }
 
@@ -178,7 +184,7 @@ int main(int argc, char **argv)
 {
     int base = 64, h = 240, w = 240;
     bool only_peak = false;
-    for (int c; (c = getopt(argc, argv, "j:n:b:s:p:a:r:P")) != -1;)
+    for (int c; (c = getopt(argc, argv, "j:n:b:s:p:a:r:Pcz")) != -1;)
         switch (c) {
         case 'j':
             opt.threads = atoi(optarg);
@@ -201,6 +207,12 @@ int main(int argc, char **argv)
             break;
         case 'r':
             opt.runs = atoi(optarg);
+            break;
+        case 'c':
+            bench_clock = CLOCK_PROCESS_CPUTIME_ID;
+            break;
+        case 'z':
+            opt.depth = 3;
             break;
         case 'P':
             only_peak = true;

@@ -19,7 +19,7 @@ enum engine { ANY, CUBED, UP };
 struct problem {
     const struct variant *v;
     bool up, cubed;
-    int cin, taps, threads;
+    int cin, taps, threads, group; /* group: of a volume's slices */
     struct shape high, low, from, to;
     struct kr_in in[2];
     float *weight, *bias;
@@ -119,6 +119,7 @@ static struct kr_conv3x3 cube(const struct problem *p)
     return (struct kr_conv3x3){.n = v->n,
                                .d = v->d,
                                .depth = 3,
+                               .group = p->group,
                                .h = v->h,
                                .w = v->w,
                                .cout = v->cout,
@@ -379,21 +380,30 @@ static void test_alone(struct rng *r, const struct variant *v)
 }
 
 /* A volume by windows of its slices, with those beside them, has the bytes that it has as a whole.
- */
-static void test_windows(struct rng *r, const struct variant *v, enum engine by)
+ * Groups of four stay whole, but at the volume's ends, wherever the first begins. */
+static void test_windows(struct rng *r, const struct variant *v, enum engine by, int group,
+                         int phase)
 {
     struct problem p = make(r, v, by);
+    p.group = group;
     const size_t slice = elements(p.to, v->cout) / (size_t)v->d;
     const int reach = v->dilation[0] * (v->kernel[0] - 1) / 2;
     struct kr_out y = {.y = empty_map(p.to, v->cout, KR_F32), .c = v->cout};
     p.threads = 2;
-    run_forward(&p, &y);
-    for (int size = 1; size <= 3; size++) {
+    if (p.cubed) {
+        struct kr_conv3x3 b = cube(&p);
+        b.phase = phase;
+        kr_conv3x3_forward(&b, &y, guarded(kr_conv3x3_forward_workspace(&b), 64));
+    } else {
+        run_forward(&p, &y);
+    }
+    for (int size = group == 4 ? 4 : 1; size <= (group == 4 ? 4 : 3); size++) {
         bool same = true;
         for (int z = 0, deep; z < v->d; z += deep) {
             struct kr_conv a = conv(&p);
             struct kr_conv3x3 b = cube(&p);
-            deep = v->d - z < size ? v->d - z : size;
+            deep = group == 4 && !z ? size - phase : size;
+            deep = v->d - z < deep ? v->d - z : deep;
             for (int i = 0; i < (v->c1 ? 2 : 1); i++) {
                 struct kr_in *in = &a.in[i];
                 in->x = (const char *)in->x + (size_t)z * (size_t)(v->h * v->w * kr_pad(in->c)) *
@@ -403,7 +413,7 @@ static void test_windows(struct rng *r, const struct variant *v, enum engine by)
                 b.in[i] = *in;
             }
             a.d = b.d = deep;
-            b.odd = z % 2;
+            b.phase = group ? (phase + z) % group : 0;
             a.before = b.before = z < reach ? z : reach;
             a.behind = b.behind = v->d - z - deep < reach ? v->d - z - deep : reach;
             const struct kr_out out = {.y = floats((size_t)deep * slice), .c = v->cout};
@@ -416,7 +426,8 @@ static void test_windows(struct rng *r, const struct variant *v, enum engine by)
         }
         char text[200];
         describe(&p, text, sizeof text);
-        ok(same, "%s: windows of %d slices make the bytes of the whole", text, size);
+        ok(same, "%s: windows of %d slices make the bytes of the whole, from %d on", text, size,
+           phase);
     }
     guards_free();
 }
@@ -754,8 +765,10 @@ static void all(void)
         test_forward(&r, &cubes[i], CUBED);
         test_backward(&r, &cubes[i], CUBED);
         if (cubes[i].n == 1 && !cubes[i].bf16_out) {
-            test_windows(&r, &cubes[i], ANY);
-            test_windows(&r, &cubes[i], CUBED);
+            test_windows(&r, &cubes[i], ANY, 0, 0);
+            test_windows(&r, &cubes[i], CUBED, 2, i % 2);
+            for (int phase = 0; phase < 4; phase++)
+                test_windows(&r, &cubes[i], CUBED, 4, phase);
         }
     }
     static const struct variant apart = {.n = 1,
@@ -769,7 +782,7 @@ static void all(void)
                                          .stride = CUBE(1),
                                          .dilation = {2, 1, 1},
                                          .how = STRIDED | RELU};
-    test_windows(&r, &apart, ANY);
+    test_windows(&r, &apart, ANY, 0, 0);
     static const struct variant many = {.n = 5,
                                         .d = 1,
                                         .h = 12,

@@ -1,10 +1,18 @@
 /* The entries of the 3x3 convolution, and which algorithm serves which shape. */
 #include "lib/kernels/simd/conv3x3.h"
 
+#define FEW 4 /* slices from which the gradient of the weights is made by groups of them */
+
 /* Of all samples. */
 static int slices(const struct kr_conv3x3 *p)
 {
     return p->n * max_int(1, p->d);
+}
+
+/* Slices whose results are made together, where the caller does not say: what saves most. */
+static int group_of(int d)
+{
+    return d > 2 ? 4 : 2;
 }
 
 struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *p)
@@ -23,7 +31,8 @@ struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *p)
         s.d = max_int(1, p->d);
         s.before = p->before;
         s.after = p->behind;
-        s.odd = p->odd;
+        s.group = p->group ? p->group : group_of(s.d);
+        s.phase = p->phase;
         for (int i = 0; i < p->nin; i++)
             s.in[i] = KR_NAME(kr_conv3x3_beside)(&p->in[i], p->before, p->h * p->w);
     }
@@ -54,6 +63,7 @@ struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *p, const str
                            .c = p->cout,
                            .cp = kr_pad(p->cout),
                            .d = p->depth == 3 ? max_int(1, p->d) : 0,
+                           .group = group_of(p->d),
                            .in = {{.x = dy->dy, .c = p->cout, .dtype = KR_F32}},
                            .behind = *dy};
 }
@@ -254,13 +264,21 @@ void KR_NAME(kr_conv3x3_backward_data)(const struct kr_conv3x3 *p, const float *
         run(p->algo, &in, &f, &out, p->threads, ws);
 }
 
+/* The operand as the gradient of the weights reads it: few slices one by one. */
+static struct source source_once(const struct kr_conv3x3 *p)
+{
+    struct source s = KR_NAME(kr_conv3x3_source)(p);
+    s.group = s.d < FEW ? 1 : group_of(s.d);
+    return s;
+}
+
 size_t KR_NAME(kr_conv3x3_backward_weight_workspace)(const struct kr_conv3x3 *p)
 {
     if (any(p, channels(p))) {
         const struct kr_conv k = volume(p);
         return KR_NAME(kr_conv_backward_weight_workspace)(&k);
     }
-    struct source in = KR_NAME(kr_conv3x3_source)(p);
+    struct source in = source_once(p);
     return use_winograd(p->algo, &in)
                ? KR_NAME(kr_conv3x3_winograd_weight_workspace)(&in, p->cout, NULL, p->threads)
                : KR_NAME(kr_conv3x3_direct_weight_workspace)(&in, p->cout, p->threads);
@@ -274,7 +292,7 @@ void KR_NAME(kr_conv3x3_backward_weight)(const struct kr_conv3x3 *p, const struc
         KR_NAME(kr_conv_backward_weight)(&k, dy, dw, NULL, ws);
         return;
     }
-    struct source in = KR_NAME(kr_conv3x3_source)(p), out = KR_NAME(kr_conv3x3_gradient)(p, dy);
+    struct source in = source_once(p), out = KR_NAME(kr_conv3x3_gradient)(p, dy);
     if (use_winograd(p->algo, &in))
         KR_NAME(kr_conv3x3_winograd_weight)(&in, &out, dw, NULL, NULL, p->threads, ws);
     else

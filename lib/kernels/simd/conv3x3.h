@@ -28,11 +28,12 @@ struct filters {
 /* Operands: up to two maps side by side. Their real channels count from 0 to c; in the padded space
  * each part is padded on its own, cp in all. Where `behind.k` is given there is one part, a
  * gradient that is read as kr_dy says. n counts slices; with `d` they are volumes of d slices, and
- * so many more lie before and after them; `odd` as in kr_conv3x3. */
+ * so many more lie before and after them, and results are made by groups, the first of which begins
+ * `phase` slices before the first. */
 struct source {
     int n, h, w, parts, c, cp;
     int d, before, after;
-    bool odd;
+    int group, phase;
     struct kr_in in[2];
     struct kr_dy behind;
 };

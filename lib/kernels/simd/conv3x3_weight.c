@@ -11,8 +11,8 @@
  * products: tasks are then blocks of channels alone, and keep their sums in the second cache.
  *
  * Of kernels of three slices a span is pillars (tiles.h), a run their layers: a slice's transforms,
- * each made once, join the products of the sums of all three slices of the kernel; by pairs, where
- * there are enough.
+ * each made once, join the products of the sums of all three slices of the kernel; by groups of
+ * slices, where there are enough.
  *
  * With `dx` a run goes on to the gradient of the data, while its maps are in cache.
  *
@@ -45,7 +45,7 @@ static struct division divide(const struct source *s, int cout, const struct sin
     size_t used = 0, mine = 0, points = (size_t)POINTS(m);
     size_t transforms = points * (size_t)g.count * (size_t)(s->cp + kr_pad(cout)) * sizeof(float);
     struct division p = {.side = m, .run = RUN, .depth = s->d ? 3 : 1};
-    p.planes = s->d >= PAIRS ? 4 : p.depth;
+    p.planes = s->d && s->group > 1 ? s->group + 2 : p.depth;
     p.staged =
         !s->d && max_int(s->cp, cout) > BLOCK && g.count <= STAGED && transforms <= STAGED_BYTES;
     p.iblock = p.staged ? STAGED_BLOCK : BLOCK;
@@ -64,15 +64,15 @@ static struct division divide(const struct source *s, int cout, const struct sin
     p.size = (size_t)p.depth * 9 * (size_t)width_i * (size_t)width_o;
     int tiles = p.staged ? g.count : p.run, beside = 0;
     if (s->d) {
-        const int layers = min_int(LAYERS, s->d);
-        p.pillars = pillars_of(s, &g, max_int(1, (s->d >= PAIRS ? 2 * RUN : RUN) / layers), layers,
-                               TASKS / blocks);
+        const int layers = (min_int(LAYERS, s->d) + s->group - 1) / s->group * s->group;
+        p.pillars = pillars_of(s, &g, max_int(1, (s->group > 1 ? s->group * RUN : RUN) / layers),
+                               layers, TASKS / blocks);
         p.spans = min_int((TASKS + blocks - 1) / blocks, p.pillars.count);
         tiles = p.pillars.tiles * p.pillars.layers;
-        beside = p.pillars.tiles;
+        beside = 2 * p.pillars.tiles;
     }
-    p.vp = (size_t)(tiles + 3 * beside) * (size_t)width_i + PAD;
-    p.wp = (size_t)(tiles + beside) * (size_t)width_o + PAD;
+    p.vp = (size_t)(tiles + beside) * (size_t)width_i + PAD;
+    p.wp = (size_t)tiles * (size_t)width_o + PAD;
     p.up = (size_t)p.planes * (size_t)width_i * (size_t)width_o + PAD;
     if (p.spans > 1)
         p.partial = take(&used, (size_t)(p.spans * blocks) * p.size, sizeof(float));
@@ -87,8 +87,10 @@ static struct division divide(const struct source *s, int cout, const struct sin
     p.w = take(v, points * p.wp * (size_t)(p.staged ? p.oblocks : 1), sizeof(float));
     p.u = take(&mine, points * p.up, sizeof(float));
     if (p.planes > p.depth)
-        p.x =
-            take(&mine, (size_t)(tiles + beside) * (size_t)(2 * width_i + width_o), sizeof(float));
+        p.x = take(&mine,
+                   (size_t)(tiles / s->group) *
+                       (size_t)(p.planes * width_i + (p.planes - 2) * width_o),
+                   sizeof(float));
     p.private = used;
     p.bytes = mine;
     return p;
@@ -317,58 +319,81 @@ INLINE void slices_product(const struct division *p, const struct task *t, const
     }
 }
 
-/* The same of pairs of slices, by the transpose of F(2,3) along z: of a pair dy0, dy1 and the four
- * slices d0..d3 that it meets, (d0 - d2) dy0, (d1 + d2) (dy0 + dy1), (d2 - d1) (dy0 - dy1) and
- * (d3 - d1) dy1: four products instead of six. */
-INLINE void pairs_product(const struct division *p, const struct task *t, const struct layers *l,
-                          int q, bool first)
+/* The same of groups of slices, by the transpose of F(2,3) or F(4,3) along z. Of a pair dy0, dy1 and
+ * the four slices d0..d3 that it meets: (d0 - d2) dy0, (d1 + d2) (dy0 + dy1), (d2 - d1) (dy0 - dy1)
+ * and (d3 - d1) dy1, four products instead of six; of four slices six instead of twelve. */
+INLINE void groups_product(const int R, const struct division *p, const struct task *t,
+                           const struct layers *l, int q, bool first)
 {
-    const int pairs = (l->deep + 1) / 2;
+    enum { MOST = 6 };
+    const int groups = l->deep / R, last = R + 1;
     const size_t si = (size_t)(l->count * t->wi), so = (size_t)(l->count * t->wo);
-    const size_t ni = (size_t)pairs * si, no = (size_t)pairs * so;
+    const size_t ni = (size_t)groups * si, no = (size_t)groups * so;
     const float *v = t->v + (size_t)q * p->vp, *w = t->w + (size_t)q * p->wp;
-    float *x = t->x, *y = t->x + 4 * ni;
-    for (int n = 0; n < pairs; n++) {
-        const float *d = v + (size_t)(2 * n) * si, *e = w + (size_t)(2 * n) * so;
+    float *x = t->x, *y = t->x + (size_t)(R + 2) * ni;
+    for (int n = 0; n < groups; n++) {
+        const float *d = v + (size_t)(R * n) * si, *e = w + (size_t)(R * n) * so;
         for (size_t i = 0, j = (size_t)n * si; i < si; i += VL, j += VL) {
-            const vf d0 = vload(d + i), d1 = vload(d + si + i), d2 = vload(d + 2 * si + i);
-            vstore(x + j, d0 - d2);
-            vstore(x + ni + j, d1 + d2);
-            vstore(x + 2 * ni + j, d2 - d1);
-            vstore(x + 3 * ni + j, vload(d + 3 * si + i) - d1);
+            vf a[MOST], o[MOST];
+            vload_row(R + 2, d + i, si, a);
+            if (R == 2) {
+                o[0] = a[0] - a[2];
+                o[1] = a[1] + a[2];
+                o[2] = a[2] - a[1];
+                o[3] = a[3] - a[1];
+            } else {
+                bt(4, a, o);
+            }
+            vstore_row(R + 2, x + j, ni, o);
         }
         for (size_t i = 0, j = (size_t)n * so; i < so; i += VL, j += VL) {
-            const vf d0 = vload(e + i), d1 = vload(e + so + i);
-            vstore(y + j, d0 + d1);
-            vstore(y + no + j, d0 - d1);
+            vf a[4], o[MOST];
+            vload_row(R, e + i, so, a);
+            if (R == 2) {
+                o[1] = a[0] + a[1];
+                o[2] = a[0] - a[1];
+            } else {
+                at_t(4, a, o);
+            }
+            vstore_row(R, y + j, no, o + 1);
         }
     }
-    point_product(p, t, q, 0, x, w, pairs, 2 * so, l->count, first);
-    point_product(p, t, q, 1, x + ni, y, 1, 0, pairs * l->count, first);
-    point_product(p, t, q, 2, x + 2 * ni, y + no, 1, 0, pairs * l->count, first);
-    point_product(p, t, q, 3, x + 3 * ni, w + so, pairs, 2 * so, l->count, first);
+    point_product(p, t, q, 0, x, w, groups, (size_t)R * so, l->count, first);
+    for (int r = 1; r < last; r++)
+        point_product(p, t, q, r, x + (size_t)r * ni, y + (size_t)(r - 1) * no, 1, 0,
+                      groups * l->count, first);
+    point_product(p, t, q, last, x + (size_t)last * ni, w + (size_t)(R - 1) * so, groups,
+                  (size_t)R * so, l->count, first);
 }
 
-/* The sums of the kernel's three slices from those of pairs. */
-static void pairs_end(const struct division *p, const struct task *t)
+/* The sums of the kernel's three slices from those of groups. */
+INLINE void groups_sums(const int R, const struct division *p, const struct task *t)
 {
     const size_t size = (size_t)t->wi * (size_t)t->wo;
     for (int q = 0; q < POINTS(p->side); q++) {
         float *u = t->u + (size_t)q * p->up;
         for (size_t i = 0; i < size; i += VL) {
-            const vf a = vload(u + size + i), b = vload(u + 2 * size + i), s = 0.5f * (a + b);
-            vstore(u + i, vload(u + i) + s);
-            vstore(u + size + i, 0.5f * (a - b));
-            vstore(u + 2 * size + i, vload(u + 3 * size + i) + s);
+            vf a[6], o[3];
+            vload_row(R + 2, u + i, size, a);
+            if (R == 2) {
+                const vf s = 0.5f * (a[1] + a[2]);
+                o[0] = a[0] + s;
+                o[1] = 0.5f * (a[1] - a[2]);
+                o[2] = a[3] + s;
+            } else {
+                g3_t(4, a, o);
+            }
+            vstore_row(3, u + i, size, o);
         }
     }
 }
 
-/* Slice i of what lies at each point, zeros. */
-INLINE void slice_zero(int points, float *v, size_t ps, size_t slice, int i)
+static void groups_end(const struct division *p, const struct task *t)
 {
-    for (int q = 0; q < points; q++)
-        memset(v + (size_t)q * ps + (size_t)i * slice, 0, slice * sizeof *v);
+    if (p->pillars.group == 4)
+        groups_sums(4, p, t);
+    else
+        groups_sums(2, p, t);
 }
 
 /* Adds the products of a pillar's layers to the task's sums; `then` are fetched meanwhile. */
@@ -377,26 +402,28 @@ static void layers_run(const struct work *k, const struct task *t, const struct 
 {
     const struct division *p = &k->p;
     const int points = POINTS(p->side);
+    const size_t slice = (size_t)(l->count * t->wo);
     struct ahead ahead = {.walks = 0};
     KR_NAME(kr_volume_input)
     (k->s, &k->g, l, t->i0, t->i0 + t->wi, t->v, (size_t)t->wi, p->vp);
-    for (int i = 0; i < l->deep; i++)
+    for (int i = 0; i < layers_to(l); i++)
         gradient_transform(k->dy, &k->g, layers_tile(l, &k->g, i), l->count, t->o0, t->wo,
-                           t->w + (size_t)(i * l->count * t->wo), p->wp);
-    if (p->planes > p->depth && l->deep % 2) {
-        slice_zero(points, t->v, p->vp, (size_t)(l->count * t->wi), l->deep + 2);
-        slice_zero(points, t->w, p->wp, (size_t)(l->count * t->wo), l->deep);
-    }
+                           t->w + (size_t)i * slice, p->wp);
+    for (int q = 0; q < points; q++)
+        for (int i = layers_to(l); i < l->deep; i++)
+            memset(t->w + (size_t)q * p->wp + (size_t)i * slice, 0, slice * sizeof *t->w);
     if (then->deep) {
         ahead_layers(&ahead, k->s, &k->g, then, t->i0, t->i0 + t->wi);
-        ahead.slices = then->deep;
+        ahead.slices = layers_to(then);
         ahead_source(&ahead, k->dy, &k->g, layers_tile(then, &k->g, 0), then->count, t->o0,
                      t->o0 + t->wo);
     }
     for (int q = 0; q < points; q++) {
         ahead_fetch(&ahead, &k->g);
-        if (p->planes > p->depth)
-            pairs_product(p, t, l, q, first);
+        if (l->group == 4)
+            groups_product(4, p, t, l, q, first);
+        else if (l->group == 2)
+            groups_product(2, p, t, l, q, first);
         else
             slices_product(p, t, l, q, first);
     }
@@ -556,7 +583,7 @@ void KR_NAME(kr_conv3x3_winograd_weight)(const struct source *s, const struct so
                 pillars_run(&k, &t, share(p.pillars.count, n / blocks, p.spans),
                             share(p.pillars.count, n / blocks + 1, p.spans));
                 if (p.planes > p.depth)
-                    pairs_end(&p, &t);
+                    groups_end(&p, &t);
                 filters_write(&k, &t);
                 continue;
             }

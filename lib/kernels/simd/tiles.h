@@ -82,65 +82,77 @@ INLINE void tile_next(const struct tiling *g, struct tile *t)
 /* --- volumes -------------------------------------------------------------------------------------
  * Tiles of slices walked along z, by tasks that are pillars: up to `tiles` tiles of each slice, of
  * one volume's slices or, where there are `runs`, of a run of them. A pillar is walked by layers,
- * up to so many slices. */
+ * up to so many slices: whole groups of those whose results are made together, of which the first
+ * may begin before the volume, and the last end behind it. */
 #define ROOM ((size_t)640 << 10) /* of what a pillar keeps in cache, about */
-#define LAYERS 8                 /* at most */
+#define LAYERS 8                 /* at most, a multiple of all groups */
 #define PILLARS 16               /* at least, where z can be cut */
-#define PAIRS 4                  /* slices from which gradients are made by pairs of them */
 
 struct pillars {
     int d, tiles, slice, across, runs, layers, count; /* slice: tiles of one; across: pillars */
+    int lead, group, groups; /* lead: slices of the first group that are before the volume */
 };
 
-/* Layers of `layers` slices and pillars of `tiles` tiles at most, as even as can be. */
+/* Layers of `layers` slices at most, as even as can be, and pillars of `tiles` tiles. */
 INLINE struct pillars pillars_of(const struct source *s, const struct tiling *g, int tiles,
                                  int layers, int tasks)
 {
     struct pillars p = {.d = s->d, .slice = g->down * g->across};
-    const int steps = (p.d + layers - 1) / layers;
-    p.layers = (p.d + steps - 1) / steps;
+    p.group = s->group;
+    p.lead = s->phase;
+    p.groups = (p.lead + p.d + p.group - 1) / p.group;
+    const int most = max_int(1, layers / p.group), steps = (p.groups + most - 1) / most;
+    p.layers = (p.groups + steps - 1) / steps * p.group;
     p.across = (p.slice + tiles - 1) / tiles;
-    p.tiles = (p.slice + p.across - 1) / p.across;
+    p.tiles = tiles;
     p.runs = max_int(1, min_int(steps, tasks / p.across));
     p.count = s->n / p.d * p.runs * p.across;
     return p;
 }
 
-/* The bytes of a tile's transform, and of its sums. */
-INLINE struct pillars pillars(const struct source *s, const struct tiling *g, size_t v, size_t m)
+/* A tile's transform takes v bytes, and its sums m. As many tiles as have room, but so many that the
+ * products of a layer's groups are whole tiles of `rows` rows. */
+INLINE struct pillars pillars(const struct source *s, const struct tiling *g, size_t v, size_t m,
+                              int rows)
 {
-    const size_t layers = (size_t)min_int(LAYERS, s->d);
-    const int fit = (int)(ROOM / ((layers + 2) * v + layers * m));
-    return pillars_of(s, g, max_int(1, min_int(fit, g->down * g->across)), LAYERS, PILLARS);
+    const int deep = (s->phase + s->d + s->group - 1) / s->group * s->group;
+    const int layers = min_int(LAYERS, deep), groups = layers / s->group;
+    const int fit = (int)(ROOM / ((size_t)(layers + 2) * v + (size_t)layers * m));
+    const int unit = max_int(1, rows / groups);
+    const int tiles = max_int(unit, (fit + unit / 2) / unit * unit);
+    return pillars_of(s, g, min_int(tiles, g->down * g->across), LAYERS, PILLARS);
 }
 
 /* The same of whole slices, one volume after the other. */
 INLINE struct pillars slabs(const struct source *s, const struct tiling *g, int layers)
 {
-    return pillars_of(s, g, g->down * g->across, max_int(1, layers), 1);
+    return pillars_of(s, g, g->down * g->across, layers, 1);
 }
 
-/* `deep` slices from z on of a pillar, `count` tiles from t0 on of each. `known`: how many slices
- * the layers before had, whose last two transforms are the first two here; 0: none. */
+/* `deep` slices from z on of a pillar, `count` tiles from t0 on of each; z may be before the
+ * volume, and their end behind it. `known`: how many slices the layers before had, whose last two
+ * transforms are the first two here; 0: none. */
 struct layers {
-    int n, pillar, t0, count, d, z, end, deep, known, most;
+    int n, pillar, t0, count, d, z, end, deep, known, most, group;
 };
 
 INLINE void layers_cut(struct layers *l)
 {
-    const int left = l->end - l->z, steps = (left + l->most - 1) / l->most;
-    l->deep = left ? (left + steps - 1) / steps : 0;
+    const int left = (l->end - l->z) / l->group, most = l->most / l->group;
+    const int steps = (left + most - 1) / most;
+    l->deep = left ? (left + steps - 1) / steps * l->group : 0;
 }
 
 INLINE struct layers layers_first(const struct pillars *p, int number)
 {
-    struct layers l = {.d = p->d, .most = p->layers, .pillar = number % p->across};
+    struct layers l = {
+        .d = p->d, .most = p->layers, .group = p->group, .pillar = number % p->across};
     const int run = number / p->across % p->runs;
     l.n = number / p->across / p->runs;
-    l.t0 = share(p->slice, l.pillar, p->across);
-    l.count = share(p->slice, l.pillar + 1, p->across) - l.t0;
-    l.z = share(p->d, run, p->runs);
-    l.end = share(p->d, run + 1, p->runs);
+    l.t0 = l.pillar * p->tiles;
+    l.count = min_int(p->tiles, p->slice - l.t0);
+    l.z = share(p->groups, run, p->runs) * p->group - p->lead;
+    l.end = share(p->groups, run + 1, p->runs) * p->group - p->lead;
     layers_cut(&l);
     return l;
 }
@@ -150,6 +162,17 @@ INLINE void layers_next(struct layers *l)
     l->known = l->deep;
     l->z += l->deep;
     layers_cut(l);
+}
+
+/* Their slices that the volume has: the first, and the number behind the last. */
+INLINE int layers_from(const struct layers *l)
+{
+    return max_int(0, -l->z);
+}
+
+INLINE int layers_to(const struct layers *l)
+{
+    return min_int(l->deep, l->d - l->z);
 }
 
 /* The first tile of the layers' slice i. */
