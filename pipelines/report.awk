@@ -136,11 +136,12 @@ function measures(c,    i, p, out, name) {
     }
     return out
 }
-function quality(    v, out, m) {
+function quality(    v, out, m, i) {
     split(fact[2], v, " ")
     out = sprintf("<tr><td>voxels</td><td>%s x %s x %s mm</td></tr>\n", v[1], v[2], v[3])
     if (split(voxel["grid"], v, " ")) out = out sprintf("<tr><td>grid</td><td>%s x %s x %s</td></tr>\n", v[1], v[2], v[3])
-    m = text(fact[4]); gsub(/,/, ", ", m)
+    m = ""
+    for (i = split(fact[4], v, ","); i >= 1; i--) if (index("," fact[5] ",", "," v[i] ",") == 0) m = text(v[i]) (m == "" ? "" : ", ") m
     out = out "<tr><td>scans</td><td>" m "</td></tr>\n"
     m = text(fact[5]); gsub(/,/, ", ", m)
     if (m != "") out = out "<tr><td>without</td><td>" m "</td></tr>\n"

@@ -163,6 +163,14 @@ PY
     [[ $output == *"MODEL was '$given/model' and is '$given/raw'"* ]]
     run -2 glio predict MODEL="$given/model"
     [[ $output == *"DATA was '$PWD/new' and is '$given/cases'; give"* ]]
+    # What a scanner gives is no case, and it is said what to do.
+    mkdir -p raw/A raw/B
+    echo DICM >raw/A/IM1
+    ln "$given"/cases/*_001/*_t1.nii.gz raw/B/5_AX.nii.gz
+    run -2 glio predict DATA="$PWD/raw" MODEL="$given/model" OUT="$PWD/scans"
+    [[ $output == *"predict: '$PWD/raw/A' holds no NIfTI files (what a scanner gives is first prepared: make prepare RAW='$PWD/raw' DATA="* ]]
+    [[ $output == *"predict: '$PWD/raw/B' failed"*"predict: what a scanner gives is first prepared: make prepare RAW='$PWD/raw' DATA="* ]]
+    [ ! -e scans ]
 }
 
 @test "predict: of a case that changed nothing old is left, of one that is gone it is told" {

@@ -303,7 +303,7 @@ P
     mkdir -p "p/quality/$case" "p/quality/${case}_mask"
     printf mine >"p/quality/$case/mask-axial.png"
     printf theirs >"p/quality/${case}_mask/mask-axial.png"
-    for words in 'a mask of 412 ml is no likely brain (wanted 700 to 2200)' 't1 has 3 slices where t2, of the same kind, has 9: are some missing?' 't2 is turned by 60 degrees: did the registration fail?'; do
+    for words in 'a mask of 412 ml is no likely brain (wanted 700 to 2200)' 't1 has 3 slices where t2, of the same kind, has 9: are some missing?' 't2 is turned by 60 degrees: did the registration fail?' 't1 shows nothing in 5 % of the brain: is an end of it missing?' 'flair has slices 5.5 mm apart'; do
         printf 'prepare: %s: %s\n' "$case" "$words" >>"p/notes/$case.txt"
     done
     run -1 flock p/.lock "$P/report" p
@@ -311,7 +311,7 @@ P
     "$P/report" p
     grep -qF "base64,$(printf mine | base64)" "$page"
     run ! grep -F "base64,$(printf theirs | base64)" "$page"
-    for words in 'brain measures 412 ml, which is no likely brain' 'fewer slices than another of its kind' 'its registration may have failed'; do grep -qF "$words" "$page"; done
+    for words in 'brain measures 412 ml, which is no likely brain' 'fewer slices than another of its kind' 'its registration may have failed' 'slices may be missing, and what lies there was not looked at' 'Slices are 5.5 mm apart'; do grep -qF "$words" "$page"; done
     # Names that are one number are of several patients: each page has its own rows.
     for n in 00012345678901234567 12345678901234567 12345678901234568; do
         awk -F '\t' -v OFS='\t' -v n="$n" 'NR > 1 { $2 = n } NR == 1 { for (i = 1; i <= NF; i++) if ($i == "ml") ml = i } NR > 1 && $1 == "part" { $ml = substr(n, length(n)) } NR > 1 || n ~ /^0/' p/volumes.tsv
@@ -327,6 +327,15 @@ P
     "$P/report" q
     grep -qF '<h1>a&#92;0074b&#92;0076&#92;c&#92;n</h1>' "q/pages/$name.html"
     grep -qF '>a&#92;0074b&#92;0076&#92;c&#92;n</a>' q/report.html
+    # A tumour without a core, or a small one, is doubted, however sure the network is; a large one with a core is not.
+    doubted() { # WT TC: what the page says beside
+        W=$1 T=$2 awk -F '\t' -v OFS='\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } NR > 1 && $1 == "part" { $at["entropy"] = "0.1"; if ($at["part"] == "WT") $at["ml"] = ENVIRON["W"]; if ($at["part"] == "TC") $at["ml"] = ENVIRON["T"] } 1' p/volumes.tsv >q/volumes.tsv
+        "$P/report" q
+        { grep -oE 'whole tumour, [a-z ]+|no core to speak of|nobody had less than' "q/pages/$case.html" && grep -oE '<small>(doubtful|sure)' q/report.html; } | tr '\n' '|'
+    }
+    [ "$(doubted 30.55 0.03)" = 'whole tumour, doubtful|no core to speak of|<small>doubtful|' ]
+    [ "$(doubted 6 1)" = 'whole tumour, doubtful|nobody had less than|<small>doubtful|' ]
+    [ "$(doubted 30 1.3)" = 'whole tumour, sure|<small>sure|' ]
     # Without tumour the page says so; without what predict made there is none.
     awk -F '\t' -v OFS='\t' 'NR > 1 && $1 == "part" { $6 = 0; $7 = 0; $25 = "nan" } $1 != "lesion"' p/volumes.tsv >v && mv v p/volumes.tsv
     "$P/report" p

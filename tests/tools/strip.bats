@@ -244,3 +244,36 @@ for folder in "short", "other", "none":
 P
     infer -n -m m.safetensors | awk '$1 == "scheme"' | grep -q 'brain$'
 }
+
+@test "strip: the public network is what numpy computes of its published weights, within 1e-4" {
+    need_data
+    need_release "a network is slow under sanitizers"
+    "$ROOT/pipelines/mindgrab" "$DATA/mindgrab" m.safetensors
+    headed <<'P'
+import json, os
+from math import erf
+folder = os.environ["DATA"] + "/mindgrab"
+values, weights = np.fromfile(folder + "/model.bin", "<f4").astype("f8"), []
+for w in json.load(open(folder + "/model.json"))["weightsManifest"][0]["weights"]:
+    n = int(np.prod(w["shape"]))
+    a, values = values[:n].reshape(w["shape"]), values[n:]
+    weights.append(a if a.ndim == 1 else a[:, ::-1, ::-1].transpose(1, 2, 0, 3, 4))  # theirs (left, inferior, anterior), ours (z, y, x)
+x = np.random.default_rng(1).random((12, 14, 18)).astype("f4")
+x[:, :3] = 0
+h = x[..., None].astype("f8")
+for i, w in enumerate(weights[:-2]):
+    d, out = (16, 8, 4, 2, 1)[i % 5], 0
+    wide = np.pad(h, [(d, d)] * 3 + [(0, 0)])
+    for k in np.ndindex(3, 3, 3):
+        out = out + wide[tuple(slice(j * d, j * d + n) for j, n in zip(k, x.shape))] @ w[k]
+    out = (out - out.mean((0, 1, 2))) / np.sqrt(out.var((0, 1, 2)) + 1e-5)
+    h = out / 2 * (1 + np.vectorize(erf)(out / 2 ** .5))
+logits = h @ weights[-2][0, 0, 0] + weights[-1]
+want = 1 / (1 + np.exp(logits[..., 0] - logits[..., 1]))
+s = stream({}, [({"case": "c", "patient": "c", "slice": z, "slices": 12, "spacing": "1 1 1", "modalities": "any", "brain": "0 0 14 18"}, {"image": v[None]}) for z, v in enumerate(x)])
+out = subprocess.run(["infer", "-F", "-P", "-t", "none", "-m", "m.safetensors"], input=s, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+got = np.stack([t["prob"][1] for kind, _, _, t, _ in parse(out) if kind == "R"])
+print("largest difference", np.abs(got - want).max(), "of probabilities from", want.min(), "to", want.max())
+assert np.abs(got - want).max() < 1e-4 and want.max() - want.min() > .5
+P
+}
