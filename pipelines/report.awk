@@ -93,6 +93,7 @@ function read_minds(c,    v, m, e) {
     m = ml[c, "WT"]; e = entropy[c, "WT"]
     if (m == 0) mind("No tumour was found.")
     else if (e != "nan" && e > 0.25) mind(sprintf("The network is unsure of the tumour as a whole (%.2f on average): it may be none.", e))
+    if (m > 400) mind(sprintf("What was found measures %.0f ml, where of 60 patients nobody had more than 231: look at the scans, something in their preparation may have failed.", m))
     if (coreless(c)) mind(sprintf("What was found (%.2f ml) has no core to speak of (%.2f ml), which gliomas have: it may be no tumour, however sure the network is. Spots of another disease, of age, or nothing at all look so to it.", m, ml[c, "TC"]))
     if (m > 0 && m < 10) mind(sprintf("What was found measures %.2f ml in all: so little may be none. Of 60 patients with a glioma nobody had less than 14.", m))
     if (ml[c, "ET"] > 0 && entropy[c, "ET"] != "nan" && entropy[c, "ET"] > 0.5) mind(sprintf("The network is unsure of the enhancing part (%.2f on average).", entropy[c, "ET"]))

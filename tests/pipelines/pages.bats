@@ -312,6 +312,24 @@ P
     grep -qF "base64,$(printf mine | base64)" "$page"
     run ! grep -F "base64,$(printf theirs | base64)" "$page"
     for words in 'brain measures 412 ml, which is no likely brain' 'fewer slices than another of its kind' 'its registration may have failed' 'slices may be missing, and what lies there was not looked at' 'Slices are 5.5 mm apart'; do grep -qF "$words" "$page"; done
+    # A viewer of others, from a file or a wheel, with its licence; without it none.
+    run ! grep -F "NiiVue" "$page"
+    echo 'var niivue = "of others";' >niivue.umd.js
+    NIIVUE=niivue.umd.js "$P/report" p
+    grep -qF 'var niivue = "of others";' "$page"
+    grep -qF 'Copyright (c) 2021, Niivue' "$page"
+    run -2 env NIIVUE=none.js "$P/report" p
+    "$PYTHON" -c 'import zipfile; zipfile.ZipFile("a.whl", "w").write("niivue.umd.js", "a/js/niivue.umd.js")'
+    if command -v unzip >/dev/null; then
+        "$P/report" p
+        run ! grep -F "of others" "$page"
+        NIIVUE=a.whl "$P/report" p
+        grep -qF 'var niivue = "of others";' "$page"
+        [ ! -e p/niivue.part ]
+        printf x >b.whl
+        run -2 env NIIVUE=b.whl "$P/report" p
+        [ "$output" = "report: NIIVUE: no niivue.umd.js in 'b.whl'" ]
+    fi
     # Names that are one number are of several patients: each page has its own rows.
     for n in 00012345678901234567 12345678901234567 12345678901234568; do
         awk -F '\t' -v OFS='\t' -v n="$n" 'NR > 1 { $2 = n } NR == 1 { for (i = 1; i <= NF; i++) if ($i == "ml") ml = i } NR > 1 && $1 == "part" { $ml = substr(n, length(n)) } NR > 1 || n ~ /^0/' p/volumes.tsv
