@@ -2,4 +2,4 @@
 """A training step of a 3-D network that pools in the plane: at most 0.30 of PyTorch with an allocator that keeps memory."""
 from peers import bench, engine
 
-bench.run("train3d16", lambda name: engine.volume(name, "train", 16, 0, 16, 192, 160, 0.30, 3))
+bench.run("train3d16", lambda name: engine.slab(name, 16, 0, 16, 192, 160, 0.30, 2))

@@ -5,7 +5,7 @@ compute in it are shown too: PyTorch's autocast, and what OpenVINO chooses by it
 """
 import statistics
 
-from peers.bench import (DEBIAN, KEEP_MEMORY, MIB, THREADS, VENV, Missing, engine, onnx_model, ratio, say, show, turns,
+from peers.bench import (DEBIAN, KEEP_MEMORY, MIB, ROUNDS, THREADS, VENV, Missing, engine, onnx_model, ratio, say, show, turns,
                          verdict, workers)
 
 with open("/proc/cpuinfo") as cpu:
@@ -14,13 +14,19 @@ AVX2_PEER = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 AVX2_OURS = {"KR_ISA": "avx2"}
 
 
-def compare(name, ours, peers, bounds, per_slice, steps):
+# At most, and one step a turn, where a peer's takes seconds: a run is to end in two minutes or so.
+SLOW_ROUNDS = 3
+
+
+def compare(name, ours, peers, bounds, per_slice, steps, rounds=None):
     """Turns of ours and all peers; each family of peers (a word of its label) is held to its own bound by its
-    fastest member, but those in sixteen bits to none. bounds: family -> bound."""
-    rows = [("ours", ours)] + [(p.label, lambda p=p: p.turn(steps) / per_slice) for p in peers]
+    fastest member, but those in sixteen bits to none. bounds: family -> bound. per_slice: slices of a step, or that of
+    a peer by its label."""
+    per = per_slice if callable(per_slice) else lambda label: per_slice
+    rows = [("ours", ours)] + [(p.label, lambda p=p: p.turn(steps) / per(p.label)) for p in peers]
     if not peers:
         raise Missing("no peer is installed (make bench-peers)")
-    took = turns(rows)
+    took = turns(rows, rounds)
     for p in peers:
         p.close()
     show("ours", took["ours"], "s a slice")
@@ -79,17 +85,43 @@ def train_nnunet2d(name, base, n, h, w, bound, steps):
         f"{THREADS} threads each")
     wanted = torch("torch-nnunet2d", base, (n, h, w), ("nchw", "nhwc"), ("f32",), keeping())
     return compare(name, lambda: engine("train", "nnunet2d", base, n, h, w, "-s", "-r", steps)["seconds_per_slice"],
-                   workers(wanted), {"PyTorch": bound}, n, steps)
+                   workers(wanted), {"PyTorch": bound}, n, 1, min(ROUNDS, SLOW_ROUNDS))
 
 
-def volume(name, work, base, pool_z, d, h, w, bound, steps):
-    """unet3d on one volume, or slab, of d slices; in use ours takes them as infer does."""
-    say(f"{name}: {'training step' if work == 'train' else 'inference'}, U-Net of volumes of base {base}, {pool_z} of 4 poolings "
-        f"along z, {d} slices of {h}x{w}, ours in float32, {THREADS} threads each")
-    wanted = torch(f"torch-{work}3d", base, (pool_z, d, h, w), ("ncdhw", "ndhwc"), ("f32",), keeping())
-    stream = ("-S", 8) if work == "infer" else ()
-    return compare(name, lambda: engine(work, "unet3d", base, f"1x{d}", h, w, "-p", f"pool_z={pool_z}", "-r", steps,
-                                        *stream)["seconds_per_slice"], workers(wanted), {"PyTorch": bound}, d, steps)
+def slab(name, base, pool_z, d, h, w, bound, steps):
+    """A step of unet3d on one slab of d slices."""
+    say(f"{name}: training step, U-Net of volumes of base {base}, {pool_z} of 4 poolings along z, {d} slices of {h}x{w}, ours in "
+        f"float32, {THREADS} threads each")
+    wanted = torch("torch-train3d", base, (pool_z, d, h, w), ("ncdhw", "ndhwc"), ("f32",), keeping())
+    options = ("-p", f"pool_z={pool_z}", "-r", steps)
+    return compare(name, lambda: engine("train", "unet3d", base, f"1x{d}", h, w, *options)["seconds_per_slice"], workers(wanted),
+                   {"PyTorch": bound}, d, 1, min(ROUNDS, SLOW_ROUNDS))
+
+
+def places(side, window):
+    """Where a window of nnU-Net's sliding one begins along an axis, by steps of half of it at most."""
+    return -(-(side - window) // (window // 2)) + 1 if side > window else 1
+
+
+def volume(name, base, d, h, w, window, bounds):
+    """unet3d on a volume of d slices, which ours takes as infer does. The newest PyTorch takes it at once; Debian's some
+    slices of it, and a sliding window is timed on one of its patches, which are all alike: what all take is a product."""
+    some = 16
+    patches = places(d, window) * places(h, window) * places(w, window)
+    say(f"{name}: inference, U-Net of volumes of base {base}, {d} slices of {h}x{w}, ours in float32, {THREADS} threads each; a "
+        f"sliding window has {patches} patches of {window}x{window}x{window}, of which one is timed and the others counted")
+    layouts, wanted = ("ncdhw", "ndhwc"), []
+    for label, python, args, env in torch("torch-infer3d", base, (0, d, h, w), layouts, ("f32",), keeping()):
+        if python == DEBIAN:
+            label, args = f"{label}, {some} slices", (*args[:3], some, *args[4:])
+        wanted.append((label, python, args, env))
+    wanted += [(f"window of {label}", python, args, env) for label, python, args, env in
+               torch("torch-infer3d", base, (0, window, window, window), layouts, ("f32",), keeping()) if python == VENV]
+
+    def slices(label):
+        return d / patches if label.startswith("window") else some if label.endswith("slices") else d
+    return compare(name, lambda: engine("infer", "unet3d", base, f"1x{d}", h, w, "-r", 1, "-S", 8)["seconds_per_slice"],
+                   workers(wanted), bounds, slices, 1, min(ROUNDS, SLOW_ROUNDS))
 
 
 def memory(name, work, base, n, h, w, limit, peer_args, ceilings=()):

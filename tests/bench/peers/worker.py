@@ -124,8 +124,8 @@ def main(kind, *args):
     version, step = {"torch-infer": torch_infer, "torch-train": torch_train, "torch-nnunet2d": torch_nnunet2d,
                      "torch-train3d": lambda *a: torch_3d("train", *a), "torch-infer3d": lambda *a: torch_3d("infer", *a),
                      "onnxruntime": onnxruntime, "openvino": openvino}[kind](*args)
-    step()
-    step()
+    for _ in range(1 if kind.endswith("3d") else 2):
+        step()
     print(version, flush=True)
     for _ in sys.stdin:
         t = time.perf_counter()
