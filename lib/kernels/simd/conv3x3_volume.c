@@ -22,7 +22,7 @@
 #define STAGED_BYTES ((size_t)8 << 20)   /* of staged input, about, else */
 #define LARGE 16                         /* channels on both sides from which tiles of 6x6 serve */
 #define ROWS 6                           /* of products, of which groups should make multiples */
-#define NARROW_ROWS 8                   /* the same of 16 columns */
+#define NARROW_ROWS 8                    /* the same of 16 columns */
 #define DEPTH 64                         /* input channels of a panel of weights */
 #define PLANES(R) ((R) + 2)              /* of transformed weights: products of R slices */
 #define PAD 16 /* floats that keep the planes from falling on the same cache sets */

@@ -319,8 +319,8 @@ INLINE void slices_product(const struct division *p, const struct task *t, const
     }
 }
 
-/* The same of groups of slices, by the transpose of F(2,3) or F(4,3) along z. Of a pair dy0, dy1 and
- * the four slices d0..d3 that it meets: (d0 - d2) dy0, (d1 + d2) (dy0 + dy1), (d2 - d1) (dy0 - dy1)
+/* The same of groups of slices, by the transpose of F(2,3) or F(4,3) along z. Of a pair dy0, dy1
+ * and the slices d0..d3 that it meets: (d0 - d2) dy0, (d1 + d2) (dy0 + dy1), (d2 - d1) (dy0 - dy1)
  * and (d3 - d1) dy1, four products instead of six; of four slices six instead of twelve. */
 INLINE void groups_product(const int R, const struct division *p, const struct task *t,
                            const struct layers *l, int q, bool first)

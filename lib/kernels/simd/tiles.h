@@ -110,8 +110,8 @@ INLINE struct pillars pillars_of(const struct source *s, const struct tiling *g,
     return p;
 }
 
-/* A tile's transform takes v bytes, and its sums m. As many tiles as have room, but so many that the
- * products of a layer's groups are whole tiles of `rows` rows. */
+/* A tile's transform takes v bytes, and its sums m. As many tiles as have room, but so many that
+ * the products of a layer's groups are whole tiles of `rows` rows. */
 INLINE struct pillars pillars(const struct source *s, const struct tiling *g, size_t v, size_t m,
                               int rows)
 {
