@@ -131,12 +131,18 @@ MAPS_UNUSED static void *empty_map(struct shape s, int c, enum kr_dtype t)
     return guarded(elements(s, c) * kr_dtype_size(t), 64);
 }
 
+/* Of deviation 1 about 0: even, as the logarithm and cosine of normal ones took a fifth of the time. */
+MAPS_UNUSED static double random_value(struct rng *r)
+{
+    return sqrt(12) * (rng_uniform(r) - 0.5);
+}
+
 MAPS_UNUSED static void *random_map(struct rng *r, struct shape s, int c, enum kr_dtype t)
 {
     void *m = empty_map(s, c, t);
     for (size_t p = 0; p < pixels_of(s); p++)
         for (int k = 0; k < kr_pad(c); k++)
-            set(m, t, c, p, k, k < c ? (float)rng_normal(r) : 0);
+            set(m, t, c, p, k, k < c ? (float)random_value(r) : 0);
     return m;
 }
 
@@ -145,7 +151,7 @@ MAPS_UNUSED static float *random_rows(struct rng *r, int rows, int c, double mea
 {
     float *p = guarded((size_t)rows * (size_t)kr_pad(c) * sizeof *p, 64);
     for (int i = 0; i < rows * kr_pad(c); i++)
-        p[i] = i % kr_pad(c) < c ? (float)(mean + spread * rng_normal(r)) : 0;
+        p[i] = i % kr_pad(c) < c ? (float)(mean + spread * random_value(r)) : 0;
     return p;
 }
 
@@ -153,7 +159,7 @@ MAPS_UNUSED static float *random_floats(struct rng *r, size_t n, double mean, do
 {
     float *p = floats(n);
     for (size_t i = 0; i < n; i++)
-        p[i] = (float)(mean + spread * rng_normal(r));
+        p[i] = (float)(mean + spread * random_value(r));
     return p;
 }
 

@@ -225,12 +225,12 @@ static struct kr_conv3x3 problem(struct rng *r, const struct variant *v)
                            .nin = v->c1 ? 2 : 1};
     float *w = guarded((size_t)v->cout * (size_t)cin * 9 * 4, 4);
     for (int i = 0; i < v->cout * cin * 9; i++)
-        w[i] = (float)(rng_normal(r) / sqrt(9.0 * cin));
+        w[i] = (float)(random_value(r) / sqrt(9.0 * cin));
     p.weight = w;
     if (v->bias) {
         float *b = guarded((size_t)v->cout * 4, 4);
         for (int i = 0; i < v->cout; i++)
-            b[i] = (float)rng_normal(r);
+            b[i] = (float)random_value(r);
         p.bias = b;
     }
     for (int i = 0; i < p.nin; i++) {
