@@ -131,7 +131,7 @@ MAPS_UNUSED static void *empty_map(struct shape s, int c, enum kr_dtype t)
     return guarded(elements(s, c) * kr_dtype_size(t), 64);
 }
 
-/* Of deviation 1 about 0: even, as the logarithm and cosine of normal ones took a fifth of the time. */
+/* Of deviation 1 about 0; even, as normal ones took a fifth of the time. */
 MAPS_UNUSED static double random_value(struct rng *r)
 {
     return sqrt(12) * (rng_uniform(r) - 0.5);
