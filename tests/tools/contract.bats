@@ -26,7 +26,7 @@ row() {
     epochs) kind=file args=(-n 2 -s 3) wrong=(-n 0 x) memory=no zero=1 ;;
     tidy) args=(-w 5 -i) wrong=(-n 7 -w 5) input=(scheme=canonical pred=1) memory=no ;;
     mislabel) kind=file wrong=(-s) memory=no zero=any ;;
-    strip) args=(-k "$BATS_FILE_TMPDIR/${masks:-masks}") wrong=(-k a -m b) input=(mm=8) memory=no ;; # voxels of a likely brain
+    strip) args=(-k "$BATS_FILE_TMPDIR/${masks:-masks}") wrong=(-k a -m b) input=(mm=16) memory=no ;; # voxels of a likely brain
     *) return 1 ;;
     esac
     [ -x "$(command -v "$1")" ]
@@ -82,13 +82,16 @@ import os
 from niftis import np, write
 def masks(folder, mm, shape, *names):
     os.makedirs(folder, exist_ok=True)
+    mask = np.ones(shape, "u1")
+    if shape[2] > 2:  # a brain that ends within the scan
+        mask = np.pad(mask[1:-1, 1:-1, 1:-1], 1)
     for name in names:
-        write(f"{folder}/{name}.nii.gz", np.ones(shape, "u1"), affine=np.diag([-mm, -mm, mm, 1]), pixdim=(mm, mm, mm))
-masks("masks", 8, (20, 24, 3), "case000", "case001", "case010", "case011")
+        write(f"{folder}/{name}.nii.gz", mask, affine=np.diag([-mm, -mm, mm, 1]), pixdim=(mm, mm, mm))
+masks("masks", 16, (20, 24, 3), "case000", "case001", "case010", "case011")
 masks("masks.one", 1, (20, 24, 1), "case000", "case001")
 masks("masks.large", 1, (240, 240, 20), "case000", "case001")
-masks("masks.two", 8, (20, 24, 2), "case000")
-masks("masks.two", 8, (20, 24, 1), "case010")
+masks("masks.two", 16, (20, 24, 2), "case000")
+masks("masks.two", 16, (20, 24, 1), "case010")
 P
     for t in $(all=1 tools filter reader file); do
         row "$t"
