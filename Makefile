@@ -37,6 +37,10 @@ WARN    += $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),-Wno-pa
 # A user's compiler may know warnings that ours does not. They are errors under `make check` and its like only, and make no
 # other object, so FLAGS_NOW is without it.
 WERROR  ?=
+# Built when asked for (MPI=1): train by several processes. Tests build it beside, where there is mpicc.
+MPI       ?=
+MPICC     ?= mpicc
+HAVE_MPI  := $(shell command -v $(MPICC) 2>/dev/null)
 HAVE_ISAL := $(shell printf '\#include <isa-l/igzip_lib.h>\n' | $(CC) -E - >/dev/null 2>&1 && echo -DHAVE_ISAL)
 NIFTI_INC := $(addprefix -isystem ,$(firstword $(wildcard /usr/include/nifti /usr/local/include/nifti)))
 # The sanitized build inflates with zlib, so that the tests of tools go through both inflaters.
@@ -88,7 +92,7 @@ ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has a
 CLANG_FORMAT := clang-format-19
 PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-pthread
 PKG_demo  := $(PKG_build) gnuplot-nox
-PKG_check := $(PKG_demo) bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom dcm2niix groff mandoc locales time jq bsdextrautils chromium|
+PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom dcm2niix groff mandoc locales time jq bsdextrautils chromium|
 # AArch64 is emulated.
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_bench := $(PKG_build) libopenblas0 python3-nibabel python3-torch python3-venv time
@@ -122,6 +126,7 @@ help:
 	@echo 'make bench           every benchmark beside its peer (B=NAME: one)'
 	@echo 'make bench-peers     installs the peers that Debian has not, into build/peers, and tries each (TORCH=: without'
 	@echo '                     the newest PyTorch, whose wheel brings gigabytes of GPU libraries)'
+	@echo 'make MPI=1           the tools, and train by several processes too (mpirun -n N; Debian: libopenmpi-dev openmpi-bin)'
 	@echo 'make install         PREFIX= DESTDIR= PROGPREFIX= (GNU recode exists: PROGPREFIX=glio-)'
 	@echo 'make clean           removes build/ and bin/'
 	@echo 'man man/train.1      the page of a tool, before it is installed (man/gliopipe.7: where to begin)'
@@ -134,7 +139,7 @@ $(filter-out packages,$(PACKAGES)): packages-%:
 # --- rules ----------------------------------------------------------------------------------------
 # A change of flags rebuilds what they touch.
 STAMP := $(O)/flags
-FLAGS_NOW := $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(KERNEL_CFLAGS) $(LEVELS)
+FLAGS_NOW := $(if $(MPI),MPI )$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(KERNEL_CFLAGS) $(LEVELS)
 $(shell mkdir -p $(O); printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $(STAMP) || printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' > $(STAMP))
 
 $(O)/%.o: %.c $(STAMP)
@@ -172,6 +177,16 @@ $(O)/bin/%: $(O)/tools/%.o $(FRAME:%.c=$(O)/%.o) $(ARCHIVE)
 
 $(foreach p,$(PARTS),$(eval $(O)/bin/$(firstword $(subst _, ,$(notdir $(p)))): $(O)/$(p:.c=.o)))
 
+# The same program, with MPI.
+MPI_FLAGS := -DHAVE_MPI -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX $(if $(HAVE_MPI),$(patsubst -I%,-isystem %,$(filter -I%,$(shell $(MPICC) -show 2>/dev/null))))
+MPI_LIBS  := $(if $(HAVE_MPI),$(filter -L% -l% -Wl%,$(shell $(MPICC) -show 2>/dev/null)))
+$(O)/mpi/train_mpi.o: tools/train_mpi.c $(STAMP)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(MPI_FLAGS) $(ALL_CFLAGS) $(WERROR) -c -o $@ $<
+MPI_TRAIN := $(O)/tools/train.o $(patsubst %.c,$(O)/%.o,$(filter-out tools/train_mpi.c,$(wildcard tools/train_*.c))) $(O)/mpi/train_mpi.o
+$(O)/mpi/train: $(MPI_TRAIN) $(FRAME:%.c=$(O)/%.o) $(ARCHIVE)
+	$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(MPI_LIBS) $(LIBS)
+
 $(O)/unit/%: $(O)/tests/unit/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(LIBS)
@@ -183,12 +198,21 @@ $(O)/bench/%: $(O)/tests/bench/%.o $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $(filter %.o %.a,$^) $(ALL_LDFLAGS) $(LIBS)
 
+ifneq ($(MPI),)
+ifeq ($(HAVE_MPI),)
+$(error MPI=$(MPI): no $(MPICC) (Debian: libopenmpi-dev and openmpi-bin))
+endif
+bin/train: build/release/mpi/train
+	@mkdir -p bin
+	@ln -f $< $@ 2>/dev/null || cp -f $< $@
+endif
+
 bin/%: build/release/bin/%
 	@mkdir -p bin
 	@ln -f $< $@ 2>/dev/null || cp -f $< $@
 
 tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter build/release,$(O)),$(TOOLS:%=bin/%))
-units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(O)/warm $(O)/shim.so)
+units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(O)/warm $(O)/shim.so $(if $(HAVE_MPI),$(O)/mpi/train))
 benches: $(BENCHC:%=$(O)/bench/%)
 
 -include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(FRAME:%.c=$(O)/%.d) $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d) $(wildcard $(O)/tests/fuzz/*.d)

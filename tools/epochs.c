@@ -21,11 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] = "[-FHpv] [-d DEPTH | -N NEIGHBOURS] [-k ITEMS] [-l ITEMS] [-s SEED] "
-                            "[-S SITES] [-w WEIGHTS] [-b SHARE [-c] [-B BATCH] [-T LABELS]] "
-                            "-n EPOCHS FILE... > STREAM";
+static const char usage[] =
+    "[-FHpv] [-d DEPTH | -N NEIGHBOURS] [-k ITEMS] [-l ITEMS] [-r RANK/RANKS] "
+    "[-s SEED] [-S SITES] [-w WEIGHTS] [-b SHARE [-c] [-B BATCH] [-T LABELS]] "
+    "-n EPOCHS FILE... > STREAM";
 
-struct options opt = {.batch = 8, .labels = "1,2,3", .share = 0.75, .by_class = true};
+struct options opt = {.batch = 8, .ranks = 1, .labels = "1,2,3", .share = 0.75, .by_class = true};
 
 enum { MOST_DEPTH = 1024 };
 
@@ -190,6 +191,16 @@ static void set_place(struct tns_record *rec, long epoch, uint32_t index)
         tool_set(rec, "largest", "%u %u", largest[0], largest[1]);
 }
 
+/* Whether an item of an epoch is for the process that this is for: it has a part of each batch, as
+ * train has (train_feed.c). */
+static bool is_ours(uint32_t i)
+{
+    const uint64_t most = (uint64_t)opt.batch, k = img_batch_of(i, length, most);
+    const uint64_t begin = img_batch_begin(k, length, most);
+    const uint64_t n = img_batch_begin(k + 1, length, most) - begin;
+    return (i - begin) * (uint64_t)opt.ranks / n == (uint64_t)opt.rank;
+}
+
 /* seen[i] counts how often the item that begins there has come in this epoch: what augment does to
  * it hangs on that. */
 static void write_pass(long epoch, uint32_t first, const uint32_t *order, uint32_t *seen)
@@ -199,7 +210,7 @@ static void write_pass(long epoch, uint32_t first, const uint32_t *order, uint32
     for (uint32_t i = 0; i < length; i++) {
         const uint32_t repeat = seen[order[i]]++;
         const struct span p = slabs_span(order[i]);
-        for (uint32_t k = 0; k < p.n && i >= first; k++) {
+        for (uint32_t k = 0; k < p.n && i >= first && is_ours(i); k++) {
             index_read(p.from + k, &rec);
             set_place(&rec, epoch, i);
             slabs_tell(&rec, order[i]);
@@ -251,13 +262,31 @@ static const char *describe(void)
     return step;
 }
 
+/* RANK/RANKS; or `mpi`, as mpirun or srun says, and alone where none of them has started it. */
+static void read_rank(const char *text)
+{
+    static const char *const says[][2] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+                                          {"PMI_RANK", "PMI_SIZE"},
+                                          {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}};
+    char both[64] = "0/1", end;
+    for (int i = 2; i >= 0; i--) {
+        const char *rank = getenv(says[i][0]), *ranks = getenv(says[i][1]);
+        if (rank && ranks)
+            snprintf(both, sizeof both, "%.20s/%.20s", rank, ranks);
+    }
+    if (sscanf(strcmp(text, "mpi") ? text : both, "%ld/%ld%c", &opt.rank, &opt.ranks, &end) != 2 ||
+        opt.rank < 0 || opt.rank >= opt.ranks)
+        tool_misuse("-r: (wanted RANK/RANKS such as 0/2, or mpi, got '%s')",
+                    strcmp(text, "mpi") ? text : both);
+}
+
 int main(int argc, char **argv)
 {
     int c;
     bool by_class = false;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("b:B:cd:Fk:l:n:N:ps:S:T:w:")) != -1)
+    while ((c = tool_getopt("b:B:cd:Fk:l:n:N:pr:s:S:T:w:")) != -1)
         switch (c) {
         case 'b':
             opt.share = tool_double('b', optarg, 0, 1);
@@ -286,6 +315,9 @@ int main(int argc, char **argv)
             break;
         case 'N':
             opt.neighbours = tool_int('N', optarg, 1, MOST_DEPTH / 2);
+            break;
+        case 'r':
+            read_rank(optarg);
             break;
         case 's':
             opt.seed = (unsigned long long)tool_int('s', optarg, 0, LONG_MAX);

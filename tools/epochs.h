@@ -8,6 +8,7 @@ extern struct options {
     long epochs, batch, skip, length;
     long depth, neighbours; /* slices of a slab; on each side of a slice; 0: neither */
     unsigned long long seed;
+    long rank, ranks; /* of the processes that train */
     double share;
     bool force, by_class, by_patient;
     const char *labels, *weights, *sites;

@@ -130,6 +130,11 @@ const char *tool_name(void)
     return tool.name;
 }
 
+void tool_call_itself(const char *name)
+{
+    tool.name = name;
+}
+
 /* --- arguments ------------------------------------------------------------------------------- */
 
 /* Nothing half written is left behind by a process that is asked to end. */

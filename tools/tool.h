@@ -40,6 +40,8 @@ _Noreturn void tool_usage(void);      /* prints the usage line to standard error
 _Noreturn void tool_misuse(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void tool_no_operands(void);
 const char *tool_name(void);
+/* What messages begin with from now on; for ever the tool's. */
+void tool_call_itself(const char *);
 extern bool tool_verbose;
 
 /* The ending of a noun that so many are told of: "3 thread%s". */
@@ -101,6 +103,8 @@ void tool_mapped(const void *from, size_t bytes);
 void tool_may_read(const char *path);
 void tool_may_write(const char *dir);
 void tool_may_replace(const char *path);
+/* To talk over connections that are open, as MPI does; none can be opened. */
+void tool_may_talk(void);
 void tool_confine(void);
 
 /* Of tool_start: what a confined process does at its end is the tool's alone, no library's. */

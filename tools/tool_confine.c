@@ -45,6 +45,7 @@ enum level { NO_FILES, READ_FILES, WRITE_FILES, ALL };
 
 static struct {
     enum level now, next; /* in force; asked for since */
+    bool talks;           /* over connections that are open */
     int rules;            /* Landlock's, one more than the descriptor; 0: none yet */
     uint64_t rights;      /* those it knows */
 } confined = {.now = ALL};
@@ -59,6 +60,10 @@ void tool_may_read(const char *path)
 void tool_may_write(const char *dir)
 {
     (void)dir;
+}
+
+void tool_may_talk(void)
+{
 }
 
 void tool_confine(void)
@@ -215,6 +220,14 @@ static const int writing[] = {
     SYS_renameat,
 #endif
     SYS_openat, SYS_unlinkat, SYS_renameat2, SYS_mkdirat};
+
+/* Messages over connections that are there, and to learn which of them has some. */
+static const int talking[] = {
+#ifdef SYS_poll
+    SYS_poll, SYS_epoll_wait,
+#endif
+    SYS_ppoll, SYS_pselect6, SYS_epoll_pwait, SYS_epoll_ctl, SYS_sendto, SYS_recvfrom, SYS_sendmsg,
+    SYS_recvmsg, SYS_shutdown, SYS_getsockopt, SYS_setsockopt, SYS_getsockname, SYS_getpeername};
 /* clang-format on */
 
 /* The filter is a program that the kernel runs over a call's number and arguments. */
@@ -291,6 +304,8 @@ static void no_other_calls(enum level level)
         allow_if(SYS_open, 1, changes, O_RDONLY);
 #endif
     }
+    if (confined.talks)
+        allow_all(talking, sizeof talking / sizeof *talking);
     if (level >= WRITE_FILES)
         allow_all(writing, sizeof writing / sizeof *writing);
     emit(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM, 0, 0);
@@ -321,6 +336,11 @@ void tool_may_read(const char *path)
 {
     ask(READ_FILES);
     allow(path, L_READ_FILE | L_READ_DIR);
+}
+
+void tool_may_talk(void)
+{
+    confined.talks = true;
 }
 
 void tool_may_write(const char *dir)

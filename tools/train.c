@@ -2,7 +2,9 @@
  *
  * reads   image, label, patient, case, fingerprint, modalities, scheme, spacing, norm, crop,
  *         cropped, epoch, index, epochs, length, largest, slice, slices, slab, depth, centre; marks
- * writes  a model; no stream */
+ * writes  a model; no stream
+ *
+ * One thing: the state of a run, which each of these functions takes a step further. */
 #include "tools/train.h"
 
 #include <errno.h>
@@ -16,7 +18,7 @@
 #include <unistd.h>
 
 static const char usage[] = "[-FLnrv] [-c CONFIG] [-e VALIDATION] [-i MODEL] [-j THREADS] "
-                            "[-M SIZE] [-s SEED] [-x PASSES] -o MODEL < STREAM";
+                            "[-M SIZE] [-s SEED] [-t SECONDS] [-x PASSES] -o MODEL < STREAM";
 
 static struct {
     const char *config, *model, *validation, *origin;
@@ -24,8 +26,9 @@ static struct {
     int threads;
     unsigned long long memory;
     uint64_t seed;
-    long passes; /* after which to pause; 0: none */
-} opt;
+    long passes;    /* after which to pause; 0: none */
+    double silence; /* of another process, after which it is given up */
+} opt = {.silence = 60};
 
 static struct settings set;
 static struct source source;
@@ -59,7 +62,9 @@ static void make_network(void)
         .accumulate = set.accumulate > 1,
         .average = set.ema > 0 || set.average,
         .before = origin.bytes,
-        .outside = feed_memory(&set, &source) +
+        .groups = source_groups(&set),
+        .hooks = share_hooks(),
+        .outside = feed_memory(&set, &source) + share_memory() +
                    met_memory(&run, &set, &source, opt.validation ? &val : NULL, &origin),
         .training = settings_training(&set),
         .targets = set.targets};
@@ -76,14 +81,13 @@ static void make_network(void)
 
 /* --- the run -----------------------------------------------------------------------------------*/
 
-static volatile sig_atomic_t asked_to_stop;
 /* Held while a file is written, so that the reading thread's death does not interrupt that. */
 static pthread_mutex_t writing = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 
 static void on_signal(int sig)
 {
     (void)sig;
-    asked_to_stop = 1;
+    share.stop = 1;
 }
 
 static void wait_for_files(void)
@@ -116,8 +120,27 @@ static double rate_at(uint64_t step)
     return nn_rate_at(&r, step);
 }
 
+/* How long this process has trained and waited for its stream since it last told. */
+static struct {
+    double begun, waited, told;
+} spent;
+
+static void join(void)
+{
+    static double waited;
+    const double now = tool_now();
+    met_join(&run, now - spent.told, spent.waited - waited);
+    spent.told = now;
+    waited = spent.waited;
+}
+
 static void checkpoint(void)
 {
+    join();
+    met_check_room(&run, &set, &source, opt.validation ? &val : NULL, nn_memory(nn).peak,
+                   opt.memory);
+    if (share.rank)
+        return;
     pthread_mutex_lock(&writing);
     save_describe(&keys, &set, &source, opt.validation ? &val : NULL, &run, nn_steps(nn));
     save_last(&run, &keys, &source, opt.validation ? &val : NULL, nn);
@@ -129,6 +152,7 @@ static _Noreturn void not_finite(const struct batch *b)
 {
     char names[600] = "";
     size_t n = 0;
+    share_follow();
     for (int i = 0; i < b->items && n < sizeof names - 140; i++)
         n += (size_t)snprintf(names + n, sizeof names - n, i ? ", %s" : "%s", b->name[i]);
     tool_die("step %llu (epoch %ld): %s; records: %s%s; %s.last is as it was",
@@ -146,6 +170,8 @@ static void show(const struct batch *b, double loss)
     static double began;
     static uint64_t from;
     double t = tool_now();
+    if (share.rank)
+        return;
     if (began == 0) {
         began = t;
         from = b->position;
@@ -164,11 +190,9 @@ static int pending;
 /* A step is taken with the last of its batches; those that an epoch leaves over make one. */
 static int take_step(const struct batch *b, struct nn_result *result)
 {
-    struct nn_batch batch = {
-        .n = b->n, .d = b->d, .h = b->h, .w = b->w, .image = b->image, .label = b->label};
     double rate = rate_at(nn_steps(nn));
-    int e = set.accumulate > 1 ? nn_backward(nn, &batch, result, NULL)
-                               : nn_train(nn, &batch, rate, result);
+    int e = set.accumulate > 1 ? nn_backward(nn, b->part, result, NULL)
+                               : nn_train(nn, b->part, rate, result);
     if (e || (++pending < set.accumulate && b->position % source.length))
         return e;
     if (set.accumulate > 1 && (e = nn_update(nn, rate)))
@@ -190,8 +214,8 @@ static void learn(const struct batch *b)
     met_add(&run, b, &val.ledger);
     met_check_room(&run, &set, &source, opt.validation ? &val : NULL, nn_memory(nn).peak,
                    opt.memory);
-    run.loss_sum += result.loss * b->n;
-    run.loss_count += (uint64_t)b->n;
+    run.loss_sum += result.loss * (double)result.samples;
+    run.loss_count += result.samples;
     run.position = b->position;
     show(b, result.loss);
 }
@@ -207,6 +231,8 @@ static void evaluate(const struct batch *b)
         average_show(&run, nn, true);
         validation_run(&val, nn, &set, &s);
         if (!isfinite(s.loss))
+            share_follow();
+        if (!isfinite(s.loss))
             tool_die("validation after epoch %ld: the loss is not finite; %s.last is as it was",
                      b->epoch, opt.model);
         bool better = s.score > run.best_score;
@@ -214,7 +240,9 @@ static void evaluate(const struct batch *b)
             run.best_score = s.score;
             run.best_epoch = b->epoch;
         }
-        if (better && set.keep == KEEP_BEST) {
+        if (better && set.keep == KEEP_BEST)
+            join();
+        if (better && set.keep == KEEP_BEST && !share.rank) {
             pthread_mutex_lock(&writing);
             save_describe(&keys, &set, &source, &val, &run, nn_steps(nn));
             save_best(&run, &keys, nn);
@@ -224,8 +252,12 @@ static void evaluate(const struct batch *b)
         average_show(&run, nn, false);
         run.stopped = set.patience && b->epoch - run.best_epoch >= set.patience;
     }
-    log_epoch(b->epoch, nn_steps(nn), rate_at(nn_steps(nn) - 1), loss, opt.validation ? &s : NULL);
-    if (opt.validation)
+    if (!share.rank)
+        log_epoch(b->epoch, nn_steps(nn), rate_at(nn_steps(nn) - 1), loss,
+                  opt.validation ? &s : NULL);
+    if (share.rank)
+        ;
+    else if (opt.validation)
         tool_note("epoch %ld: loss %.4f, validation %.4f, Dice WT %.3f TC %.3f ET %.3f", b->epoch,
                   loss, s.loss, s.dice[MET_WT], s.dice[MET_TC], s.dice[MET_ET]);
     else
@@ -235,22 +267,32 @@ static void evaluate(const struct batch *b)
     checkpoint();
 }
 
-/* Seconds of the run, and of them those that it waited for its stream. Filters begin when the first
- * batch is asked for, so that one counts for nothing. */
-static struct {
-    double begun, waited;
-} spent;
-
+/* Filters begin when the first batch is asked for, so that one counts for nothing, and may take as
+ * long as it likes. */
 static struct batch *next_batch(void)
 {
-    double asked = tool_now();
+    const double asked = tool_now();
+    const bool first = spent.begun <= 0;
+    if (first)
+        share_idle(true);
     struct batch *b = feed_next();
     double got = tool_now();
-    if (spent.begun > 0)
+    if (first) {
+        share_idle(false);
+        spent.begun = spent.told = got;
+    } else {
         spent.waited += got - asked;
-    else
-        spent.begun = got;
+    }
     return b;
+}
+
+/* Whether somebody was asked to stop, and whether rank 0 finds it time for a checkpoint. */
+static void decide(bool *stop, bool *due)
+{
+    double n[] = {share.stop != 0, !share.rank && *due};
+    share_sums(NULL, n, 2);
+    *stop = n[0] > 0;
+    *due = n[1] > 0;
 }
 
 static void train(void)
@@ -269,12 +311,15 @@ static void train(void)
         bool between = run.position % source.length != 0; /* else the mark comes next */
         if (pending)
             continue; /* a checkpoint has no half steps */
-        if (asked_to_stop && (between || b->kind == BATCH_MARK)) {
+        bool stop, due = set.checkpoint > 0 && tool_now() - saved > 60 * set.checkpoint;
+        decide(&stop, &due);
+        if (stop && (between || b->kind == BATCH_MARK)) {
             checkpoint();
+            share_follow();
             tool_die("stopped by a signal; -r continues from %s %llu", source_item(&source),
                      (unsigned long long)run.position);
         }
-        if (between && set.checkpoint > 0 && tool_now() - saved > 60 * set.checkpoint) {
+        if (between && due) {
             checkpoint();
             saved = tool_now();
         } else if (!between) {
@@ -292,6 +337,8 @@ static void finish(void)
     uint64_t steps = nn ? nn_steps(nn) : run.steps;
     bool best = set.keep == KEEP_BEST && run.best_epoch >= 0;
     nn_free(nn); /* its memory makes room for the files' */
+    if (share.rank)
+        return;
     save_describe(&keys, &set, &source, opt.validation ? &val : NULL, &run, steps);
     ledger_free(&run.ledger);
     pthread_mutex_lock(&writing);
@@ -307,7 +354,7 @@ static void finish(void)
 /* Reads the first record, if there is one, and from it what the stream is. */
 static bool begin_stream(struct tns_record *rec)
 {
-    if (!opt.plan)
+    if (!opt.plan && !share.rank)
         save_may_write(opt.model);
     tool_open_in();
     if (!tool_front(rec)) {
@@ -332,7 +379,8 @@ static void plan(void)
     if (opt.origin)
         origin_inherit(&origin, &run);
     make_network();
-    nn_print(nn, print_line, NULL);
+    if (!share.rank)
+        nn_print(nn, print_line, NULL);
     nn_free(nn);
     tns_release(&rec);
 }
@@ -343,7 +391,7 @@ static void read_options(int argc, char **argv)
     opt.threads = tool_cores(NN_MAX_THREADS);
     tool_start(argc, argv, usage);
     tool_share_cores();
-    while ((c = tool_getopt("c:e:Fi:j:LM:no:rs:x:")) != -1)
+    while ((c = tool_getopt("c:e:Fi:j:LM:no:rs:t:x:")) != -1)
         switch (c) {
         case 'c':
             opt.config = optarg;
@@ -379,6 +427,9 @@ static void read_options(int argc, char **argv)
             opt.seed = (uint64_t)tool_int('s', optarg, 0, __LONG_MAX__);
             opt.seeded = true;
             break;
+        case 't':
+            opt.silence = tool_double('t', optarg, 1, 1e6);
+            break;
         case 'x':
             opt.passes = tool_int('x', optarg, 1, 1000000);
             break;
@@ -404,35 +455,98 @@ static void read_settings(void)
 {
     const uint64_t *seed = opt.seeded ? &opt.seed : NULL;
     static struct settings before;
+    bool old = false;
     settings_read(&set, opt.config, seed, true);
-    if (!opt.resume || opt.plan || save_is_of(opt.model, &set))
-        return;
-    settings_read(&before, opt.config, seed, false);
-    if (save_is_of(opt.model, &before))
-        set = before;
+    if (opt.resume && !opt.plan && !share.rank && !save_is_of(opt.model, &set)) {
+        settings_read(&before, opt.config, seed, false);
+        old = save_is_of(opt.model, &before);
+    }
+    share_from_first(&old, sizeof old);
+    if (old)
+        settings_read(&set, opt.config, seed, false);
+}
+
+/* Each process has as many of the groups, a branch of their tree. */
+static void check_groups(void)
+{
+    const int n = share.ranks, own = set.groups / n;
+    if (n > 1 && (set.groups % n || (own & (own - 1))))
+        tool_die("groups: (wanted %d, or that times 2, 4, ..., for %d processes, got %d)", n, n,
+                 set.groups);
+}
+
+/* All have to train the same. */
+static void check_alike(void)
+{
+    share_same("version", GLIOPIPE_VERSION);
+    share_same("level of the processor (KR_ISA caps it)", nn_isa());
+    share_same("configuration", settings_text(&set));
+    share_same("network", set.spec.text);
+    share_same("validation stream", save_digest(opt.validation ? &val : NULL));
+}
+
+/* The run as rank 0 has it. */
+static void share_run(bool *resumed)
+{
+    struct {
+        uint64_t position, steps, loss_count, averaged;
+        double loss_sum, best_score;
+        long best_epoch;
+        bool stopped, longer, leaky, resumed;
+    } r = {run.position,   run.steps,   run.loss_count, run.averaged, run.loss_sum, run.best_score,
+           run.best_epoch, run.stopped, run.longer,     run.leaky,    *resumed};
+    share_from_first(&r, sizeof r);
+    run.position = r.position, run.steps = r.steps, run.loss_count = r.loss_count;
+    run.averaged = r.averaged, run.loss_sum = r.loss_sum, run.best_score = r.best_score;
+    run.best_epoch = r.best_epoch, run.stopped = r.stopped, run.longer = r.longer;
+    run.leaky = r.leaky, *resumed = r.resumed;
+}
+
+/* The network's state as rank 0 has it. */
+static void share_network(void)
+{
+    size_t n, m;
+    char narrowed[NN_NARROWED_MAX];
+    nn_narrowed(nn, narrowed, sizeof narrowed);
+    share_same("choice of what is bf16 (-M)", narrowed);
+    for (int shown = 0; shown < (run.averaged ? 2 : 1); shown++) {
+        average_show(&run, nn, shown);
+        const struct tensor *t = nn_params(nn, &n);
+        for (size_t i = 0; i < n; i++)
+            share_from_first(t[i].data, tensor_bytes(&t[i]));
+    }
+    average_show(&run, nn, false);
+    const struct tensor *moment = nn_moments(nn, &m);
+    for (size_t i = 0; i < m; i++)
+        share_from_first(moment[i].data, tensor_bytes(&moment[i]));
+    nn_set_steps(nn, run.steps);
 }
 
 static void prepare(bool resumed)
 {
-    log_keep((long)(run.position / source.length), set.classes);
+    if (!share.rank)
+        log_keep((long)(run.position / source.length), set.classes);
     make_network();
     uint64_t all = steps_of_pass() * (uint64_t)source.epochs;
     int items = set.batch * set.accumulate;
     char deep[16] = "";
     if (source.rows == SLABS)
         snprintf(deep, sizeof deep, "%dx", source.d);
-    fprintf(stderr, "%s: %s%s%s, %llu step%s of %d %s%s up to %s%dx%d, %d thread%s, %.0f MiB\n",
-            tool_name(), set.called, *set.parameters ? " " : "", set.parameters,
-            (unsigned long long)all, tool_s(all), items, item(), tool_s((unsigned)items), deep,
-            source.h, source.w, opt.threads, tool_s((unsigned)opt.threads),
-            ceil((double)nn_memory(nn).peak / 1048576));
-    if (resumed)
+    if (!share.rank)
+        fprintf(stderr, "%s: %s%s%s, %llu step%s of %d %s%s up to %s%dx%d, %d thread%s, %.0f MiB\n",
+                tool_name(), set.called, *set.parameters ? " " : "", set.parameters,
+                (unsigned long long)all, tool_s(all), items, item(), tool_s((unsigned)items), deep,
+                source.h, source.w, opt.threads, tool_s((unsigned)opt.threads),
+                ceil((double)nn_memory(nn).peak / 1048576));
+    if (resumed && !share.rank)
         save_restore(&run, nn);
     else if (nn_init(nn, set.seed))
         tool_die("%s", nn_why(nn));
     else if (opt.origin)
         origin_take(&origin, nn, &set, &source);
     origin_close(&origin);
+    if (share.ranks > 1)
+        share_network();
     if (set.average && run.longer)
         run.averaged = 0; /* those were not the last passes */
 }
@@ -454,27 +568,35 @@ int main(int argc, char **argv)
 
     read_options(argc, argv);
     tool_own_progress();
+    share_begin(opt.silence);
+    if (share.rank)
+        opt.origin = NULL; /* rank 0 tells */
     may_read_settings();
     if (opt.validation)
         tool_may_read(opt.validation);
     if (opt.origin)
         tool_may_read(opt.origin);
-    if (!opt.plan)
+    if (!opt.plan && !share.rank)
         save_may_write(opt.model);
     const char *bad = kr_init();
     if (bad)
         tool_die("%s", bad);
     kr_products(); /* before tool_confine, as it may load a library */
     tool_confine();
+    share_watch();
+    share_idle(true);
     read_settings();
+    check_groups();
     if (!set.products)
         kr_products_free();
     if (opt.validation)
         validation_open(&val, opt.validation, &set);
     if (opt.origin)
         origin_open(&origin, opt.origin);
+    check_alike();
     if (opt.plan) {
         plan();
+        share_end();
         return tool_finish();
     }
     if (set.patience && !opt.validation)
@@ -486,29 +608,36 @@ int main(int argc, char **argv)
                      opt.validation ? &val : NULL, opt.force, opt.leaky);
     if (more && opt.origin)
         origin_agree(&origin, &source, opt.force);
+    share_same("training stream", more ? source.digest : "");
     run.model = opt.model;
-    save_lock(opt.model);
-    if (!opt.resume && save_unfinished(opt.model))
+    if (!share.rank)
+        save_lock(opt.model);
+    if (!opt.resume && !share.rank && save_unfinished(opt.model))
         tool_die("%s.last: a run that is not finished (-r continues it; remove it to begin anew)",
                  opt.model);
-    bool resumed =
-        opt.resume && save_resume(&run, &set, &source, more, opt.validation ? &val : NULL, &origin);
-    if (!resumed && access(opt.model, F_OK) == 0)
+    bool resumed = opt.resume && !share.rank &&
+                   save_resume(&run, &set, &source, more, opt.validation ? &val : NULL, &origin);
+    if (!resumed && !share.rank && access(opt.model, F_OK) == 0)
         tool_die("%s: exists already (wanted another -o; remove it to train it anew)", opt.model);
     run.leaky = origin_apart(&origin, &val, opt.leaky);
     if (opt.origin && !resumed)
         origin_inherit(&origin, &run);
     run.leaky |= source_apart(&run.ledger, TRAINED, &val, opt.leaky);
+    share_run(&resumed);
     bool over = resumed && (run.stopped || run.position == total() || paused());
     if (!more && !over)
         tool_die("stdin: holds no records");
     if (!over)
         prepare(resumed);
+    share_idle(false);
     if (!run.stopped && !paused())
         go(more ? &first : NULL);
+    double ended = 1;
+    share_sums(NULL, &ended, 1); /* every stream has come to a good end */
     if (paused())
         tool_progress(NULL);
     else
         finish();
+    share_end();
     return tool_finish();
 }

@@ -11,6 +11,58 @@
 #include "lib/nn/nn.h"
 #include "tools/tool.h"
 
+#include <signal.h>
+
+/* --- several processes (train_share.c) ---------------------------------------------------------*/
+
+/* Processes that mpirun or srun started share each batch: of its groups (setting `groups`) each
+ * has as many as the others, in the order of their ranks. Each has a stream of its own, in which
+ * others' items are passed over; rank 0 alone reads and writes the files of the run. One process
+ * is rank 0 of 1, and all of this does nothing. */
+extern struct share {
+    int rank, ranks;
+    volatile sig_atomic_t stop; /* a signal asked for it */
+} share;
+
+/* Joins the others, before tool_confine; who is silent for so many seconds is named, and all
+ * end. From share_watch on, behind it, they listen. A process that dies ends all. */
+void share_begin(double seconds);
+void share_watch(void);
+void share_end(void);
+/* For one that has nothing to say, while rank 0 says it and ends all. */
+void share_follow(void);
+
+/* "rank 1 (host)"; until the next call of the thread. */
+const char *share_name(int rank);
+/* That this process moves; that it waits for what may take long. */
+void share_tick(void);
+void share_idle(bool);
+/* Seconds that it has waited for others, since the last call. */
+double share_waited(void);
+
+/* Dies unless rank 0 has the same text. */
+void share_same(const char *what, const char *text);
+/* Bytes of rank 0 go to all; those of each of the others come to rank 0, in order. */
+void share_from_first(void *, size_t bytes);
+void share_to_first(const void *, size_t bytes,
+                    void (*take)(void *ctx, int rank, const void *data, size_t bytes), void *ctx);
+/* Each number becomes the sum of all processes'; ctx is not used. */
+int share_sums(void *ctx, double *, size_t n);
+struct nn_hooks share_hooks(void);
+/* What MPI takes, as measured, and the buffers of sums. */
+size_t share_memory(void);
+
+/* train_mpi.c: transfers, one call at a time; mpi_send and mpi_receive return a number that
+ * mpi_done is asked with until it says so. mpi_ready: from whom a message with that tag has come,
+ * or -1. */
+void mpi_begin(int *rank, int *ranks);
+int mpi_send(int to, int tag, const void *, size_t bytes);
+int mpi_receive(int from, int tag, void *, size_t bytes);
+bool mpi_done(int);
+int mpi_ready(int tag);
+void mpi_end(void);
+void mpi_abort(void);
+
 /* --- settings ----------------------------------------------------------------------------------*/
 
 enum { KEEP_BEST, KEEP_LAST };
@@ -22,6 +74,7 @@ struct settings {
     int deep_supervision;                                 /* the same */
     struct config_numbers numbers;
     int batch, size[2];
+    int groups; /* that a batch is summed in */
     int loss, optimiser;
     int dice; /* of the batch, of each sample */
     int background;
@@ -83,11 +136,24 @@ struct source {
     int d, h, w; /* that every item fits into, multiples of the network's; d: its slices */
 };
 
-/* What the network sees for a batch of the settings: volumes as they are, slabs for a planar
+/* The most items of a group. */
+static inline int source_items(const struct settings *set)
+{
+    return (set->batch + set->groups - 1) / set->groups;
+}
+
+/* What the network sees for a group of the settings: volumes as they are, slabs for a planar
  * network as so many slices. */
 static inline int source_samples(const struct source *s, const struct settings *set)
 {
-    return set->batch * (s->rows == SLABS && !set->volume ? s->d : 1);
+    return source_items(set) * (s->rows == SLABS && !set->volume ? s->d : 1);
+}
+
+/* The groups that are this process'. */
+static inline struct nn_groups source_groups(const struct settings *set)
+{
+    const int own = set->groups / share.ranks;
+    return (struct nn_groups){set->groups, share.rank * own, own};
 }
 
 static inline const char *source_item(const struct source *s)
@@ -97,7 +163,7 @@ static inline const char *source_item(const struct source *s)
 
 struct batch {
     enum { BATCH_TRAIN, BATCH_MARK, BATCH_END } kind;
-    int n, d, h, w; /* as the network takes them */
+    struct nn_batch part[NN_MAX_GROUPS]; /* of each group of this process */
     float *image;
     uint8_t *label;
     int items;
@@ -105,7 +171,8 @@ struct batch {
     uint64_t *missing;                /* of each item: its modalities that are not there */
     char **patient, **prints, **name; /* of each item; name is for messages, prints may be NULL */
     long epoch;
-    uint64_t position; /* of the item after it: epoch * length + index */
+    uint64_t position; /* of the item after it, and all that others have of the batch: epoch *
+                          length + index */
 };
 
 struct feed {
@@ -220,6 +287,9 @@ struct run {
  * texts of the files, headers as they lie in the reader and its buffer. */
 size_t met_memory(struct run *, const struct settings *, const struct source *,
                   const struct validation *, const struct origin *);
+/* What others have met comes to rank 0, too; and how long each waited, of so many seconds, for the
+ * others and for its stream: who is waited for is named. */
+void met_join(struct run *, double seconds, double stream);
 /* Those of a batch. */
 void met_add(struct run *, const struct batch *, const struct ledger *validated);
 /* Warns where more came than were planned for, and dies where the ceiling has no room for them. */

@@ -22,6 +22,7 @@ static struct {
     struct batch *b;
     struct tensor *image, *label; /* floats, bytes */
     struct item {
+        int group;         /* of this process' */
         int depth, centre; /* its slices, the one that it stands for with those beside it */
         long slab;
         char *scan;
@@ -29,14 +30,25 @@ static struct {
     int n, taken;  /* items, slices of the one behind them */
     uint64_t next; /* position wanted */
     long marks;    /* passes over */
+    /* positions: of the batch that comes, and of what is this process' of it */
+    struct {
+        uint64_t begin, end, from, to;
+    } now;
 } feed;
 
 enum { GATHER, LEARN, STAGES };
 static struct ring ring = RING(SLOTS, STAGES);
 
+/* Items of this process in a batch, at most. */
+static size_t batch_items(const struct settings *set)
+{
+    const size_t all = (size_t)(source_items(set) * source_groups(set).own);
+    return all < (size_t)set->batch ? all : (size_t)set->batch;
+}
+
 static size_t batch_pixels(const struct settings *set, const struct source *s)
 {
-    return (size_t)set->batch * (size_t)s->d * (size_t)s->h * (size_t)s->w;
+    return batch_items(set) * (size_t)s->d * (size_t)s->h * (size_t)s->w;
 }
 
 size_t record_memory(const struct settings *set, int h, int w)
@@ -71,13 +83,13 @@ struct batch *feed_next(void)
 
 /* --- batches -----------------------------------------------------------------------------------*/
 
-static size_t plane(const struct batch *b)
+static size_t plane(const struct nn_batch *b)
 {
     return (size_t)b->h * (size_t)b->w;
 }
 
 /* A slice as the `at`-th of so many of a sample. */
-static void put_image(const struct tensor *image, const struct batch *b, int planes, int at,
+static void put_image(const struct tensor *image, const struct nn_batch *b, int planes, int at,
                       float *sample)
 {
     img_batch_slice(image, NULL, b->h, b->w, (size_t)planes * plane(b),
@@ -86,7 +98,7 @@ static void put_image(const struct tensor *image, const struct batch *b, int pla
 
 /* Outside of a slice nothing counts in the loss, and where there is none. */
 static void put_volume(const struct tensor *image, const struct tensor *label, int depth,
-                       const struct batch *b, float *sample, uint8_t *target)
+                       const struct nn_batch *b, float *sample, uint8_t *target)
 {
     const size_t channels = (size_t)feed.o.set->channels, missing = (size_t)(b->d - depth);
     for (int z = 0; z < depth; z++) {
@@ -100,8 +112,8 @@ static void put_volume(const struct tensor *image, const struct tensor *label, i
 }
 
 /* One slice with those beside it, as beside.h has it. */
-static void put_beside(const struct tensor *image, const struct item *item, const struct batch *b,
-                       float *sample)
+static void put_beside(const struct tensor *image, const struct item *item,
+                       const struct nn_batch *b, float *sample)
 {
     const int k = feed.o.set->neighbours;
     for (int j = -k; j <= k; j++) {
@@ -110,21 +122,15 @@ static void put_beside(const struct tensor *image, const struct item *item, cons
     }
 }
 
-/* The sizes of the batch. */
-static void measure(struct batch *b)
+/* The sizes of a group, of the items from one to another; one without any is as small as may be. */
+static void measure(struct nn_batch *b, int from, int to)
 {
     const struct settings *set = feed.o.set;
     int slices = 0;
-    *b = (struct batch){.image = b->image,
-                        .label = b->label,
-                        .spacing = b->spacing,
-                        .missing = b->missing,
-                        .patient = b->patient,
-                        .prints = b->prints,
-                        .name = b->name,
-                        .items = feed.n,
-                        .d = 1};
-    for (int i = 0; i < feed.n; i++) {
+    *b = (struct nn_batch){.d = 1};
+    if (from == to)
+        *b = (struct nn_batch){.d = set->multiple[0], .h = set->multiple[1], .w = set->multiple[2]};
+    for (int i = from; i < to; i++) {
         const int depth = nn_padded(feed.item[i].depth, set->multiple[0]);
         const struct tensor *image = &feed.image[i * feed.o.source->d];
         for (int z = 0; z < feed.item[i].depth; z++) {
@@ -136,19 +142,19 @@ static void measure(struct batch *b)
         b->d = set->volume && depth > b->d ? depth : b->d;
         slices += feed.item[i].depth;
     }
-    b->n = feed.o.source->rows == SLABS && !set->volume ? slices : feed.n;
+    b->n = feed.o.source->rows == SLABS && !set->volume ? slices : to - from;
 }
 
-static void assemble(struct batch *b)
+static void assemble(struct nn_batch *b, float *to, uint8_t *labels, int from, int end)
 {
     const struct settings *set = feed.o.set;
-    measure(b);
+    measure(b, from, end);
+    b->image = to;
+    b->label = labels;
     const size_t planes = (size_t)(set->volume ? b->d : 2 * set->neighbours + 1);
     const size_t sample = (size_t)set->channels * planes * plane(b),
                  target = (size_t)b->d * plane(b);
-    float *to = b->image;
-    uint8_t *labels = b->label;
-    for (int i = 0; i < feed.n; i++) {
+    for (int i = from; i < end; i++) {
         const struct item *item = &feed.item[i];
         const struct tensor *image = &feed.image[i * feed.o.source->d];
         const struct tensor *label = &feed.label[i * feed.o.source->d];
@@ -170,22 +176,70 @@ static void assemble(struct batch *b)
 
 static void finish_batch(long epoch)
 {
-    if (!feed.n)
-        return;
+    const struct settings *set = feed.o.set;
+    const size_t pixel = (size_t)set->channels * (size_t)(2 * set->neighbours + 1);
     struct batch *b = feed.b;
-    assemble(b);
+    size_t at = 0;
+    for (int i = 0, from = 0, to = 0; i < source_groups(set).own; i++, from = to) {
+        struct nn_batch *part = &b->part[i];
+        while (to < feed.n && feed.item[to].group == i)
+            to++;
+        assemble(part, b->image + at * pixel, b->label + at, from, to);
+        at += (size_t)part->n * (size_t)part->d * plane(part);
+    }
     b->kind = BATCH_TRAIN;
+    b->items = feed.n;
     b->epoch = epoch;
-    b->position = feed.next;
+    b->position = feed.now.end;
     feed.n = 0;
     pass(b);
+}
+
+/* What comes next of this process begins at that position, with which a batch begins or an epoch
+ * ends. Where it has nothing of a batch it takes part all the same. */
+static void aim(uint64_t at)
+{
+    const uint64_t length = feed.o.source->length, most = (uint64_t)feed.o.set->batch;
+    const uint64_t begin = (uint64_t)feed.marks * length, end = begin + length;
+    feed.next = at;
+    while (at < end && feed.marks < feed.o.source->epochs) {
+        const uint64_t k = img_batch_of(at - begin, length, most);
+        feed.now.begin = begin + img_batch_begin(k, length, most);
+        feed.now.end = begin + img_batch_begin(k + 1, length, most);
+        const uint64_t n = feed.now.end - feed.now.begin, ranks = (uint64_t)share.ranks;
+        feed.now.from = feed.now.begin + img_batch_part((uint64_t)share.rank, n, ranks);
+        feed.now.to = feed.now.begin + img_batch_part((uint64_t)share.rank + 1, n, ranks);
+        feed.next = at > feed.now.from ? at : feed.now.from;
+        if (feed.now.from < feed.now.to)
+            return;
+        feed.b = await(GATHER);
+        finish_batch(feed.marks);
+        feed.next = at = feed.now.end;
+    }
+}
+
+/* The group of the item that comes, from the first of this process'. */
+static int group_of(uint64_t position)
+{
+    const struct nn_groups g = source_groups(feed.o.set);
+    const uint64_t n = feed.now.end - feed.now.begin;
+    return (int)((position - feed.now.begin) * (uint64_t)g.all / n) - g.first;
+}
+
+/* Whether an item is another process'. */
+static bool others(uint64_t position)
+{
+    const uint64_t length = feed.o.source->length, most = (uint64_t)feed.o.set->batch;
+    const uint64_t at = position % length, k = img_batch_of(at, length, most);
+    const uint64_t begin = img_batch_begin(k, length, most);
+    const uint64_t n = img_batch_begin(k + 1, length, most) - begin;
+    return (at - begin) * (uint64_t)share.ranks / n != (uint64_t)share.rank;
 }
 
 static void push_sign(int kind, long epoch)
 {
     struct batch *b = await(GATHER);
     b->kind = kind;
-    b->n = 0;
     b->epoch = epoch;
     b->position = feed.next;
     pass(b);
@@ -338,14 +392,6 @@ static void check_pass(struct tns_record *rec)
                     tns_get(&rec->meta, "epochs"));
 }
 
-/* Whether a batch ends before item `at` > 0 of an epoch: a last one of a few slices would be a
- * wild step, and spoil the running statistics with which the epoch ends. */
-static bool batch_ends(uint64_t at)
-{
-    uint64_t length = feed.o.source->length, most = (uint64_t)feed.o.set->batch;
-    return img_batch_of(at, length, most) > img_batch_of(at - 1, length, most);
-}
-
 static void take(struct tns_record *rec)
 {
     uint64_t length = feed.o.source->length;
@@ -358,6 +404,8 @@ static void take(struct tns_record *rec)
     uint64_t position = (uint64_t)epoch * length + (uint64_t)index;
     if (mark ? epoch < feed.marks : position < feed.o.start)
         return; /* a resumed run has had it */
+    if (!mark && share.ranks > 1 && others(position))
+        return;
     if (position != feed.next || epoch != feed.marks)
         tool_die_at(rec,
                     "%ss are missing (wanted %s %llu of epoch %ld, got %ld of %ld); a run is "
@@ -366,9 +414,9 @@ static void take(struct tns_record *rec)
                     (unsigned long long)(feed.next % length), feed.marks, index, epoch,
                     (unsigned long long)feed.next);
     if (mark) {
-        finish_batch(epoch);
         push_sign(BATCH_MARK, epoch);
         feed.marks++;
+        aim(feed.next);
         return;
     }
     struct item *item = check_row(rec);
@@ -380,17 +428,22 @@ static void take(struct tns_record *rec)
     if (++feed.taken < item->depth)
         return;
     feed.taken = 0;
+    item->group = group_of(position);
     feed.n++;
     feed.next++;
-    if (batch_ends((uint64_t)index + 1))
-        finish_batch(epoch);
+    if (feed.next < feed.now.to)
+        return;
+    finish_batch(epoch);
+    aim(feed.now.end);
 }
 
 static void *reading(void *unused)
 {
     (void)unused;
+    aim(feed.next);
     while (feed.first || tool_front(&feed.rec)) {
         feed.first = false;
+        share_tick();
         take(&feed.rec);
     }
     push_sign(BATCH_END, feed.marks);
@@ -399,7 +452,7 @@ static void *reading(void *unused)
 
 void feed_start(const struct feed *o, struct tns_record *first)
 {
-    size_t pixels = batch_pixels(o->set, o->source), n = (size_t)o->set->batch;
+    size_t pixels = batch_pixels(o->set, o->source), n = batch_items(o->set);
     size_t slices = n * (size_t)o->source->d;
     feed.o = *o;
     feed.next = o->start;

@@ -217,7 +217,7 @@ void origin_take(const struct origin *o, struct nn *nn, const struct settings *s
     int modality[NN_MAX_CIN], input[NN_MAX_CIN], output[NN_MAX_CLASSES];
     struct report report = {.file = &m->file};
     struct list fresh = {0}, gone = {0}, unused = {0};
-    double share;
+    double taken;
     match(source->modalities, m->modalities, modality, &fresh);
     match_channels(s, m, modality, input);
     match_outputs(&s->targets, &m->targets, output);
@@ -231,17 +231,17 @@ void origin_take(const struct origin *o, struct nn *nn, const struct settings *s
                          .left = left,
                          .next = next,
                          .ctx = &report};
-    if (nn_take(nn, &g, &share))
+    if (nn_take(nn, &g, &taken))
         tool_die("%s", nn_why(nn));
     if (st_changed(&m->file))
         tool_die("-i: %s: has changed since it was opened", o->path);
-    if (share < 0.5)
+    if (taken < 0.5)
         tool_die("-i: %s: another network than %s: of the weights %.2g %% fit by name and shape "
                  "(wanted half of them)",
-                 o->path, s->called, 100 * share);
+                 o->path, s->called, 100 * taken);
     find_unused(nn, &m->file, &unused);
     fprintf(stderr, "%s: begins from %s: %g %% of the weights", tool_name(), o->path,
-            floor(1e4 * share) / 100);
+            floor(1e4 * taken) / 100);
     show(&fresh, "modalities that it did not know");
     show(&gone, "of it, modalities that do not come");
     show(&report.part, "in part");

@@ -11,7 +11,7 @@
 #include "lib/base/names.h"
 #include "lib/image/beside.h"
 
-#define SETTINGS 33
+#define SETTINGS 34
 #define MAX_BASE 256
 static const char *const losses[] = {"dice", "dice+ce", "ce", "dice+focal", "focal", NULL};
 static const char *const dices[] = {"batch", "sample", NULL};
@@ -63,6 +63,7 @@ static void settings_table(struct settings *s, struct config_field f[SETTINGS])
         {"checkpoint", CONFIG_NUMBER, &s->checkpoint, 0, 100000, NULL, false},
         {"weights", CONFIG_CHOICE, &s->weights, 0, 0, dtypes, false},
         {"seed", CONFIG_SEED, &s->seed, 0, 0, NULL, false},
+        {"groups", CONFIG_INT, &s->groups, 1, NN_MAX_GROUPS, NULL, false},
     };
     memcpy(f, table, sizeof table);
 }
@@ -95,6 +96,7 @@ static void fill_in(struct settings *s, bool recommended)
         snprintf(s->arch, sizeof s->arch, "unet");
     if (!s->base && recommended && !is_file(*s->network ? s->network : s->arch))
         s->base = BASE;
+    s->groups = s->groups ? s->groups : 1;
     if (s->keep == UNSAID)
         s->keep = s->patience || !recommended ? KEEP_BEST : KEEP_LAST;
     if (s->ema < 0)
@@ -341,6 +343,9 @@ void settings_read(struct settings *s, const char *config, const uint64_t *seed,
     if (s->size[0] % s->multiple[1] || s->size[1] % s->multiple[2])
         tool_die("%s: size: (wanted multiples of %dx%d, got %dx%d)", path, s->multiple[1],
                  s->multiple[2], s->size[0], s->size[1]);
+    if (s->groups > s->batch)
+        tool_die("%s: groups: (wanted at most %d, as a batch has items, got %d)", path, s->batch,
+                 s->groups);
     if (s->patience && s->keep == KEEP_LAST)
         tool_die("%s: patience waits for a best epoch (keep is last)", path);
     if (s->ema > 0 && s->average)
@@ -374,6 +379,7 @@ const char *settings_text(const struct settings *s)
     static struct settings copy;
     struct config_field f[SETTINGS];
     copy = *s;
+    copy.groups = s->groups > 1 ? s->groups : 0; /* before there were groups nobody said one */
     settings_table(&copy, f);
     config_print(f, SETTINGS, text, sizeof text);
     return text;

@@ -1,6 +1,6 @@
 /* Validation in train: a stream from a file, pooled by case. A planar network sees batches of
  * slices of one size, one with neighbours each slice with those beside it, one of volumes each case
- * as a stream of slices. */
+ * as a stream of slices. One thing: what is counted of a case, however it came. */
 #include "tools/train.h"
 
 #include "lib/image/batch.h"
@@ -19,6 +19,12 @@
 struct pool { /* of a case */
     uint64_t table[MET_CLASSES][MET_CLASSES];
     struct met_soft soft;
+};
+
+/* Of a case, where processes may share the cases out: the sum of all is that in their order. */
+struct entropy {
+    double sum;
+    uint64_t count;
 };
 
 enum { MOST = 16 }; /* slices at once */
@@ -191,6 +197,7 @@ void validation_open(struct validation *v, const char *path, const struct settin
     v->digest = tns_digest(in);
     v->header = tns_header(in)->len;
     v->pools = names_memory(&v->cases) + v->cases.count * sizeof(struct pool);
+    v->pools += set->groups > 1 ? v->cases.count * sizeof(struct entropy) : 0;
     tns_release(&rec);
     tns_reader_free(in);
 }
@@ -246,14 +253,16 @@ static struct img_beside beside;
 static struct pool *pools; /* by the number of their cases */
 static double ce_sum;
 static uint64_t ce_count;
+static struct entropy *entropy;
 
 /* Counts n slices that have been predicted. */
 static void count(const struct part *p, int n, const struct nn_result *result,
                   const struct settings *set)
 {
     const size_t plane = (size_t)p->h * (size_t)p->w, outputs = (size_t)set->targets.outputs;
-    ce_sum += result->ce * (double)result->pixels;
-    ce_count += result->pixels;
+    double *sum = entropy ? &entropy[p->at[0].pool].sum : &ce_sum;
+    *sum += result->ce * (double)result->pixels;
+    *(entropy ? &entropy[p->at[0].pool].count : &ce_count) += result->pixels;
     for (int i = 0; i < n; i++) {
         struct pool *to = &pools[p->at[i].pool];
         const uint8_t *label = p->label + (size_t)i * plane, *pred = p->pred + (size_t)i * plane;
@@ -388,13 +397,64 @@ static void reckon(struct scores *s, uint32_t cases, const struct settings *set)
     s->score = (s->dice[MET_WT] + s->dice[MET_TC] + s->dice[MET_ET]) / 3;
 }
 
+/* Cases that another process has counted come to rank 0, and what it makes of all to the others. */
+struct counted {
+    struct pool pool;
+    struct entropy entropy;
+};
+
+static bool is_own(uint32_t pool, int rank)
+{
+    return pool % (uint32_t)share.ranks == (uint32_t)rank;
+}
+
+static void take_counted(void *ctx, int rank, const void *data, size_t bytes)
+{
+    const struct validation *v = ctx;
+    const struct counted *from = data;
+    (void)bytes;
+    for (uint32_t i = 0; i < v->cases.count; i++)
+        if (is_own(i, rank)) {
+            pools[i] = from->pool;
+            entropy[i] = from++->entropy;
+        }
+}
+
+static void join(struct validation *v)
+{
+    struct counted *own = tool_alloc(v->cases.count * sizeof *own);
+    size_t n = 0;
+    for (uint32_t i = 0; i < v->cases.count; i++)
+        if (is_own(i, share.rank)) {
+            own[n].pool = pools[i];
+            own[n++].entropy = entropy[i];
+        }
+    share_to_first(own, n * sizeof *own, take_counted, v);
+    free(own);
+    for (uint32_t i = 0; i < v->cases.count; i++) {
+        ce_sum += entropy[i].sum;
+        ce_count += entropy[i].count;
+    }
+    free(entropy);
+    entropy = NULL;
+}
+
+/* Which case a record is of. */
+static uint32_t case_of(struct validation *v, struct tns_reader *in, struct tns_record *rec)
+{
+    const char *name = tns_get(&rec->meta, "case");
+    const uint32_t pool = names_find(&v->cases, name ? name : key(v, in, rec, "patient"));
+    if (pool == NAMES_NONE)
+        tool_die("%s: has changed since the run began", v->path);
+    return pool;
+}
+
 /* A record that validation_open has seen, now with its payloads. */
-static uint32_t check(struct validation *v, struct tns_reader *in, struct tns_record *rec,
-                      const struct settings *set)
+static void check(struct validation *v, struct tns_reader *in, struct tns_record *rec,
+                  const struct settings *set)
 {
     const struct tensor *image = tns_tensor(rec, "image"), *label = tns_tensor(rec, "label");
     const uint8_t *value = label->data;
-    const char *name = tns_get(&rec->meta, "case");
     char why[128];
     for (size_t i = 0, n = tensor_count(label); i < n; i++)
         if (value[i] >= set->classes)
@@ -402,10 +462,6 @@ static uint32_t check(struct validation *v, struct tns_reader *in, struct tns_re
                      (unsigned long long)tns_count(in) - 1, set->classes - 1, value[i]);
     if (tool_odd_value(image, why))
         tool_die("%s: record %llu: %s", v->path, (unsigned long long)tns_count(in) - 1, why);
-    uint32_t pool = names_find(&v->cases, name ? name : key(v, in, rec, "patient"));
-    if (pool == NAMES_NONE)
-        tool_die("%s: has changed since the run began", v->path);
-    return pool;
 }
 
 static void make_room(const struct validation *v, struct nn *nn, const struct settings *set,
@@ -445,7 +501,7 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
     struct tns_reader *in = reader(v);
     struct tns_record rec = {0};
     struct part p;
-    const bool whole = set->volume || set->neighbours; /* cases, not slices */
+    const bool whole = set->volume || set->neighbours || set->groups > 1; /* cases, not slices */
     uint32_t now = NAMES_NONE;
     int e;
     make_room(v, nn, set, &p);
@@ -455,12 +511,21 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
         met_soft_begin(&pools[i].soft, set->targets.outputs, set->targets.labels);
     ce_sum = 0;
     ce_count = 0;
+    if (set->groups > 1 && !(entropy = calloc(v->cases.count, sizeof *entropy)))
+        tool_die("out of memory");
     while ((e = tns_next(in, &rec)) == 1) {
+        const uint32_t pool = case_of(v, in, &rec);
+        share_tick();
+        if (!is_own(pool, share.rank)) {
+            finish(&p, nn, set);
+            now = pool;
+            continue;
+        }
         tns_keep(&rec, TRAIN_USES);
         struct tensor *image = image_of(v, in, &rec, set->channels);
         if ((e = tns_take(in, &rec, NULL)) < 0)
             break;
-        const uint32_t pool = check(v, in, &rec, set);
+        check(v, in, &rec, set);
         const int h = nn_padded((int)image->dim[1], set->multiple[1]);
         const int w = nn_padded((int)image->dim[2], set->multiple[2]);
         if (h != p.h || w != p.w || (whole && pool != now)) {
@@ -478,7 +543,11 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
     if (tns_digest(in) != v->digest)
         tool_die("%s: has changed since the run began", v->path);
     finish(&p, nn, set);
-    reckon(s, v->cases.count, set);
+    if (entropy)
+        join(v);
+    if (!share.rank)
+        reckon(s, v->cases.count, set);
+    share_from_first(s, sizeof *s);
     free(pools);
     free_room(&p);
     tns_release(&rec);

@@ -76,3 +76,13 @@ uint64_t img_batch_of(uint64_t at, uint64_t length, uint64_t most)
     uint64_t batches = (length + most - 1) / most;
     return ((at + 1) * batches - 1) / length;
 }
+
+uint64_t img_batch_begin(uint64_t k, uint64_t length, uint64_t most)
+{
+    return k * length / ((length + most - 1) / most);
+}
+
+uint64_t img_batch_part(uint64_t k, uint64_t n, uint64_t parts)
+{
+    return (k * n + parts - 1) / parts;
+}

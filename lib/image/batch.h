@@ -32,4 +32,12 @@ void img_batch_add(const float *planes, size_t n, int h, int w, int rows, int co
  * `most` as will do, of sizes that differ by one at most. */
 uint64_t img_batch_of(uint64_t at, uint64_t length, uint64_t most);
 
+/* Its first item: batch k's are those from here to that of k + 1. */
+uint64_t img_batch_begin(uint64_t k, uint64_t length, uint64_t most);
+
+/* Of n items in a row, shared out in `parts` of sizes that differ by one at most, where part k
+ * begins; part `parts` begins behind the last. Parts of parts are parts: those from k * m of parts
+ * * m are part k of `parts`. */
+uint64_t img_batch_part(uint64_t k, uint64_t n, uint64_t parts);
+
 #endif

@@ -27,12 +27,19 @@ size_t nn_lay_tables(struct nn *nn, char *base)
             (pointer) = (void *)(base + at);                                                       \
         at += nn_up((size_t)(count) * sizeof *(pointer));                                          \
     } while (0)
-    for (int i = 0; i < g->ops; i++) {
+    const int groups = nn->opt.groups.own;
+    for (int k = 0; k < groups * g->ops; k++) {
+        const int i = k % g->ops;
         const struct op *op = &g->op[i];
         if (op->kind->effect == NN_NORM) {
-            struct nn_norm *s = &nn->norm[i];
+            struct nn_norm *s = &nn->group.norm[k];
             s->rows = op->kind->each ? slices(nn) : 1;
             size_t c = (size_t)kr_pad(g->value[op->out].e.c) * (size_t)s->rows;
+            if (k != i && !op->kind->each) {
+                *s = nn->group.norm[i]; /* but its sums */
+                TAKE(s->sums, 2 * c + 1);
+                continue;
+            }
             TAKE(s->scale, c);
             TAKE(s->shift, c);
             TAKE(s->mean, c);
@@ -41,7 +48,7 @@ size_t nn_lay_tables(struct nn *nn, char *base)
             TAKE(s->k, 3 * c);
         }
         if (op->kind->effect == NN_DROPOUT && nn->opt.train) {
-            struct dropped *d = &nn->dropped[i];
+            struct dropped *d = &nn->group.dropped[k];
             size_t n = (size_t)slices(nn) * (size_t)kr_pad(g->value[op->out].e.c);
             TAKE(d->gain, n);
             TAKE(d->scale, n);

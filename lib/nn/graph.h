@@ -105,4 +105,10 @@ struct nn_size {
 struct nn_call nn_shapes(const struct graph *, const struct op *, const struct nn_size *);
 struct nn_shape nn_shape_of(const struct value *, const struct nn_size *);
 
+/* Whether processes that share a batch must still agree on a parameter's gradient. */
+static inline bool nn_agreed(const struct graph *g, int param)
+{
+    return g->param[param].trained && !g->param[param].shared;
+}
+
 #endif

@@ -33,6 +33,7 @@ static const char *check_options(const struct graph *g, const struct nn_options 
                                  size_t size)
 {
     const struct nn_training *t = &o->training;
+    const struct nn_groups *q = &o->groups;
     const int outputs = nn_channels(g, g->head);
     for (int i = 0; i < g->ops; i++)
         if (g->op[i].kind->effect == NN_HEAD && nn_channels(g, i) != outputs) {
@@ -64,6 +65,11 @@ static const char *check_options(const struct graph *g, const struct nn_options 
     else if (o->targets.regions && o->targets.outputs != outputs)
         snprintf(why, size, "the network has %d outputs (wanted %d, one for each region)", outputs,
                  o->targets.outputs);
+    else if (q->all < 1 || q->all > NN_MAX_GROUPS || q->first < 0 || q->own < 1 ||
+             q->first + q->own > q->all ||
+             (q->own < q->all && ((q->own & (q->own - 1)) || q->first % q->own)))
+        snprintf(why, size, "groups: %d from %d are no branch of a tree of %d (1..%d)", q->own,
+                 q->first, q->all, NN_MAX_GROUPS);
     else if (t->foreground && outputs < 2)
         snprintf(why, size, "no output is left beside the background");
     else if (o->train && (t->clip < 0 || t->momentum < 0 || t->momentum >= 1 || t->decay < 0 ||
@@ -81,23 +87,24 @@ static int lists(struct nn *nn)
     const struct graph *g = &nn->g;
     const struct nn_size train = {o->n, o->d, o->h, o->w};
     const struct nn_size eval = {o->eval_n, o->eval_d, o->eval_h, o->eval_w};
-    size_t ops = (size_t)g->ops, params = (size_t)g->params + 1;
+    size_t ops = (size_t)g->ops, params = (size_t)g->params + 1, values = (size_t)g->values + 1;
+    const size_t groups = (size_t)o->groups.own;
     if (nn_plan_new(&nn->plans.eval, g, &nn->opt, false, &eval) ||
         (o->train && nn_plan_new(&nn->plans.train, g, &nn->opt, true, &train)))
         return -1;
     nn->param = calloc(params, sizeof *nn->param);
-    nn->norm = calloc(ops, sizeof *nn->norm);
-    nn->dropped = calloc(ops, sizeof *nn->dropped);
-    nn->loss = calloc(ops, sizeof *nn->loss);
-    nn->map_at = calloc((size_t)g->values + 1, sizeof *nn->map_at);
-    nn->stream.base = calloc((size_t)g->values + 1, sizeof *nn->stream.base);
+    nn->norm = nn->group.norm = calloc(groups * ops, sizeof *nn->norm);
+    nn->dropped = nn->group.dropped = calloc(groups * ops, sizeof *nn->dropped);
+    nn->loss = nn->group.loss = calloc(groups * ops, sizeof *nn->loss);
+    nn->map_at = nn->group.map_at = calloc(groups * values, sizeof *nn->map_at);
+    nn->stream.base = calloc(values, sizeof *nn->stream.base);
     nn->params = calloc(params, sizeof *nn->params);
     nn->grads = calloc(params, sizeof *nn->grads);
     nn->moments = calloc(3 * params, sizeof *nn->moments);
     nn->bytes = sizeof *nn + nn_graph_bytes(g) + nn->plans.eval.bytes + nn->plans.train.bytes +
-                ops * (sizeof *nn->norm + sizeof *nn->dropped + sizeof *nn->loss) +
+                groups * ops * (sizeof *nn->norm + sizeof *nn->dropped + sizeof *nn->loss) +
                 params * (sizeof *nn->param + 5 * sizeof *nn->params) +
-                (size_t)g->values * (sizeof *nn->map_at + sizeof *nn->stream.base);
+                (size_t)g->values * (groups * sizeof *nn->map_at + sizeof *nn->stream.base);
     return nn->param && nn->stream.base && nn->norm && nn->dropped && nn->loss && nn->map_at &&
                    nn->params && nn->grads && nn->moments
                ? 0
@@ -151,6 +158,9 @@ struct nn *nn_new(const struct nn_spec *spec, const struct nn_options *options, 
 {
     struct nn_options o = *options;
     o.threads = o.threads ? o.threads : 1;
+    if (!o.train || !o.groups.all)
+        o.groups = (struct nn_groups){1, 0, 1};
+    o.groups.own = o.groups.own ? o.groups.own : o.groups.all;
     o.d = o.d ? o.d : 1;
     o.deep = o.stream ? o.deep : 0;
     if (o.weights == DT_U8)
@@ -186,8 +196,9 @@ void nn_free(struct nn *nn)
     if (!nn)
         return;
     nn_arena_free(nn);
-    void *all[] = {nn->tables, nn->spare,  nn->param, nn->norm,    nn->dropped,    nn->loss,
-                   nn->map_at, nn->params, nn->grads, nn->moments, nn->stream.base};
+    void *all[] = {nn->tables,        nn->spare,      nn->param,        nn->group.norm,
+                   nn->group.dropped, nn->group.loss, nn->group.map_at, nn->params,
+                   nn->grads,         nn->moments,    nn->stream.base};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
     nn_plan_free(&nn->plans.train);

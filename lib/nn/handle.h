@@ -38,21 +38,30 @@ struct nn {
     void *tables;
     size_t table_bytes, bytes; /* bytes: of the handle and its lists */
     struct stored *param;
-    struct nn_norm *norm; /* of each operation */
+    struct nn_norm *norm; /* of each operation: the group's that is computed now, as the next */
     struct dropped *dropped;
     struct nn_loss_state *loss;
+    struct { /* of all groups, one behind the other */
+        int now;
+        struct nn_norm *norm;
+        struct dropped *dropped;
+        struct nn_loss_state *loss;
+        char **map_at;
+    } group;
     bool each;  /* some statistics are of each sample */
     bool ready; /* has parameters */
     struct tensor *params, *grads, *moments;
     size_t nparams, ngrads, nmoments;
     uint64_t steps;
     uint64_t gathered; /* samples whose gradients have been added up for the next step */
+    uint64_t batches;  /* that they came in */
     bool shown;        /* the average has changed places with the parameters */
 
     /* while running */
     const struct plan *now;
     struct nn_size size;
-    struct nn_beside beside; /* of a step's input */
+    const struct nn_batch *batch; /* of each group */
+    struct nn_beside beside;      /* of a step's input */
     struct stream {
         bool open;
         long pushed, depth, total; /* slices of the image: that have come, of the volume once it is
@@ -81,7 +90,8 @@ struct kept {
     size_t logits, slices, bytes; /* where they begin in nn->kept; of all */
 } nn_kept(const struct nn *);
 
-/* run.c: where a buffer lies; a batch through a plan; a step of nn->now, of nn->size; the hook of
+/* run.c: where a buffer lies, of the group that is computed now; a batch through a plan; a step of
+ * nn->now, of nn->size; the hook of
  * all normalisations that prepares an evaluation, or commits a batch. */
 char *nn_at(const struct nn *, int buffer);
 int nn_run(struct nn *, const struct plan *, const struct nn_batch *, const struct nn_output *);
@@ -93,16 +103,10 @@ void nn_list(struct nn *);
 const struct tensor *nn_find(const struct tensor *, size_t count, const char *name);
 void nn_shape_text(const struct tensor *, char *text, size_t size);
 
-/* Whether processes that share a batch must still agree on a parameter's gradient. */
-static inline bool nn_agreed(const struct graph *g, int param)
-{
-    return g->param[param].trained && !g->param[param].shared;
-}
-
 /* Whether there is a whole gradient, behind a backward pass. */
 static inline bool nn_keeps_gradient(const struct nn *nn)
 {
-    return !nn->plans.train.stepwise || nn->opt.accumulate;
+    return nn->opt.accumulate || nn->opt.gradients || nn->opt.training.clip > 0;
 }
 
 /* optim.c: one parameter's step; one batch's gradient of it, added to those before. */

@@ -153,14 +153,29 @@ double nn_rate_at(const struct nn_rate *, uint64_t step);
 /* Called from the thread that calls; NULL: none, and then nothing changes. Several processes that
  * share a batch agree at three places: `sums` of a normalisation's statistics and of the loss, and
  * each parameter's `gradient`, become those of all of them (a normalisation's own parameters have
- * the whole batch's gradient already). Not 0 from a hook: the call fails with NN_ESTOP. A call that
- * is cancelled behind the loss may have moved some parameters. */
+ * the whole batch's gradient already). With `start`, which is told of a gradient once it is whole,
+ * `gradient` is called for it later, behind the next one's `start`: they may travel meanwhile. Not
+ * 0 from a hook: the call fails with NN_ESTOP. A call that is cancelled behind the loss may have
+ * moved some parameters. */
 struct nn_hooks {
     void *ctx;
     int (*sums)(void *ctx, double *sums, size_t n);
+    int (*start)(void *ctx, float *gradient, size_t n);
     int (*gradient)(void *ctx, float *gradient, size_t n);
     void (*progress)(void *ctx, int step, int steps); /* steps of a call that are done */
     bool (*cancel)(void *ctx);                        /* asked before each step */
+};
+
+/* A batch of training in groups of samples: what goes over all of it (a batch normalisation's
+ * statistics, the sums of the loss, gradients) is summed within each group as within a batch, and
+ * then over the groups along a binary tree, whose leaves they are: neighbours first, one without a
+ * neighbour waits for the next storey. So the sums are the same whether a process has all groups or
+ * several have some each, as long as those of each are a branch of that tree: so many that they are
+ * a power of two, the same in each (`hooks` then go on with the tree above). `own` of them, from
+ * `first`, are this process'. All 0: one group, and nothing of this. */
+#define NN_MAX_GROUPS 64
+struct nn_groups {
+    int all, first, own;
 };
 
 struct nn_options {
@@ -185,7 +200,8 @@ struct nn_options {
     bool gradients;     /* keep the whole gradient: for nn_gradients and nn_update */
     bool accumulate;    /* the same, but nn_backward adds to it until nn_update takes the mean */
     bool average;       /* keep an average of the parameters, which nn_average makes */
-    bool trap;          /* name the first operation that makes a value that is not finite (slow) */
+    struct nn_groups groups; /* of a batch of training, of which n, d, h and w are one's */
+    bool trap; /* name the first operation that makes a value that is not finite (slow) */
     struct nn_training training;
     struct nn_hooks hooks;
     struct targets targets; /* what the outputs are; all 0: classes */
@@ -308,9 +324,13 @@ struct nn_result {
     uint64_t pred[NN_MAX_CLASSES];  /* argmax is the class; p of the region is above 0.5 */
     uint64_t hit[NN_MAX_CLASSES];   /* and o is 1 */
     uint64_t pixels;                /* not ignored */
+    uint64_t samples;               /* of training: of the batch, in all groups */
 };
 
-/* One step: forward with the batch's statistics, loss, backward, optimiser; result may be NULL.
+/* With groups, `own` batches in a row are given to nn_train and nn_backward, each group's, of any
+ * size that fits, also of no samples (but with sides), and `logits` are NULL; the result is of all.
+ *
+ * One step: forward with the batch's statistics, loss, backward, optimiser; result may be NULL.
  * Where the loss is not finite nothing has changed. */
 int nn_train(struct nn *, const struct nn_batch *, double rate, struct nn_result *);
 

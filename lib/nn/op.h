@@ -136,6 +136,7 @@ enum nn_pass {
     PASS_WEIGHT,   /* gradients of parameters */
     PASS_DATA,     /* gradients of inputs */
     PASS_BACKWARD, /* both in one */
+    PASS_START,    /* gradients are whole, and may go to other processes; as the next */
     PASS_UPDATE,   /* the optimiser's step, or what adds to its gradient; no operation sees it */
     PASS_RECOMPUTE /* forward, once more, for a backward pass */
 };
@@ -248,6 +249,8 @@ struct nn_kind {
      * statistics take the batch's, once the loss is known to be finite. */
     void (*prepare)(const struct nn_call *);
     void (*commit)(const struct nn_call *);
+    /* Of a loss: what its sums make, once they are those of all groups. */
+    void (*settle)(const struct nn_call *);
 };
 
 static inline int nn_int(const struct nn_attr *attr, int i)

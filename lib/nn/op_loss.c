@@ -14,7 +14,7 @@ static int agree(const struct nn_call *c, struct kr_loss_sums *s)
 {
     enum { N = NN_MAX_CLASSES };
     const struct nn_hooks *h = c->io->hooks;
-    double *part[] = {s->inter, s->prob, s->squares}, all[6 * N + 4], *to = all;
+    double *part[] = {s->inter, s->prob, s->squares}, all[6 * N + 5], *to = all;
     uint64_t *count[] = {s->truth, s->pred, s->hit};
     if (!c->learn || !h->sums)
         return 0;
@@ -25,9 +25,12 @@ static int agree(const struct nn_call *c, struct kr_loss_sums *s)
         }
     to += 6 * N;
     to[0] = s->ce, to[1] = (double)s->pixels, to[2] = s->dice, to[3] = (double)s->samples;
+    to[4] = (double)c->io->result->samples;
     if (h->sums(h->ctx, all, sizeof all / sizeof *all))
         return nn_fault(c, NN_ESTOP, "the processes could not agree");
     s->ce = to[0], s->pixels = (uint64_t)to[1], s->dice = to[2], s->samples = (uint64_t)to[3];
+    if (c->first)
+        c->io->result->samples = (uint64_t)to[4];
     for (int k = 0; k < 3; k++)
         for (int i = 0; i < N; i++) {
             part[k][i] = all[2 * k * N + i];
@@ -68,17 +71,27 @@ static void compare(const struct nn_call *c, const struct kr_planes *d, const fl
 {
     struct kr_loss_sums *s = &c->loss->sums;
     struct kr_loss *loss = &c->loss->loss;
-    struct nn_result *r = c->io->result;
     *loss = describe(c, d, logits);
     kr_loss_sums(d, loss, s, c->workspace);
-    if (s->bad) {
+    if (s->bad)
         nn_fault(c, NN_ELABEL, "labels outside the %d classes (%llu of them)", loss->classes,
                  (unsigned long long)s->bad);
+}
+
+static void settle(const struct nn_call *c)
+{
+    struct kr_loss_sums *s = &c->loss->sums;
+    struct nn_result *r = c->io->result;
+    const struct nn_output *out = c->io->output;
+    const int outputs = c->x[0].c;
+    if (!(c->learn || out->result))
         return;
-    }
+    /* Of a group without samples only its sums are like the others'. */
+    const struct kr_planes d = nn_planes(&c->x[0], c->threads);
+    const struct kr_loss as = describe(c, &d, NULL), *loss = &as;
     if (agree(c, s))
         return;
-    double dice = kr_loss_dice(loss, d->c, s), entropy = kr_loss_ce(loss, d->c, s);
+    double dice = kr_loss_dice(loss, outputs, s), entropy = kr_loss_ce(loss, outputs, s);
     if (loss->wdice > 0 && loss->wce > 0)
         r->loss += c->attr[0].v[0] * (dice + entropy);
     else
@@ -86,7 +99,7 @@ static void compare(const struct nn_call *c, const struct kr_planes *d, const fl
     if (!c->first)
         return;
     r->dice = dice, r->ce = entropy, r->pixels = s->pixels;
-    for (int i = 0; i < d->c; i++) {
+    for (int i = 0; i < outputs; i++) {
         r->inter[i] = s->inter[i], r->prob[i] = s->prob[i];
         r->truth[i] = s->truth[i], r->pred[i] = s->pred[i], r->hit[i] = s->hit[i];
     }
@@ -123,4 +136,5 @@ const struct nn_kind nn_loss = {.name = "loss",
                                 .least = 1,
                                 .most = 1,
                                 .forward = forward,
-                                .workspace = workspace};
+                                .workspace = workspace,
+                                .settle = settle};

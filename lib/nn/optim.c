@@ -55,7 +55,7 @@ void nn_step(struct nn *nn, int param, const float *g, double gain)
 void nn_gather(struct nn *nn, int param, const float *g)
 {
     float *sum = nn->param[param].grad;
-    const float samples = (float)nn->size.n;
+    const float samples = (float)nn->result.samples;
     const size_t n = tensor_count(&nn->param[param].t);
     const bool first = nn->gathered == 0;
 #pragma omp parallel for simd schedule(static) num_threads(nn->opt.threads)
@@ -66,13 +66,9 @@ void nn_gather(struct nn *nn, int param, const float *g)
 int nn_update(struct nn *nn, double rate)
 {
     const struct graph *g = &nn->g;
-    const struct nn_hooks *h = &nn->opt.hooks;
     double gain = nn->gathered ? 1 / (double)nn->gathered : 1, clip = nn->opt.training.clip;
     if (!nn->opt.train || !nn_keeps_gradient(nn))
         return nn_fail(nn, NN_EARG, "the network was not planned with its whole gradient");
-    for (int i = 0; i < g->params && h->gradient; i++)
-        if (nn_agreed(g, i) && h->gradient(h->ctx, nn->param[i].grad, tensor_count(&g->param[i].t)))
-            return nn_fail(nn, NN_ESTOP, "the processes could not agree");
     if (clip > 0) {
         double sum = 0;
         for (int i = 0; i < g->params; i++)
@@ -88,6 +84,6 @@ int nn_update(struct nn *nn, double rate)
         if (g->param[i].trained)
             nn_step(nn, i, nn->param[i].grad, gain);
     nn->steps++;
-    nn->gathered = 0;
+    nn->gathered = nn->batches = 0;
     return 0;
 }

@@ -35,7 +35,7 @@ static double cost_of(const struct plan *p, const struct op *op)
     if (op->out < 0 || p->g->value[op->out].root != op->out)
         return 0;
     struct nn_shape s = nn_shape_of(&p->g->value[op->out], &p->size);
-    return nn_flops(p, op) + MEMORY_COST * (double)nn_pixels(&s) * kr_pad(s.c);
+    return p->groups * (nn_flops(p, op) + MEMORY_COST * (double)nn_pixels(&s) * kr_pad(s.c));
 }
 
 /* What is in use at each step, to p->live. */

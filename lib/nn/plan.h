@@ -13,9 +13,10 @@ struct step {
     int threads;   /* that it has room for, and that there are */
 };
 
-/* A piece of the arena, in use from step `first` to step `last`. */
+/* A piece of the arena, in use from step `first` to step `last`. What each group of a batch has for
+ * itself lies `part` bytes apart; 0: it serves all, one after the other. */
 struct buffer {
-    size_t bytes, offset;
+    size_t bytes, offset, part;
     int first, last;
 };
 
@@ -63,6 +64,7 @@ struct plan {
     const struct graph *g;
     const struct nn_options *opt;
     bool learn, stepwise; /* stepwise: each parameter's gradient is used up when it is whole */
+    int groups;           /* of the batch, that are computed here */
     struct nn_size size;
     int image;  /* the value that is the batch's image as it was given, planes, or -1 */
     int logits; /* the value that is the caller's logits, or -1 */
@@ -103,6 +105,24 @@ static inline int nn_base_threads(bool learn)
 static inline bool nn_flows(const struct nn_options *o)
 {
     return o->stream && !o->deep;
+}
+
+/* A sum along the tree of groups, of which these are the next: where the next one's goes, as they
+ * wait on top of each other, and how many may wait. */
+static inline int nn_slot(int group)
+{
+    int n = 0;
+    for (; group; group &= group - 1)
+        n++;
+    return n;
+}
+
+static inline int nn_slots(int groups)
+{
+    int most = 0;
+    for (int i = 0; i < groups; i++)
+        most = nn_slot(i) + 1 > most ? nn_slot(i) + 1 : most;
+    return most;
 }
 
 /* flow.c: lag and steps of each map that the output is made of; how many slices to plan for. What a

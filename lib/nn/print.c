@@ -77,9 +77,12 @@ void nn_print(const struct nn *nn, void (*line)(void *ctx, const char *text), vo
     if (o->train)
         say(&s, "%d maps recomputed, %d kept as bf16, moments %s, gradient %s", again, narrow,
             nn->plans.moments_narrow ? "bf16" : "f32",
-            nn->opt.accumulate         ? "added up"
-            : nn->plans.train.stepwise ? "used up parameter by parameter"
-                                       : "kept whole");
+            nn->opt.accumulate      ? "added up"
+            : nn_keeps_gradient(nn) ? "kept whole"
+                                    : "used up parameter by parameter");
+    if (o->groups.all > 1)
+        say(&s, "such batches are groups of one: %d in all, %d of them here", o->groups.all,
+            o->groups.own);
     say(&s, "memory: parameters %.1f, gradients %.1f, moments %.1f, maps %.1f, fixed %.1f MiB",
         mib(m->parameters), mib(m->gradients), mib(m->moments), mib(m->maps), mib(m->fixed));
     say(&s, "peak: %.1f MiB", ceil(mib(m->peak) * 10) / 10);

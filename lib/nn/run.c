@@ -1,4 +1,5 @@
-/* run.c - executes a plan: makes a call of each step, and keeps the views' numbers. */
+/* run.c - executes a plan: makes a call of each step, and keeps the views' numbers. One thing: each
+ * step is a call, of one group or of all in turn, and what they sum lies between two of them. */
 #include "lib/nn/handle.h"
 
 #include <assert.h>
@@ -10,7 +11,29 @@
 
 char *nn_at(const struct nn *nn, int buffer)
 {
-    return buffer < 0 || !nn->maps ? NULL : nn->maps + nn->now->buffer[buffer].offset;
+    const struct buffer *b = &nn->now->buffer[buffer < 0 ? 0 : buffer];
+    return buffer < 0 || !nn->maps ? NULL : nn->maps + b->offset + (size_t)nn->group.now * b->part;
+}
+
+/* A gradient of a parameter, where the sum along the tree puts it. */
+static float *slot(const struct nn *nn, int param, int at)
+{
+    const size_t bytes = nn_up(tensor_count(&nn->param[param].t) * sizeof(float));
+    return (float *)(nn_at(nn, nn->now->dweight[param]) + (size_t)at * bytes);
+}
+
+/* From now on it is that group's. */
+static void turn(struct nn *nn, int group)
+{
+    const size_t ops = (size_t)(group * nn->g.ops), values = (size_t)(group * (nn->g.values + 1));
+    nn->group.now = group;
+    nn->norm = nn->group.norm + ops;
+    nn->dropped = nn->group.dropped + ops;
+    nn->loss = nn->group.loss + ops;
+    nn->map_at = nn->group.map_at + values;
+    nn->io.batch = nn->batch + group;
+    nn->size = (struct nn_size){nn->io.batch->n, nn->io.batch->d ? nn->io.batch->d : 1,
+                                nn->io.batch->h, nn->io.batch->w};
 }
 
 /* Whether readers apply the view, or the writer has: in evaluation a map lies in memory as its view
@@ -106,6 +129,7 @@ static void fill(struct nn *nn, const struct op *op, enum nn_pass pass, int thre
 {
     const struct graph *g = &nn->g;
     const struct plan *p = nn->now;
+    const struct nn_groups *groups = &nn->opt.groups;
     bool back = pass == PASS_DATA || pass == PASS_BACKWARD;
     *c = nn_planned(p, op, pass, &nn->size, threads);
     c->beside = nn->beside;
@@ -134,7 +158,7 @@ static void fill(struct nn *nn, const struct op *op, enum nn_pass pass, int thre
             c->statistic[i] = q->t.data;
         c->param[i] = q->widened ? (const float *)nn_at(nn, p->wide[op->param[i]]) : q->t.data;
         if (p->learn && g->param[op->param[i]].trained)
-            c->grad[i] = p->stepwise ? (float *)nn_at(nn, p->dweight[op->param[i]]) : q->grad;
+            c->grad[i] = p->stepwise ? slot(nn, op->param[i], nn_slot(nn->group.now)) : q->grad;
     }
     c->norm = &nn->norm[op->id];
     c->gain = nn->dropped[op->id].gain;
@@ -142,7 +166,11 @@ static void fill(struct nn *nn, const struct op *op, enum nn_pass pass, int thre
     c->first = op->id == g->loss;
     c->io = &nn->io;
     c->step = nn->steps;
-    c->before = nn->gathered;
+    c->before =
+        groups->all == 1
+            ? nn->gathered
+            : (nn->batches * (uint64_t)groups->all + (uint64_t)(groups->first + nn->group.now)) *
+                  (uint64_t)nn->opt.n;
     c->failed = &nn->failed;
     c->why = nn->why;
     c->size = sizeof nn->why;
@@ -213,23 +241,98 @@ static void apply(struct nn *nn, const struct op *op, int threads)
                 s->rows > 1 ? 3 * (size_t)kr_pad(y.c) : 0, dy);
 }
 
-/* --- several processes ------------------------------------------------------------------------ */
+/* --- groups, and several processes ------------------------------------------------------------ */
 
-/* Sums over the batch become sums over the batches of all processes; statistics of each sample are
- * whole in their process. */
+/* Calls add(ctx, to, from) for each pair of the tree of so many groups. */
+static void along_tree(int groups, void (*add)(void *ctx, int to, int from), void *ctx)
+{
+    for (int step = 1; step < groups; step *= 2)
+        for (int i = 0; i + step < groups; i += 2 * step)
+            add(ctx, i, i + step);
+}
+
+struct norm_sums {
+    struct nn *nn;
+    int op;
+    size_t n;
+};
+
+static void add_norms(void *ctx, int to, int from)
+{
+    const struct norm_sums *s = ctx;
+    double *x = s->nn->group.norm[to * s->nn->g.ops + s->op].sums;
+    const double *y = s->nn->group.norm[from * s->nn->g.ops + s->op].sums;
+    for (size_t i = 0; i < s->n; i++)
+        x[i] += y[i];
+}
+
+/* Sums over a group become sums over the batch, of all processes, in the first group's place;
+ * statistics of each sample are whole in their process. */
 static int agree(struct nn *nn, const struct op *op, const struct nn_call *c)
 {
     const struct nn_hooks *h = &nn->opt.hooks;
     struct nn_norm *s = &nn->norm[op->id];
-    size_t n = 2 * (size_t)kr_pad(c->y.c);
+    const size_t n = 2 * (size_t)kr_pad(c->y.c);
+    struct norm_sums all = {nn, op->id, n + 1};
     s->count = nn_pixels(&c->y);
-    if (op->kind->each || !nn->now->learn || !h->sums)
+    if (op->kind->each || !nn->now->learn || (!h->sums && nn->now->groups == 1))
         return 0;
-    s->sums[n] = (double)s->count;
-    if (h->sums(h->ctx, s->sums, n + 1))
+    for (int i = 0; i < nn->now->groups; i++) {
+        const struct nn_batch *b = &nn->batch[i];
+        const struct nn_size size = {b->n, b->d ? b->d : 1, b->h, b->w};
+        const struct nn_shape y = nn_shapes(&nn->g, op, &size).y;
+        double *sums = nn->group.norm[i * nn->g.ops + op->id].sums;
+        sums[n] = (double)nn_pixels(&y);
+        if (!b->n)
+            memset(sums, 0, (n + 1) * sizeof *sums);
+    }
+    along_tree(nn->now->groups, add_norms, &all);
+    if (h->sums && h->sums(h->ctx, s->sums, n + 1))
         return nn_fail(nn, NN_ESTOP, "the processes could not agree");
     s->count = (size_t)s->sums[n];
     return 0;
+}
+
+static void add_losses(void *ctx, int to, int from)
+{
+    const struct norm_sums *s = ctx;
+    struct nn_loss_state *of = s->nn->group.loss + s->op;
+    kr_loss_add(&of[to * s->nn->g.ops].sums, &of[from * s->nn->g.ops].sums);
+}
+
+/* The sums of a loss, likewise; then each group's backward pass begins with them. */
+static void settle(struct nn *nn, const struct op *op, const struct nn_call *first)
+{
+    struct norm_sums all = {nn, op->id, 0};
+    for (int i = 0; i < nn->now->groups; i++)
+        if (!nn->batch[i].n && nn->now->learn)
+            nn->group.loss[i * nn->g.ops + op->id].sums = (struct kr_loss_sums){0};
+    along_tree(nn->now->groups, add_losses, &all);
+    op->kind->settle(first);
+    for (int i = 1; i < nn->now->groups; i++)
+        nn->group.loss[i * nn->g.ops + op->id].sums = nn->group.loss[op->id].sums;
+}
+
+/* The group's gradients of parameters join those of the groups before it. */
+static void join(struct nn *nn, const struct op *op, int group)
+{
+    const int last = nn->now->groups - 1;
+    for (int i = 0; i < op->params; i++) {
+        const int q = op->param[i];
+        const size_t n = tensor_count(&nn->param[q].t);
+        if (!nn_agreed(&nn->g, q))
+            continue;
+        if (!nn->batch[group].n)
+            memset(slot(nn, q, nn_slot(group)), 0, n * sizeof(float));
+        for (int at = nn_slot(group), odd = group; at && (odd & 1 || group == last);
+             at--, odd >>= 1) {
+            float *to = slot(nn, q, at - 1);
+            const float *from = slot(nn, q, at);
+#pragma omp parallel for simd schedule(static) num_threads(nn->opt.threads)
+            for (size_t j = 0; j < n; j++)
+                to[j] += from[j];
+        }
+    }
 }
 
 /* --- steps ------------------------------------------------------------------------------------ */
@@ -277,24 +380,29 @@ static void widen(struct nn *nn, const struct op *op)
     }
 }
 
-static void update(struct nn *nn, const struct op *op)
+/* What becomes of gradients that are whole, or begins to. */
+static void update(struct nn *nn, const struct op *op, bool start)
 {
     const struct nn_hooks *h = &nn->opt.hooks;
     for (int i = 0; i < op->params; i++) {
         int q = op->param[i];
         if (!nn->g.param[q].trained)
             continue;
-        float *grad = (float *)nn_at(nn, nn->now->dweight[q]);
-        if (nn->opt.accumulate) {
-            nn_gather(nn, q, grad);
-            continue;
-        }
-        if (h->gradient && nn_agreed(&nn->g, q) &&
-            h->gradient(h->ctx, grad, tensor_count(&nn->param[q].t))) {
+        const size_t n = tensor_count(&nn->param[q].t);
+        float *grad = slot(nn, q, 0);
+        int (*hook)(void *, float *, size_t) = start ? h->start : h->gradient;
+        if (hook && nn_agreed(&nn->g, q) && hook(h->ctx, grad, n)) {
             nn_fail(nn, NN_ESTOP, "the processes could not agree");
             return;
         }
-        nn_step(nn, q, grad, 1);
+        if (start)
+            continue;
+        if (nn->opt.accumulate)
+            nn_gather(nn, q, grad);
+        else if (nn_keeps_gradient(nn))
+            memcpy(nn->param[q].grad, grad, n * sizeof *grad);
+        else
+            nn_step(nn, q, grad, 1);
     }
 }
 
@@ -311,46 +419,77 @@ void nn_all_norms(struct nn *nn, bool commit)
     }
 }
 
-void nn_do(struct nn *nn, const struct step *s)
+/* A step of the group whose turn it is, and the call that was made. `made`: what a normalisation
+ * makes of its sums, for all groups, is there. */
+static void go(struct nn *nn, const struct step *s, bool made, struct nn_call *c)
 {
     const struct op *op = &nn->g.op[s->op];
     const struct nn_kind *kind = op->kind;
-    struct nn_call c;
-    if (s->pass == PASS_UPDATE) {
-        update(nn, op);
-        return;
-    }
     if (s->pass == PASS_RECOMPUTE)
         nn->map_at[op->out] = nn_at(nn, nn->now->value[op->out].again);
-    fill(nn, op, s->pass, s->threads, &c);
-    if (workspace(nn, s, &c))
+    fill(nn, op, s->pass, s->threads, c);
+    if (workspace(nn, s, c))
         return;
-    if (kind->effect == NN_NORM && agree(nn, op, &c))
+    if (made) {
+        if (s->pass == PASS_DATA)
+            apply(nn, op, s->threads);
+        return;
+    }
+    if (kind->effect == NN_NORM && agree(nn, op, c))
         return;
     switch (s->pass) {
     case PASS_RECOMPUTE:
     case PASS_FORWARD:
         widen(nn, op);
-        kind->forward(&c);
+        kind->forward(c);
         if (kind->effect == NN_DROPOUT)
-            fold(nn, op, &c);
+            fold(nn, op, c);
         break;
     case PASS_WEIGHT:
-        kind->weight(&c);
+        kind->weight(c);
         break;
     case PASS_DATA:
-        kind->data(&c);
-        if (kind->effect == NN_NORM)
+        kind->data(c);
+        if (kind->effect == NN_NORM && c->y.n)
             apply(nn, op, s->threads);
         break;
     case PASS_BACKWARD:
-        kind->backward(&c);
+        kind->backward(c);
         break;
+    case PASS_START:
     case PASS_UPDATE:
         break;
     }
     if (nn->opt.trap && !nn->failed)
-        look(nn, op, &c);
+        look(nn, op, c);
+}
+
+void nn_do(struct nn *nn, const struct step *s)
+{
+    const struct op *op = &nn->g.op[s->op];
+    const struct nn_kind *kind = op->kind;
+    const bool once = nn->now->learn && kind->effect == NN_NORM && !kind->each;
+    const bool gradients = s->pass == PASS_WEIGHT || s->pass == PASS_BACKWARD ||
+                           (s->pass == PASS_DATA && !kind->weight);
+    struct nn_call c, first;
+    if (s->pass == PASS_UPDATE || s->pass == PASS_START) {
+        update(nn, op, s->pass == PASS_START);
+        return;
+    }
+    for (int i = 0; i < nn->now->groups && !nn->failed; i++) {
+        if (nn->now->groups > 1)
+            turn(nn, i);
+        if (nn->size.n || (once && !i))
+            go(nn, s, once && i, i ? &c : &first);
+        else if (!i)
+            fill(nn, op, s->pass, s->threads, &first);
+        if (gradients && nn->now->learn && !nn->failed && nn->now->stepwise)
+            join(nn, op, i);
+    }
+    if (nn->now->groups > 1)
+        turn(nn, 0);
+    if (kind->effect == NN_LOSS && s->pass == PASS_FORWARD && !nn->failed)
+        settle(nn, op, &first);
 }
 
 int nn_run(struct nn *nn, const struct plan *p, const struct nn_batch *b,
@@ -360,15 +499,18 @@ int nn_run(struct nn *nn, const struct plan *p, const struct nn_batch *b,
     int last = 0; /* of the losses */
     nn->now = p;
     nn->beside = (struct nn_beside){0};
-    nn->size = (struct nn_size){b->n, b->d ? b->d : 1, b->h, b->w};
-    nn->io =
-        (struct nn_io){.batch = b, .output = out, .result = &nn->result, .hooks = &nn->opt.hooks};
+    nn->io = (struct nn_io){.output = out, .result = &nn->result, .hooks = &nn->opt.hooks};
+    nn->batch = b;
     nn->failed = 0;
     nn->result = (struct nn_result){0};
-    for (int i = 0; i < nn->g.values; i++)
-        nn->map_at[i] = i == p->image    ? (char *)(uintptr_t)b->image
-                        : i == p->logits ? (char *)out->logits
-                                         : nn_at(nn, p->value[i].map);
+    for (int k = p->groups - 1; k >= 0; k--) {
+        turn(nn, k);
+        nn->result.samples += (uint64_t)b[k].n;
+        for (int i = 0; i < nn->g.values; i++)
+            nn->map_at[i] = i == p->image    ? (char *)(uintptr_t)b[k].image
+                            : i == p->logits ? (char *)out->logits
+                                             : nn_at(nn, p->value[i].map);
+    }
     for (int i = 0; i < nn->g.ops; i++)
         last = nn->g.op[i].kind->effect == NN_LOSS ? i : last;
     if (!p->learn)
@@ -397,7 +539,8 @@ static int usable(struct nn *nn, const struct plan *p, const struct nn_batch *b)
     const int *m = nn->g.multiple, d = b->d ? b->d : 1;
     if (!nn->ready)
         return nn_fail(nn, NN_EARG, "the network has no parameters yet");
-    if (b->n < 1 || d < 1 || b->h < 1 || b->w < 1 || d % m[0] || b->h % m[1] || b->w % m[2])
+    const int least = p->learn && nn->opt.groups.all > 1 ? 0 : 1;
+    if (b->n < least || d < 1 || b->h < 1 || b->w < 1 || d % m[0] || b->h % m[1] || b->w % m[2])
         return nn_fail(
             nn, NN_EARG,
             "depth, height and width must be divisible by %d, %d and %d (got %dx%dx%dx%d)", m[0],
@@ -413,9 +556,15 @@ static int usable(struct nn *nn, const struct plan *p, const struct nn_batch *b)
 
 static int learn(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
 {
-    if (usable(nn, &nn->plans.train, b) || nn_run(nn, &nn->plans.train, b, out))
+    for (int i = 0; i < nn->opt.groups.own; i++)
+        if (usable(nn, &nn->plans.train, &b[i]))
+            return nn->failed;
+    if (out && out->logits && nn->opt.groups.all > 1)
+        return nn_fail(nn, NN_EARG, "groups give no logits");
+    if (nn_run(nn, &nn->plans.train, b, out))
         return nn->failed;
-    nn->gathered += nn->opt.accumulate ? (uint64_t)b->n : 0;
+    nn->gathered += nn->opt.accumulate ? nn->result.samples : 0;
+    nn->batches += nn->opt.accumulate;
     return 0;
 }
 

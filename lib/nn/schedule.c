@@ -20,6 +20,7 @@ struct state {
     int *alive; /* the map's buffer now, or -1 */
     int *left;  /* readers that have not yet written its gradient */
     bool backward;
+    const struct op *late; /* whose gradients are on their way, or NULL */
 };
 
 /* --- the tables ------------------------------------------------------------------------------- */
@@ -28,9 +29,11 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
                 const struct nn_size *size)
 {
     *p = (struct plan){.g = g, .opt = o, .learn = learn, .size = *size};
-    p->stepwise = learn && (o->accumulate || (!o->gradients && o->training.clip == 0));
+    p->groups = learn ? o->groups.own : 1;
+    p->stepwise = learn && (o->accumulate || p->groups > 1 || o->hooks.gradient ||
+                            (!o->gradients && o->training.clip == 0));
     size_t ops = (size_t)g->ops, values = (size_t)g->values + 1, params = (size_t)g->params + 1;
-    p->step_room = (learn ? 6 : 1) * g->ops;
+    p->step_room = (learn ? 7 : 1) * g->ops;
     p->buffer_room = (learn ? 7 : 4) * g->ops + 2 * g->params;
     size_t steps = (size_t)p->step_room, buffers = (size_t)p->buffer_room;
     p->bytes = steps * (sizeof *p->step + sizeof *p->live) +
@@ -112,6 +115,14 @@ static int add(struct state *s, size_t bytes, int step)
     assert(p->buffers < p->buffer_room);
     p->buffer[p->buffers] = (struct buffer){.bytes = nn_up(bytes), .first = step, .last = step};
     return p->buffers++;
+}
+
+/* The same for each group. */
+static int add_map(struct state *s, size_t bytes, int step)
+{
+    const int b = add(s, (size_t)s->p->groups * nn_up(bytes), step);
+    s->p->buffer[b].part = nn_up(bytes);
+    return b;
 }
 
 static void touch(struct state *s, int buffer, int step)
@@ -253,9 +264,9 @@ static void forward(struct state *s, const struct op *op, enum nn_pass pass)
         bool over = may_overwrite(p, op) && under != p->image && g->value[under].readers == 1 &&
                     !(p->flow && (p->flow[under].stay || p->flow[op->out].stay)) &&
                     nn_lanes(&g->value[under]) == nn_lanes(&g->value[op->out]);
-        int b = over
-                    ? s->alive[under]
-                    : add(s, map_bytes(s, op->out, false, p->flow ? p->flow[op->out].room : 0), at);
+        int b = over ? s->alive[under]
+                     : add_map(s, map_bytes(s, op->out, false, p->flow ? p->flow[op->out].room : 0),
+                               at);
         s->alive[op->out] = b;
         touch(s, b, at);
         if (!s->backward)
@@ -306,14 +317,36 @@ static bool trains(const struct graph *g, const struct op *op)
     return false;
 }
 
-static void update(struct state *s, const struct op *op)
+static void use_gradients(struct state *s, const struct op *op, enum nn_pass pass)
 {
-    if (!trains(s->g, op) || !s->p->stepwise)
-        return;
-    int at = push(s, op, PASS_UPDATE);
+    int at = push(s, op, pass);
     for (int i = 0; i < op->params; i++)
         if (s->p->dweight[op->param[i]] >= 0)
             touch(s, s->p->dweight[op->param[i]], at);
+}
+
+/* Those that have been on their way for as long as the next ones took are there, or waited for. */
+static void arrive(struct state *s)
+{
+    if (s->late)
+        use_gradients(s, s->late, PASS_UPDATE);
+    s->late = NULL;
+}
+
+static void update(struct state *s, const struct op *op)
+{
+    bool agreed = false;
+    if (!trains(s->g, op) || !s->p->stepwise)
+        return;
+    for (int i = 0; i < op->params; i++)
+        agreed |= nn_agreed(s->g, op->param[i]);
+    if (!agreed || !s->p->opt->hooks.start) {
+        use_gradients(s, op, PASS_UPDATE);
+        return;
+    }
+    use_gradients(s, op, PASS_START);
+    arrive(s);
+    s->late = op;
 }
 
 /* Gradients of parameters: in the plan's buffers if each is used up at once. */
@@ -322,7 +355,8 @@ static void want_gradients(struct state *s, const struct op *op, int at)
     for (int i = 0; i < op->params && s->p->stepwise; i++) {
         const struct param *q = &s->g->param[op->param[i]];
         if (q->trained && s->p->dweight[op->param[i]] < 0)
-            s->p->dweight[op->param[i]] = add(s, tensor_count(&q->t) * sizeof(float), at);
+            s->p->dweight[op->param[i]] = add(
+                s, (size_t)nn_slots(s->p->groups) * nn_up(tensor_count(&q->t) * sizeof(float)), at);
     }
 }
 
@@ -407,7 +441,7 @@ static void backward(struct state *s, const struct op *op)
                 nn_lanes(&g->value[root]) == nn_lanes(&g->value[op->out]))
                 *grad = p->value[op->out].grad;
             else if (first)
-                *grad = add(s, map_bytes(s, root, true, 0), at);
+                *grad = add_map(s, map_bytes(s, root, true, 0), at);
             touch(s, *grad, at);
         }
         if (op->out >= 0 && p->value[op->out].grad >= 0)
@@ -480,4 +514,5 @@ void nn_schedule(struct plan *p)
             backward_view(&s, &g->op[i]);
         else
             backward(&s, &g->op[i]);
+    arrive(&s);
 }

@@ -118,7 +118,7 @@ static void test_agreement(const char *arch, double clip)
         nn_train(alone, &b, 0.01, NULL);
     pthread_barrier_init(&shared.meet, NULL, 2);
     for (int i = 0; i < 2; i++) {
-        o.hooks = (struct nn_hooks){&half[i], add_sums, add_gradient, NULL, NULL};
+        o.hooks = (struct nn_hooks){.ctx = &half[i], .sums = add_sums, .gradient = add_gradient};
         half[i].nn = open_net(arch, o);
         pthread_create(&thread[i], NULL, learn, &half[i]);
     }
@@ -132,6 +132,183 @@ static void test_agreement(const char *arch, double clip)
     ok(half[0].pixels == r.pixels && fabs(half[0].loss - r.loss) < 1e-5 * r.loss,
        "%s: the loss is of all pixels (%.6f, %.6f)", arch, half[0].loss, r.loss);
     nn_free(whole), nn_free(alone), nn_free(half[0].nn), nn_free(half[1].nn);
+}
+
+/* --- groups ----------------------------------------------------------------------------------- */
+
+/* The batch in groups of so many samples. */
+enum { GROUPS = 4, PARTS = 2 };
+static const int part[PARTS][GROUPS] = {{1, 1, 1, 1}, {2, 0, 1, 1}};
+
+struct member {
+    int number, all; /* of the processes */
+    struct nn *nn;
+    struct nn_result result;
+    bool accumulate;
+    float *started; /* the gradient that is on its way */
+};
+
+static struct {
+    pthread_barrier_t meet;
+    double *sums[GROUPS];
+    float *gradient[GROUPS];
+} table;
+
+/* Neighbours first, as nn.h says of groups. */
+static int meet_sums(void *ctx, double *sums, size_t n)
+{
+    const struct member *m = ctx;
+    table.sums[m->number] = sums;
+    pthread_barrier_wait(&table.meet);
+    for (int step = 1; m->number == 0 && step < m->all; step *= 2)
+        for (int k = 0; k + step < m->all; k += 2 * step)
+            for (size_t i = 0; i < n; i++)
+                table.sums[k][i] += table.sums[k + step][i];
+    for (int k = 1; m->number == 0 && k < m->all; k++)
+        memcpy(table.sums[k], table.sums[0], n * sizeof *sums);
+    pthread_barrier_wait(&table.meet);
+    return 0;
+}
+
+static int meet_start(void *ctx, float *gradient, size_t n)
+{
+    struct member *m = ctx;
+    (void)n;
+    m->started = gradient;
+    return 0;
+}
+
+static int meet_gradient(void *ctx, float *gradient, size_t n)
+{
+    const struct member *m = ctx;
+    table.gradient[m->number] = gradient;
+    pthread_barrier_wait(&table.meet);
+    for (int step = 1; m->number == 0 && step < m->all; step *= 2)
+        for (int k = 0; k + step < m->all; k += 2 * step)
+            for (size_t i = 0; i < n; i++)
+                table.gradient[k][i] += table.gradient[k + step][i];
+    for (int k = 1; m->number == 0 && k < m->all; k++)
+        memcpy(table.gradient[k], table.gradient[0], n * sizeof *gradient);
+    pthread_barrier_wait(&table.meet);
+    return 0;
+}
+
+static void *learn_groups(void *arg)
+{
+    struct member *m = arg;
+    const int own = GROUPS / m->all;
+    for (int i = 0; i < STEPS * PARTS; i++) {
+        struct nn_batch b[GROUPS];
+        for (int k = 0, at = 0; k < GROUPS; at += part[i % PARTS][k++])
+            b[k] = (struct nn_batch){.n = part[i % PARTS][k],
+                                     .h = H,
+                                     .w = W,
+                                     .image = image + at * CIN * PIXELS,
+                                     .label = label + at * PIXELS};
+        const struct nn_batch *mine = b + m->number * own;
+        int e = m->accumulate ? nn_backward(m->nn, mine, &m->result, NULL)
+                              : nn_train(m->nn, mine, 0.01, &m->result);
+        if (!e && m->accumulate && i % 2)
+            e = nn_update(m->nn, 0.01);
+        if (e)
+            printf("# %s\n", nn_why(m->nn));
+    }
+    return NULL;
+}
+
+struct recipe {
+    const char *name, *arch;
+    bool instance, accumulate, start;
+    double clip;
+};
+
+/* As many members as asked, of which the first's network is returned. */
+static struct nn *together(const struct recipe *r, int all, struct nn_result *result)
+{
+    struct member m[GROUPS];
+    pthread_t thread[GROUPS];
+    char why[256];
+    pthread_barrier_init(&table.meet, NULL, (unsigned)all);
+    for (int i = 0; i < all; i++) {
+        struct nn_training t = {
+            .optim = NN_SGD, .momentum = 0.9, .loss = NN_DICE_CE, .clip = r->clip};
+        struct nn_options o = {.train = true,
+                               .n = 2,
+                               .h = H,
+                               .w = W,
+                               .threads = 1 + i % 2,
+                               .accumulate = r->accumulate,
+                               .training = t};
+        struct nn_spec s = nn_network(r->arch, 4, CIN, CLASSES);
+        if (r->instance)
+            nn_set(&s, "instance_norm", 1);
+        if (!strcmp(r->arch, "residual"))
+            nn_set(&s, "dropout", 0.2);
+        m[i] = (struct member){.number = i, .all = all, .accumulate = r->accumulate};
+        o.groups = (struct nn_groups){GROUPS, i * (GROUPS / all), GROUPS / all};
+        if (all > 1)
+            o.hooks = (struct nn_hooks){.ctx = &m[i],
+                                        .sums = meet_sums,
+                                        .start = r->start ? meet_start : NULL,
+                                        .gradient = meet_gradient};
+        m[i].nn = nn_new(&s, &o, why, sizeof why);
+        if (!m[i].nn || nn_init(m[i].nn, 3)) {
+            printf("Bail out! %s\n", m[i].nn ? nn_why(m[i].nn) : why);
+            exit(1);
+        }
+    }
+    for (int i = 0; i < all; i++)
+        pthread_create(&thread[i], NULL, learn_groups, &m[i]);
+    for (int i = 0; i < all; i++)
+        pthread_join(thread[i], NULL);
+    bool same = true;
+    for (int i = 1; i < all; i++) {
+        same &= apart(m[0].nn, m[i].nn) == 0;
+        nn_free(m[i].nn);
+    }
+    if (!same)
+        printf("# the members differ\n");
+    *result = m[0].result;
+    return m[0].nn;
+}
+
+static bool same_bytes(const struct nn *a, const struct nn *b)
+{
+    size_t n;
+    const struct tensor *pa = nn_params(a, &n), *pb = nn_params(b, &n);
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(pa[i].data, pb[i].data, tensor_bytes(&pa[i])))
+            return false;
+    return true;
+}
+
+static void test_groups(const struct recipe *r)
+{
+    struct nn_result one, two, four;
+    struct nn *a = together(r, 1, &one), *b = together(r, 2, &two), *c = together(r, 4, &four);
+    ok(same_bytes(a, b) && same_bytes(a, c), "%s: 1, 2 and 4 processes, one model", r->name);
+    ok(one.loss == two.loss && one.loss == four.loss && one.samples == N && four.samples == N &&
+           one.pixels == four.pixels,
+       "%s: and one loss, of all samples", r->name);
+    nn_free(a), nn_free(b), nn_free(c);
+}
+
+/* Groups learn what the whole batch does, to rounding. */
+static void test_whole(void)
+{
+    const struct recipe r = {.arch = "unet"};
+    struct nn_result g;
+    struct nn_training t = {.optim = NN_SGD, .momentum = 0.9, .loss = NN_DICE_CE};
+    struct nn_options o = {.train = true, .n = N, .h = H, .w = W, .threads = 1, .training = t};
+    struct nn_batch b = {.n = N, .h = H, .w = W, .image = image, .label = label};
+    struct nn *whole = open_net("unet", o), *groups = together(&r, 1, &g);
+    struct nn_result w;
+    for (int i = 0; i < STEPS * PARTS; i++)
+        nn_train(whole, &b, 0.01, &w);
+    double off = apart(whole, groups);
+    ok(off < 1e-5 && fabs(w.loss - g.loss) < 1e-5 * w.loss,
+       "groups learn what the batch as one does (%.1e)", off);
+    nn_free(whole), nn_free(groups);
 }
 
 /* --- progress, cancelling --------------------------------------------------------------------- */
@@ -225,6 +402,14 @@ int main(void)
     test_agreement("unet", 0);
     test_agreement("unet", 0.1);
     test_agreement("attention", 0);
+    static const struct recipe recipe[] = {
+        {.name = "batch norm", .arch = "unet"},
+        {.name = "instance norm, started early", .arch = "unet", .instance = true, .start = true},
+        {.name = "clipped, started early", .arch = "attention", .clip = 0.1, .start = true},
+        {.name = "dropout, added up", .arch = "residual", .accumulate = true, .start = true}};
+    for (size_t i = 0; i < sizeof recipe / sizeof *recipe; i++)
+        test_groups(&recipe[i]);
+    test_whole();
     test_progress();
     test_heads();
     return done_testing();

@@ -1,0 +1,113 @@
+# Batches in groups, and several processes that share them: one model, whoever computes which.
+load ../lib/common
+
+setup_file() {
+    cd "$BATS_FILE_TMPDIR"
+    "$PYTHON" -c 'import numpy' 2>/dev/null || return 0
+    blobs -p 4 -n 4 -d 32x32 >train.tns
+    blobs -p 3 -n 3 -1 10 -d 32x48 -e >val.tns
+}
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    need_release "MPI knows no sanitizer"
+    need_python numpy
+    need_command mpicc
+    need_command mpirun
+    cp "$BATS_FILE_TMPDIR"/*.tns .
+    export OMP_WAIT_POLICY=passive OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    # One machine, without ssh or a network, with fewer cores than processes.
+    export OMPI_MCA_plm=isolated OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+    export OMPI_MCA_btl=^tcp OMPI_MCA_btl_base_warn_component_unused=0 OMPI_MCA_hwloc_base_binding_policy=none
+    printf 'arch: unet\nbase: 2\nbatch: 5\nrate: 0.01\ngroups: 4\n' >c.yaml
+    rank='epochs -b 0 -n ${PASSES-2} train.tns |'
+    mpi="$ROOT/build/release/mpi/train -j 1 -c c.yaml -e val.tns"
+}
+
+# ranks N ARGS...: so many processes, each the pipeline $rank into train.
+ranks() {
+    timeout 120 mpirun -n "$1" sh -c "$rank $mpi ${*:2}"
+}
+
+same_log() { # A B: but for the seconds
+    diff <(sed 's/[^\t]*$//' "$1") <(sed 's/[^\t]*$//' "$2")
+}
+
+@test "train by MPI: 1, 2, 3 and 4 processes, and one without MPI, make one model, one checkpoint and one log" {
+    epochs -b 0 -n 2 train.tns | train -j 2 -c c.yaml -e val.tns -o alone 2>err
+    grep -aq 'groups: 4' alone
+    for n in 1 2 4; do
+        ranks $n -o "m$n" 2>err || { cat err; false; }
+        cmp alone "m$n"
+        cmp alone.last "m$n.last"
+        same_log alone.tsv "m$n.tsv"
+    done
+    # Of three of them, each has two of six groups.
+    printf 'arch: unet\nbase: 2\nbatch: 6\nrate: 0.01\ngroups: 6\nparameters: {instance_norm: 1}\n' >c.yaml
+    epochs -b 0 -n 2 train.tns | train -j 1 -c c.yaml -e val.tns -o six 2>err
+    ranks 3 -o m6 2>err || { cat err; false; }
+    cmp six m6
+}
+
+@test "train by MPI: each process has its part of the stream, augmented, and nobody's is missing" {
+    rank='epochs -n 2 -r mpi -B 5 train.tns | augment -s 3 noise flip |'
+    epochs -n 2 -B 5 train.tns | augment -s 3 noise flip | train -j 1 -c c.yaml -e val.tns -o alone 2>err
+    ranks 2 -o two 2>err || { cat err; false; }
+    cmp alone two
+    # Parts of a stream: no record twice, none in none; marks in each.
+    epochs -n 2 -B 5 train.tns | tnsview -k epoch -k index -k mark | sort >all
+    for r in 0 1 2; do epochs -n 2 -B 5 -r $r/3 train.tns | tnsview -k epoch -k index -k mark >part$r; done
+    grep -hv epoch$ part? | sort >parts
+    grep -v epoch$ all | cmp - parts
+    [ "$(grep -c epoch$ part1)" = 2 ]
+    # Whoever was told of other batches says so.
+    rank='epochs -b 0 -n 2 -r mpi -B 8 train.tns |'
+    run ! ranks 2 -o wrong
+    grep -qE 'rank . \(.*\): .*records are missing' <<<"$output"
+    [ ! -e wrong ]
+    run -2 pipe 'epochs -n 2 -r 2/2 train.tns | cat'
+    grep -qx "epochs: -r: (wanted RANK/RANKS such as 0/2, or mpi, got '2/2')" <<<"$output"
+}
+
+@test "train by MPI: a run goes on with another number of processes, to the same model" {
+    export PASSES=3
+    epochs -b 0 -n 3 train.tns | train -j 1 -c c.yaml -e val.tns -o alone 2>err
+    ranks 2 -x 1 -o m 2>err || { cat err; false; }
+    [ ! -e m ]
+    ranks 4 -r -x 2 -o m 2>err || { cat err; false; }
+    epochs -b 0 -n 3 train.tns | train -r -j 1 -c c.yaml -e val.tns -o m 2>err
+    cmp alone m
+    cmp alone.last m.last
+}
+
+@test "train by MPI: a process that hangs, or whose stream is cut, ends all, is named, and -r goes on" {
+    export PASSES=3
+    epochs -b 0 -n 3 train.tns | train -j 1 -c c.yaml -e val.tns -o alone 2>err
+    ranks 2 -x 1 -o m 2>err || { cat err; false; }
+    rank='case $OMPI_COMM_WORLD_RANK in 1) { epochs -b 0 -n 3 train.tns | head -c 400000; exec sleep 60; } ;; *) epochs -b 0 -n 3 train.tns ;; esac |'
+    run ! ranks 2 -t 2 -r -o m
+    grep -qE '^train: rank 0 \(.*\): rank 1 \(.*\) has not been heard of for [0-9.]* s: it hangs' <<<"$output"
+    [ ! -e m ]
+    rank=${rank/exec sleep 60/true}
+    run ! ranks 2 -r -o m
+    grep -qE '^train: rank 1 \(.*\): stdin: .*cut off' <<<"$output"
+    [ ! -e m ]
+    rank='epochs -b 0 -n 3 train.tns |'
+    ranks 2 -r -o m 2>err || { cat err; false; }
+    cmp alone m
+}
+
+@test "train by MPI: what cannot be shared is refused in a line" {
+    run ! ranks 3 -o m
+    grep -qE '^train: rank [012] \(.*\): groups: \(wanted 3, or that times 2, 4, ..., for 3 processes, got 4\)$' <<<"$output"
+    sed -i 's/groups: 4/groups: 6/' c.yaml
+    run ! pipe 'epochs -b 0 -n 2 train.tns | train -c c.yaml -o m'
+    grep -qx 'train: c.yaml: groups: (wanted at most 5, as a batch has items, got 6)' <<<"$output"
+    run ! pipe 'epochs -b 0 -n 2 train.tns | OMPI_COMM_WORLD_SIZE=2 train -o m'
+    grep -qx 'train: one of 2 processes, but built without MPI (wanted: make MPI=1)' <<<"$output"
+    printf 'arch: unet\nbase: 2\nbatch: 5\ngroups: 4\n' >c.yaml
+    mpi="$ROOT/build/release/mpi/train -j 1 -c c.yaml -e train.tns" # a leak
+    run ! ranks 2 -o m
+    grep -qE '^train: rank [01] \(.*\): patient .* of the training stream is .* of the validation stream' <<<"$output"
+    [ ! -e m ]
+}
