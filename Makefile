@@ -95,7 +95,7 @@ PKG_demo  := $(PKG_build) gnuplot-nox
 PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom dcm2niix groff mandoc locales time jq bsdextrautils chromium|
 # AArch64 is emulated.
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
-PKG_bench := $(PKG_build) libopenblas0 python3-nibabel python3-torch python3-venv time
+PKG_bench := $(PKG_build) openmpi-bin libopenmpi-dev libopenblas0 python3-nibabel python3-torch python3-venv time
 
 STUDY := $(filter-out control-%,$(shell sed '/^\#/d; s/ *|.*//' pipelines/attempts)) volume control study tidy prepare explore predict report external search best
 PACKAGES := packages packages-build packages-demo packages-check packages-bench
@@ -213,7 +213,7 @@ bin/%: build/release/bin/%
 
 tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter build/release,$(O)),$(TOOLS:%=bin/%))
 units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(O)/warm $(O)/shim.so $(if $(HAVE_MPI),$(O)/mpi/train))
-benches: $(BENCHC:%=$(O)/bench/%)
+benches: $(BENCHC:%=$(O)/bench/%) $(if $(HAVE_MPI),$(O)/mpi/train)
 
 -include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(FRAME:%.c=$(O)/%.d) $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d) $(wildcard $(O)/tests/fuzz/*.d)
 

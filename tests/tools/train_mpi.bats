@@ -97,6 +97,50 @@ same_log() { # A B: but for the seconds
     cmp alone m
 }
 
+@test "train by MPI: killed (LONG: 50 times) at any moment, one of two ends all in a minute and is named, and -r goes on" {
+    export PASSES=${LONG:+200}; PASSES=${PASSES:-4}
+    epochs -b 0 -n $PASSES train.tns | train -j 1 -c c.yaml -e val.tns -o alone 2>err
+    "$PYTHON" - "$ROOT/build/release/mpi/train" $PASSES ${LONG:+50} <<'PY'
+import os, random, signal, subprocess, sys
+train, passes, kills = sys.argv[1], sys.argv[2], int((sys.argv + [1])[3])
+run = f"epochs -b 0 -n {passes} -r mpi -B 5 train.tns | exec {train} -r -t 10 -j 1 -c c.yaml -e val.tns -o m"
+def trains(): # rank -> process
+    found = {}
+    for p in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{p}/exe") == train and os.getcwd() == os.readlink(f"/proc/{p}/cwd"):
+                found[int(dict(v.split(b"=", 1) for v in open(f"/proc/{p}/environ", "rb").read().split(b"\0") if b"=" in v)[b"OMPI_COMM_WORLD_RANK"])] = int(p)
+        except OSError:
+            pass
+    return found
+def over(job, seconds):
+    try:
+        return job.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+random.seed(1)
+killed = 0
+while killed < kills:
+    job = subprocess.Popen(["mpirun", "-n", "2", "sh", "-c", run], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while len(trains()) < 2 and over(job, 0.02) is None:
+        pass
+    over(job, random.random() * 0.3)
+    rank, there = random.randrange(2), trains()
+    if rank in there:
+        os.kill(there[rank], signal.SIGKILL)
+    said = job.communicate(timeout=60)[1]
+    if job.returncode == 0:
+        break  # it was over before
+    assert not os.path.exists("m"), "a model of a run that was killed"
+    assert f"rank {rank}" in said or f",{rank}]" in said, f"rank {rank} is not named:\n{said}"
+    killed += 1
+print(f"{killed} kills", file=sys.stderr)
+assert killed, "nothing was killed"
+PY
+    [ -e m ] || ranks 2 -r -o m 2>err || { cat err; false; }
+    cmp alone m
+}
+
 @test "train by MPI: what cannot be shared is refused in a line" {
     run ! ranks 3 -o m
     grep -qE '^train: rank [012] \(.*\): groups: \(wanted 3, or that times 2, 4, ..., for 3 processes, got 4\)$' <<<"$output"
