@@ -175,15 +175,16 @@ PY
 
 @test "predict: of a case that changed nothing old is left, of one that is gone it is told" {
     mkdir new
-    cp -r "$given"/cases/*_00[123] new
+    cp -r "$given"/cases/*_00[1234] new
     glio predict DATA="$PWD/new" MODEL="$given/model" >/dev/null 2>&1
     echo mine >out/predict/segmentations/own.part
-    rm new/*_002/*_t2.nii.gz
+    rm new/*_002/*_t2.nii.gz new/*_004/*
     mv new/*_003 .
     run -2 glio predict DATA="$PWD/new" MODEL="$given/model"
     [[ $output == *"_002' failed"* ]]
+    [[ $output == *"_004' holds no NIfTI files"* ]]
     [[ $output == *"keeps what was made of 1 not in '$PWD/new' any more: BraTS20_Training_003"* ]]
-    [ -z "$(find out -name '*_002*')" ]
+    [ -z "$(find out -name '*_00[24]*')" ]
     [ "$(find out -name '*_003*' | wc -l)" = "$(find out -name '*_001*' | wc -l)" ]
     # In a data set, what was made of all goes when one of its cases has gone.
     phantom -n 2 -d 32x32x8 -l msd -o Task01
