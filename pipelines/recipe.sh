@@ -67,7 +67,7 @@ refusal() ( # TABLE
     trap 'rm -rf "$tmp"' EXIT
     recipes "$1" | while IFS= read -r line; do
         lay_out "$1" "$line" "$tmp/run"
-        grep -q '^size:' "$tmp/run/train.yaml" || echo 'size: 256x256' >>"$tmp/run/train.yaml"
+        grep -q '^size:' "$tmp/run/train.yaml" || echo 'size: 64x64' >>"$tmp/run/train.yaml"
         : >"$tmp/run/none"
         train -n -c "$tmp/run/train.yaml" 2>"$tmp/said" >/dev/null || {
             sed -n "1s,^train: $tmp/run/,$(cell "$line" 1): ,p" "$tmp/said"

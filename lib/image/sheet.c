@@ -145,8 +145,12 @@ static void draw_classes(struct img_picture *p, const struct img_sheet *s, const
 {
     static const int order[IMG_LABELS - 1] = {/* the innermost last: its outline stays whole */
                                               2, 3, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    bool there[UINT8_MAX + 1] = {false};
+    for (int i = 0; i < a->w * a->h; i++)
+        there[m[i]] = true;
     for (size_t i = 0; i < sizeof order / sizeof *order; i++)
-        (s->lines ? outline : paint)(p, m, order[i], a, classes[order[i]].rgb);
+        if (there[order[i]])
+            (s->lines ? outline : paint)(p, m, order[i], a, classes[order[i]].rgb);
 }
 
 static void draw_overlap(struct img_picture *p, const struct img_slice *sl,
