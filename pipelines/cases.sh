@@ -30,11 +30,11 @@ folders() { # DATA
 }
 
 # A line for each name that will not do, with the reason. In a manifest, blanks separate.
-unfit() { # DATA study|...
+unfit() { # NAMES study|...: a line each, \001 for a newline in it
     doubt=
-    folders "$1" | iconv -f UTF-8 -t UTF-8 >/dev/null 2>&1 || doubt=1
-    folders "$1" | tr '\n\0' '\001\n' | while IFS= read -r path; do
-        name=${path##*/} why=
+    printf '%s\n' "$1" | iconv -f UTF-8 -t UTF-8 >/dev/null 2>&1 || doubt=1
+    printf '%s\n' "$1" | while IFS= read -r name; do
+        why=
         case $name in
         *[[:cntrl:]]*) why="a control character in its name" ;;
         *" "* | "#"*) case $2 in study | search | best) why="a blank in its name or # before it (wanted what a manifest of folds(1) can hold)" ;; esac ;;
