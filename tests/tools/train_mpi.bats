@@ -109,8 +109,9 @@ def trains(): # rank -> process
     for p in filter(str.isdigit, os.listdir("/proc")):
         try:
             if os.readlink(f"/proc/{p}/exe") == train and os.getcwd() == os.readlink(f"/proc/{p}/cwd"):
-                found[int(dict(v.split(b"=", 1) for v in open(f"/proc/{p}/environ", "rb").read().split(b"\0") if b"=" in v)[b"OMPI_COMM_WORLD_RANK"])] = int(p)
-        except OSError:
+                said = open(f"/proc/{p}/environ", "rb").read().split(b"OMPI_COMM_WORLD_RANK=")[1]
+                found[int(said.split(b"\0")[0])] = int(p)
+        except (OSError, IndexError): # gone, or just begun
             pass
     return found
 def over(job, seconds):
@@ -126,15 +127,18 @@ while killed < kills:
         pass
     over(job, random.random() * 0.3)
     rank, there = random.randrange(2), trains()
-    if rank in there:
-        os.kill(there[rank], signal.SIGKILL)
-    said = job.communicate(timeout=60)[1]
-    if job.returncode == 0:
+    if rank not in there:
         break  # it was over before
+    os.kill(there[rank], signal.SIGKILL)
+    try:
+        said = job.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired: # mpirun of Open MPI 4.1 waits for a lock of its own now and then, when all are gone
+        assert not trains(), f"{trains()} go on"
+        job.kill()
+        said = job.communicate()[1]
     assert not os.path.exists("m"), "a model of a run that was killed"
     assert f"rank {rank}" in said or f",{rank}]" in said, f"rank {rank} is not named:\n{said}"
     killed += 1
-print(f"{killed} kills", file=sys.stderr)
 assert killed, "nothing was killed"
 PY
     [ -e m ] || ranks 2 -r -o m 2>err || { cat err; false; }
