@@ -22,7 +22,7 @@ def grid(first, mm, shift=0):
     return [[-mm[0], 0, 0, -first[0] * 4 + shift], [0, -mm[1], 0, 236 - first[1] * 4], [0, 0, mm[2], first[2] * 3.875]]
 for k, name, cut, shift in (("flair", "7_MRHR_FLAIR_AX", (2, 3, 1), 6), ("t1", "5_T1_AX", (3, 3, 1), 0), ("t1ce", "9_T1_AX_POST_GAD", (2, 2, 0), 0), ("t2", "6_T2_TSE_TRA", (4, 1, 0), 0)):
     _, d = load(f"whole/{n}/{n}_{k}.nii.gz")
-    write(f"{out}/{name}.nii.gz", d[cut[0]:, cut[1]:, cut[2]:], affine=grid(cut, (4, 4, 3.875), shift), pixdim=(4, 4, 3.875), _148=("20s", b"SECRET^NAME"))
+    write(f"{out}/{name}.nii.gz", d[cut[0]:, cut[1]:, cut[2]:], order=os.environ.get("ORDER", "<"), affine=grid(cut, (4, 4, 3.875), shift), pixdim=(4, 4, 3.875), _148=("20s", b"SECRET^NAME"))
 _, d = load(f"whole/{n}/{n}_seg.nii.gz")
 write(f"{out}/old_seg.nii.gz", d[2:, 2:, 0:], affine=grid((2, 2, 0), (4, 4, 3.875)), pixdim=(4, 4, 3.875))
 write(f"{out}/brain_mask.nii.gz", (d[2:, 2:, 0:] * 0 + 1).astype("u1"), affine=grid((2, 2, 0), (4, 4, 3.875)), pixdim=(4, 4, 3.875))
@@ -43,6 +43,15 @@ P
     prepare -o out in/A >said 2>&1
     cksum out/A/* | cmp - before
     run ! grep 'A: out' said
+    # Scans of the other byte order are the same scans.
+    ORDER='>' raw other/A
+    prepare -o turned other/A 2>said
+    grep -qx 'prepare: A: flair has slices 4 mm apart' said
+    diff out/sequences.tsv turned/sequences.tsv
+    py <<'P'
+for s in "flair", "t1", "t1gd", "t2":
+    assert (load(f"out/A/A_{s}.nii.gz")[1] == load(f"turned/A/A_{s}.nii.gz")[1]).all()
+P
     sed -i 's/^\(A.5_T1_AX.*\)t1.name/\1-\tuser/; s/^\(A.3_DWI.*\)-.name/\1t1\tuser/' out/sequences.tsv
     cp out/sequences.tsv mine
     prepare -o out in/A 2>said
