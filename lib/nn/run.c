@@ -305,7 +305,7 @@ static void settle(struct nn *nn, const struct op *op, const struct nn_call *fir
 {
     struct norm_sums all = {nn, op->id, 0};
     for (int i = 0; i < nn->now->groups; i++)
-        if (!nn->batch[i].n && nn->now->learn)
+        if (nn->now->learn && !nn->batch[i].n)
             nn->group.loss[i * nn->g.ops + op->id].sums = (struct kr_loss_sums){0};
     along_tree(nn->now->groups, add_losses, &all);
     op->kind->settle(first);
