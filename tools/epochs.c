@@ -191,14 +191,11 @@ static void set_place(struct tns_record *rec, long epoch, uint32_t index)
         tool_set(rec, "largest", "%u %u", largest[0], largest[1]);
 }
 
-/* Whether an item of an epoch is for the process that this is for: it has a part of each batch, as
- * train has (train_feed.c). */
+/* Whether an item of an epoch is for the process that this is for: it has a part of each batch. */
 static bool is_ours(uint32_t i)
 {
-    const uint64_t most = (uint64_t)opt.batch, k = img_batch_of(i, length, most);
-    const uint64_t begin = img_batch_begin(k, length, most);
-    const uint64_t n = img_batch_begin(k + 1, length, most) - begin;
-    return (i - begin) * (uint64_t)opt.ranks / n == (uint64_t)opt.rank;
+    return img_batch_part_of(i, length, (uint64_t)opt.batch, (uint64_t)opt.ranks) ==
+           (uint64_t)opt.rank;
 }
 
 /* seen[i] counts how often the item that begins there has come in this epoch: what augment does to

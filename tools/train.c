@@ -220,6 +220,17 @@ static void learn(const struct batch *b)
     show(b, result.loss);
 }
 
+/* s: NULL where nothing was validated. */
+static void tell(long epoch, double loss, const struct scores *s)
+{
+    log_epoch(epoch, nn_steps(nn), rate_at(nn_steps(nn) - 1), loss, s);
+    if (s)
+        tool_note("epoch %ld: loss %.4f, validation %.4f, Dice WT %.3f TC %.3f ET %.3f", epoch,
+                  loss, s->loss, s->dice[MET_WT], s->dice[MET_TC], s->dice[MET_ET]);
+    else
+        tool_note("epoch %ld: loss %.4f", epoch, loss);
+}
+
 /* An epoch is over. */
 static void evaluate(const struct batch *b)
 {
@@ -230,11 +241,11 @@ static void evaluate(const struct batch *b)
     if (opt.validation) {
         average_show(&run, nn, true);
         validation_run(&val, nn, &set, &s);
-        if (!isfinite(s.loss))
+        if (!isfinite(s.loss)) {
             share_follow();
-        if (!isfinite(s.loss))
             tool_die("validation after epoch %ld: the loss is not finite; %s.last is as it was",
                      b->epoch, opt.model);
+        }
         bool better = s.score > run.best_score;
         if (better || set.keep == KEEP_LAST) {
             run.best_score = s.score;
@@ -253,15 +264,7 @@ static void evaluate(const struct batch *b)
         run.stopped = set.patience && b->epoch - run.best_epoch >= set.patience;
     }
     if (!share.rank)
-        log_epoch(b->epoch, nn_steps(nn), rate_at(nn_steps(nn) - 1), loss,
-                  opt.validation ? &s : NULL);
-    if (share.rank)
-        ;
-    else if (opt.validation)
-        tool_note("epoch %ld: loss %.4f, validation %.4f, Dice WT %.3f TC %.3f ET %.3f", b->epoch,
-                  loss, s.loss, s.dice[MET_WT], s.dice[MET_TC], s.dice[MET_ET]);
-    else
-        tool_note("epoch %ld: loss %.4f", b->epoch, loss);
+        tell(b->epoch, loss, opt.validation ? &s : NULL);
     run.loss_sum = 0;
     run.loss_count = 0;
     checkpoint();

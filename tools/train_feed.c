@@ -30,9 +30,9 @@ static struct {
     int n, taken;  /* items, slices of the one behind them */
     uint64_t next; /* position wanted */
     long marks;    /* passes over */
-    /* positions: of the batch that comes, and of what is this process' of it */
+    /* positions: where the batch that comes ends, and what is this process' of it */
     struct {
-        uint64_t begin, end, from, to;
+        uint64_t end, from, to;
     } now;
 } feed;
 
@@ -204,11 +204,11 @@ static void aim(uint64_t at)
     feed.next = at;
     while (at < end && feed.marks < feed.o.source->epochs) {
         const uint64_t k = img_batch_of(at - begin, length, most);
-        feed.now.begin = begin + img_batch_begin(k, length, most);
+        const uint64_t first = begin + img_batch_begin(k, length, most);
         feed.now.end = begin + img_batch_begin(k + 1, length, most);
-        const uint64_t n = feed.now.end - feed.now.begin, ranks = (uint64_t)share.ranks;
-        feed.now.from = feed.now.begin + img_batch_part((uint64_t)share.rank, n, ranks);
-        feed.now.to = feed.now.begin + img_batch_part((uint64_t)share.rank + 1, n, ranks);
+        const uint64_t n = feed.now.end - first, ranks = (uint64_t)share.ranks;
+        feed.now.from = first + img_batch_part((uint64_t)share.rank, n, ranks);
+        feed.now.to = first + img_batch_part((uint64_t)share.rank + 1, n, ranks);
         feed.next = at > feed.now.from ? at : feed.now.from;
         if (feed.now.from < feed.now.to)
             return;
@@ -218,22 +218,11 @@ static void aim(uint64_t at)
     }
 }
 
-/* The group of the item that comes, from the first of this process'. */
-static int group_of(uint64_t position)
-{
-    const struct nn_groups g = source_groups(feed.o.set);
-    const uint64_t n = feed.now.end - feed.now.begin;
-    return (int)((position - feed.now.begin) * (uint64_t)g.all / n) - g.first;
-}
-
-/* Whether an item is another process'. */
-static bool others(uint64_t position)
+/* The part of its batch that an item is in, of so many. */
+static int part_of(uint64_t position, int parts)
 {
     const uint64_t length = feed.o.source->length, most = (uint64_t)feed.o.set->batch;
-    const uint64_t at = position % length, k = img_batch_of(at, length, most);
-    const uint64_t begin = img_batch_begin(k, length, most);
-    const uint64_t n = img_batch_begin(k + 1, length, most) - begin;
-    return (at - begin) * (uint64_t)share.ranks / n != (uint64_t)share.rank;
+    return (int)img_batch_part_of(position % length, length, most, (uint64_t)parts);
 }
 
 static void push_sign(int kind, long epoch)
@@ -404,8 +393,8 @@ static void take(struct tns_record *rec)
     uint64_t position = (uint64_t)epoch * length + (uint64_t)index;
     if (mark ? epoch < feed.marks : position < feed.o.start)
         return; /* a resumed run has had it */
-    if (!mark && share.ranks > 1 && others(position))
-        return;
+    if (!mark && part_of(position, share.ranks) != share.rank)
+        return; /* another process has it */
     if (position != feed.next || epoch != feed.marks)
         tool_die_at(rec,
                     "%ss are missing (wanted %s %llu of epoch %ld, got %ld of %ld); a run is "
@@ -428,7 +417,7 @@ static void take(struct tns_record *rec)
     if (++feed.taken < item->depth)
         return;
     feed.taken = 0;
-    item->group = group_of(position);
+    item->group = part_of(position, feed.o.set->groups) - source_groups(feed.o.set).first;
     feed.n++;
     feed.next++;
     if (feed.next < feed.now.to)

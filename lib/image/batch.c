@@ -86,3 +86,9 @@ uint64_t img_batch_part(uint64_t k, uint64_t n, uint64_t parts)
 {
     return (k * n + parts - 1) / parts;
 }
+
+uint64_t img_batch_part_of(uint64_t at, uint64_t length, uint64_t most, uint64_t parts)
+{
+    const uint64_t k = img_batch_of(at, length, most), begin = img_batch_begin(k, length, most);
+    return (at - begin) * parts / (img_batch_begin(k + 1, length, most) - begin);
+}

@@ -40,4 +40,8 @@ uint64_t img_batch_begin(uint64_t k, uint64_t length, uint64_t most);
  * * m are part k of `parts`. */
 uint64_t img_batch_part(uint64_t k, uint64_t n, uint64_t parts);
 
+/* The part of its batch that item `at` of an epoch is in, the items of the batch being shared out
+ * so. */
+uint64_t img_batch_part_of(uint64_t at, uint64_t length, uint64_t most, uint64_t parts);
+
 #endif

@@ -91,8 +91,8 @@ struct kept {
 } nn_kept(const struct nn *);
 
 /* run.c: where a buffer lies, of the group that is computed now; a batch through a plan; a step of
- * nn->now, of nn->size; the hook of
- * all normalisations that prepares an evaluation, or commits a batch. */
+ * nn->now, of nn->size; the hook of all normalisations that prepares an evaluation, or commits a
+ * batch. */
 char *nn_at(const struct nn *, int buffer);
 int nn_run(struct nn *, const struct plan *, const struct nn_batch *, const struct nn_output *);
 void nn_do(struct nn *, const struct step *);

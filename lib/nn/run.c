@@ -251,7 +251,7 @@ static void along_tree(int groups, void (*add)(void *ctx, int to, int from), voi
             add(ctx, i, i + step);
 }
 
-struct norm_sums {
+struct over_groups {
     struct nn *nn;
     int op;
     size_t n;
@@ -259,7 +259,7 @@ struct norm_sums {
 
 static void add_norms(void *ctx, int to, int from)
 {
-    const struct norm_sums *s = ctx;
+    const struct over_groups *s = ctx;
     double *x = s->nn->group.norm[to * s->nn->g.ops + s->op].sums;
     const double *y = s->nn->group.norm[from * s->nn->g.ops + s->op].sums;
     for (size_t i = 0; i < s->n; i++)
@@ -273,7 +273,7 @@ static int agree(struct nn *nn, const struct op *op, const struct nn_call *c)
     const struct nn_hooks *h = &nn->opt.hooks;
     struct nn_norm *s = &nn->norm[op->id];
     const size_t n = 2 * (size_t)kr_pad(c->y.c);
-    struct norm_sums all = {nn, op->id, n + 1};
+    struct over_groups all = {nn, op->id, n + 1};
     s->count = nn_pixels(&c->y);
     if (op->kind->each || !nn->now->learn || (!h->sums && nn->now->groups == 1))
         return 0;
@@ -295,7 +295,7 @@ static int agree(struct nn *nn, const struct op *op, const struct nn_call *c)
 
 static void add_losses(void *ctx, int to, int from)
 {
-    const struct norm_sums *s = ctx;
+    const struct over_groups *s = ctx;
     struct nn_loss_state *of = s->nn->group.loss + s->op;
     kr_loss_add(&of[to * s->nn->g.ops].sums, &of[from * s->nn->g.ops].sums);
 }
@@ -303,7 +303,7 @@ static void add_losses(void *ctx, int to, int from)
 /* The sums of a loss, likewise; then each group's backward pass begins with them. */
 static void settle(struct nn *nn, const struct op *op, const struct nn_call *first)
 {
-    struct norm_sums all = {nn, op->id, 0};
+    struct over_groups all = {nn, op->id, 0};
     for (int i = 0; i < nn->now->groups; i++)
         if (nn->now->learn && !nn->batch[i].n)
             nn->group.loss[i * nn->g.ops + op->id].sums = (struct kr_loss_sums){0};
