@@ -691,6 +691,21 @@ int nii_slice(struct nii_reader *r, uint32_t z, enum dtype type, void *out, char
     return 0;
 }
 
+int nii_plane(struct nii_reader *r, uint32_t k, enum dtype type, void *out, char *why)
+{
+    size_t n = (size_t)r->head.dim[0] * r->head.dim[1];
+    const void *v;
+
+    if ((!r->plane && !(r->plane = malloc(n * r->head.size))) ||
+        (!r->at && !(r->at = inf_fork(r->start))))
+        return nii_fail(why, r->path, "out of memory or file descriptors");
+    if (read_plane(r, k, r->plane, why))
+        return -1;
+    if ((v = row_as(&r->head, r->plane, n, type, out)) != out)
+        memcpy(out, v, n * dtype_size(type));
+    return 0;
+}
+
 int nii_unchanged(const struct nii_reader *r, char *why)
 {
     if (inf_changed(r->at ? r->at : r->start))

@@ -102,6 +102,8 @@ int nii_scan(struct nii_file *, bool label, struct nii_channel *channel, uint8_t
 /* Slice z as DT_U8 (labels), DT_I16 (whole channels) or DT_F32. Of one reader, z goes up and the
  * dtype stays the same. */
 int nii_slice(struct nii_reader *, uint32_t z, enum dtype, void *out, char *why);
+/* Plane k of the file, rows and columns as they lie there, in the place of nii_slice: k goes up. */
+int nii_plane(struct nii_reader *, uint32_t k, enum dtype, void *out, char *why);
 void nii_reader_free(struct nii_reader *);
 
 /* -1 if the file has changed since it was opened. */

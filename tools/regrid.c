@@ -1,18 +1,14 @@
 /* regrid - scans of several grids and places onto one grid, each interpolated once
  *
- * It is one thing: a case is found, its maps are composed, its scans are carried over, its slices
- * are written.
- *
  * reads   NIfTI files, transforms
  * adds    image, label, nifti; case, patient, slice, slices, modalities, scheme, spacing, brain,
  * mean, std, fingerprint; missing with -a */
 #include "formats/layout.h"
-#include "formats/nifti.h"
 #include "formats/nifti_write.h"
 #include "formats/origin.h"
 #include "formats/transform.h"
 #include "lib/image/patient.h"
-#include "lib/image/resample.h"
+#include "tools/regrid.h"
 #include "tools/tool.h"
 
 #include <errno.h>
@@ -44,14 +40,6 @@ static struct {
     long threads;
     unsigned may_lack;
 } opt = {.grid = "scan", .spacing = 1};
-
-/* Where the voxels of the result lie. */
-struct target {
-    uint32_t grid[3];
-    double spacing[3];
-    struct affine place; /* index to mm */
-    int space;
-};
 
 static struct target fixed; /* for all cases, unless each has its own */
 static bool own;
@@ -234,189 +222,21 @@ static void choose_grid(void)
         target_of_file(opt.grid, &fixed);
 }
 
-/* --- a scan ----------------------------------------------------------------------------------- */
-
-struct carried {
-    void *voxels; /* of the result: DT_I16 or DT_F32 */
-    enum dtype type;
-    uint64_t print;
-    double mean, std;
-    uint8_t header[NII_HEADER];
-};
-
-/* The volume of a file, canonical, in one piece. */
-struct source {
-    struct nii_header head;
-    struct nii_channel channel;
-    uint8_t header[NII_HEADER];
-    void *voxels;
-    double share; /* of the voxels asked for that lie within */
-};
-
-static void read_source(const char *path, bool label, struct source *s)
-{
-    char why[NII_WHY];
-    struct nii_reader *reader;
-    size_t bytes, n;
-    enum dtype type = label ? DT_U8 : DT_F32;
-    struct nii_file *f = nii_open(path, why);
-
-    if (!f)
-        tool_die("%s", why);
-    s->head = *nii_head(f);
-    memcpy(s->header, nii_bytes(f, &n), NII_HEADER);
-    if (s->head.channels != 1)
-        tool_die("%s: wrong number of volumes (wanted 1, got %u)", path, s->head.channels);
-    if (nii_scan(f, label, &s->channel, NULL, 0, &reader, why))
-        tool_die("%s", why);
-    nii_close(f);
-    bytes = (size_t)s->head.grid[0] * s->head.grid[1] * dtype_size(type);
-    s->voxels = tool_alloc(bytes * s->head.grid[2]);
-    for (uint32_t z = 0; z < s->head.grid[2]; z++)
-        if (nii_slice(reader, z, type, (char *)s->voxels + z * bytes, why))
-            tool_die("%s", why);
-    if (nii_unchanged(reader, why))
-        tool_die("%s", why);
-    nii_reader_free(reader);
-}
-
-/* Index of the result to index of the file. */
-static struct affine route(const struct target *t, const struct affine *map,
-                           const struct nii_header *h, const char *path)
-{
-    struct affine place = nii_place(h), back, there = affine_then(&t->place, map);
-
-    if (!affine_inverse(&place, &back))
-        tool_die("%s: the orientation matrix is singular", path);
-    return affine_then(&there, &back);
-}
+/* --- a case ----------------------------------------------------------------------------------- */
 
 static size_t voxels_of(const uint32_t grid[3])
 {
     return (size_t)grid[0] * grid[1] * grid[2];
 }
 
-/* What a mask leaves, 1 where at least half of the place is within. NULL without one. */
-static uint8_t *carry_mask(const struct study *s, const struct target *t)
-{
-    struct source from;
-    const size_t plane = (size_t)t->grid[0] * t->grid[1];
-    struct img_volume v = {.least = 0, .most = 1};
-    struct affine map;
-    uint8_t *mask;
-    size_t n, kept = 0;
-
-    if (!*s->mask)
-        return NULL;
-    read_source(s->mask, false, &from);
-    map = route(t, &s->map[T1GD], &from.head, s->mask);
-    memcpy(v.grid, from.head.grid, sizeof v.grid);
-    n = voxels_of(v.grid);
-    for (size_t i = 0; i < n; i++)
-        ((float *)from.voxels)[i] = ((float *)from.voxels)[i] != 0;
-    v.voxels = from.voxels;
-    mask = tool_alloc(voxels_of(t->grid));
-#pragma omp parallel for schedule(dynamic) reduction(+ : kept)
-    for (uint32_t z = 0; z < t->grid[2]; z++) {
-        float *row = tool_alloc(plane * sizeof *row);
-        img_resample(&v, &map, IMG_LINEAR, z, t->grid[1], t->grid[0], row);
-        for (size_t i = 0; i < plane; i++)
-            kept += mask[z * plane + i] = row[i] >= 0.5f;
-        free(row);
-    }
-    free(from.voxels);
-    if (!kept)
-        tool_die("%s: the mask leaves nothing", s->mask);
-    return mask;
-}
-
-static double carry(const char *path, const struct target *t, const struct affine *map,
-                    const uint8_t *mask, struct carried *out)
-{
-    struct source from;
-    const size_t plane = (size_t)t->grid[0] * t->grid[1], n = voxels_of(t->grid);
-    struct img_volume v = {.air = true};
-    size_t inside = 0, count = 0;
-    struct affine to;
-
-    memset(out, 0, sizeof *out);
-    if (!*path) { /* it is missing, and background */
-        out->type = DT_I16;
-        out->voxels = tool_alloc(n * sizeof(int16_t));
-        memset(out->voxels, 0, n * sizeof(int16_t));
-        return 0;
-    }
-    read_source(path, false, &from);
-    to = route(t, map, &from.head, path);
-    memcpy(v.grid, from.head.grid, sizeof v.grid);
-    memcpy(out->header, from.header, NII_HEADER);
-    v.voxels = from.voxels;
-    v.least = v.most = v.voxels[0];
-    for (size_t i = 0; i < voxels_of(v.grid); i++) {
-        v.least = fminf(v.least, v.voxels[i]);
-        v.most = fmaxf(v.most, v.voxels[i]);
-    }
-    out->print = from.channel.print;
-    out->type = from.channel.whole ? DT_I16 : DT_F32;
-    out->voxels = tool_alloc(n * dtype_size(out->type));
-#pragma omp parallel for schedule(dynamic) reduction(+ : inside)
-    for (uint32_t z = 0; z < t->grid[2]; z++) {
-        float *row = tool_alloc(plane * sizeof *row);
-        inside += img_resample(&v, &to, opt.kernel, z, t->grid[1], t->grid[0], row);
-        for (size_t i = 0; i < plane; i++) {
-            float x = mask && !mask[z * plane + i] ? 0 : row[i];
-            if (out->type == DT_I16)
-                ((int16_t *)out->voxels)[z * plane + i] = (int16_t)lrintf(x);
-            else
-                ((float *)out->voxels)[z * plane + i] = x;
-        }
-        free(row);
-    }
-    double sum = 0, square = 0;
-    for (size_t i = 0; i < n; i++) {
-        double x = out->type == DT_I16 ? ((int16_t *)out->voxels)[i] : ((float *)out->voxels)[i];
-        count += x != 0;
-        sum += x;
-    }
-    out->mean = count ? sum / (double)count : 0;
-    for (size_t i = 0; i < n; i++) {
-        double x = out->type == DT_I16 ? ((int16_t *)out->voxels)[i] : ((float *)out->voxels)[i];
-        square += x != 0 ? (x - out->mean) * (x - out->mean) : 0;
-    }
-    out->std = count ? sqrt(square / (double)count) : 0;
-    free(from.voxels);
-    return (double)inside;
-}
-
-static uint8_t *carry_label(const struct study *s, const struct target *t)
-{
-    struct source from;
-    struct affine map;
-    const size_t plane = (size_t)t->grid[0] * t->grid[1];
-    uint8_t *label;
-
-    if (!*s->c.label)
-        return NULL;
-    read_source(s->c.label, true, &from);
-    map = route(t, &s->map[T1GD], &from.head, s->c.label);
-    label = tool_alloc(voxels_of(t->grid));
-#pragma omp parallel for schedule(dynamic)
-    for (uint32_t z = 0; z < t->grid[2]; z++)
-        img_resample_nearest(from.voxels, 1, from.head.grid, &map, z, t->grid[1], t->grid[0],
-                             label + z * plane);
-    free(from.voxels);
-    return label;
-}
-
-/* --- a case ----------------------------------------------------------------------------------- */
-
 /* How much of the T1 with contrast agent each scan shows, and how much of it the grid. */
 static void judge(const struct study *s, const struct target *t, const struct nii_header *h,
-                  const double inside[LAY_MODALITIES])
+                  const struct carried scan[LAY_MODALITIES])
 {
     const double field = h->spacing[0] * h->spacing[1] * h->spacing[2] * (double)voxels_of(h->grid),
-                 voxel = t->spacing[0] * t->spacing[1] * t->spacing[2];
-    double share = inside[T1GD] * voxel / field;
+                 voxel = t->spacing[0] * t->spacing[1] * t->spacing[2],
+                 shown = (double)scan[T1GD].inside;
+    double share = shown * voxel / field;
 
     for (int c = 0; c < 3; c++)
         if (h->spacing[c] * h->grid[c] < LEAST_HEAD) {
@@ -431,7 +251,7 @@ static void judge(const struct study *s, const struct target *t, const struct ni
         const char *who = m < 0 ? "the grid" : lay_modality[m],
                    *whom = m < 0 ? "scan t1gd" : "what t1gd shows";
         if (m >= 0)
-            share = inside[T1GD] > 0 ? inside[m] / inside[T1GD] : 0;
+            share = shown > 0 ? (double)scan[m].inside / shown : 0;
         if (!(share >= LEAST_SHARE))
             tool_die("%s: %s has %.0f %% of %s (wanted at least %.0f %%: is it registered, and the "
                      "same part of the body?)",
@@ -442,20 +262,10 @@ static void judge(const struct study *s, const struct target *t, const struct ni
     }
 }
 
-static void add_box(const struct carried *c, const uint32_t grid[3], uint32_t box[4])
+static void add_box(const uint32_t from[4], uint32_t box[4])
 {
-    size_t i = 0;
-
-    for (uint32_t z = 0; z < grid[2]; z++)
-        for (uint32_t y = 0; y < grid[1]; y++)
-            for (uint32_t x = 0; x < grid[0]; x++, i++)
-                if (c->type == DT_I16 ? ((int16_t *)c->voxels)[i] != 0
-                                      : ((float *)c->voxels)[i] != 0) {
-                    box[0] = y < box[0] ? y : box[0];
-                    box[1] = x < box[1] ? x : box[1];
-                    box[2] = y + 1 > box[2] ? y + 1 : box[2];
-                    box[3] = x + 1 > box[3] ? x + 1 : box[3];
-                }
+    for (int i = 0; i < 4; i++)
+        box[i] = (i < 2) == (from[i] < box[i]) ? from[i] : box[i];
 }
 
 static void describe(struct tns_record *rec, const struct study *s, const struct target *t,
@@ -469,7 +279,7 @@ static void describe(struct tns_record *rec, const struct study *s, const struct
     for (int m = 0; m < LAY_MODALITIES; m++) {
         mean[m] = scan[m].mean;
         std[m] = scan[m].std;
-        add_box(&scan[m], t->grid, box);
+        add_box(scan[m].box, box);
         snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", m ? "," : "",
                  lay_modality[m]);
         snprintf(prints + strlen(prints), sizeof prints - strlen(prints), "%s%016" PRIx64,
@@ -496,47 +306,54 @@ static void describe(struct tns_record *rec, const struct study *s, const struct
 }
 
 static void write_slices(struct tns_record *rec, const struct study *s, const struct target *t,
-                         const struct carried scan[LAY_MODALITIES], const uint8_t *label,
+                         const struct carried scan[LAY_MODALITIES], const struct carried *label,
                          const uint8_t *header, uint32_t header_bytes)
 {
     const size_t plane = (size_t)t->grid[0] * t->grid[1];
     const uint32_t dim[3] = {LAY_MODALITIES, t->grid[1], t->grid[0]};
     enum dtype type = DT_I16;
+    int16_t *narrow = NULL;
 
     for (int m = 0; m < LAY_MODALITIES; m++)
         type = scan[m].type == DT_F32 ? DT_F32 : type;
     tns_clear(rec);
     describe(rec, s, t, scan);
-    struct tensor *image = tool_add(rec, "image", type, 3, dim),
-                  *labels = label ? tool_add(rec, "label", DT_U8, 2, dim + 1) : NULL;
+    tool_add(rec, "image", type, 3, dim);
+    if (*s->c.label)
+        tool_add(rec, "label", DT_U8, 2, dim + 1);
     memcpy(tool_add(rec, "nifti", DT_U8, 1, &header_bytes)->data, header, header_bytes);
-    image = tns_tensor(rec, "image");
-    labels = labels ? tns_tensor(rec, "label") : NULL;
+    char *image = tns_tensor(rec, "image")->data;
+    void *labels = *s->c.label ? tns_tensor(rec, "label")->data : NULL;
+    memset(image, 0, LAY_MODALITIES * plane * dtype_size(type)); /* what is missing stays so */
     for (uint32_t z = 0; z < t->grid[2]; z++) {
         for (int m = 0; m < LAY_MODALITIES; m++) {
-            size_t e = dtype_size(scan[m].type), at = z * plane;
-            char *to = (char *)image->data + (size_t)m * plane * dtype_size(type);
-            if (scan[m].type == type)
-                memcpy(to, (char *)scan[m].voxels + at * e, plane * e);
-            else
-                for (size_t i = 0; i < plane; i++)
-                    ((float *)to)[i] = ((int16_t *)scan[m].voxels)[at + i];
+            char *to = image + (size_t)m * plane * dtype_size(type);
+            if (!*s->c.file[m])
+                continue;
+            if (scan[m].type == type) {
+                carried_slice(&scan[m], t, z, to);
+                continue;
+            }
+            narrow = narrow ? narrow : tool_alloc(plane * sizeof *narrow);
+            carried_slice(&scan[m], t, z, narrow);
+            for (size_t i = 0; i < plane; i++)
+                ((float *)to)[i] = narrow[i];
         }
         if (labels)
-            memcpy(labels->data, label + z * plane, plane);
+            carried_slice(label, t, z, labels);
         tool_set(rec, "slice", "%u", z);
         tool_write(rec);
     }
+    free(narrow);
 }
 
 static void regrid(struct tns_record *rec, const struct study *s)
 {
     char why[NII_WHY];
     struct nii_file *f = nii_open(s->c.file[T1GD], why);
-    struct carried scan[LAY_MODALITIES];
+    struct carried scan[LAY_MODALITIES], mask, label;
     struct origin origin = {0};
-    uint8_t raw[NII_HEADER], *header, *mask, *label;
-    double inside[LAY_MODALITIES];
+    uint8_t raw[NII_HEADER], *header;
     size_t bytes;
 
     if (!f)
@@ -550,25 +367,27 @@ static void regrid(struct tns_record *rec, const struct study *s)
         (double)t.grid[0] * t.grid[1] > 1e8 || voxels_of(t.grid) > (size_t)1 << 32)
         tool_die("%s: a grid of %ux%ux%u (wanted a larger -s)", s->c.name, t.grid[0], t.grid[1],
                  t.grid[2]);
-    mask = carry_mask(s, &t);
+    carry_anew();
+    if (*s->mask)
+        carry_mask(s->mask, &t, &s->map[T1GD], &mask);
     for (int m = 0; m < LAY_MODALITIES; m++) {
-        inside[m] = carry(s->c.file[m], &t, &s->map[m], mask, &scan[m]);
-        if (*s->c.file[m])
-            origin_add(&origin, lay_modality[m], &s->map[m], scan[m].header);
+        if (!*s->c.file[m]) { /* it is missing, and background */
+            scan[m] = (struct carried){.type = DT_I16, .box = {UINT32_MAX, UINT32_MAX, 0, 0}};
+            continue;
+        }
+        carry_scan(s->c.file[m], &t, &s->map[m], opt.kernel, *s->mask ? &mask : NULL, &scan[m]);
+        origin_add(&origin, lay_modality[m], &s->map[m], scan[m].header);
     }
-    judge(s, &t, &head, inside);
-    label = carry_label(s, &t);
+    judge(s, &t, &head, scan);
+    if (*s->c.label)
+        carry_label(s->c.label, &t, &s->map[T1GD], &label);
     nii_make_header(raw, t.grid, 1, t.spacing, DT_I16, "gliopipe regrid");
     nii_move_header(raw, &t.place, t.space);
     if (!(header = origin_write(&origin, raw, &bytes)))
         tool_die("out of memory");
-    write_slices(rec, s, &t, scan, label, header, (uint32_t)bytes);
+    write_slices(rec, s, &t, scan, &label, header, (uint32_t)bytes);
     tool_note("%s: %ux%ux%u", s->c.name, t.grid[0], t.grid[1], t.grid[2]);
-    for (int m = 0; m < LAY_MODALITIES; m++)
-        free(scan[m].voxels);
     free(header);
-    free(label);
-    free(mask);
 }
 
 int main(int argc, char **argv)
@@ -614,6 +433,7 @@ int main(int argc, char **argv)
         tool_misuse("-s: is for -g scan (got -g %s)", opt.grid);
     omp_set_num_threads((int)opt.threads);
     tool_promise();
+    carry_open();
     tool_may_read("/");
     tool_confine();
     choose_grid();

@@ -73,28 +73,11 @@ static size_t slice_bytes(const struct open_case *c)
     return (size_t)c->head.grid[0] * c->head.grid[1] * dtype_size(c->type);
 }
 
-static void transfer(const struct open_case *c, bool put, void *buf, size_t n, uint64_t at)
-{
-    while (n) {
-        ssize_t r = put ? pwrite(c->spool, buf, n, (off_t)at) : pread(c->spool, buf, n, (off_t)at);
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r <= 0)
-            tool_die("%s: temporary file: %s", opt.dir, r ? strerror(errno) : "too short");
-        buf = (char *)buf + r;
-        at += (uint64_t)r;
-        n -= (size_t)r;
-    }
-}
-
 static int make_spool(uint64_t bytes)
 {
-    char path[4352];
-    int fd;
+    int fd = tool_nameless(opt.dir);
 
-    if (snprintf(path, sizeof path, "%s/.slices2nii-XXXXXX", opt.dir) >= (int)sizeof path)
-        tool_die("%s: the path is too long", opt.dir);
-    if ((fd = mkostemp(path, O_CLOEXEC)) < 0 || unlink(path) || ftruncate(fd, (off_t)bytes))
+    if (ftruncate(fd, (off_t)bytes))
         tool_die("%s: temporary file: %s", opt.dir, strerror(errno));
     return fd;
 }
@@ -142,7 +125,7 @@ static void gather_plane(const struct open_case *c, uint32_t v, uint32_t k, uint
     hi[along] = at + 1;
     for (uint32_t z = lo[2]; z < hi[2]; z++) {
         uint64_t from = ((uint64_t)v * h->grid[2] + z) * slice;
-        transfer(c, false, buf, (hi[1] - lo[1]) * row, from + lo[1] * row);
+        tool_get_at(c->spool, opt.dir, buf, (hi[1] - lo[1]) * row, from + lo[1] * row);
         for (uint32_t y = lo[1]; y < hi[1]; y++) {
             const uint8_t *line = buf + (y - lo[1]) * row;
             uint8_t *to = plane + (int64_t)e * (base + y * stride[1] + z * stride[2]);
@@ -157,22 +140,33 @@ static void gather_plane(const struct open_case *c, uint32_t v, uint32_t k, uint
         swap_bytes(plane, (size_t)h->dim[0] * h->dim[1], e);
 }
 
-/* The volume v on the scan of -g: whole in memory, then plane after plane. */
-static uint8_t *whole_volume(const struct open_case *c, uint32_t v)
+/* The volume v, for the scan of -g to look at from any side. */
+static struct tool_volume *whole_volume(const struct open_case *c, uint32_t v, int bricks)
 {
-    size_t slice = slice_bytes(c), n = slice * c->head.grid[2];
-    uint8_t *volume = tool_alloc(n);
+    struct tool_volume *volume =
+        tool_volume_new(bricks, opt.dir, c->head.grid, dtype_size(c->type));
+    const size_t slice = slice_bytes(c);
+    uint8_t *buf = slice_room(slice);
 
-    transfer(c, false, volume, n, v * (uint64_t)n);
+    for (uint32_t z = 0; z < c->head.grid[2]; z++) {
+        tool_get_at(c->spool, opt.dir, buf, slice, ((uint64_t)v * c->head.grid[2] + z) * slice);
+        tool_volume_put(volume, buf);
+    }
+    tool_volume_show(volume);
     return volume;
 }
 
 static void carry_plane(const struct open_case *c, const struct nii_header *h,
-                        const uint8_t *volume, uint32_t k, uint8_t *plane)
+                        struct tool_volume *from, uint32_t k, uint8_t *plane)
 {
-    size_t e = dtype_size(c->type);
+    const struct img_volume v = {.grid = {from->grid[0], from->grid[1], from->grid[2]},
+                                 .voxels = from->voxels,
+                                 .at = {from->at[0], from->at[1], from->at[2]}};
+    const size_t e = dtype_size(c->type);
 
-    img_resample_nearest(volume, e, c->head.grid, &c->to, k, h->dim[1], h->dim[0], plane);
+    for (uint32_t y = 0; y < h->dim[1]; y++)
+        img_resample_nearest(&v, e, &c->to, k, y, h->dim[0], plane + y * h->dim[0] * e);
+    tool_volume_forget(from);
     if (h->swapped)
         swap_bytes(plane, (size_t)h->dim[0] * h->dim[1], e);
 }
@@ -242,9 +236,11 @@ static void write_file(const struct open_case *c, uint32_t first, uint32_t volum
     const struct nii_header *h = &c->head;
     const uint8_t *from = c->scan ? c->scan : c->header;
     size_t bytes = c->scan ? NII_HEADER : c->header_bytes;
-    uint8_t *header = tool_alloc(bytes + 4), *plane, *volume = NULL;
+    uint8_t *header = tool_alloc(bytes + 4), *plane;
+    struct tool_volume *volume = NULL;
     size_t n = nii_remake_header(from, bytes, volumes, c->type, header), plane_bytes;
     struct nii_out *out;
+    int bricks = c->scan ? tool_nameless(opt.dir) : -1;
 
     if (c->scan) {
         if (nii_parse(c->scan, opt.scan, &scan, why))
@@ -257,7 +253,7 @@ static void write_file(const struct open_case *c, uint32_t first, uint32_t volum
     if (!(out = *remember() = nii_create(path, header, n, why)))
         tool_die("%s", why);
     for (uint32_t v = first; v < first + volumes; v++) {
-        volume = c->scan ? whole_volume(c, v) : NULL;
+        volume = c->scan ? whole_volume(c, v, bricks) : NULL;
         for (uint32_t k = 0; k < h->dim[2]; k++) {
             if (c->scan)
                 carry_plane(c, h, volume, k, plane);
@@ -266,8 +262,10 @@ static void write_file(const struct open_case *c, uint32_t first, uint32_t volum
             if (nii_put(out, plane, plane_bytes, why))
                 tool_die("%s", why);
         }
-        free(volume);
+        tool_volume_free(volume);
     }
+    if (bricks >= 0)
+        close(bricks);
     if (nii_seal(out, why))
         tool_die("%s", why);
     tool_note("%s: %u slices", path, c->have);
@@ -506,7 +504,7 @@ static void put_slice(struct tns_record *rec, struct open_case *c, const struct 
             else
                 tensor_to_f32(t, from, (size_t)(x1 - x0), (float *)buf + to);
         }
-        transfer(c, true, buf, slice, ((uint64_t)v * c->head.grid[2] + z) * slice);
+        tool_put_at(c->spool, opt.dir, buf, slice, ((uint64_t)v * c->head.grid[2] + z) * slice);
     }
 }
 

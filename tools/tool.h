@@ -163,6 +163,36 @@ void tool_write_segment(struct tns_meta *header);
 /* As tool_write, to another writer, whose name is for messages. */
 void tool_write_to(struct tns_writer *, const char *name, struct tns_record *);
 
+/* A file without a name, which nobody has to remove, or death: in `dir`, or TMPDIR (NULL), of which
+ * tool_tmpdir is the name for messages. Opened before the process is confined, unless it may write
+ * there. n bytes at a place of it, or death. */
+int tool_nameless(const char *dir);
+const char *tool_tmpdir(void);
+void tool_get_at(int fd, const char *dir, void *, size_t n, uint64_t at);
+void tool_put_at(int fd, const char *dir, const void *, size_t n, uint64_t at);
+
+/* A volume in such a file, of which only what is looked at lies in memory (tool_volume.c). It is in
+ * bricks, so that a plane through it touches few, however it lies: voxel i,j,k is number
+ * at[0][i] + at[1][j] + at[2][k].
+ *
+ * tool_volume_new, tool_volume_put for each plane of the last axis, tool_volume_show: from then on
+ * `voxels` can be read, by several threads. tool_volume_forget lets go what was touched so far,
+ * while no thread reads. One volume of a file at a time. */
+struct tool_volume {
+    const void *voxels;
+    size_t *at[3];
+    int fd;
+    const char *dir;
+    uint32_t grid[3], next;
+    size_t voxel, room, bytes; /* of a voxel, of a layer of bricks, of all */
+    char *layer;
+};
+struct tool_volume *tool_volume_new(int fd, const char *dir, const uint32_t grid[3], size_t voxel);
+void tool_volume_put(struct tool_volume *, const void *plane);
+void tool_volume_show(struct tool_volume *);
+void tool_volume_forget(struct tool_volume *);
+void tool_volume_free(struct tool_volume *);
+
 /* Records that wait until what comes behind them is known, in a file in TMPDIR (tool_spool.c),
  * which is opened before the process is confined. tool_spool_each gives all of them in turn, with
  * payloads as far as those it names, as often as it is called; the next record that is put by

@@ -15,15 +15,52 @@ static struct {
     struct tns_writer *writer;
 } spool;
 
-void tool_spool_open(void)
+const char *tool_tmpdir(void)
+{
+    const char *dir = getenv("TMPDIR");
+    return dir && *dir ? dir : "/tmp";
+}
+
+int tool_nameless(const char *dir)
 {
     char path[4096];
-    const char *dir = getenv("TMPDIR");
-    spool.dir = dir && *dir ? dir : "/tmp";
-    if ((size_t)snprintf(path, sizeof path, "%s/%s.XXXXXX", spool.dir, tool_name()) >= sizeof path)
-        tool_die("TMPDIR: the name is too long");
-    if ((spool.fd = mkostemp(path, O_CLOEXEC)) < 0 || unlink(path))
-        tool_die("%s: %s", spool.dir, strerror(errno));
+    int fd;
+    dir = dir ? dir : tool_tmpdir();
+    if ((size_t)snprintf(path, sizeof path, "%s/.%s.XXXXXX", dir, tool_name()) >= sizeof path)
+        tool_die("%s: the path is too long", dir);
+    if ((fd = mkostemp(path, O_CLOEXEC)) < 0 || unlink(path))
+        tool_die("%s: temporary file: %s", dir, strerror(errno));
+    return fd;
+}
+
+static void transfer(int fd, const char *dir, bool put, char *buf, size_t n, uint64_t at)
+{
+    while (n) {
+        ssize_t r = put ? pwrite(fd, buf, n, (off_t)at) : pread(fd, buf, n, (off_t)at);
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r <= 0)
+            tool_die("%s: temporary file: %s", dir, r ? strerror(errno) : "too short");
+        buf += r;
+        at += (uint64_t)r;
+        n -= (size_t)r;
+    }
+}
+
+void tool_get_at(int fd, const char *dir, void *buf, size_t n, uint64_t at)
+{
+    transfer(fd, dir, false, buf, n, at);
+}
+
+void tool_put_at(int fd, const char *dir, const void *buf, size_t n, uint64_t at)
+{
+    transfer(fd, dir, true, (char *)buf, n, at);
+}
+
+void tool_spool_open(void)
+{
+    spool.dir = tool_tmpdir();
+    spool.fd = tool_nameless(NULL);
 }
 
 void tool_spool(struct tns_record *rec)

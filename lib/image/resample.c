@@ -72,7 +72,7 @@ static float sample(const struct img_volume *v, const double at[3], enum img_ker
 {
     static const int taps[] = {2, 4, 6};
     const int n = taps[kernel];
-    const size_t stride[3] = {1, v->grid[0], (size_t)v->grid[0] * v->grid[1]};
+    const float *voxels = v->voxels;
     float w[3][TAPS], sum = 0;
     size_t offset[3][TAPS];
 
@@ -82,12 +82,12 @@ static float sample(const struct img_volume *v, const double at[3], enum img_ker
         weigh(kernel, at[c] - floored, w[c]);
         for (int k = 0; k < n; k++) {
             long i = first + k;
-            offset[c][k] = (size_t)(i < 0 ? 0 : i > last ? last : i) * stride[c];
+            offset[c][k] = v->at[c][i < 0 ? 0 : i > last ? last : i];
         }
     }
     for (int k = 0; k < n; k++)
         for (int j = 0; j < n; j++) {
-            const float *row = v->voxels + offset[2][k] + offset[1][j];
+            const float *row = voxels + offset[2][k] + offset[1][j];
             float line = 0;
             for (int i = 0; i < n; i++)
                 line += w[0][i] * row[offset[0][i]];
@@ -96,45 +96,40 @@ static float sample(const struct img_volume *v, const double at[3], enum img_ker
     return sum < v->least ? v->least : sum > v->most ? v->most : sum;
 }
 
+static size_t number_of(const struct img_volume *v, const uint32_t at[3])
+{
+    return v->at[0][at[0]] + v->at[1][at[1]] + v->at[2][at[2]];
+}
+
 size_t img_resample(const struct img_volume *v, const struct affine *map, enum img_kernel kernel,
-                    uint32_t z, uint32_t h, uint32_t w, float *out)
+                    uint32_t z, uint32_t y, uint32_t w, float *out)
 {
     size_t inside = 0;
 
-    for (uint32_t y = 0; y < h; y++)
-        for (uint32_t x = 0; x < w; x++, out++) {
-            double at[3];
-            uint32_t near[3];
-            *out = 0;
-            if (!find(map, v->grid, x, y, z, at, near))
-                continue;
-            inside++;
-            if (!v->air ||
-                v->voxels[((size_t)near[2] * v->grid[1] + near[1]) * v->grid[0] + near[0]] != 0)
-                *out = sample(v, at, kernel);
-        }
+    for (uint32_t x = 0; x < w; x++, out++) {
+        double at[3];
+        uint32_t near[3];
+        *out = 0;
+        if (!find(map, v->grid, x, y, z, at, near))
+            continue;
+        inside++;
+        if (!v->air || ((const float *)v->voxels)[number_of(v, near)] != 0)
+            *out = sample(v, at, kernel);
+    }
     return inside;
 }
 
-size_t img_resample_nearest(const void *voxels, size_t size, const uint32_t grid[3],
-                            const struct affine *map, uint32_t z, uint32_t h, uint32_t w, void *out)
+void img_resample_nearest(const struct img_volume *v, size_t size, const struct affine *map,
+                          uint32_t z, uint32_t y, uint32_t w, void *out)
 {
-    const char *from = voxels;
     char *to = out;
-    size_t inside = 0;
 
-    for (uint32_t y = 0; y < h; y++)
-        for (uint32_t x = 0; x < w; x++, to += size) {
-            double at[3];
-            uint32_t near[3];
-            if (find(map, grid, x, y, z, at, near)) {
-                inside++;
-                memcpy(to,
-                       from + (((size_t)near[2] * grid[1] + near[1]) * grid[0] + near[0]) * size,
-                       size);
-            } else {
-                memset(to, 0, size);
-            }
-        }
-    return inside;
+    for (uint32_t x = 0; x < w; x++, to += size) {
+        double at[3];
+        uint32_t near[3];
+        if (find(map, v->grid, x, y, z, at, near))
+            memcpy(to, (const char *)v->voxels + number_of(v, near) * size, size);
+        else
+            memset(to, 0, size);
+    }
 }

@@ -22,21 +22,21 @@ int img_kernel_by_name(const char *, enum img_kernel *);
 extern const char *const img_kernel_names[];
 
 struct img_volume {
-    uint32_t grid[3]; /* along x, y, z; x is the fastest */
-    const float *voxels;
-    float least, most; /* no kernel makes a value beyond these */
+    uint32_t grid[3]; /* along x, y, z */
+    const void *voxels;
+    const size_t *at[3]; /* voxel x,y,z is number at[0][x] + at[1][y] + at[2][z] of them */
+    float least, most;   /* no kernel makes a value beyond these */
     bool air; /* where the nearest voxel is 0 - air, or what was stripped - the result is */
 };
 
-/* Plane z, h rows of w, of the grid that `map` takes to the volume's indices. Returns how many of
- * its points lie within the volume. Linear in the values, but for `air` and the two bounds; where a
- * point lies on a voxel it has the voxel's value. */
+/* Row y of plane z, w points of the grid that `map` takes to the indices of a volume of float.
+ * Returns how many of them lie within it. Linear in the values, but for `air` and the two bounds;
+ * where a point lies on a voxel it has the voxel's value. */
 size_t img_resample(const struct img_volume *, const struct affine *map, enum img_kernel,
-                    uint32_t z, uint32_t h, uint32_t w, float *out);
+                    uint32_t z, uint32_t y, uint32_t w, float *out);
 
 /* The nearest voxel, of `size` bytes, as it is. */
-size_t img_resample_nearest(const void *voxels, size_t size, const uint32_t grid[3],
-                            const struct affine *map, uint32_t z, uint32_t h, uint32_t w,
-                            void *out);
+void img_resample_nearest(const struct img_volume *, size_t size, const struct affine *map,
+                          uint32_t z, uint32_t y, uint32_t w, void *out);
 
 #endif

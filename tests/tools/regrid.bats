@@ -249,6 +249,63 @@ P
     cmp one three
 }
 
+@test "regrid: memory grows with a slice of the grid and of a scan, never with their number, as the page says; however a file lies" {
+    need_release memory
+    need_command time
+    py <<'P'
+def scan(path, shape, codes, mm):
+    v = np.arange(np.prod(shape), dtype="i4").astype("i2").reshape(shape, order="F")
+    data, at = turned(v, codes)
+    at[:3, 3] *= mm / np.array(SPACING)
+    at[:3, :3] = np.sign(at[:3, :3]) * mm
+    write(path, data, affine=at, pixdim=(mm, mm, mm))
+for name, shape, mm, other in ("few", (64, 64, 40), 2, "LPS"), ("more", (64, 64, 120), 2, "LPS"), ("many", (64, 64, 360), 2, "LPS"), ("deep", (128, 128, 128), 1.5, "SAL"), ("wide", (256, 256, 24), 2, "LPS"):
+    if name == "wide" and not os.environ.get("LONG"):
+        break
+    os.makedirs(name)
+    for k, codes in ("flair", "LPS"), ("t1", other), ("t1gd", "LPS"), ("t2", "LPS"):
+        scan(f"{name}/P_{k}.nii", shape, codes, mm)
+    c, s = np.cos(.2), np.sin(.2)
+    open(f"{name}/t1-to-t1gd.txt", "w").write(f"{c} 0 {-s} 9\n0 1 0 0\n{s} 0 {c} -5\n")
+    if name == "deep": # a quarter of a turn: each slice of the grid sees all of the scan's
+        y, z = ORIGIN[1] * mm / SPACING[1] - mm * 63.5, ORIGIN[2] * mm / SPACING[2] + mm * 63.5
+        open(f"{name}/flair-to-t1gd.txt", "w").write(f"1 0 0 0\n0 0 -1 {y + z}\n0 1 0 {z - y}\n")
+P
+    local name kib=()
+    for name in few more many deep ${LONG:+wide}; do kib+=("$(peak_kib regrid -s 2 "$name" 2>said)"); done
+    echo "${kib[*]} KiB"
+    # slices of the grid; planes of a file, or what eight slices look at, which is all of a scan turned so, but for its width
+    law() { echo $((6144 + 22 * $1 / 1024 + $2 / 1024)); }
+    for i in 0 1 2; do [ "${kib[i]}" -le "$(law 64*64 64*64*64)" ]; done
+    [ "${kib[2]}" -le $((kib[0] + 1024)) ]
+    [ "${kib[3]}" -le "$(law 96*96 4*128*128*82)" ]
+    [ -z "${LONG-}" ] || [ "${kib[4]}" -le "$(law 256*256 4*256*256*24)" ]
+    regrid -s 2 deep 2>said >turned
+    cp deep/P_t2.nii deep/P_t1.nii # the same, stored as the others are
+    regrid -s 2 deep 2>said >plain
+    py <<'P'
+assert all((a["image"] == b["image"]).all() for (_, a), (_, b) in zip(records("turned"), records("plain")))
+P
+    regrid -s 2 many 2>said >s
+    kib=$(peak_kib sh -c 'exec slices2nii -c -n image -g t1 -o back <s')
+    echo "slices2nii: $kib KiB"
+    [ "$kib" -le 5120 ]
+}
+
+@test "regrid: scans and results wait in files that leave nothing behind; a folder for them that is full is one line" {
+    phantom -n 1 -d 48x40x24 -o cases
+    mkdir t
+    regrid -s 4 cases/* >want
+    TMPDIR=$PWD/t regrid -s 4 cases/* | cmp - want
+    [ -z "$(ls -A t)" ]
+    run -1 --separate-stderr env TMPDIR="$PWD/none" regrid cases/*
+    [ "$stderr" = "regrid: $PWD/none: temporary file: No such file or directory" ]
+    unshare -m sh -c 'mount -t tmpfs -o size=16k none .' 2>/dev/null || return 0
+    run -1 unshare -m sh -c 'mount -t tmpfs -o size=200k none t && TMPDIR=$PWD/t exec regrid -s 1 cases/* 2>said >out'
+    [ "$(cat said)" = "regrid: $PWD/t: temporary file: No space left on device" ]
+    run -1 tnsview -c <out
+}
+
 @test "regrid: what is no case, no map, or another part of the body is one line and no stream" {
     fails
     phantom -n 1 -d 32x32x20 -o cases

@@ -288,7 +288,7 @@ P
         [ "$kib" -le 4096 ] || { echo "$kib KiB"; false; }
     fi
     export TMPDIR=$PWD/missing
-    dies "$PWD/missing: No such file or directory" 'tidy -w 5 <s >out'
+    dies "$PWD/missing: temporary file: No such file or directory" 'tidy -w 5 <s >out'
     run -1 tnsview -c <out
 }
 
