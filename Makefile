@@ -311,16 +311,20 @@ bench-peers: packages-bench
 # --- install --------------------------------------------------------------------------------------
 BINDIR := $(DESTDIR)$(PREFIX)/bin
 MANDIR := $(DESTDIR)$(PREFIX)/share/man
+BASHDIR := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+ZSHDIR := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 # (What an empty prefix would put before, or take from, a system that compiles.)
 INSTALLED := $(if $(PROGPREFIX),$(TOOLS),$(filter-out strip,$(TOOLS)))
 install: all
-	@mkdir -p $(BINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man7
+	@mkdir -p $(BINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man7 $(BASHDIR) $(ZSHDIR)
 	@for t in $(INSTALLED); do cp bin/$$t $(BINDIR)/$(PROGPREFIX)$$t && cp man/$$t.1 $(MANDIR)/man1/$(PROGPREFIX)$$t.1 || exit 1; done
+	@for t in $(INSTALLED:%=$(PROGPREFIX)%); do \
+	  tools/completions bash bin/$${t#$(PROGPREFIX)} $$t >$(BASHDIR)/$$t && tools/completions zsh bin/$${t#$(PROGPREFIX)} $$t >$(ZSHDIR)/_$$t || exit 1; done
 	@[ -n "$(PROGPREFIX)" ] || echo 'strip is left in bin: binutils has a program of that name, and compilers call it (PROGPREFIX=glio- installs all)'
 	@cp man/*.5 $(MANDIR)/man5; cp man/*.7 $(MANDIR)/man7
 
 uninstall:
-	@for t in $(INSTALLED); do rm -f $(BINDIR)/$(PROGPREFIX)$$t $(MANDIR)/man1/$(PROGPREFIX)$$t.1; done
+	@for t in $(INSTALLED:%=$(PROGPREFIX)%); do rm -f $(BINDIR)/$$t $(MANDIR)/man1/$$t.1 $(BASHDIR)/$$t $(ZSHDIR)/_$$t; done
 	@for m in man/*.5 man/*.7; do rm -f $(MANDIR)/man$${m##*.}/$${m##*/}; done
 
 clean:

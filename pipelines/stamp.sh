@@ -7,9 +7,7 @@ sum() {
 }
 
 knobs() { # CASES
-    version=$(nii2slices -V)
-    version=${version##*) }
-    printf 'gliopipe\t%s\t\n' "${version%%,*}"
+    printf 'gliopipe\t%s\t\n' "$(nii2slices -V)"
     for name in $STAMP; do
         case $name in
         DATA) printf 'DATA\t%s\t%s\n' "$(printf '%s\n' "$1" | sum)" "$DATA" ;;

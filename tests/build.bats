@@ -111,3 +111,27 @@ machine() {
     [ ! -s "$BATS_TEST_TMPDIR/up" ]
     [ "$(sort -u -k 2,2 "$BATS_TEST_TMPDIR/rooms" | wc -l)" = 6 ]
 }
+
+@test "install: tools, pages and completions under their names, and uninstall takes all of it away" {
+    make -s -C "$ROOT" install DESTDIR="$PWD/d" PREFIX=/usr PROGPREFIX=glio-
+    here=$PWD/d/usr
+    [ "$("$here/bin/glio-dice" -V)" = "$("$here/bin/glio-strip" --version)" ]
+    [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/man/man1" && ls | sed 's/\.1$//')" ]
+    [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/bash-completion/completions" && ls)" ]
+    [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/zsh/site-functions" && ls | sed 's/^_//')" ]
+    # shellcheck disable=SC1091
+    . "$here/share/bash-completion/completions/glio-dice"
+    complete -p glio-dice
+    completed() { # WORD...: what stands behind the last
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        _gliopipe_glio_dice
+        echo "${COMPREPLY[*]}"
+    }
+    [ "$(completed glio-dice --co)" = "--constant --convention" ]
+    [ "$(completed glio-dice -p '')" = "case slice" ]
+    [ "$(completed glio-dice --per = s)" = "slice" ]
+    [ "$(completed glio-dice -d su)" = "surface" ]
+    [ -z "$(completed glio-dice s)" ]
+    make -s -C "$ROOT" uninstall DESTDIR="$PWD/d" PREFIX=/usr PROGPREFIX=glio-
+    [ -z "$(find d -type f)" ]
+}

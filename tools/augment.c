@@ -24,6 +24,7 @@
 static const char usage[] =
     "[-Hv] [-j THREADS] [-s SEED] [-T LABELS] [-w HxW [-f SHARE]] [OP[=LO:HI][@PROBABILITY]...] "
     "< STREAM > STREAM";
+static const char options[] = "-f --share= -j --threads= -s --seed= -T --labels= -w --window=";
 
 /* What is done where nothing is named: on held-out patients better than all else that was tried. */
 static const enum img_op recommended[] = {IMG_FLIP,       IMG_BIASFIELD, IMG_NOISE,    IMG_BLUR,
@@ -410,7 +411,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("f:j:s:T:w:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'f':
             opt.share = tool_double('f', optarg, 0, 1);

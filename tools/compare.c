@@ -15,6 +15,9 @@
 
 static const char usage[] = "[-bJLPv] [-g SITES | -G FIELDS] [-m METRIC,...] [-r PART,...] "
                             "[-s SEED] NAME=TABLE NAME=TABLE... > TABLE";
+static const char options[] =
+    "-b --baseline -g --sites= -G --fields= -J --json -m --metrics= -L --leaky "
+    "-r --parts= -P --patients -s --seed=";
 
 #define MOST_SCORE 1e100 /* whose square, and the sum of many, is a number */
 
@@ -400,7 +403,7 @@ int main(int argc, char **argv)
     tool_start(argc, argv, usage);
     set_list('m', &all.metrics, metrics);
     set_list('r', &all.parts, parts);
-    while ((c = tool_getopt("bg:G:Jm:Lr:Ps:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'b':
             all.baseline = true;

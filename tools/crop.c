@@ -11,6 +11,8 @@
 
 static const char usage[] = "[-FHvw] [-p case|slice] [-m MULTIPLE | -s HxW] < STREAM > STREAM\n"
                             "       crop -u [-Hv] < STREAM > STREAM";
+static const char options[] =
+    "-F --force -m --multiple= -p --per= -s --size= -u --undo -w --whole-label";
 
 #define MAX_SIDE 16384
 #define SPARE 0.01 /* of a case's brain: what a box may leave out, a rim and stray voxels */
@@ -268,7 +270,7 @@ int main(int argc, char **argv)
     bool how = false;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("Fm:p:s:uw")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'F':
             opt.force = how = true;

@@ -18,6 +18,9 @@
 
 static const char usage[] = "[-ajLv] [-b LABEL] [-c CONVENTION] [-d surface|pooled|border|none] "
                             "[-l RULE|none] [-p case|slice] < STREAM > TABLE";
+static const char options[] =
+    "-a --all -b --constant= -c --convention= -d --distance= -j --json -l --lesions= "
+    "-L --leaky -p --per=";
 
 enum { MAX_COLUMNS = 4 * MET_MAX_CONVENTIONS + 16 };
 
@@ -516,7 +519,7 @@ int main(int argc, char **argv)
     opt.lesions = met_lesion_rule("gli");
     opt.convention = met_convention("brats2023");
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("ab:c:d:jl:Lp:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'a':
             opt.all = true;

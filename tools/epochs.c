@@ -25,6 +25,10 @@ static const char usage[] =
     "[-FHpv] [-d DEPTH | -N NEIGHBOURS] [-k ITEMS] [-l ITEMS] [-r RANK/RANKS] "
     "[-s SEED] [-S SITES] [-w WEIGHTS] [-b SHARE [-c] [-B BATCH] [-T LABELS]] "
     "-n EPOCHS FILE... > STREAM";
+static const char options[] =
+    "-b --balance= -B --batch= -c --classes -d --depth= -F --force -k --skip= "
+    "-l --length= -n --epochs= -N --neighbours= -p --patients -r --rank= -s --seed= "
+    "-S --sites= -T --labels= -w --weights=";
 
 struct options opt = {.batch = 8, .ranks = 1, .labels = "1,2,3", .share = 0.75, .by_class = true};
 
@@ -283,7 +287,7 @@ int main(int argc, char **argv)
     bool by_class = false;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("b:B:cd:Fk:l:n:N:pr:s:S:T:w:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'b':
             opt.share = tool_double('b', optarg, 0, 1);

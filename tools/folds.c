@@ -16,6 +16,7 @@
 
 static const char usage[] = "-k K -s SEED [-b patient|slice] < STREAM > FOLDS\n"
                             "       folds -k K -s SEED -l LIST > FOLDS";
+static const char options[] = "-b --by= -k --folds= -l --list= -s --seed=";
 
 static struct {
     int k;
@@ -226,7 +227,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("b:k:l:s:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'b':
             if (strcmp(optarg, "patient") && strcmp(optarg, "slice"))

@@ -29,6 +29,9 @@
 static const char usage[] =
     "[-FHPuv] [-j THREADS] [-M SIZE] [-t AXES] -m MODEL... < STREAM > STREAM\n"
     "       infer -n -m MODEL...";
+static const char options[] =
+    "-F --force -j --threads= -m --model= -M --memory= -n --needs -P --probabilities "
+    "-t --mirror= -u --uncertainty";
 
 struct options opt = {.axes = MIRROR_X | MIRROR_Y};
 
@@ -251,7 +254,7 @@ int main(int argc, char **argv)
     opt.threads = tool_cores(NN_MAX_THREADS);
     tool_start(argc, argv, usage);
     tool_share_cores();
-    while ((c = tool_getopt("Fj:m:M:nPt:u")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'F':
             opt.force = true;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 static const char usage[] = "[-HJlv] [-b BASELINE] [-k LESIONS] [-n 6|18|26] < STREAM > TABLE";
+static const char options[] = "-b --baseline= -J --json -k --lesions= -l --labels -n --neighbours=";
 
 #define MOST_FIELDS 64
 enum { CLASSES = 4 };
@@ -391,7 +392,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("b:Jk:ln:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'b':
             opt.baseline = optarg;

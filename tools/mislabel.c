@@ -15,6 +15,7 @@
 #include "tools/tool.h"
 
 static const char usage[] = "[-Hv] [-s SEED] FILE > STREAM";
+static const char options[] = "-s --seed=";
 
 struct place { /* one record of the file: 24 bytes, the tool's only memory that grows */
     uint64_t offset;
@@ -154,7 +155,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("s:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         if (c == 's')
             seed = (uint64_t)tool_int('s', optarg, 0, 2147483647);
     if (optind + 1 != argc)

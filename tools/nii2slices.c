@@ -28,6 +28,9 @@
 static const char usage[] =
     "[-tHLPv] [-a NAME,...] [-j THREADS] [-l brats|bids|msd|nnunet|file|slices2nii] "
     "[-m NAME=PATTERN,...] [-p DIR] [-w WHO] CASE... > STREAM";
+static const char options[] =
+    "-a --absent= -j --threads= -l --layout= -L --no-labels -m --names= -p --predictions= "
+    "-P --private -t --tumour -w --who=";
 
 static struct {
     bool tumour, unlabelled, texts;
@@ -448,7 +451,7 @@ int main(int argc, char **argv)
     tool_start(argc, argv, usage);
     opt.threads = tool_cores(1024);
     opt.threads = opt.threads < 1 ? 1 : opt.threads > 4 ? 4 : opt.threads;
-    while ((c = tool_getopt("a:j:l:Lm:p:Ptw:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'a':
             if (lay_set(absent = optarg, &opt.may_lack, why))

@@ -19,6 +19,9 @@
 static const char usage[] =
     "[-bclv] [-a | -k EVERY | -n COUNT | -p] [-m MODALITY,...] [-u MAP] [-z ZOOM] -o DIR < STREAM\n"
     "       overlay -I FILE";
+static const char options[] =
+    "-a --all -b --board -c --sheet -I --itksnap= -k --every= -l --lines -m --modalities= "
+    "-n --count= -o --output= -p --planes -u --uncertainty= -z --zoom=";
 
 static struct {
     const char *labels;
@@ -413,7 +416,7 @@ int main(int argc, char **argv)
     int c, ways = 0;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("abcI:k:lm:n:o:pu:z:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'a':
             opt.most = 0, opt.every = 1, ways++;

@@ -17,6 +17,7 @@
 
 static const char usage[] =
     "[-v] [-n COUNT] [-d WxHxD] [-s SEED] [-l brats2020|brats2023|msd] -o DIR";
+static const char options[] = "-d --size= -l --layout= -n --count= -o --output= -s --seed=";
 
 #define PATH_ROOM 4352
 #define WHY_ROOM (NII_WHY + 64)
@@ -247,7 +248,7 @@ int main(int argc, char **argv)
     int c, l;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("d:l:n:o:s:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'd':
             set_grid(optarg);

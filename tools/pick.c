@@ -15,6 +15,7 @@
 #include "tools/tool.h"
 
 static const char usage[] = "[-Hv] -m FOLDS -f FOLD train|val < STREAM > STREAM";
+static const char options[] = "-f --fold= -m --folds=";
 
 static struct {
     const char *manifest;
@@ -77,7 +78,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("f:m:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'f':
             opt.fold = tool_int('f', optarg, 0, FOLDS_MAX - 1);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 static const char usage[] = "[-FiHv] [-r background|keep] -s SCHEME < STREAM > STREAM";
+static const char options[] = "-F --force -i --inverse -r --cavity= -s --scheme=";
 
 static struct {
     bool inverse, force;
@@ -75,7 +76,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("Fir:s:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'F':
             opt.force = true;

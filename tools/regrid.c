@@ -24,6 +24,9 @@
 static const char usage[] =
     "[-Hv] [-g scan|brats|mni152|FILE] [-s MM] [-n linear|cubic|lanczos]\n"
     "              [-a NAME,...] [-k MASK] [-j THREADS] [-m NAME=PATTERN,...] CASE... > STREAM";
+static const char options[] =
+    "-a --absent= -g --grid= -j --threads= -k --mask= -m --names= -n --kernel= "
+    "-s --spacing=";
 
 enum { T1GD = 2, MASK = LAY_FILES, ATLAS_SPACE = 2, SCANNER_SPACE = 1 };
 
@@ -400,7 +403,7 @@ int main(int argc, char **argv)
     tool_start(argc, argv, usage);
     tool_share_cores();
     opt.threads = tool_cores(1024);
-    while ((c = tool_getopt("a:g:j:k:m:n:s:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'a':
             if (lay_set(optarg, &opt.may_lack, why))

@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 static const char usage[] = "[-cpv] [-g SCAN] [-n TENSOR] [-s SCHEME] -o DIR < STREAM";
+static const char options[] =
+    "-c --cases -g --grid= -n --tensor= -o --output= -p --plain -s --scheme=";
 
 #define OPEN_CASES 16
 #define MAX_CASE 200 /* of a name, so that its file's name is short enough everywhere */
@@ -537,7 +539,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("cg:n:o:ps:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'c':
             opt.folder = true;

@@ -13,6 +13,8 @@
 
 static const char usage[] =
     "[-n label|pred | -i [-l] [-b BINS] [-p case] [-r LOW:HIGH]] < STREAM > TABLE";
+static const char options[] =
+    "-b --bins= -i --intensities -l --log -n --tensor= -p --per= -r --range=";
 
 #define MAX_CHANNELS 16
 #define MAX_VALUES 256
@@ -186,7 +188,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("b:iln:p:r:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'b':
             opt.bins = (int)tool_int('b', optarg, 1, 10000);

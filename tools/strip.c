@@ -26,6 +26,9 @@
 static const char usage[] =
     "[-HKlv] [-c MODALITY,...] [-j THREADS] [-M SIZE] -m MODEL < STREAM > STREAM\n"
     "       strip [-HKlv] -k MASK < STREAM > STREAM";
+static const char options[] =
+    "-c --modalities= -j --threads= -k --mask= -K --keep-mask -l --look -m --model= "
+    "-M --memory=";
 
 #define CHANNELS 64
 #define NAME 64
@@ -544,7 +547,7 @@ int main(int argc, char **argv)
     opt.threads = tool_cores(NN_MAX_THREADS);
     tool_start(argc, argv, usage);
     tool_share_cores();
-    while ((c = tool_getopt("c:j:k:Klm:M:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'c':
             opt.modality = optarg;

@@ -20,6 +20,9 @@ static const char usage[] =
     "[-HilLv] [-w MM3] [-t MM3] [-e MM3] [-E MM3] [-n 6|18|26] < STREAM > STREAM\n"
     "       tidy [-Hv] -f CHOSEN < STREAM > STREAM\n"
     "       tidy -c [-Lv] [-n 6|18|26] [-s SEED] < STREAM > CHOSEN";
+static const char options[] =
+    "-c --choose -e --enhancing= -E --little= -f --rules= -i --holes -l --largest "
+    "-L --leaky -n --neighbours= -s --seed= -t --core= -w --whole=";
 
 const struct tidy_rule tidy_rules[MET_RULES] = {
     [MET_WHOLE] = {'w', 0, "whole"},   [MET_LARGEST] = {'l', 1, "largest"},
@@ -233,12 +236,12 @@ static void choose(void)
 
 int main(int argc, char **argv)
 {
-    char options[TIDY_OPTIONS];
+    char text[TIDY_OPTIONS];
     bool seed = false, neighbours = false;
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("ce:E:f:ilLn:s:t:w:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'c':
             opt.choose = true;
@@ -279,8 +282,8 @@ int main(int argc, char **argv)
     tool_spool_open();
     if (opt.file)
         read_chosen(opt.file);
-    tidy_describe(&opt.tidy, options);
-    tool_open("%s", options);
+    tidy_describe(&opt.tidy, text);
+    tool_open("%s", text);
     filter();
     names_free(&finished);
     return tool_finish();

@@ -14,6 +14,7 @@
 static const char usage[] = "[-t] [-n COUNT] < STREAM > TEXT\n"
                             "       tnsview -k KEY[,KEY]... [-n COUNT] < STREAM > TSV\n"
                             "       tnsview -c < STREAM";
+static const char options[] = "-c --check -k --keys= -n --count= -t --statistics";
 
 #define MAX_KEYS 64
 #define MAX_VALUES 16 /* of a histogram */
@@ -174,7 +175,7 @@ int main(int argc, char **argv)
     bool ended = true;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("ck:n:t")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'c':
             opt.check = true;

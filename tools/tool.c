@@ -245,17 +245,41 @@ int tool_cores(int most)
     return n < 1 ? 1 : n > most ? most : (int)n;
 }
 
-int tool_getopt(const char *letters)
+/* What tool_getopt is told, for getopt_long; the text is cut where it stands. */
+#define COMMON "-h --help -H --no-history -v --verbose -V --version"
+
+static int put_options(char *text, char letters[static 128], struct option longs[static 64])
 {
-    char all[96];
+    int n = 0;
+    char *l = letters, *at = text, *word, *name;
+    while ((word = strsep(&at, " ")) && (name = strsep(&at, " "))) {
+        char *takes = strchr(name, '=');
+        *l++ = word[1];
+        if (takes)
+            *takes = 0, *l++ = ':';
+        longs[n++] = (struct option){name + 2, takes ? required_argument : no_argument, 0, word[1]};
+    }
+    *l = 0;
+    longs[n] = (struct option){0};
+    return n;
+}
+
+int tool_getopt(const char *options)
+{
+    char text[640], letters[128];
+    struct option longs[64];
+    snprintf(text, sizeof text, "%s%s" COMMON, options, *options ? " " : "");
+    const int n = put_options(text, letters, longs);
     int c;
-    snprintf(all, sizeof all, "%shVvH", letters);
-    while ((c = getopt(tool.argc, tool.argv, all)) != -1)
-        if (c == 'h' || c == 'V') {
-            if (c == 'h')
-                printf("usage: %s %s\nman %s tells more\n", tool.name, tool.usage, tool.name);
-            else
-                printf("%s (gliopipe) %s, %s\n", tool.name, GLIOPIPE_VERSION, __VERSION__);
+    while ((c = getopt_long(tool.argc, tool.argv, letters, longs, NULL)) != -1)
+        if (c == 'h') {
+            printf("usage: %s %s\n", tool.name, tool.usage);
+            for (int i = 0; i < n; i++)
+                printf("  -%c, --%s%s\n", longs[i].val, longs[i].name, longs[i].has_arg ? "=" : "");
+            printf("man %s tells more\n", tool.name);
+            exit(fflush(stdout) ? 1 : 0);
+        } else if (c == 'V') {
+            printf("%s\n", GLIOPIPE_VERSION);
             exit(fflush(stdout) ? 1 : 0);
         } else if (c == 'v') {
             tool_verbose = true;

@@ -3,7 +3,8 @@
  * A filter's main is
  *
  *     tool_start(argc, argv, usage);
- *     while ((c = tool_getopt("m:")) != -1) switch (c) { case 'm': ...; default: tool_usage(); }
+ *     while ((c = tool_getopt("-m --model=")) != -1)
+ *         switch (c) { case 'm': ...; default: tool_usage(); }
  *     tool_no_operands();
  *     tool_open("-m %d", opt.m);
  *     while (tool_read(&rec)) { change(&rec); tool_write(&rec); }
@@ -35,8 +36,10 @@ void tool_share_cores(void);
 /* Threads if nobody asks, 1 to `most`: OMP_NUM_THREADS, else the cores that the process may run on
  * (those of a Slurm task, of taskset). */
 int tool_cores(int most);
-int tool_getopt(const char *letters); /* optarg, optind as getopt(3) */
-_Noreturn void tool_usage(void);      /* prints the usage line to standard error, exits 2 */
+/* The next option's letter, or -1; optarg and optind as getopt(3) has them. `options` are a letter
+ * and a name each, "-p --per= -w --whole": '=' where it takes an argument. */
+int tool_getopt(const char *options);
+_Noreturn void tool_usage(void); /* prints the usage line to standard error, exits 2 */
 _Noreturn void tool_misuse(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void tool_no_operands(void);
 const char *tool_name(void);

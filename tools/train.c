@@ -19,6 +19,10 @@
 
 static const char usage[] = "[-FLnrv] [-c CONFIG] [-e VALIDATION] [-i MODEL] [-j THREADS] "
                             "[-M SIZE] [-s SEED] [-t SECONDS] [-x PASSES] -o MODEL < STREAM";
+static const char options[] =
+    "-c --config= -e --validation= -F --force -i --init= -j --threads= -L --leaky "
+    "-M --memory= -n --plan -o --output= -r --resume -s --seed= -t --timeout= "
+    "-x --passes=";
 
 static struct {
     const char *config, *model, *validation, *origin;
@@ -394,7 +398,7 @@ static void read_options(int argc, char **argv)
     opt.threads = tool_cores(NN_MAX_THREADS);
     tool_start(argc, argv, usage);
     tool_share_cores();
-    while ((c = tool_getopt("c:e:Fi:j:LM:no:rs:t:x:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'c':
             opt.config = optarg;

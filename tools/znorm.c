@@ -9,6 +9,7 @@
 #include <string.h>
 
 static const char usage[] = "[-Hv] [-p case|slice] < STREAM > STREAM";
+static const char options[] = "-p --per=";
 
 #define MAX_CHANNELS 64
 
@@ -50,7 +51,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("p:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'p':
             if (strcmp(optarg, "case") && strcmp(optarg, "slice"))

@@ -142,14 +142,23 @@ setup() {
     judge
 }
 
-@test "contract: -h and -V print to stdout and give 0" {
+@test "contract: -h and -V print to stdout and give 0, and every option has a long name" {
     for t in $(tools filter reader file); do
         "$t" -h >out 2>err </dev/null || found "$t -h: exit status $?"
         grep -q "^usage: $t " out || found "$t -h: no usage line"
-        "$t" -V >out 2>>err </dev/null || found "$t -V: exit status $?"
-        grep -q "^$t (gliopipe)" out || found "$t -V: no version"
+        "$t" --help 2>>err </dev/null | cmp - out || found "$t --help: not what -h says"
+        "$t" -V >version 2>>err </dev/null || found "$t -V: exit status $?"
+        grep -qx '[0-9]*\.[0-9]*\.[0-9]*' version || found "$t -V: no version alone"
+        "$t" --version 2>>err </dev/null | cmp - version || found "$t --version: not what -V says"
         [ ! -s err ] || found "$t: -h or -V write to stderr"
+        # What the usage has, with its long name, and whether it takes an argument.
+        grep -v '^usage\|^  -\|^man' out | cat <(sed -n 's/^usage//p' out) - | grep -oE -- '-[A-Za-z]+\]?|-[A-Za-z] [A-Za-z0-9]+' |
+            sed -E 's/^-(.) .+/\1=/; t; s/[]-]//g; s/./&\n/g' | grep . | sort -u >letters
+        sed -nE 's/^  -(.), --[a-z0-9-]+(=?)$/\1\2/p' out | sort -u | grep -v '[hVvH]' >longs
+        grep -v '[hVvH]' letters | cmp - longs || found "$t: options of the usage and of the list differ: $(diff letters longs)"
     done
+    znorm -H -p slice <"$in/znorm.in" >short
+    znorm --no-history --per=slice <"$in/znorm.in" | cmp - short || found "znorm: a long name is not its letter"
     judge
 }
 
