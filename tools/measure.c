@@ -30,7 +30,6 @@ static struct {
 static struct tool_case unit;
 static struct names finished;
 static size_t incomplete, cases, strangers;
-static bool begun; /* a row has been written */
 
 /* Of the case, how uncertain the voxels of each label are: the key's sum and number. */
 static struct {
@@ -183,20 +182,14 @@ static void put(const struct row *r)
         {NULL, r->slice},     {NULL, r->longest},   {NULL, r->across},     {NULL, r->product},
         {r->measurable, NAN}, {NULL, r->was},       {NULL, r->change},     {r->category, NAN},
         {NULL, r->entropy}};
-    if (opt.json)
-        fputs(begun ? ",\n {" : "[{", stdout);
-    begun = true;
     for (size_t i = 0; i < COLUMNS; i++) {
-        if (opt.json)
-            printf("%s\"%s\": ", i ? ", " : "", columns[i]);
-        else if (i)
-            putchar('\t');
+        tool_put_cell(columns[i], !i, opt.json);
         if (value[i].text)
             tool_put_text(value[i].text, opt.json);
         else
             tool_put_number(value[i].number, opt.json);
     }
-    putchar(opt.json ? '}' : '\n');
+    tool_put_row_end(opt.json);
 }
 
 static double ml_of(uint64_t voxels)
@@ -422,8 +415,7 @@ int main(int argc, char **argv)
         if (!tns_is_mark(&rec))
             add(&rec);
     finish();
-    if (opt.json)
-        puts(begun ? "]" : "[]");
+    tool_put_rows_end(opt.json);
     if (incomplete)
         tool_warn("%zu of %zu cases lack slices: what lies there is not measured", incomplete,
                   cases);

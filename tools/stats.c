@@ -12,15 +12,15 @@
 #include "tools/tool.h"
 
 static const char usage[] =
-    "[-n label|pred | -i [-l] [-b BINS] [-p case] [-r LOW:HIGH]] < STREAM > TABLE";
+    "[-J] [-n label|pred | -i [-l] [-b BINS] [-p case] [-r LOW:HIGH]] < STREAM > TABLE";
 static const char options[] =
-    "-b --bins= -i --intensities -l --log -n --tensor= -p --per= -r --range=";
+    "-b --bins= -i --intensities -J --json -l --log -n --tensor= -p --per= -r --range=";
 
 #define MAX_CHANNELS 16
 #define MAX_VALUES 256
 
 static struct {
-    bool intensities, log, by_case;
+    bool intensities, json, log, by_case;
     const char *tensor;
     int bins;
     double low, high;
@@ -43,6 +43,18 @@ static void keep_name(struct tns_record *rec, const char *name)
     strcpy(now.name, name);
 }
 
+static void put_text(const char *name, bool first, const char *text)
+{
+    tool_put_cell(name, first, opt.json);
+    tool_put_text(text, opt.json);
+}
+
+static void put(const char *name, const char *format, double v)
+{
+    tool_put_cell(name, false, opt.json);
+    printf(format, v);
+}
+
 static void print_case(void)
 {
     uint64_t all = 0;
@@ -52,11 +64,15 @@ static void print_case(void)
         all += now.voxels[v];
     for (int v = 0; v < MAX_VALUES; v++)
         if (v < IMG_CAVITY || now.voxels[v]) {
-            tool_put_text(now.name, false);
-            printf("\t%d\t%s\t%llu\t%.1f\t%.6f\t%llu\t%llu\n", v, img_class_name(v),
-                   (unsigned long long)now.voxels[v], (double)now.voxels[v] * now.mm3,
-                   all ? (double)now.voxels[v] / (double)all : 0, (unsigned long long)now.slices,
-                   (unsigned long long)now.tumour_slices);
+            put_text("case", true, now.name);
+            put("label", "%.0f", v);
+            put_text("class", false, img_class_name(v));
+            put("voxels", "%.0f", (double)now.voxels[v]);
+            put("mm3", "%.1f", (double)now.voxels[v] * now.mm3);
+            put("share", "%.6f", all ? (double)now.voxels[v] / (double)all : 0);
+            put("slices", "%.0f", (double)now.slices);
+            put("tumour_slices", "%.0f", (double)now.tumour_slices);
+            tool_put_row_end(opt.json);
         }
 }
 
@@ -109,11 +125,14 @@ static void print_histogram(void)
     double width = (opt.high - opt.low) / opt.bins;
     for (uint32_t c = 0; c < channels; c++) {
         for (int b = 0; b < opt.bins; b++) {
-            tool_put_text(now.name, false);
-            printf("%s%s\t%g\t%g\t%llu\t%.6f\n", opt.by_case ? "\t" : "", modality[c],
-                   opt.low + b * width, opt.low + (b + 1) * width,
-                   (unsigned long long)histogram[c][b],
-                   counted[c] ? (double)histogram[c][b] / (double)counted[c] : 0);
+            if (opt.by_case)
+                put_text("case", true, now.name);
+            put_text("modality", !opt.by_case, modality[c]);
+            put("from", "%g", opt.low + b * width);
+            put("to", "%g", opt.low + (b + 1) * width);
+            put("voxels", "%.0f", (double)histogram[c][b]);
+            put("share", "%.6f", counted[c] ? (double)histogram[c][b] / (double)counted[c] : 0);
+            tool_put_row_end(opt.json);
         }
         if (outside[c])
             tool_note("%s%s%s: %llu of %llu voxels lie outside %g to %g", now.name,
@@ -196,6 +215,9 @@ int main(int argc, char **argv)
         case 'i':
             opt.intensities = true;
             break;
+        case 'J':
+            opt.json = true;
+            break;
         case 'l':
             opt.log = true;
             break;
@@ -216,7 +238,9 @@ int main(int argc, char **argv)
     tool_no_operands();
 
     tool_open_in();
-    if (opt.intensities)
+    if (opt.json)
+        ;
+    else if (opt.intensities)
         printf("%smodality\tfrom\tto\tvoxels\tshare\n", opt.by_case ? "case\t" : "");
     else
         printf("case\tlabel\tclass\tvoxels\tmm3\tshare\tslices\ttumour_slices\n");
@@ -232,6 +256,7 @@ int main(int argc, char **argv)
         print_histogram();
     else
         print_case();
+    tool_put_rows_end(opt.json);
     free(row);
     tns_release(&rec);
     return tool_finish();

@@ -12,15 +12,15 @@
 #include "tools/tool.h"
 
 static const char usage[] = "[-t] [-n COUNT] < STREAM > TEXT\n"
-                            "       tnsview -k KEY[,KEY]... [-n COUNT] < STREAM > TSV\n"
+                            "       tnsview -k KEY[,KEY]... [-J] [-n COUNT] < STREAM > TSV\n"
                             "       tnsview -c < STREAM";
-static const char options[] = "-c --check -k --keys= -n --count= -t --statistics";
+static const char options[] = "-c --check -J --json -k --keys= -n --count= -t --statistics";
 
 #define MAX_KEYS 64
 #define MAX_VALUES 16 /* of a histogram */
 
 static struct {
-    bool check, stats;
+    bool check, json, stats;
     long count; /* -1: all */
     int nkeys;
     char *key[MAX_KEYS];
@@ -69,11 +69,15 @@ static void put_fields(const struct tns_record *rec)
 {
     for (int i = 0; i < opt.nkeys; i++) {
         const char *v = tns_get(&rec->meta, opt.key[i]);
-        if (i)
-            putchar('\t');
-        put_text(v ? v : "");
+        tool_put_cell(opt.key[i], !i, opt.json);
+        if (!opt.json)
+            put_text(v ? v : "");
+        else if (v)
+            tool_put_text(v, true);
+        else
+            fputs("null", stdout);
     }
-    putchar('\n');
+    tool_put_row_end(opt.json);
 }
 
 /* Counts of the values of n elements, in rising order; how many values, or -1 if too many. */
@@ -180,6 +184,9 @@ int main(int argc, char **argv)
         case 'c':
             opt.check = true;
             break;
+        case 'J':
+            opt.json = true;
+            break;
         case 'k':
             split_keys(optarg);
             break;
@@ -193,6 +200,8 @@ int main(int argc, char **argv)
     tool_no_operands();
     if (opt.check + opt.stats + (opt.nkeys > 0) > 1 || (opt.check && opt.count >= 0))
         tool_misuse("wanted one of -c, -k and -t, and no -n beside -c");
+    if (opt.json && !opt.nkeys)
+        tool_misuse("-J: goes with -k alone");
 
     tool_open_in();
     if (opt.check)
@@ -221,7 +230,9 @@ int main(int argc, char **argv)
     }
     if (!opt.nkeys && !opt.check && segment < tool_segment())
         put_header();
-    if (!opt.nkeys)
+    if (opt.nkeys)
+        tool_put_rows_end(opt.json);
+    else
         printf("%s%" PRIu64 " record%s in %d segment%s%s\n", opt.check ? "sound: " : "", n,
                tool_s(n), tool_segment(), tool_s((unsigned)tool_segment()), ended ? "" : " seen");
     tns_release(&rec);

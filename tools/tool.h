@@ -282,6 +282,11 @@ struct tensor *tool_add(struct tns_record *, const char *name, enum dtype, int r
  * line ends, as it is but for control characters; a number, or nan (null). */
 void tool_put_text(const char *, bool json);
 void tool_put_number(double, bool json);
+/* Rows of such values: before each its name, which JSON has in every row, an object, and TSV in a
+ * line before the first, which is the caller's; behind each row and behind the last. */
+void tool_put_cell(const char *name, bool first, bool json);
+void tool_put_row_end(bool json);
+void tool_put_rows_end(bool json);
 
 /* Ends the output stream, checks and closes standard output, returns 0. */
 int tool_finish(void);

@@ -26,3 +26,29 @@ void tool_put_text(const char *s, bool json)
     if (json)
         putchar('"');
 }
+
+static bool begun;
+
+void tool_put_cell(const char *name, bool first, bool json)
+{
+    if (!json) {
+        if (!first)
+            putchar('\t');
+        return;
+    }
+    fputs(!first ? ", " : begun ? ",\n {" : "[{", stdout);
+    begun = true;
+    tool_put_text(name, true);
+    fputs(": ", stdout);
+}
+
+void tool_put_row_end(bool json)
+{
+    putchar(json ? '}' : '\n');
+}
+
+void tool_put_rows_end(bool json)
+{
+    if (json)
+        puts(begun ? "]" : "[]");
+}

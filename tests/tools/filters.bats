@@ -408,3 +408,23 @@ END
     [ "$(tnsview <in.tns | grep evil)" = '  evil=\x1b[2J\tb\\xc2\x85' ]
     [ "$(tnsview -k evil,case <in.tns)" = "$(printf '%s\tcase000' '\x1b[2J\tb\\\xc2\x85')" ]
 }
+
+@test "stats, tnsview, dice: -J says in JSON what the table says" {
+    phantom -n 1 -d 24x24x12 -s 3 -o studies
+    nii2slices studies/* | recode -s brats2017 >s.tns
+    # Numbers as numbers, text as text; the rows of the table under the names of its first line.
+    as_tsv='(.[0] | keys_unsorted | @tsv), (.[] | [.[] | if . == null then "" else tostring end] | @tsv)'
+    stats <s.tns >want
+    stats --json <s.tns | jq -r "$as_tsv" >got
+    numbers() { awk -F'\t' '{ for (i = 1; i <= NF; i++) printf "%s\t", $i ~ /^-?[0-9.]+$/ ? $i + 0 : $i; print "" }' "$1"; }
+    cmp <(numbers want) <(numbers got)
+    stats -i -b 5 -r 1:900 -p case <s.tns >want
+    stats -i -b 5 -r 1:900 -p case -J <s.tns | jq -r "$as_tsv" >got
+    cmp <(numbers want) <(numbers got)
+    [ "$(stats -J <s.tns | jq -c '[.[0].case, .[2].class, (.[2].voxels > 0)]')" = '["BraTS20_Training_001","oedema",true]' ]
+    tnsview -k case,slice,none -n 3 <s.tns >want
+    tnsview -k case,slice,none -n 3 -J <s.tns | jq -r '.[] | [.[] | . // ""] | @tsv' | cmp - want
+    [ "$(tnsview -k slice -n 0 -J <s.tns)" = '[]' ]
+    run -2 tnsview -J <s.tns
+    [ "$(dice -J -b 0 -d none <s.tns)" = "$(dice -j -b 0 -d none <s.tns)" ]
+}
