@@ -82,7 +82,7 @@ SRC       := $(sort $(foreach d,$(BOXES),$(wildcard $(d)/*.c)) $(READERS))
 SIMD_SRC  := $(if $(LIGHT),,$(wildcard lib/kernels/simd/*.c))
 FRAME     := $(wildcard tools/tool*.c)# every tool stands on it
 PARTS     := $(filter-out $(FRAME),$(wildcard tools/*_*.c))# tools/NAME_PART.c belongs to tools/NAME.c
-TOOLS     := $(patsubst tools/%.c,%,$(filter-out $(FRAME) $(PARTS) $(if $(LIGHT),tools/train.c tools/infer.c tools/strip.c),$(wildcard tools/*.c)))
+TOOLS     := $(patsubst tools/%.c,%,$(filter-out $(FRAME) $(PARTS) $(if $(LIGHT),tools/train.c tools/infer.c tools/strip.c tools/model2onnx.c),$(wildcard tools/*.c)))
 UNIT      := $(patsubst tests/unit/%.c,%,$(if $(LIGHT),$(filter-out tests/unit/nn_% tests/unit/kernels_%,$(wildcard tests/unit/*.c)) tests/unit/nn_text.c,$(wildcard tests/unit/*.c)))
 BENCHC    := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
 
@@ -95,7 +95,7 @@ ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has a
 CLANG_FORMAT := clang-format-19
 PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-pthread
 PKG_demo  := $(PKG_build) gnuplot-nox
-PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom dcm2niix groff mandoc locales time jq bsdextrautils chromium|
+PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom python3-onnx dcm2niix groff mandoc locales time jq bsdextrautils chromium|
 # AArch64 is emulated.
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_bench := $(PKG_build) openmpi-bin libopenmpi-dev libopenblas0 python3-nibabel python3-torch python3-venv time
@@ -179,6 +179,12 @@ $(O)/bin/%: $(O)/tools/%.o $(FRAME:%.c=$(O)/%.o) $(ARCHIVE)
 	$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(LIBS)
 
 $(foreach p,$(PARTS),$(eval $(O)/bin/$(firstword $(subst _, ,$(notdir $(p)))): $(O)/$(p:.c=.o)))
+
+# A program in Python that model2onnx runs, as a string.
+$(O)/tools/model2onnx_script.c: tools/model2onnx.py
+	@mkdir -p $(@D)
+	@{ echo 'extern const char model2onnx_script[];'; echo 'const char model2onnx_script[] ='; sed 's/[\\"]/\\&/g; s/.*/"&\\n"/' $<; echo ';'; } >$@
+$(O)/bin/model2onnx: $(O)/tools/model2onnx_script.o
 
 # The same program, with MPI.
 MPI_FLAGS := -DHAVE_MPI -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX $(if $(HAVE_MPI),$(patsubst -I%,-isystem %,$(filter -I%,$(shell $(MPICC) -show 2>/dev/null))))

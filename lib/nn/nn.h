@@ -88,6 +88,31 @@ struct nn_about {
 };
 int nn_about(const struct nn_spec *, struct nn_about *, char *why, size_t size);
 
+/* What a description comes to, for who says the same in another language: its operations in their
+ * order, blocks and expressions resolved. Those that serve training alone are left out, so the last
+ * is the head that predicts. */
+#define NN_SAID 8
+struct nn_said {
+    const char *op;
+    char name[TENSOR_MAX_NAME];
+    int in[4], ins; /* which of them made what it reads */
+    int channels;   /* of what it makes */
+    struct {
+        const char *name;
+        bool axes;   /* z, y, x; else one number */
+        double v[3]; /* given or preset */
+    } attr[NN_SAID];
+    int attrs;
+    struct tensor param[NN_SAID]; /* names and shapes */
+    int params;
+};
+struct nn_outline {
+    struct nn_said *said;
+    int count;
+};
+int nn_outline(const struct nn_spec *, struct nn_outline *, char *why, size_t size);
+void nn_outline_free(struct nn_outline *);
+
 /* A side as it must be. */
 static inline int nn_padded(int side, int multiple)
 {

@@ -161,6 +161,13 @@ streams() { # TOOL INPUT ARGS...: reads one stream from standard input, and the 
     refused '[1-9][0-9]*' "$(landlock || echo open=ok)"
 }
 
+@test "confine: model2onnx reads its model, and then nothing else" {
+    model2onnx "$in/model" >want
+    probed model2onnx "$in/model" >got
+    cmp want got
+    refused '[0-9]+|text' "$(landlock || echo open=ok)"
+}
+
 @test "confine: train writes beside its model and nowhere else" {
     mkdir out
     probed train -j 2 -c "$in/unet.yaml" -e "$in/val.tns" -o out/model <"$in/epochs.tns" 2>/dev/null

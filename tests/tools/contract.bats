@@ -113,7 +113,7 @@ setup() {
     for f in "$ROOT"/tools/*.c; do
         t=$(basename "$f" .c)
         case $t in
-        tool | *_* | nii2slices | regrid | phantom | train | infer | compare) continue ;; # have streams on one side or none, or need a model
+        tool | *_* | nii2slices | regrid | phantom | train | infer | model2onnx | compare) continue ;; # have streams on one side or none, or need a model
         esac
         row "$t" || found "$t: no row, or not built"
     done
