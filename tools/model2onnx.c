@@ -16,6 +16,8 @@ static const char usage[] = "[-Hv] [-e | -w NAME] MODEL > GRAPH\n"
                             "       model2onnx -l MODEL\n"
                             "       model2onnx -t MODEL";
 
+static const char options[] = "-e --embed -l --list -t --test -w --weights=";
+
 enum { LIST = 8192 };
 
 struct options opt;
@@ -190,7 +192,7 @@ int main(int argc, char **argv)
     bool listed = false, tested = false, within = false;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("eltw:")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'e':
             within = true;
