@@ -51,7 +51,7 @@ ALL_CPPFLAGS := -I. $(NIFTI_INC) -D_GNU_SOURCE -DGLIOPIPE_VERSION='"$(VERSION)"'
 # No compiler fuses a product and a sum where the source does not say so (simd/vec.h): the same bytes from all of them.
 ALL_CFLAGS   := -std=c11 -ffp-contract=off $(WARN) $(OPT_$(CONFIG)) -fopenmp -MMD -MP $(CFLAGS)
 ALL_LDFLAGS  := $(OPT_$(CONFIG)) -fopenmp -Wl,--as-needed $(LDFLAGS)
-LIBS := $(if $(HAVE_ISAL),-lisal) -lniftiio -lznz -lz -lxxhash -lyaml -ljansson -lutf8proc -lpng16 -ldl -lpthread -lm $(LDLIBS)
+LIBS := $(if $(HAVE_ISAL),-lisal) -lniftiio -lznz -lz -lzstd -lxxhash -lyaml -ljansson -lutf8proc -lpng16 -ldl -lpthread -lm $(LDLIBS)
 
 # Kernels: each file of lib/kernels/simd is compiled once for each ISA level. KR_LEVEL
 # names the level inside the source; `plain` is what the compiler emits without any flag.
@@ -93,7 +93,7 @@ ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has a
 # --- what a machine needs ------------------------------------------------------------------------
 # Debian's names, bookworm's and trixie's; a| where the release has it. Versions of clang-format differ: one is heard.
 CLANG_FORMAT := clang-format-19
-PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-pthread
+PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libzstd-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-pthread
 PKG_demo  := $(PKG_build) gnuplot-nox
 PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom python3-onnx dcm2niix groff mandoc locales time jq bsdextrautils chromium|
 # AArch64 is emulated.

@@ -15,8 +15,9 @@ static bool is_tool(const char *line, const char *name)
 
 static bool is_harmless(const char *line)
 {
-    static const char *const tools[] = {"nii2slices", "regrid",  "recode", "pick", "mislabel",
-                                        "epochs",     "augment", "infer",  "tidy", "strip"};
+    static const char *const tools[] = {"nii2slices", "regrid", "recode",  "pick",
+                                        "mislabel",   "epochs", "augment", "infer",
+                                        "tidy",       "strip",  "pack"};
     for (size_t i = 0; i < sizeof tools / sizeof *tools; i++)
         if (is_tool(line, tools[i]))
             return true;

@@ -126,8 +126,26 @@ void tns_release(struct tns_record *);
 
 /* --- reading --------------------------------------------------------------------------------- */
 
+/* Streams in files: those of a list, one after the other, as cat would join them. A folder stands
+ * for the files in it whose names end in .tns, in the order of the bytes of their names. At most
+ * TNS_OPEN are open at once, the first ones from the start; one that is opened later has to be the
+ * file that it was. tns_files_add: 0; TNS_EINVALID for what is no regular file; TNS_EIO,
+ * TNS_ENOMEM; with a line in `why`. */
+#define TNS_OPEN 512
+#define TNS_FILES (UINT32_C(1) << 20)
+struct tns_files;
+struct tns_files *tns_files_new(void); /* NULL if memory is short */
+void tns_files_free(struct tns_files *);
+int tns_files_add(struct tns_files *, const char *path, char *why, size_t size)
+    __attribute__((warn_unused_result));
+uint32_t tns_files_count(const struct tns_files *);
+const char *tns_files_name(const struct tns_files *, uint32_t);
+
 /* Reads from a descriptor that it does not close. NULL if memory is short. */
 struct tns_reader *tns_reader_new(int fd);
+/* Reads files from their start; they have to live on, may have several readers in one thread, and
+ * what tns_why says begins with the name of one. */
+struct tns_reader *tns_reader_files(struct tns_files *);
 void tns_reader_free(struct tns_reader *);
 
 /* The next data record: 1; the end of the stream, proven by its end record: 0; else an error. When
@@ -148,21 +166,32 @@ int tns_begin(struct tns_reader *) __attribute__((warn_unused_result));
 
 /* Like tns_next, but leaves the payloads unread where the input can seek (and reads past them where
  * it cannot): tensors have shapes and data == NULL. *offset is where the record starts in the
- * input. */
+ * input: a multiple of 64, which above bit TNS_FILE_SHIFT tells the file. */
+#define TNS_FILE_SHIFT 44
 int tns_hop(struct tns_reader *, struct tns_record *, uint64_t *offset)
     __attribute__((warn_unused_result));
 
-/* Reads the one data record that starts at an offset that tns_hop gave; the input must seek. The
- * order of records is not checked then. */
-int tns_read_at(struct tns_reader *, struct tns_record *, uint64_t offset)
+/* Reads the one data record that starts at an offset that tns_hop gave, with the tensors that are
+ * named alone (NULL: all), and no byte of others; the input must seek. The order of records is not
+ * checked then. */
+int tns_read_at(struct tns_reader *, struct tns_record *, uint64_t offset, const char *names)
     __attribute__((warn_unused_result));
+
+/* So many bytes from that offset on will be wanted soon. */
+void tns_advise(struct tns_reader *, uint64_t offset, uint64_t bytes);
+/* Bytes of the file in which that offset lies. */
+uint64_t tns_size_at(struct tns_reader *, uint64_t offset);
+
+/* The number, in its file, of the record that came last; *name is that of the file, or NULL. */
+uint64_t tns_number_in_file(const struct tns_reader *, const char **name);
 
 struct tns_meta *tns_header(struct tns_reader *);
 int tns_segment(const struct tns_reader *);     /* 0 before the first header, then 1, 2, ... */
 uint64_t tns_count(const struct tns_reader *);  /* data records so far, all segments */
 const char *tns_why(const struct tns_reader *); /* the last error in words */
 /* Of the data records so far: their metadata, their tensors' shapes and the checks of their
- * payloads, so that a hop sees what a reader sees. Equal streams have equal digests. */
+ * payloads, so that a hop sees what a reader sees. Equal streams have equal digests, encoded or
+ * not. */
 uint64_t tns_digest(const struct tns_reader *);
 
 /* --- writing --------------------------------------------------------------------------------- */
@@ -172,6 +201,11 @@ struct tns_writer;
 /* Writes to a descriptor that it does not close. */
 struct tns_writer *tns_writer_new(int fd);
 void tns_writer_free(struct tns_writer *); /* never writes an end record */
+
+/* From now on payloads that are in memory go out encoded (section 6.4) where that is shorter, by
+ * zstd at this level, 1 to TNS_MAX_LEVEL; 0: as they are, as at first. */
+#define TNS_MAX_LEVEL 19
+int tns_writer_pack(struct tns_writer *, int level) __attribute__((warn_unused_result));
 
 /* Before anything else, if at all: the first bytes of the header to come. Whatever stands before
  * them in the output, it is a cut stream until the rest has followed (section 2.5). */

@@ -4,6 +4,7 @@
 #include "formats/tns_impl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -18,15 +19,20 @@
 
 struct tns_reader {
     int fd;
+    struct tns_files *files; /* or NULL */
+    uint32_t file;           /* of them */
     bool seekable, in_segment, ended, random;
-    bool within; /* a record: it is counted already */
-    bool owed;   /* another segment has to follow */
-    int segment;
+    bool within;  /* a record: it is counted already */
+    bool owed;    /* another segment has to follow */
+    int segment;  /* of all files */
+    bool begun;   /* this file: its first header is read */
     uint64_t pos; /* bytes consumed, or the place of the next pread */
     uint64_t count, ordinal, digest;
+    uint64_t before; /* count where the file began */
     struct tns_meta header;
     unsigned char *front, *piece;
     size_t front_room;
+    struct tns_unpacker unpacker;
     const unsigned char *descriptors; /* of the record, in the front */
     uint32_t coming, tensors;         /* of its payloads: the next, how many in all */
     XXH3_state_t *sum;
@@ -39,7 +45,7 @@ struct fixed {
     uint64_t rest, count;
 };
 
-struct tns_reader *tns_reader_new(int fd)
+static struct tns_reader *new_reader(int fd)
 {
     struct tns_reader *r = calloc(1, sizeof *r);
     if (!r || !(r->piece = malloc(PIECE)) || !(r->sum = XXH3_createState())) {
@@ -47,6 +53,24 @@ struct tns_reader *tns_reader_new(int fd)
         return NULL;
     }
     r->fd = fd;
+    return r;
+}
+
+struct tns_reader *tns_reader_files(struct tns_files *files)
+{
+    struct tns_reader *r = new_reader(-1);
+    if (r) {
+        r->files = files;
+        r->seekable = true;
+    }
+    return r;
+}
+
+struct tns_reader *tns_reader_new(int fd)
+{
+    struct tns_reader *r = new_reader(fd);
+    if (!r)
+        return NULL;
     off_t at = lseek(fd, 0, SEEK_CUR);
     r->seekable = at >= 0;
     r->pos = r->seekable ? (uint64_t)at : 0;
@@ -58,6 +82,7 @@ void tns_reader_free(struct tns_reader *r)
     if (r) {
         free(r->front);
         free(r->piece);
+        tns_unpacker_free(&r->unpacker);
         XXH3_freeState(r->sum);
         free(r->header.text);
         free(r);
@@ -89,6 +114,12 @@ const char *tns_why(const struct tns_reader *r)
     return r->why;
 }
 
+uint64_t tns_number_in_file(const struct tns_reader *r, const char **name)
+{
+    *name = r->files ? tns_files_name(r->files, r->file) : NULL;
+    return r->count - r->before - (r->count > r->before);
+}
+
 __attribute__((format(printf, 4, 5))) static int
 fail(struct tns_reader *r, int code, const struct tns_record *rec, const char *fmt, ...)
 {
@@ -96,26 +127,34 @@ fail(struct tns_reader *r, int code, const struct tns_record *rec, const char *f
     const char *s = rec ? tns_get(&rec->meta, "slice") : NULL;
     int n = 0;
     va_list ap;
-    if (r->segment && code != TNS_EIO && code != TNS_ENOMEM)
-        n = snprintf(r->why, sizeof r->why, c ? "record %llu (%.64s%s%.12s): " : "record %llu: ",
-                     (unsigned long long)(r->count - r->within), c, s ? " slice " : "", s ? s : "");
+    if (r->files)
+        n = snprintf(r->why, sizeof r->why, "%.200s: ", tns_files_name(r->files, r->file));
+    if (r->begun && code != TNS_EIO && code != TNS_ENOMEM)
+        n += snprintf(r->why + n, sizeof r->why - (size_t)n,
+                      c ? "record %llu (%.64s%s%.12s): " : "record %llu: ",
+                      (unsigned long long)(r->count - r->before - r->within), c, s ? " slice " : "",
+                      s ? s : "");
     va_start(ap, fmt);
     vsnprintf(r->why + n, sizeof r->why - (size_t)n, fmt, ap);
     va_end(ap);
     return code;
 }
 
-/* Reads n bytes: n, or fewer at the end of the input, or -1. */
+/* Reads n bytes: n, or fewer at the end of the input, or an error. */
 static ssize_t pull(struct tns_reader *r, void *to, size_t n)
 {
+    const int fd = r->files ? tns_files_open(r->files, r->file, r->why, sizeof r->why) : r->fd;
     size_t done = 0;
+    if (r->files && fd < 0)
+        return fd;
     while (done < n) {
-        ssize_t k = r->random ? pread(r->fd, (char *)to + done, n - done, (off_t)(r->pos + done))
-                              : read(r->fd, (char *)to + done, n - done);
+        ssize_t k = r->random || r->files
+                        ? pread(fd, (char *)to + done, n - done, (off_t)(r->pos + done))
+                        : read(fd, (char *)to + done, n - done);
         if (k < 0 && errno == EINTR)
             continue;
         if (k < 0)
-            return -1;
+            return fail(r, TNS_EIO, NULL, "read: %s", strerror(errno));
         if (k == 0)
             break;
         done += (size_t)k;
@@ -129,7 +168,7 @@ static int pull_all(struct tns_reader *r, const struct tns_record *rec, void *to
 {
     ssize_t k = pull(r, to, n);
     if (k < 0)
-        return fail(r, TNS_EIO, rec, "read: %s", strerror(errno));
+        return (int)k;
     if ((size_t)k < n)
         return fail(r, TNS_ECUT, rec, "cut off in the middle (did an earlier tool fail?)");
     return 0;
@@ -147,10 +186,10 @@ static bool all_zero(const unsigned char *p, size_t n)
 static int read_fixed(struct tns_reader *r, struct fixed *f)
 {
     unsigned char b[TNS_FIXED];
-    bool first = !r->segment && !r->random;
+    bool first = !r->begun && !r->random;
     ssize_t k = pull(r, b, sizeof b);
     if (k < 0)
-        return fail(r, TNS_EIO, NULL, "read: %s", strerror(errno));
+        return (int)k;
     if (k == 0)
         return 0;
     size_t m = (size_t)k < sizeof tns_magic ? (size_t)k : sizeof tns_magic;
@@ -222,6 +261,28 @@ static int parse_meta(struct tns_reader *r, struct tns_meta *m, char kind, uint3
     return 0;
 }
 
+/* Section 6.4: the bytes of the descriptor that tell of an encoding. */
+static int parse_encoding(struct tns_reader *r, const struct tns_record *rec,
+                          const unsigned char *d, const struct tensor *t, uint64_t bytes)
+{
+    const int how = d[67];
+    const size_t width = how & TNS_HALF ? 2 : dtype_size(t->dtype);
+    if (how ? how >= TNS_ENCODINGS || !(how & TNS_ZSTD)
+            : !all_zero(d + 68, 4) || !all_zero(d + 112, 8))
+        return fail(r, TNS_EUNSUPPORTED, rec,
+                    how ? "unsupported: tensor '%s': encoding %d"
+                        : "unsupported: tensor '%s': a reserved field is set",
+                    t->name, how);
+    if ((how & TNS_HALF && t->dtype != DT_F32) || (how & TNS_PLANES && width == 1))
+        return fail(r, TNS_ECORRUPT, rec, "corrupt: tensor '%s': encoding %d of %s", t->name, how,
+                    dtype_name(t->dtype));
+    if (how && (!get64(d + 112) || get64(d + 112) >= bytes))
+        return fail(r, TNS_ECORRUPT, rec,
+                    "corrupt: tensor '%s': stored length (wanted less than %llu, got %llu)",
+                    t->name, (unsigned long long)bytes, (unsigned long long)get64(d + 112));
+    return 0;
+}
+
 /* Section 5: one descriptor; *bytes is the length of the payload. */
 static int parse_descriptor(struct tns_reader *r, const struct tns_record *rec,
                             const unsigned char *d, struct tensor *t, uint64_t *bytes)
@@ -238,9 +299,6 @@ static int parse_descriptor(struct tns_reader *r, const struct tns_record *rec,
         return fail(r, TNS_EUNSUPPORTED, rec, "unsupported: tensor '%s': rank %u", t->name, d[65]);
     if (d[66] != TNS_CHECK_XXH3 && d[66] != TNS_CHECK_CRC32)
         return fail(r, TNS_EUNSUPPORTED, rec, "unsupported: tensor '%s': check %u", t->name, d[66]);
-    if (!all_zero(d + 67, 5) || !all_zero(d + 112, 8))
-        return fail(r, TNS_EUNSUPPORTED, rec, "unsupported: tensor '%s': a reserved field is set",
-                    t->name);
     t->dtype = (enum dtype)dtypes[d[64]];
     t->rank = d[65];
     *bytes = dtype_size(t->dtype);
@@ -257,7 +315,7 @@ static int parse_descriptor(struct tns_reader *r, const struct tns_record *rec,
     if (get64(d + 104) != *bytes)
         return fail(r, TNS_ECORRUPT, rec, "corrupt: tensor '%s': length (wanted %llu, got %llu)",
                     t->name, (unsigned long long)*bytes, (unsigned long long)get64(d + 104));
-    return 0;
+    return parse_encoding(r, rec, d, t, *bytes);
 }
 
 /* Section 4.6. */
@@ -279,7 +337,7 @@ static int read_front(struct tns_reader *r, const struct fixed *f, struct tns_me
 {
     size_t text = (size_t)tns_padded(f->meta_len);
     size_t n = text + f->ntensors * (size_t)TNS_DESCRIPTOR;
-    uint64_t sum = n;
+    uint64_t sum = n, whole = n;
     int e;
     if (n > r->front_room || !r->front) {
         free(r->front);
@@ -299,13 +357,17 @@ static int read_front(struct tns_reader *r, const struct fixed *f, struct tns_me
     for (uint32_t i = 0; i < f->ntensors; i++) {
         uint64_t bytes = 0;
         struct tensor t;
-        if ((e = parse_descriptor(r, rec, r->front + text + i * TNS_DESCRIPTOR, &t, &bytes)))
+        const unsigned char *d = r->front + text + i * TNS_DESCRIPTOR;
+        if ((e = parse_descriptor(r, rec, d, &t, &bytes)))
             return e;
         if (tns_tensor(rec, t.name))
             return fail(r, TNS_ECORRUPT, rec, "corrupt: tensor '%s' stands twice", t.name);
         rec->tensor[rec->ntensors++] = t;
-        sum += tns_padded(bytes);
+        sum += tns_padded(tns_stored(d));
+        whole += tns_padded(bytes);
     }
+    if (whole > TNS_MAX_RECORD - TNS_FIXED)
+        return fail(r, TNS_ECORRUPT, rec, "corrupt: larger than a record may be, unpacked");
     if (sum != f->rest)
         return fail(r, TNS_ECORRUPT, rec, "corrupt: record length (wanted %llu, got %llu)",
                     (unsigned long long)sum, (unsigned long long)f->rest);
@@ -322,26 +384,41 @@ static const unsigned char *descriptor(const struct tns_reader *r, uint32_t i)
     return r->descriptors + i * (size_t)TNS_DESCRIPTOR;
 }
 
-static int check_payload(struct tns_reader *r, const struct tns_record *rec, const unsigned char *d,
-                         uint64_t sum, const unsigned char *padding)
+static int check_sum(struct tns_reader *r, const struct tns_record *rec, const unsigned char *d,
+                     uint64_t sum, uint64_t wanted)
 {
-    size_t bytes = (size_t)get64(d + 104);
-    if (sum != get64(d + 120))
-        return fail(r, TNS_ECORRUPT, rec, "corrupt: the check of tensor '%s' does not match",
-                    (const char *)d);
-    if (!all_zero(padding, (size_t)tns_padded(bytes) - bytes))
-        return fail(r, TNS_ECORRUPT, rec, "corrupt: padding is not zero");
-    return 0;
+    return sum == wanted
+               ? 0
+               : fail(r, TNS_ECORRUPT, rec, "corrupt: the check of tensor '%s' does not match",
+                      (const char *)d);
+}
+
+static int check_padding(struct tns_reader *r, const struct tns_record *rec,
+                         const unsigned char *padding, size_t bytes)
+{
+    return all_zero(padding, (size_t)tns_padded(bytes) - bytes)
+               ? 0
+               : fail(r, TNS_ECORRUPT, rec, "corrupt: padding is not zero");
+}
+
+/* The payload as it is used. */
+static int check_payload(struct tns_reader *r, const struct tns_record *rec, const unsigned char *d,
+                         const void *p)
+{
+    const size_t bytes = (size_t)get64(d + 104);
+    return check_sum(r, rec, d,
+                     d[66] == TNS_CHECK_XXH3 ? tns_xxh3(p, bytes) : tns_crc32(0, p, bytes),
+                     get64(d + 120));
 }
 
 /* The next payload goes by, to `put` if there is one. */
 static int go_by(struct tns_reader *r, int (*put)(void *, void *, size_t), void *ctx)
 {
     const unsigned char *d = descriptor(r, r->coming++);
-    uint64_t left = get64(d + 104);
+    uint64_t left = tns_stored(d);
     uint32_t crc = 0;
-    size_t padding = (size_t)(tns_padded(left) - left);
-    bool xxh3 = d[66] == TNS_CHECK_XXH3;
+    size_t bytes = (size_t)left, padding = (size_t)(tns_padded(left) - left);
+    bool xxh3 = d[66] == TNS_CHECK_XXH3 && !d[67];
     int e;
     XXH3_64bits_reset(r->sum);
     for (size_t n; left > 0; left -= n) {
@@ -355,9 +432,11 @@ static int go_by(struct tns_reader *r, int (*put)(void *, void *, size_t), void 
         if (put && (e = put(ctx, r->piece, n)))
             return e;
     }
-    if ((e = pull_all(r, NULL, r->piece, padding)))
+    if ((e = pull_all(r, NULL, r->piece, padding)) ||
+        (e = check_sum(r, NULL, d, xxh3 ? XXH3_64bits_digest(r->sum) : crc,
+                       d[67] ? get32(d + 68) : get64(d + 120))))
         return e;
-    return check_payload(r, NULL, d, xxh3 ? XXH3_64bits_digest(r->sum) : crc, r->piece);
+    return check_padding(r, NULL, r->piece, bytes);
 }
 
 const unsigned char *tns_coming(const struct tns_reader *r, const char *name)
@@ -414,6 +493,40 @@ static int body_room(struct tns_reader *r, struct tns_record *rec, size_t have, 
     return 0;
 }
 
+/* The next payload, which is encoded, to `start` of the body. */
+static int take_packed(struct tns_reader *r, struct tns_record *rec, size_t start, size_t need)
+{
+    struct tns_unpacker *u = &r->unpacker;
+    const unsigned char *d = descriptor(r, r->coming);
+    const size_t bytes = (size_t)get64(d + 112), all = (size_t)tns_padded(bytes);
+    const size_t stop = start + (size_t)tns_padded(get64(d + 104));
+    struct tensor *t = receiver(rec, d);
+    int e;
+    for (size_t have = 0, upto; have < all; have = upto) {
+        upto = all - have > STEP && u->stored_room < all ? have + STEP : all;
+        if (upto > u->stored_room) {
+            const size_t room = upto * 2 < all ? upto * 2 : all;
+            unsigned char *p = realloc(u->stored, room);
+            if (!p)
+                return fail(r, TNS_ENOMEM, rec, "out of memory (wanted %zu bytes)", room);
+            u->stored = p;
+            u->stored_room = room;
+        }
+        if ((e = pull_all(r, rec, u->stored + have, upto - have)))
+            return e;
+    }
+    if ((e = check_sum(r, rec, d, tns_crc32(0, u->stored, bytes), get32(d + 68))) ||
+        (e = check_padding(r, rec, u->stored + bytes, bytes)) ||
+        (e = body_room(r, rec, start, stop, need)))
+        return e;
+    if ((e = tns_unpack(u, t, d[67], bytes, rec->body + start)))
+        return e == TNS_ENOMEM
+                   ? fail(r, e, rec, "out of memory (to unpack tensor '%s')", t->name)
+                   : fail(r, e, rec, "corrupt: tensor '%s': what is packed does not make it",
+                          t->name);
+    return check_payload(r, rec, d, rec->body + start);
+}
+
 int tns_take(struct tns_reader *r, struct tns_record *rec, const char *names)
 {
     uint32_t first = r->coming, end = r->tensors;
@@ -430,8 +543,17 @@ int tns_take(struct tns_reader *r, struct tns_record *rec, const char *names)
         size_t bytes = (size_t)get64(d + 104), start = have,
                stop = have + (size_t)tns_padded(bytes);
         if (!receiver(rec, d)) {
-            if ((e = go_by(r, NULL, NULL)))
+            if (r->random)
+                r->pos += tns_padded(tns_stored(d)), r->coming++;
+            else if ((e = go_by(r, NULL, NULL)))
                 return e;
+            continue;
+        }
+        if (d[67]) {
+            if ((e = take_packed(r, rec, start, need)))
+                return e;
+            have = stop;
+            r->coming++;
             continue;
         }
         while (have < stop) {
@@ -442,9 +564,7 @@ int tns_take(struct tns_reader *r, struct tns_record *rec, const char *names)
             have = upto;
         }
         const unsigned char *p = rec->body + start;
-        if ((e = check_payload(
-                 r, rec, d, d[66] == TNS_CHECK_XXH3 ? tns_xxh3(p, bytes) : tns_crc32(0, p, bytes),
-                 p + bytes)))
+        if ((e = check_payload(r, rec, d, p)) || (e = check_padding(r, rec, p + bytes, bytes)))
             return e;
         r->coming++;
     }
@@ -465,7 +585,7 @@ static int skip_payloads(struct tns_reader *r, const struct fixed *f, const stru
     r->coming = r->tensors;
     /* The last byte is read, so that a cut file is noticed here and not at some later record. */
     if (r->seekable && n > 1) {
-        if (lseek(r->fd, (off_t)(n - 1), SEEK_CUR) < 0)
+        if (!r->files && lseek(r->fd, (off_t)(n - 1), SEEK_CUR) < 0)
             return fail(r, TNS_EIO, rec, "seek: %s", strerror(errno));
         r->pos += n - 1;
         n = 1;
@@ -481,11 +601,11 @@ static int next_record(struct tns_reader *r, struct tns_record *rec, struct fixe
                        uint64_t *offset)
 {
     for (;;) {
-        uint64_t at = r->pos;
+        uint64_t at = r->pos | (uint64_t)r->file << TNS_FILE_SHIFT;
         int e = read_fixed(r, f);
         if (e < 0)
             return e;
-        if (e == 0 && !r->segment)
+        if (e == 0 && !r->begun)
             return fail(r, TNS_ECUT, NULL, "empty (did an earlier tool fail?)");
         if (e == 0 && r->in_segment)
             return fail(r, TNS_ECUT, NULL,
@@ -493,6 +613,13 @@ static int next_record(struct tns_reader *r, struct tns_record *rec, struct fixe
         if (e == 0 && r->owed)
             return fail(r, TNS_ECUT, NULL,
                         "ended before a segment that was to follow (did an earlier tool fail?)");
+        if (e == 0 && r->files && r->file + 1 < tns_files_count(r->files)) {
+            r->file++;
+            r->pos = 0;
+            r->before = r->count;
+            r->begun = false;
+            continue;
+        }
         if (e == 0) {
             r->ended = true;
             return 0;
@@ -520,6 +647,7 @@ static int next_record(struct tns_reader *r, struct tns_record *rec, struct fixe
             r->in_segment = true;
             r->owed = false;
             r->ordinal = 0;
+            r->begun = true;
             r->segment++;
             return 2;
         }
@@ -539,6 +667,24 @@ int tns_begin(struct tns_reader *r)
     return e == 2 ? 0 : e;
 }
 
+/* Adds a record to the digest: its front, as it would be with nothing encoded. */
+static void digest(struct tns_reader *r, size_t text)
+{
+    unsigned char chain[16];
+    XXH3_64bits_reset(r->sum);
+    XXH3_64bits_update(r->sum, r->front, text);
+    for (uint32_t i = 0; i < r->tensors; i++) {
+        unsigned char d[TNS_DESCRIPTOR];
+        memcpy(d, descriptor(r, i), sizeof d);
+        memset(d + 67, 0, 5);
+        memset(d + 112, 0, 8);
+        XXH3_64bits_update(r->sum, d, sizeof d);
+    }
+    put64(chain, r->digest);
+    put64(chain + 8, XXH3_64bits_digest(r->sum));
+    r->digest = tns_xxh3(chain, sizeof chain);
+}
+
 static int advance(struct tns_reader *r, struct tns_record *rec, struct fixed *f, uint64_t *offset)
 {
     int e = 0;
@@ -553,11 +699,7 @@ static int advance(struct tns_reader *r, struct tns_record *rec, struct fixed *f
         ;
     if (e != 1)
         return e;
-    unsigned char chain[16];
-    put64(chain, r->digest);
-    put64(chain + 8, tns_xxh3(r->front, (size_t)tns_padded(f->meta_len) +
-                                            f->ntensors * (size_t)TNS_DESCRIPTOR));
-    r->digest = tns_xxh3(chain, sizeof chain);
+    digest(r, (size_t)tns_padded(f->meta_len));
     r->count++;
     r->ordinal++;
     r->within = true;
@@ -580,23 +722,58 @@ int tns_hop(struct tns_reader *r, struct tns_record *rec, uint64_t *offset)
     return skipped ? skipped : e;
 }
 
-int tns_read_at(struct tns_reader *r, struct tns_record *rec, uint64_t offset)
+/* --- in any order ----------------------------------------------------------------------------- */
+
+static uint64_t place_in_file(uint64_t offset)
+{
+    return offset & ((UINT64_C(1) << TNS_FILE_SHIFT) - 1);
+}
+
+static int read_here(struct tns_reader *r, struct tns_record *rec, const char *names)
 {
     struct fixed f;
-    uint64_t back = r->pos;
-    int e;
-    r->random = true;
-    r->pos = offset;
-    tns_clear(rec);
-    if ((e = read_fixed(r, &f)) == 1)
-        e = f.kind != 'R' ? fail(r, TNS_ECORRUPT, NULL, "corrupt: no data record at byte %llu",
-                                 (unsigned long long)offset)
-                          : read_front(r, &f, &rec->meta, rec);
-    else if (e == 0)
-        e = fail(r, TNS_ECUT, NULL, "cut off at byte %llu", (unsigned long long)offset);
+    int e = read_fixed(r, &f);
     if (e == 0)
-        e = tns_take(r, rec, NULL);
+        return fail(r, TNS_ECUT, NULL, "cut off at byte %llu", (unsigned long long)r->pos);
+    if (e < 0 ||
+        (e = f.kind == 'R' ? 0
+                           : fail(r, TNS_ECORRUPT, NULL, "corrupt: no data record at byte %llu",
+                                  (unsigned long long)r->pos)))
+        return e;
+    if ((e = read_front(r, &f, &rec->meta, rec)))
+        return e;
+    if (names)
+        tns_keep(rec, names);
+    return tns_take(r, rec, NULL);
+}
+
+int tns_read_at(struct tns_reader *r, struct tns_record *rec, uint64_t offset, const char *names)
+{
+    const uint64_t back = r->pos;
+    const uint32_t file = r->file;
+    r->random = true;
+    r->pos = place_in_file(offset);
+    r->file = (uint32_t)(offset >> TNS_FILE_SHIFT);
+    tns_clear(rec);
+    const int e = read_here(r, rec, names);
+    r->coming = r->tensors;
     r->random = false;
     r->pos = back;
+    r->file = file;
     return e;
+}
+
+uint64_t tns_size_at(struct tns_reader *r, uint64_t offset)
+{
+    return r->files ? tns_files_size(r->files, (uint32_t)(offset >> TNS_FILE_SHIFT)) : 0;
+}
+
+void tns_advise(struct tns_reader *r, uint64_t offset, uint64_t bytes)
+{
+    char why[64];
+    const int fd =
+        r->files ? tns_files_open(r->files, (uint32_t)(offset >> TNS_FILE_SHIFT), why, sizeof why)
+                 : r->fd;
+    if (fd >= 0) /* a courtesy: who reads will say what is wrong */
+        (void)posix_fadvise(fd, (off_t)place_in_file(offset), (off_t)bytes, POSIX_FADV_WILLNEED);
 }

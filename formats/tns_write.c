@@ -14,7 +14,17 @@ struct tns_writer {
     uint64_t ordinal; /* records of the segment */
     unsigned char *front;
     size_t front_room;
+    struct tns_packer *packer;
+    unsigned char *packed; /* the record's payloads that are encoded, one after the other */
+    size_t packed_room;
     char why[256];
+};
+
+/* A payload as it goes out. */
+struct payload {
+    size_t stored;
+    int how; /* it is encoded; 0: as it is in memory */
+    size_t at;
 };
 
 struct tns_writer *tns_writer_new(int fd)
@@ -29,8 +39,17 @@ void tns_writer_free(struct tns_writer *w)
 {
     if (w) {
         free(w->front);
+        free(w->packed);
+        tns_packer_free(w->packer);
         free(w);
     }
+}
+
+int tns_writer_pack(struct tns_writer *w, int level)
+{
+    tns_packer_free(w->packer);
+    w->packer = NULL;
+    return level && !(w->packer = tns_packer_new(level)) ? TNS_ENOMEM : 0;
 }
 
 const char *tns_writer_why(const struct tns_writer *w)
@@ -92,8 +111,10 @@ static int push_piece(void *w, void *bytes, size_t n)
 }
 
 /* Section 5. */
-static void fill_descriptor(unsigned char *d, const struct tensor *t, size_t bytes)
+static void fill_descriptor(const struct tns_writer *w, unsigned char *d, const struct tensor *t,
+                            const struct payload *p)
 {
+    const size_t bytes = tensor_bytes(t);
     static const unsigned char codes[DT_COUNT] = {
         [DT_U8] = 1,   [DT_I16] = 2, [DT_I32] = 3, [DT_F16] = 4,
         [DT_BF16] = 5, [DT_F32] = 6, [DT_F64] = 7,
@@ -107,11 +128,44 @@ static void fill_descriptor(unsigned char *d, const struct tensor *t, size_t byt
         put32(d + 72 + 4 * i, t->dim[i]);
     put64(d + 104, bytes);
     put64(d + 120, tns_xxh3(t->data, bytes));
+    if (p->how) {
+        d[67] = (unsigned char)p->how;
+        put32(d + 68, tns_crc32(0, w->packed + p->at, p->stored));
+        put64(d + 112, p->stored);
+    }
 }
 
-/* Payload lengths and their sum with padding, or an error for what the format cannot hold. */
-static int measure(struct tns_writer *w, const struct tns_record *rec, size_t *bytes, uint64_t *sum)
+/* Puts a tensor's payload by, encoded, behind the `*at` bytes of those before it, if that is
+ * shorter. */
+static int pack(struct tns_writer *w, const struct tensor *t, struct payload *p, size_t *at)
 {
+    const void *stored;
+    size_t bytes;
+    const int how = tns_pack(w->packer, t, &stored, &bytes);
+    if (how <= 0)
+        return how < 0 ? fail(w, how, "out of memory (to pack tensor '%s')", t->name) : 0;
+    if (*at + bytes > w->packed_room) {
+        const size_t room = (*at + bytes) * 2;
+        unsigned char *more = realloc(w->packed, room);
+        if (!more)
+            return fail(w, TNS_ENOMEM, "out of memory (wanted %zu bytes)", room);
+        w->packed = more;
+        w->packed_room = room;
+    }
+    memcpy(w->packed + *at, stored, bytes);
+    *p = (struct payload){bytes, how, *at};
+    *at += bytes;
+    return 0;
+}
+
+/* Payloads and the sum of their lengths with padding, or an error for what the format cannot
+ * hold. */
+static int measure(struct tns_writer *w, const struct tns_record *rec, struct payload *p,
+                   uint64_t *sum)
+{
+    uint64_t whole = 0;
+    size_t packed = 0;
+    int e;
     *sum = 0;
     for (int i = 0; i < rec->ntensors; i++) {
         const struct tensor *t = &rec->tensor[i];
@@ -123,18 +177,26 @@ static int measure(struct tns_writer *w, const struct tns_record *rec, size_t *b
                 return fail(w, TNS_EINVALID, "tensor '%s' is larger than a record may be", t->name);
         if (!t->data && !tns_coming(rec->from, t->name))
             return fail(w, TNS_EINVALID, "tensor '%s' has no payload", t->name);
-        bytes[i] = (size_t)n;
-        *sum += tns_padded(n);
+        p[i] = (struct payload){
+            .stored = t->data ? (size_t)n : (size_t)tns_stored(tns_coming(rec->from, t->name))};
+        whole += tns_padded(n);
+        if (whole > TNS_MAX_RECORD)
+            return fail(w, TNS_EINVALID, "the record is larger than 1 GiB");
+        if (t->data && w->packer && (e = pack(w, t, &p[i], &packed)))
+            return e;
+        *sum += tns_padded(p[i].stored);
     }
-    return 0;
+    return whole > TNS_MAX_RECORD - TNS_FIXED
+               ? fail(w, TNS_EINVALID, "the record is larger than 1 GiB")
+               : 0;
 }
 
 static int write_record(struct tns_writer *w, char kind, const struct tns_meta *meta,
                         const struct tns_record *rec, uint64_t count)
 {
     static const unsigned char zeros[TNS_ALIGN];
-    size_t bytes[TNS_MAX_TENSORS], meta_len = meta ? meta->len : 0,
-                                   text = (size_t)tns_padded(meta_len);
+    struct payload payload[TNS_MAX_TENSORS];
+    size_t meta_len = meta ? meta->len : 0, text = (size_t)tns_padded(meta_len);
     int n = rec ? rec->ntensors : 0, nv = 0, e;
     size_t front_len = text + (size_t)n * TNS_DESCRIPTOR;
     unsigned char more[TNS_FIXED], fixed[TNS_FIXED];
@@ -146,7 +208,7 @@ static int write_record(struct tns_writer *w, char kind, const struct tns_meta *
     for (size_t i = 0, lines = 0; i < meta_len; i++)
         if (!meta->text[i] && ++lines > TNS_MAX_LINES)
             return fail(w, TNS_EINVALID, "metadata has more than %d lines", TNS_MAX_LINES);
-    if (rec && (e = measure(w, rec, bytes, &payloads)))
+    if (rec && (e = measure(w, rec, payload, &payloads)))
         return e;
     if (front_len + payloads > TNS_MAX_RECORD - TNS_FIXED)
         return fail(w, TNS_EINVALID, "the record is larger than 1 GiB");
@@ -166,7 +228,7 @@ static int write_record(struct tns_writer *w, char kind, const struct tns_meta *
         const struct tensor *t = &rec->tensor[i];
         unsigned char *d = w->front + text + (size_t)i * TNS_DESCRIPTOR;
         if (t->data)
-            fill_descriptor(d, t, bytes[i]);
+            fill_descriptor(w, d, t, &payload[i]);
         else
             memcpy(d, tns_coming(rec->from, t->name), TNS_DESCRIPTOR);
     }
@@ -183,15 +245,16 @@ static int write_record(struct tns_writer *w, char kind, const struct tns_meta *
         v[nv++] = (struct iovec){w->front, front_len};
     for (int i = 0; i < n; i++) {
         const struct tensor *t = &rec->tensor[i];
+        const size_t bytes = payload[i].stored;
         if (t->data) {
-            v[nv++] = (struct iovec){t->data, bytes[i]};
+            v[nv++] = (struct iovec){payload[i].how ? w->packed + payload[i].at : t->data, bytes};
         } else {
             if ((e = push(w, v, nv)) || (e = tns_pass(rec->from, t->name, push_piece, w)))
                 return e;
             nv = 0;
         }
-        if (tns_padded(bytes[i]) > bytes[i])
-            v[nv++] = (struct iovec){(void *)zeros, (size_t)tns_padded(bytes[i]) - bytes[i]};
+        if (tns_padded(bytes) > bytes)
+            v[nv++] = (struct iovec){(void *)zeros, (size_t)tns_padded(bytes) - bytes};
     }
     return push(w, v, nv);
 }

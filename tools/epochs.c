@@ -202,15 +202,31 @@ static bool is_ours(uint32_t i)
            (uint64_t)opt.rank;
 }
 
+/* Slices that the disk may bring while others are written. */
+enum { AHEAD = 64 };
+
+static uint32_t advise(const uint32_t *order, uint32_t from, uint32_t i)
+{
+    for (; from < length && from < i + AHEAD; from++) {
+        const struct span p = slabs_span(order[from]);
+        for (uint32_t k = 0; k < p.n && is_ours(from); k++)
+            index_advise(p.from + k);
+    }
+    return from;
+}
+
 /* seen[i] counts how often the item that begins there has come in this epoch: what augment does to
  * it hangs on that. */
 static void write_pass(long epoch, uint32_t first, const uint32_t *order, uint32_t *seen)
 {
     struct tns_record rec = {0};
+    uint32_t ahead = first;
     memset(seen, 0, records * sizeof *seen);
     for (uint32_t i = 0; i < length; i++) {
         const uint32_t repeat = seen[order[i]]++;
         const struct span p = slabs_span(order[i]);
+        if (i >= first)
+            ahead = advise(order, ahead, i);
         for (uint32_t k = 0; k < p.n && i >= first && is_ours(i); k++) {
             index_read(p.from + k, &rec);
             set_place(&rec, epoch, i);

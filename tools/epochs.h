@@ -22,7 +22,7 @@ extern int classes;
 /* The argument of -T, or wrong usage. */
 void index_labels(const char *text);
 
-/* Before confinement: the files are opened. */
+/* Before confinement: the files are opened, or a folder's. */
 void index_open(char **files, int n);
 /* Hops through them; what they say of themselves goes into the header. How many records they
  * hold. */
@@ -34,6 +34,8 @@ uint64_t index_bits(uint32_t record);
 void index_forget(uint32_t record);
 /* Greatest height and width of `image`. */
 extern uint32_t largest[2];
+/* The record will be wanted soon: the system may begin to read. */
+void index_advise(uint32_t record);
 /* The one read of a slice that is wanted. */
 void index_read(uint32_t record, struct tns_record *);
 void index_close(void);

@@ -5,25 +5,16 @@
 #include "formats/contract.h"
 #include "formats/ledger.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-/* A place is an offset, which is a multiple of 64, so that the lowest bits are free for classes,
- * and above it the number of the file. */
-enum { BITS = 63, FILE_SHIFT = 48, FILES = 1 << 12 };
+/* A place is an offset, which is a multiple of 64, so that the lowest bits are free for classes. */
+enum { BITS = 63 };
 
-static struct file {
-    const char *name;
-    int fd;
-    struct tns_reader *in;
-} *file;
-static int files;
+static struct tns_files *files;
+static struct tns_reader *in;
 
 static uint64_t *place;
 static uint32_t count, room;
@@ -36,50 +27,28 @@ uint32_t largest[2];
 
 /* --- files ------------------------------------------------------------------------------------ */
 
-static int open_file(const char *name)
-{
-    struct stat st;
-    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st))
-        tool_die("%s: %s", name, strerror(errno));
-    if (S_ISDIR(st.st_mode))
-        tool_die("%s: is a directory", name);
-    if (!S_ISREG(st.st_mode))
-        tool_misuse("%s: is no regular file, and can be read once only; many shuffled epochs want "
-                    "the stream in a file: write it to one first",
-                    name);
-    if (st.st_size >= INT64_C(1) << FILE_SHIFT)
-        tool_die("%s: too large", name);
-    return fd;
-}
-
 void index_open(char **names, int n)
 {
-    if (n > FILES)
-        tool_misuse("too many files (wanted at most %d, got %d: cat joins streams)", FILES, n);
-    file = tool_alloc((size_t)n * sizeof *file);
-    for (files = 0; files < n; files++) {
-        struct file *f = &file[files];
-        *f = (struct file){.name = names[files], .fd = open_file(names[files])};
-        if (!(f->in = tns_reader_new(f->fd)))
-            tool_die("out of memory");
-    }
+    files = tool_files(names, n,
+                       ", and can be read once only; many shuffled epochs want the stream in a "
+                       "file: write it to one first");
+    if (!(in = tns_reader_files(files)))
+        tool_die("out of memory");
 }
 
 const char *index_name(void)
 {
     static char text[300];
-    snprintf(text, sizeof text, files > 1 ? "%.200s and %d more" : "%.200s", file->name, files - 1);
+    const uint32_t n = tns_files_count(files);
+    snprintf(text, sizeof text, n > 1 ? "%.200s and %u more" : "%.200s", tns_files_name(files, 0),
+             n - 1);
     return text;
 }
 
 void index_close(void)
 {
-    for (int i = 0; i < files; i++) {
-        tns_reader_free(file[i].in);
-        close(file[i].fd);
-    }
-    free(file);
+    tns_reader_free(in);
+    tns_files_free(files);
     free(place);
 }
 
@@ -123,6 +92,8 @@ static void list_patients(void)
     uint32_t commas = 0;
     if (!list)
         tool_die("out of memory");
+    tns_unset(tool_header(), "patients"); /* of the first file alone */
+    tns_unset(tool_header(), "scans");
     for (const char *p = list; *p; p++)
         commas += *p == ',';
     if (*list && commas == met.people.count - 1 && strlen(list) <= TNS_MAX_VALUE &&
@@ -135,15 +106,10 @@ static void list_patients(void)
     ledger_free(&met);
 }
 
-/* Of one file its own; each further one is a step that makes other records of them. */
 static void set_digest(void)
 {
-    char text[17];
-    for (int i = 0; i < files; i++) {
-        snprintf(text, sizeof text, "%016" PRIx64, tns_digest(file[i].in));
-        if (i ? tns_sign(tool_header(), text) : tns_set(tool_header(), "digest", text))
-            tool_die("out of memory");
-    }
+    if (tns_setf(tool_header(), "digest", "%016" PRIx64, tns_digest(in)))
+        tool_die("out of memory");
 }
 
 /* --- labels ----------------------------------------------------------------------------------- */
@@ -161,16 +127,16 @@ void index_labels(const char *text)
 }
 
 /* The bits of the classes that the record at that offset holds. */
-static uint64_t classes_at(const struct file *f, uint64_t at, uint32_t its)
+static uint64_t classes_at(uint64_t at, const char *name, uint32_t its)
 {
     static struct tns_record rec;
     uint64_t bits = 0;
-    if (tns_read_at(f->in, &rec, at))
-        tool_die("%s: %s", f->name, tns_why(f->in));
+    if (tns_read_at(in, &rec, at, "label"))
+        tool_die("%s", tns_why(in));
     struct tensor *t = tns_tensor(&rec, "label");
     if (!t || t->dtype != DT_U8)
         tool_die("%s: record %u: no tensor 'label' of bytes, into which -b looks unless it is 0",
-                 f->name, its);
+                 name, its);
     const uint8_t *v = t->data;
     for (size_t i = 0, n = tensor_count(t); i < n; i++)
         bits |= class_of[v[i]];
@@ -195,10 +161,10 @@ static void check_record(struct tns_record *rec, const char *name, uint32_t its)
         tool_die("%s: record %u: prepared differently: %s; -F mixes them", name, its, why);
 }
 
-static void note_record(struct file *f, struct tns_record *rec, uint64_t at, uint32_t its)
+static void note_record(struct tns_record *rec, uint64_t at, const char *name, uint32_t its)
 {
     struct tensor *t = tns_tensor(rec, "image");
-    check_record(rec, f->name, its);
+    check_record(rec, name, its);
     if (t && t->rank == 3)
         for (int i = 0; i < 2; i++)
             if (t->dim[i + 1] > largest[i])
@@ -206,41 +172,33 @@ static void note_record(struct file *f, struct tns_record *rec, uint64_t at, uin
     const char *patient = tns_get(&rec->meta, "patient");
     nameless |= !patient;
     if (patient && ledger_add(&met, patient, tns_get(&rec->meta, "fingerprint")))
-        tool_die("%s: out of memory, or more than %d scans (at record %u)", f->name, LEDGER_MAX,
-                 its);
+        tool_die("%s: out of memory, or more than %d scans (at record %u)", name, LEDGER_MAX, its);
     if (count == room) {
         if (room > UINT32_MAX / 2 ||
             !(place = realloc(place, (room = room ? room * 2 : 4096) * sizeof *place)))
-            tool_die("%s: out of memory (at record %u)", f->name, its);
+            tool_die("%s: out of memory (at record %u)", name, its);
     }
-    slabs_note(rec, count, f->name, its);
-    place[count++] =
-        at | (uint64_t)(f - file) << FILE_SHIFT | (opt.share > 0 ? classes_at(f, at, its) : 0);
-}
-
-static void add_file(struct file *f)
-{
-    struct tns_record rec = {0};
-    uint64_t at;
-    int e, segment = 0;
-    uint32_t before = count;
-    do {
-        e = tns_hop(f->in, &rec, &at);
-        if (e < 0)
-            tool_die("%s: %s", f->name, tns_why(f->in));
-        if (tns_segment(f->in) > segment)
-            add_header(tns_header(f->in), f->name, count - before);
-        segment = tns_segment(f->in);
-        if (e)
-            note_record(f, &rec, at, count - before);
-    } while (e);
-    tns_release(&rec);
+    slabs_note(rec, count, name, its);
+    place[count++] = at | (opt.share > 0 ? classes_at(at, name, its) : 0);
 }
 
 uint32_t index_make(void)
 {
-    for (int i = 0; i < files; i++)
-        add_file(&file[i]);
+    struct tns_record rec = {0};
+    uint64_t at;
+    int e, segment = 0;
+    do {
+        const char *name;
+        if ((e = tns_hop(in, &rec, &at)) < 0)
+            tool_die("%s", tns_why(in));
+        const uint32_t its = (uint32_t)tns_number_in_file(in, &name);
+        for (; tns_segment(in) > segment; segment++)
+            if (segment + 1 == tns_segment(in))
+                add_header(tns_header(in), name, its);
+        if (e)
+            note_record(&rec, at, name, its);
+    } while (e);
+    tns_release(&rec);
     if (!count)
         tool_die("%s: holds no records", index_name());
     list_patients();
@@ -258,10 +216,19 @@ void index_forget(uint32_t record)
     place[record] &= ~(uint64_t)BITS;
 }
 
+/* Segments end and begin between records of a file, too: a little more than the record's own. */
+void index_advise(uint32_t record)
+{
+    const uint64_t at = place[record] & ~(uint64_t)BITS, file = at >> TNS_FILE_SHIFT;
+    const uint64_t start = at - (file << TNS_FILE_SHIFT);
+    const uint64_t next = record + 1 < count ? place[record + 1] & ~(uint64_t)BITS : 0;
+    tns_advise(in, at,
+               next >> TNS_FILE_SHIFT == file && next > at ? next - at
+                                                           : tns_size_at(in, at) - start);
+}
+
 void index_read(uint32_t record, struct tns_record *rec)
 {
-    struct file *f = &file[place[record] >> FILE_SHIFT];
-    uint64_t at = place[record] & ((UINT64_C(1) << FILE_SHIFT) - 1) & ~(uint64_t)BITS;
-    if (tns_read_at(f->in, rec, at))
-        tool_die("%s: %s", f->name, tns_why(f->in));
+    if (tns_read_at(in, rec, place[record] & ~(uint64_t)BITS, NULL))
+        tool_die("%s", tns_why(in));
 }

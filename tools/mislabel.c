@@ -4,11 +4,8 @@
  * reads   label (u8); case, slice; patient, fingerprint, if present
  * changes label
  * adds    labels_of (the case that they came from) */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "formats/ledger.h"
 #include "lib/base/rng.h"
@@ -65,13 +62,13 @@ static void index_file(struct tns_reader *r, struct tns_record *rec, const char 
         if (!name || !tns_get_int(&rec->meta, "slice", 0, 1000000, &slice) ||
             !tns_tensor(rec, "label"))
             tool_die("%s: record %llu: (wanted the keys 'case' and 'slice' and a tensor 'label')",
-                     file, (unsigned long long)tns_count(r) - 1);
+                     file, (unsigned long long)tns_number_in_file(r, &file));
         all.record = grow(all.record, all.records, sizeof *all.record);
         all.record[all.records++] = (struct place){
             offset, number_of(name, who ? who : name, tns_get(&rec->meta, "fingerprint")), slice};
     }
     if (e < 0)
-        tool_die("%s: %s", file, tns_why(r));
+        tool_die("%s", tns_why(r));
 }
 
 static const char *who_is(uint32_t i)
@@ -132,12 +129,12 @@ static const struct place *find(const struct place *sorted, uint32_t who, long s
 
 /* The label of the partner's slice of the same index; background where it has none. */
 static void relabel(struct tns_record *rec, struct tns_reader *other, struct tns_record *from,
-                    const struct place *donor, const char *file)
+                    const struct place *donor)
 {
     struct tensor *t = tool_need(rec, "label", DT_U8, 2), *d = NULL;
     if (donor) {
-        if (tns_read_at(other, from, donor->offset))
-            tool_die("%s: %s", file, tns_why(other));
+        if (tns_read_at(other, from, donor->offset, "label"))
+            tool_die("%s", tns_why(other));
         d = tool_need(from, "label", DT_U8, 2);
         if (d->dim[0] != t->dim[0] || d->dim[1] != t->dim[1])
             tool_die_at(rec, "slices differ in size from those of %s (wanted %ux%u, got %ux%u)",
@@ -163,13 +160,10 @@ int main(int argc, char **argv)
 
     const char *file = argv[optind];
     tool_promise();
-    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        tool_die("%s: %s", file, strerror(errno));
-    if (lseek(fd, 0, SEEK_CUR) < 0)
-        tool_misuse("%s: is a pipe (wanted a file: labels are taken from all over it)", file);
+    struct tns_files *files =
+        tool_files(argv + optind, 1, " (wanted a file: labels are taken from all over it)");
     tool_confine();
-    struct tns_reader *r = tns_reader_new(fd);
+    struct tns_reader *r = tns_reader_files(files);
     if (!r)
         tool_die("out of memory");
     index_file(r, &from, file);
@@ -181,14 +175,12 @@ int main(int argc, char **argv)
         qsort(sorted, all.records, sizeof *sorted, by_who);
     }
 
-    if (lseek(fd, 0, SEEK_SET) < 0)
-        tool_die("%s: %s", file, strerror(errno));
-    tool_open_file(fd, file);
+    tool_open_files(files);
     tool_open("-s %llu", (unsigned long long)seed);
     tool_uses("label");
     for (size_t i = 0; tool_read(&rec); i++) {
         uint32_t partner = all.partner[all.record[i].who];
-        relabel(&rec, r, &from, find(sorted, partner, all.record[i].slice), file);
+        relabel(&rec, r, &from, find(sorted, partner, all.record[i].slice));
         tool_set(&rec, "labels_of", "%s", names_text(&all.cases, partner));
         tool_write(&rec);
     }

@@ -204,8 +204,6 @@ int main(int argc, char **argv)
         tool_misuse("-J: goes with -k alone");
 
     tool_open_in();
-    if (opt.check)
-        tool_uses("");
     tool_header();
     for (;; n++) {
         if (opt.count >= 0 && n == (uint64_t)opt.count) {

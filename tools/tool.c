@@ -31,9 +31,11 @@ static struct {
     struct tns_writer *out;
     struct tns_meta begun; /* header of a stream that starts here */
     char history[4096];
-    const char *step; /* what the digest takes of it, or NULL: all */
+    const char *step;     /* what the digest takes of it, or NULL: all */
+    bool changes_nothing; /* neither takes a line */
     int segment;
     uint64_t seen;
+    struct tns_files *files; /* the input, where it is none of one descriptor */
     double started, shown;
 } tool;
 
@@ -55,11 +57,16 @@ static void say(const struct tns_record *rec, const char *kind, const char *fmt,
     for (char *p = text; *p; p++)
         if ((unsigned char)*p < ' ' || *p == 0x7f)
             *p = '?';
-    if (rec)
-        snprintf(place, sizeof place, c ? "%s: record %llu (%.64s%s%.12s): " : "%s: record %llu: ",
-                 tool.input ? tool.input : "stdin",
-                 (unsigned long long)(tool.in && tns_count(tool.in) ? tns_count(tool.in) - 1 : 0),
-                 c, s ? " slice " : "", s ? s : "");
+    if (rec) {
+        const char *file = NULL;
+        const uint64_t n = tool.in ? tns_number_in_file(tool.in, &file) : 0;
+        snprintf(place, sizeof place,
+                 c ? "%.100s: record %llu (%.64s%s%.12s): " : "%.100s: record %llu: ",
+                 file         ? file
+                 : tool.input ? tool.input
+                              : "stdin",
+                 (unsigned long long)n, c, s ? " slice " : "", s ? s : "");
+    }
     if (tool.progress && tool.shown > 0)
         fputs("\r\033[K", stderr);
     fprintf(stderr, "%s: %s%s%s\n", tool.name, kind, place, text);
@@ -388,6 +395,8 @@ pthread_t tool_thread(void *(*run)(void *))
 
 static _Noreturn void in_failed(void)
 {
+    if (tool.files)
+        tool_die("%s", tns_why(tool.in));
     tool_die("%s: %s", tool.input, tns_why(tool.in));
 }
 
@@ -414,13 +423,36 @@ static bool watched(void)
     return isatty(2) && !(fstat(1, &st) == 0 && S_ISFIFO(st.st_mode));
 }
 
-static void begin_in(int fd, const char *name)
+struct tns_files *tool_files(char *const *path, int n, const char *else_wanted)
 {
-    tool.input = name;
-    if (isatty(fd))
-        tool_misuse("%s: is a terminal (wanted a stream from a pipe or a file)", name);
-    widen(fd);
-    if (!(tool.in = tns_reader_new(fd)))
+    char why[512];
+    struct tns_files *f = tns_files_new();
+    if (!f)
+        tool_die("out of memory");
+    for (int i = 0; i < n; i++) {
+        const int e = tns_files_add(f, path[i], why, sizeof why);
+        if (e == TNS_EINVALID && else_wanted)
+            tool_misuse("%s%s", why, else_wanted);
+        if (e)
+            tool_die("%s", why);
+    }
+    for (int i = 0; i < n && tns_files_count(f) > TNS_OPEN; i++) /* not all of them stay open */
+        tool_keeps_reading(path[i]);
+    return f;
+}
+
+static void begin_in(struct tns_files *files)
+{
+    struct stat st;
+    char *const folder = "/dev/stdin";
+    tool.input = "stdin";
+    tool.files = files;
+    if (!files && isatty(0))
+        tool_misuse("stdin: is a terminal (wanted a stream from a pipe or a file)");
+    if (!files && !fstat(0, &st) && S_ISDIR(st.st_mode))
+        tool.files = tool_files(&folder, 1, NULL);
+    widen(0);
+    if (!(tool.in = tool.files ? tns_reader_files(tool.files) : tns_reader_new(0)))
         tool_die("out of memory");
     tool.progress = watched();
 }
@@ -450,23 +482,23 @@ static void begin_out(const char *fmt, va_list ap)
 /* What becomes of the records shows in the header, with -H too. */
 static void write_header(struct tns_meta *m)
 {
-    if (tns_sign(m, tool.step ? tool.step : tool.history))
+    if (!tool.changes_nothing && tns_sign(m, tool.step ? tool.step : tool.history))
         tool_die("the header's digest cannot take this step: %s", tool.history);
-    if (!tool.no_history && tns_append(m, "history", tool.history))
+    if (!tool.changes_nothing && !tool.no_history && tns_append(m, "history", tool.history))
         tool_die("the history cannot take this line: %s", tool.history);
     if (tns_write_header(tool.out, m))
         out_failed();
 }
 
-void tool_open_file(int fd, const char *name)
+void tool_open_files(struct tns_files *files)
 {
-    begin_in(fd, name);
+    begin_in(files);
     tool_confine();
 }
 
 void tool_open_in(void)
 {
-    begin_in(0, "stdin");
+    begin_in(NULL);
     tool_confine();
 }
 
@@ -477,7 +509,7 @@ void tool_open(const char *fmt, ...)
     begin_out(fmt, ap);
     va_end(ap);
     if (!tool.in)
-        begin_in(0, "stdin");
+        begin_in(NULL);
     tool_confine();
 }
 
@@ -496,6 +528,17 @@ void tool_open_out(const char *fmt, ...)
 void tool_signs(const char *step)
 {
     tool.step = step;
+}
+
+void tool_changes_nothing(void)
+{
+    tool.changes_nothing = true;
+}
+
+void tool_packs(int level)
+{
+    if (tns_writer_pack(tool.out, level))
+        tool_die("out of memory");
 }
 
 struct tns_meta *tool_header(void)
@@ -632,8 +675,10 @@ void tool_write_to(struct tns_writer *to, const char *name, struct tns_record *r
     int e = tns_write(to, rec);
     if (e == TNS_EINVALID)
         tool_die_at(rec, "%s", tns_writer_why(to));
-    if (e && rec->from && *tns_why(rec->from)) /* what was passed on from there */
-        tool_die("%s: %s", rec->from == tool.in ? tool.input : name, tns_why(rec->from));
+    if (e && rec->from == tool.in && tool.in && *tns_why(tool.in)) /* what was passed on */
+        in_failed();
+    if (e && rec->from && *tns_why(rec->from))
+        tool_die("%s: %s", name, tns_why(rec->from));
     if (e)
         tool_die("%s: %s", name, tns_writer_why(to));
 }
@@ -762,6 +807,7 @@ int tool_finish(void)
     if (tool.progress && tool.shown > 0)
         fprintf(stderr, "\r\033[K");
     tns_reader_free(tool.in);
+    tns_files_free(tool.files);
     tns_writer_free(tool.out);
     free(tool.begun.text);
     return 0;

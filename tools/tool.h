@@ -106,6 +106,8 @@ void tool_mapped(const void *from, size_t bytes);
 void tool_may_read(const char *path);
 void tool_may_write(const char *dir);
 void tool_may_replace(const char *path);
+/* As tool_may_read, for this call of tool_confine and each later one. */
+void tool_keeps_reading(const char *path);
 /* To talk over connections that are open, as MPI does; none can be opened. */
 void tool_may_talk(void);
 void tool_confine(void);
@@ -125,13 +127,24 @@ void tool_promise(void);
 void tool_open(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void tool_open_in(void);
 void tool_open_out(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* As tool_open_in, from a descriptor with a name for messages. */
-void tool_open_file(int fd, const char *name);
+/* As tool_open_in, from files, which are its own from then on. */
+void tool_open_files(struct tns_files *);
+
+/* Operands that are streams, or folders of them (formats/tns.h), or death; what is none, and no
+ * regular file, is wrong usage, with `else_wanted` behind the name, unless that is NULL. Before the
+ * process is confined. On standard input a folder is a stream by itself, for every tool. */
+struct tns_files *tool_files(char *const *path, int n, const char *else_wanted);
 
 /* What the header's digest takes of this step, where that is less than its line of history: of what
  * changes no record, such as how often they come, the digest must not tell. Before the header is
  * written; the text stays the caller's. */
 void tool_signs(const char *step);
+
+/* Records come out of it as they went in: no line of history, and no step for the digest. */
+void tool_changes_nothing(void);
+/* The stream out is encoded where that is shorter, at this level of zstd; 0: not. Behind
+ * tool_open. */
+void tool_packs(int level);
 
 /* The header of the segment being read; of tool_open_out's stream before its first tool_write. */
 struct tns_meta *tool_header(void);

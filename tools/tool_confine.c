@@ -75,6 +75,11 @@ void tool_leave_as_confined(void)
 {
 }
 
+void tool_keeps_reading(const char *path)
+{
+    (void)path;
+}
+
 #else
 
 /* LLVM's OpenMP opens shared memory when it is first asked something. Weak: not every tool has
@@ -338,6 +343,17 @@ void tool_may_read(const char *path)
     allow(path, L_READ_FILE | L_READ_DIR);
 }
 
+/* What is read to the end. */
+static char **kept;
+static size_t keeps;
+
+void tool_keeps_reading(const char *path)
+{
+    if (!(kept = realloc(kept, (keeps + 1) * sizeof *kept)))
+        tool_die("out of memory");
+    kept[keeps++] = tool_copy(path);
+}
+
 void tool_may_talk(void)
 {
     confined.talks = true;
@@ -352,9 +368,11 @@ void tool_may_write(const char *dir)
 
 void tool_confine(void)
 {
-    enum level next = confined.next;
     if (confined.now == NO_FILES)
         return;
+    for (size_t i = 0; i < keeps; i++)
+        tool_may_read(kept[i]);
+    enum level next = confined.next;
     if (omp_get_max_threads)
         begin_openmp();
     if (!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) {

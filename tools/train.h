@@ -199,7 +199,7 @@ enum { VALIDATION_PIECE = 2 }; /* slices of a volume that the network is given a
 
 struct validation {
     const char *path;
-    int fd;
+    struct tns_files *files;
     struct ledger ledger;
     uint64_t digest; /* of its records */
     struct contract_keys keys;

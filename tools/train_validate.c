@@ -6,15 +6,11 @@
 #include "lib/image/batch.h"
 #include "lib/image/beside.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 struct pool { /* of a case */
     uint64_t table[MET_CLASSES][MET_CLASSES];
@@ -36,9 +32,7 @@ struct at { /* of a slice: its sides, the number of its case */
 
 static struct tns_reader *reader(struct validation *v)
 {
-    if (lseek(v->fd, 0, SEEK_SET) != 0)
-        tool_die("%s: %s", v->path, strerror(errno));
-    struct tns_reader *in = tns_reader_new(v->fd);
+    struct tns_reader *in = tns_reader_files(v->files);
     if (!in)
         tool_die("out of memory");
     return in;
@@ -154,14 +148,12 @@ static void add_case(struct validation *v, struct tns_reader *in, struct tns_rec
 void validation_open(struct validation *v, const char *path, const struct settings *set)
 {
     struct tns_record rec = {0};
-    struct stat st;
+    char *const paths[] = {tool_copy(path)};
     uint64_t at;
     int e;
-    *v = (struct validation){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-    if (v->fd < 0 || fstat(v->fd, &st))
-        tool_die("%s: %s", path, strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        tool_misuse("-e %s: is no regular file, and validation reads it after each epoch", path);
+    *v = (struct validation){
+        .path = path, .files = tool_files(paths, 1, ", and validation reads it after each epoch")};
+    free(paths[0]);
     struct tns_reader *in = reader(v);
     while ((e = tns_hop(in, &rec, &at)) == 1) {
         if (tns_is_mark(&rec))
@@ -183,7 +175,7 @@ void validation_open(struct validation *v, const char *path, const struct settin
         v->w = w > v->w ? w : v->w;
     }
     if (e < 0)
-        tool_die("%s: %s", path, tns_why(in));
+        tool_die("%s", tns_why(in));
     if (!v->modalities)
         tool_die("%s: holds no records", path);
     if (set->volume || set->neighbours)
@@ -539,7 +531,7 @@ void validation_run(struct validation *v, struct nn *nn, const struct settings *
         tool_progress("validating: %llu slices", (unsigned long long)tns_count(in));
     }
     if (e < 0)
-        tool_die("%s: %s", v->path, tns_why(in));
+        tool_die("%s", tns_why(in));
     if (tns_digest(in) != v->digest)
         tool_die("%s: has changed since the run began", v->path);
     finish(&p, nn, set);

@@ -20,6 +20,11 @@ try:
     _xxh.restype, _xxh.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
 except (OSError, AttributeError):
     _xxh = None
+_zstd = ctypes.CDLL("libzstd.so.1")
+for _f in (_zstd.ZSTD_getFrameContentSize, _zstd.ZSTD_findFrameCompressedSize, _zstd.ZSTD_decompress):
+    _f.restype = ctypes.c_size_t
+_zstd.ZSTD_getFrameContentSize.argtypes = _zstd.ZSTD_findFrameCompressedSize.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+_zstd.ZSTD_decompress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
 
 
 def check(kind, b):
@@ -91,13 +96,31 @@ def descriptor(d):
     name, code, rank, how = d[:64], *d[64:67]
     need(re.fullmatch(rb"[a-z][a-z0-9_]{0,62}\0+", name), "corrupt: name")
     need(code in DTYPES and rank <= 8 and how in (1, 2), "unsupported dtype, rank or check")
-    need(not any(d[67:72]) and not any(d[112:120]), "unsupported: reserved")
+    encoding, crc, stored = *struct.unpack("<BI", d[67:72]), struct.unpack("<Q", d[112:120])[0]
+    need(encoding in (1, 3, 5, 7) if encoding else not crc and not stored, "unsupported: reserved, or encoding")
     dim = struct.unpack("<8I", d[72:104])
     size, value = struct.unpack("<Q8xQ", d[104:])
     need(not any(dim[rank:]) and all(1 <= x <= 1 << 24 for x in dim[:rank]), "corrupt: dimensions")
     dtype = np.dtype("<u2" if code == 5 else DTYPES[code])
     need(size == math.prod(dim[:rank]) * dtype.itemsize, "corrupt: length of a payload")
-    return name.rstrip(b"\0").decode(), dtype, dim[:rank], size, how, value
+    width = 2 if encoding & 4 else dtype.itemsize
+    need(not encoding & 4 or code == 6, "corrupt: halves")
+    need(not encoding & 2 or width > 1, "corrupt: planes")
+    need(not encoding or 0 < stored < size, "corrupt: stored length")
+    return name.rstrip(b"\0").decode(), dtype, dim[:rank], size, how, value, stored if encoding else size, (encoding, crc, width)
+
+
+def unpack(p, encoding, crc, width, size, dtype):
+    """Section 6.4: the payload of what is stored."""
+    need(zlib.crc32(p) == crc, "corrupt: check of what is stored")
+    wanted = size // dtype.itemsize * width
+    need(_zstd.ZSTD_getFrameContentSize(p, len(p)) == wanted and _zstd.ZSTD_findFrameCompressedSize(p, len(p)) == len(p), "corrupt: no frame of that size")
+    out = ctypes.create_string_buffer(wanted)
+    need(_zstd.ZSTD_decompress(out, wanted, p, len(p)) == wanted, "corrupt: frame")
+    b = out.raw
+    if encoding & 2:
+        b = np.frombuffer(b, "u1").reshape(width, -1).T.tobytes()
+    return np.frombuffer(b, "<f2").astype("<f4").tobytes() if encoding & 4 else b
 
 
 def parse(b):
@@ -126,14 +149,16 @@ def parse(b):
         tensors, pos = {}, ends[-1]
         parts = [descriptor(b[text_end + 128 * i:text_end + 128 * (i + 1)]) for i in range(n)]
         need(len({p[0] for p in parts}) == n, "corrupt: name twice")
-        need(rest == ends[-1] - at - 64 + sum(p[3] + -p[3] % 64 for p in parts), "corrupt: length")
+        need(sum(p[3] + -p[3] % 64 for p in parts) <= 1 << 30, "corrupt: larger than a record may be")
+        need(rest == ends[-1] - at - 64 + sum(p[6] + -p[6] % 64 for p in parts), "corrupt: length")
         need(at + 64 + rest <= len(b), "cut")
-        for name, dtype, dim, size, how, value in parts:
-            p = b[pos:pos + size]
+        for name, dtype, dim, size, how, value, stored, encoding in parts:
+            p = b[pos:pos + stored]
+            p = unpack(p, *encoding, size, dtype) if encoding[0] else p
             need((how == 1 and _xxh is None) or check(how, p) == value, f"corrupt: check of {name}")
-            need(not any(b[pos + size:pos + size + -size % 64]), "corrupt: padding")
+            need(not any(b[pos + stored:pos + stored + -stored % 64]), "corrupt: padding")
             tensors[name] = np.frombuffer(p, dtype).reshape(dim)
-            pos += size + -size % 64
+            pos += stored + -stored % 64
             ends += [pos]
         if kind == b"H":
             need(not inside and count == 0, "corrupt: header")

@@ -30,12 +30,18 @@ class Tensor:
         b = self.bend
         name = b.get("name_bytes", self.name.encode().ljust(64, b"\0"))
         dims = b.get("dims", list(self.dims) + [0] * (8 - len(self.dims)))
-        value = b.get("value", mkstream.check(1 if self.check == 1 else 2, self.payload))
+        plain = b.get("plain", self.payload)  # the payload, where what is stored is encoded
+        value = b.get("value", mkstream.check(1 if self.check == 1 else 2, plain))
+        how = b.get("how", 0)
+        zero5, zero8 = b.get("zero5", bytes(5)), b.get("zero8", bytes(8))
+        if how:
+            zero5 = bytes([how]) + struct.pack("<I", b.get("crc", zlib.crc32(self.payload)))
+            zero8 = struct.pack("<Q", b.get("stored", len(self.payload)))
         fields = [
             (name, "name"), (bytes([self.dtype]), f"dtype {self.dtype}"), (bytes([b.get("rank", len(self.dims))]), "rank"),
             (bytes([self.check]), {1: "check: XXH3-64", 2: "check: CRC-32"}.get(self.check, "check")),
-            (b.get("zero5", bytes(5)), "reserved"), (struct.pack("<8I", *dims), "dimensions"),
-            (struct.pack("<Q", b.get("length", len(self.payload))), "length of the payload"), (b.get("zero8", bytes(8)), "reserved"),
+            *([(zero5[:1], f"encoding {how}"), (zero5[1:], "CRC-32 of what is stored")] if how else [(zero5, "reserved")]), (struct.pack("<8I", *dims), "dimensions"),
+            (struct.pack("<Q", b.get("length", len(plain))), "length of the payload"), (zero8, "length of what is stored" if how else "reserved"),
             (struct.pack("<Q", value), "check of the payload"),
         ]
         words, at = "", 0
@@ -45,7 +51,7 @@ class Tensor:
                 words += row(f'"{n}" {64 - len(n)}*00', at, "name")
             elif what == "dimensions":
                 words += row(" ".join(f"u32:{d}" for d in dims), at, what)
-            elif what == "length of the payload":
+            elif what in ("length of the payload", "length of what is stored"):
                 words += row(f"u64:{struct.unpack('<Q', f)[0]}", at, what)
             else:
                 words += row(f.hex(), at, what)
@@ -106,6 +112,20 @@ def label(**b):
     return Tensor(**{**LABEL, **keys, **b})
 
 
+def frame(*runs, size=None):
+    """A frame of zstd, by hand (RFC 8878): magic, one segment, the size in a byte, a block for each run of a byte."""
+    out = b"\x28\xb5\x2f\xfd\x20" + bytes([sum(n for n, _ in runs) if size is None else size])
+    for i, (n, byte) in enumerate(runs):
+        out += struct.pack("<I", n << 3 | 1 << 1 | (i == len(runs) - 1))[:3] + bytes([byte])
+    return out
+
+
+def packed(**b):
+    """64 zeros in a frame of 10 bytes."""
+    b = {"name": "label", "dtype": 1, "dims": (8, 8), "payload": frame((64, 0)), "plain": bytes(64), "how": 1, **b}
+    return Tensor(b.pop("name"), b.pop("dtype"), b.pop("dims"), b.pop("payload"), **b)
+
+
 def head(**b):
     return record(b"H", b.pop("meta", b""), **b)
 
@@ -138,6 +158,11 @@ V["good-segments"] = "Two streams after one another are a stream; ordinals start
 V["good-more"] = "Two segments that one program wrote: the first says that more follows.", [head(), one(), more(1)] + whole(one())
 V["good-text"] = "The longest key, an empty value, '=' and a tab in a value, UTF-8 of two to four bytes.", whole(one(meta=[("k" * 63, "1"), ("empty", ""), ("x-lab.a_b", "a=b\tc"), ("note", "Größe € 🧠")]))
 V["good-64-tensors"] = "As many tensors as a record may have.", whole(one(tensors=[Tensor(f"t{i}", 1, (1,), b"\1") for i in range(64)]))
+
+V["good-packed"] = "Payloads in each encoding; the frames are made by hand.", whole(one(tensors=[
+    Tensor("image", 2, (2, 16), frame((32, 7), (32, 1)), how=3, plain=b"\7\1" * 32), packed(), packed(name="crc", check=2),
+    Tensor("halves", 6, (16,), frame((16, 0), (16, 0x3c)), how=7, plain=struct.pack("<f", 1) * 16),
+    Tensor("zeros", 6, (16,), frame((32, 0)), how=5, plain=bytes(64)), label(name="plain")]))
 
 V["foreign-text"] = "Text is no tensor stream.", [('"This is not a stream. It is longer than the sixty-four bytes of a fixed part."\n', b"")]
 V["foreign-mode"] = "A transfer in text mode turned the magic's 0d0a into 0a.", [head(magic=mkstream.MAGIC.replace(b"\r\n", b"\n") + b"\0")]
@@ -216,6 +241,26 @@ V["bad-payload-check"] = "The XXH3 of a payload does not match.", whole(one(tens
 V["bad-payload-crc"] = "The CRC-32 of a payload does not match.", whole(one(tensors=[label(check=2, value=1)]))
 V["bad-payload-crc-upper"] = "The upper half of a CRC-32 is not 0.", whole(one(tensors=[label(check=2, value=(1 << 32) | zlib.crc32(LABEL["payload"]))]))
 
+for name, what, t in [
+    ("check", "The CRC-32 of what is stored does not match.", packed(crc=1)),
+    ("payload-check", "The check of the payload does not match what is unpacked.", packed(value=1)),
+    ("larger", "The frame makes 96 bytes of a payload of 64.", packed(payload=frame((96, 0)))),
+    ("bomb", "The frame says that it makes 64 bytes, and makes more.", packed(payload=frame((96, 0), size=64))),
+    ("smaller", "The frame makes 32 bytes of a payload of 64.", packed(payload=frame((32, 0)))),
+    ("frame-cut", "The frame ends within its block.", packed(payload=frame((64, 0))[:-1])),
+    ("frame-none", "What is stored is no frame.", packed(payload=b"not a frame")),
+    ("frames", "Two frames.", packed(payload=frame((32, 0)) + frame((32, 0)))),
+    ("behind", "Something stands behind the frame.", packed(payload=frame((64, 0)) + b"\0")),
+    ("stored-none", "A stored length of 0.", packed(payload=b"")),
+    ("stored-long", "A stored length that is not less than the payload's.", packed(payload=frame((64, 0)).ljust(64, b"\0"))),
+    ("planes", "Planes of bytes, whose elements have no second byte.", packed(how=3)),
+    ("halves", "Halves, and the dtype is i32.", packed(dtype=3, dims=(16,), payload=frame((32, 0)), how=5)),
+    ("padding", "Padding of what is stored is not zero.", packed(pad=bytes(53) + b"\1")),
+]:
+    V["bad-packed-" + name] = what, whole(one(tensors=[t]))
+V["bad-packed-record"] = "What is stored is a few bytes, and more than 1 GiB when unpacked.", whole(one(tensors=[packed(name=f"t{i}", dims=(1 << 14, 1 << 14), length=1 << 28) for i in range(4)]))
+V["cut-packed"] = "The input ends within a payload that is encoded.", [head(), (one(tensors=[packed()])[0].rsplit("54*00", 1)[0], b"")]
+
 V["unsupported-version"] = "Version 2, with a right check.", [head(version=2)]
 V["unsupported-reserved-11"] = "Reserved byte 11 of the fixed part.", [head(zero=1), end(0)]
 V["unsupported-reserved-40"] = "Reserved bytes 40 to 59 of the fixed part.", [head(reserved=bytes(19) + b"\1"), end(0)]
@@ -226,6 +271,8 @@ V["unsupported-dtype-8"] = "A dtype that came later.", whole(one(tensors=[label(
 V["unsupported-rank-9"] = "Nine dimensions.", whole(one(tensors=[label(rank=9)]))
 V["unsupported-check-0"] = "A payload without a check.", whole(one(tensors=[label(check=0)]))
 V["unsupported-check-3"] = "A check that came later.", whole(one(tensors=[label(check=3)]))
+V["unsupported-encoding-2"] = "An encoding without zstd.", whole(one(tensors=[packed(how=2)]))
+V["unsupported-encoding-9"] = "An encoding that came later.", whole(one(tensors=[packed(how=9)]))
 V["unsupported-reserved-67"] = "Reserved bytes 67 to 71 of a descriptor.", whole(one(tensors=[label(zero5=b"\0\0\0\0\1")]))
 V["unsupported-reserved-112"] = "Reserved bytes 112 to 119 of a descriptor.", whole(one(tensors=[label(zero8=b"\1" + bytes(7))]))
 

@@ -82,6 +82,7 @@ streams() { # TOOL INPUT ARGS...: reads one stream from standard input, and the 
 @test "confine: filters of streams can open nothing, connect to nothing and start nothing" {
     streams recode "$in/raw.tns" -s brats2017
     streams znorm "$in/raw.tns"
+    streams pack "$in/raw.tns"
     streams crop "$in/norm.tns" -m 16
     streams augment "$in/norm.tns" -s 1 noise@1
     streams tnsview "$in/norm.tns" -t

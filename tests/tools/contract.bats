@@ -13,6 +13,7 @@ row() {
     case $1 in
     recode) args=(-s brats2017) wrong=(-s nonesuch) ;;
     znorm) ;;
+    pack) args=(-r) wrong=(-l 20) ;;
     crop) args=(-m 16) wrong=(-s 5) ;;
     pick) args=(-m "$BATS_FILE_TMPDIR/folds" -f 0 val) wrong=(-f 0 val) ;;
     augment) args=(-s 1 noise@1 flip@1) wrong=(nonesuch) ;;
@@ -34,7 +35,7 @@ row() {
 
 tools() { # KIND...
     local t
-    for t in recode znorm crop pick augment folds tnsview stats dice measure overlay slices2nii epochs mislabel tidy strip; do
+    for t in recode znorm crop pack pick augment folds tnsview stats dice measure overlay slices2nii epochs mislabel tidy strip; do
         [ -x "$TOOLS/$t" ] || continue
         [ "$CONFIG" != release ] || [ -n "${LONG-}${all-}" ] || [ ! -x "$ROOT/build/asan/bin/$t" ] || continue
         if row $t && [[ " $* " = *" $kind "* ]]; then echo $t; fi
@@ -436,7 +437,7 @@ open("canonical", "wb").write(stream({"history": "made"}, with_more(dict(scheme=
 P
     foreign='^record|  (foreign|last) ' masks=masks.one
     for t in $(tools filter reader); do
-        [ "$t" != tnsview ] || continue # has a use for all
+        [[ $t != @(tnsview|pack) ]] || continue # have a use for all
         row "$t"
         [[ " ${input[*]}" != *" scheme="* ]] && s=raw || s=canonical
         kib=$(cat $s | peak_kib "$t" "${args[@]}") || found "$t: exit status $?"
@@ -454,6 +455,7 @@ law() {
     case $1 in
     pick | folds) bytes=0 ;;
     recode) bytes=$in ;;
+    pack) bytes=$((5 * 1048576 + in + 12 * n * $3)) ;;
     znorm) bytes=$((in + ($3 == 4 ? 0 : 16 * n))) ;;
     crop) bytes=$((in + in * 9 / 16)) ;;
     augment) bytes=$((in + 12 * n)) ;;
@@ -509,7 +511,7 @@ print(*["BraTS20_Training_001"] * 2, sep="\t")' "$n" "$length" >list
     for side in 160 320 640; do
         for type in i2 f4; do
             make cases=2 slices=1 h=$side w=$side extra=0 kind=1 dtype=$type >s
-            for t in recode znorm crop pick augment folds slices2nii tnsview stats; do
+            for t in recode znorm crop pack pick augment folds slices2nii tnsview stats; do
                 [ "$t" != augment ] || [ $type = f4 ] || continue
                 row $t
                 [ $t != crop ] || args=(-s $((side * 3 / 4))x$((side * 3 / 4)))

@@ -341,7 +341,70 @@ PY
     run -2 pipe 'epochs -n 1 -b 2 a.tns >x.tns'
     run -2 pipe 'epochs -b 0 -n 1 -T none a.tns >x.tns'
     run -1 pipe 'epochs -b 0 -n 1 missing.tns >x.tns'
-    run -1 pipe 'epochs -b 0 -n 1 . >x.tns'
+    mkdir none
+    run -1 pipe 'epochs -b 0 -n 1 none >x.tns'
+    [[ $output == *"none: is a directory without *.tns" ]]
+}
+
+@test "epochs: one file, one a case, chunks and a folder of them make the same bytes" {
+    for i in 0 1 2; do "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -1 $i -n 4 -l nii2slices -l znorm >P00$i.tns; done
+    mkdir cases chunks
+    mv P00?.tns cases
+    : >cases/.hidden.tns
+    : >cases/notes
+    cat cases/P000.tns cases/P001.tns >chunks/1.tns
+    cat cases/P002.tns >chunks/2.tns
+    cat cases/*.tns >one.tns
+    for how in "-b 0" "-b 0.5 -T 1" "-b 0 -N 1" "-b 0 -d 2 -p"; do
+        # shellcheck disable=SC2086
+        epochs $how -n 2 -s 3 one.tns >want
+        for data in cases chunks "cases/P000.tns cases/P001.tns cases/P002.tns" "chunks/1.tns chunks/2.tns" "cases/P000.tns cases/P001.tns chunks/2.tns"; do
+            # shellcheck disable=SC2086
+            epochs $how -n 2 -s 3 $data | cmp - want
+        done
+    done
+    # Whoever takes a file takes a folder, and so does standard input.
+    mislabel one.tns >want
+    mislabel cases | "$PYTHON" "$ROOT/tests/lib/mkstream.py" dump | grep -E '^  (labels_of|label )' |
+        cmp - <("$PYTHON" "$ROOT/tests/lib/mkstream.py" dump <want | grep -E '^  (labels_of|label )')
+    stats <one.tns >want
+    stats <cases | cmp - want
+    printf 'arch: unet\nbase: 1\n' >u.yaml
+    "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -1 9 -n 4 -l nii2slices -l znorm >other.tns
+    for e in one.tns cases; do epochs -b 0 -n 1 other.tns | train -c u.yaml -e $e -o $e.st 2>/dev/null; done
+    cmp one.tns.st cases.st
+    # What is wrong is told with its file, and the number in that.
+    head -c 20000 cases/P001.tns >cut && mv cut cases/P001.tns
+    run -1 pipe 'epochs -b 0 -n 1 cases >x.tns'
+    [[ $output == "epochs: cases/P001.tns: record "[0-3]*": cut off"* ]]
+    run -1 pipe 'stats <cases >x'
+    [[ $output == "stats: /dev/stdin/P001.tns: record "*": cut off"* ]]
+}
+
+@test "epochs: of more files than may be open few are, and one that changes is noticed" {
+    mkdir many
+    PYTHONPATH=$ROOT/tests/lib "$PYTHON" - <<'PY'
+import blobs, numpy as np
+for i in range(600):
+    image = np.full((1, 64, 64), i, np.float32)
+    open(f"many/{i:03}.tns", "wb").write(blobs.record(b"H") + blobs.record(b"R", [("case", f"c{i}"), ("patient", f"c{i}")], [("image", image)]) + blobs.record(b"E", count=1))
+PY
+    cat many/*.tns >one.tns
+    (ulimit -n 540 && epochs -b 0 -n 2 many >many.out)
+    epochs -b 0 -n 2 one.tns | cmp - many.out
+    # It cannot be past the pipe, which holds 1 MiB, when the files are touched.
+    mkfifo pipe
+    epochs -b 0 -n 100 many >pipe 2>said &
+    pid=$!
+    exec 7<pipe
+    head -c 100000 <&7 >first
+    for i in $(seq 512 599); do printf x >>many/$i.tns; done
+    cat <&7 >rest
+    exec 7<&-
+    status=0
+    wait $pid || status=$?
+    [ $status = 1 ]
+    grep -qx 'epochs: many/5[0-9]*.tns: has changed since it was first read' said
 }
 
 @test "epochs: parts that were prepared differently are refused, the difference is named" {

@@ -248,13 +248,13 @@ static void round_trips(void)
     good = 0;
     for (int i = 0; i < N; i++) {
         random_record(&want, 1000 + (uint64_t)order[i], 300);
-        good += tns_read_at(r, &got, offset[order[i]]) == 0 && same(&want, &got);
+        good += tns_read_at(r, &got, offset[order[i]], NULL) == 0 && same(&want, &got);
     }
     ok(good == N, "records are read at their places in any order (%d of %d)", good, N);
-    ok(tns_read_at(r, &got, 0) == TNS_ECORRUPT, "a header is no data record");
-    ok(tns_read_at(r, &got, offset[5] + 64) == TNS_ECORRUPT,
+    ok(tns_read_at(r, &got, 0, NULL) == TNS_ECORRUPT, "a header is no data record");
+    ok(tns_read_at(r, &got, offset[5] + 64, NULL) == TNS_ECORRUPT,
        "a record does not start in its middle");
-    ok(tns_read_at(r, &got, 1ull << 40) == TNS_ECUT, "nor behind the end of the file");
+    ok(tns_read_at(r, &got, 1ull << 40, NULL) == TNS_ECUT, "nor behind the end of the file");
     tns_reader_free(r);
     close(fd);
     tns_release(&want);
