@@ -100,7 +100,7 @@ PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev bats clang $(CLANG_FORMAT)| 
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_bench := $(PKG_build) openmpi-bin libopenmpi-dev libopenblas0 python3-nibabel python3-torch python3-venv time
 
-STUDY := $(filter-out control-%,$(shell sed '/^\#/d; s/ *|.*//' pipelines/attempts)) volume control study tidy prepare explore predict report external search best
+STUDY := $(filter-out control-%,$(shell sed '/^\#/d; s/ *|.*//' pipelines/attempts)) volume control study tidy prepare streams explore predict report external search best
 PACKAGES := packages packages-build packages-demo packages-check packages-bench
 .PHONY: $(STUDY) $(PACKAGES) all help check check-long fuzz lint bench bench-peers install uninstall clean demo format tools
 .SECONDARY:
@@ -113,6 +113,7 @@ help:
 	@echo 'make demo            the whole study on synthetic patients, with a page to look at'
 	@echo 'make study DATA=dir  the study on real patients (attempt1 to residual, control: one part of it)'
 	@echo 'make prepare RAW=dir DATA=dir   from DICOM or scans of several grids to cases (man man/gliopipe-prepare.7)'
+	@echo 'make streams DATA=dir -j4   a packed stream for each case, in a folder that epochs and all other tools take; again only what changed'
 	@echo 'make explore | predict   look at the cases; segment unlabelled ones with MODEL=file or folder, with a report'
 	@echo 'make best DATA=dir HOURS=8   the recommended recipe in the time there is: models, rules, scores and a card in a folder'
 	@echo '                     for make predict'

@@ -74,7 +74,7 @@ stamp() { # FOLDER
                 sep = ", "
             }' "$1/made-with" -)
         case $kind$changed in
-        predict* | external*) ;;
+        predict* | external* | streams*) ;;
         *"DATA "*)
             other=$(printf '%s\n' "$cases" | comm -3 "$1/cases.tsv" - | sed "s/^$tab//" | cut -f 1 | sort -u)
             changed="$changed ($(printf '%s\n' "$other" | names) differ$([ "$(printf '%s\n' "$other" | wc -l)" != 1 ] || echo s))"
