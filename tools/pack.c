@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 static const char usage[] = "[-dHrv] [-l LEVEL] < STREAM > STREAM";
+static const char options[] = "-d --decode -l --level= -r --round";
 
 static struct {
     bool unpack, round;
@@ -34,7 +35,7 @@ int main(int argc, char **argv)
     int c;
 
     tool_start(argc, argv, usage);
-    while ((c = tool_getopt("dl:r")) != -1)
+    while ((c = tool_getopt(options)) != -1)
         switch (c) {
         case 'd':
             opt.unpack = true;

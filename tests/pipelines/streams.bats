@@ -4,7 +4,7 @@ load ../lib/common
 setup() {
     need_release "the tools run there in their own tests"
     cd "$BATS_TEST_TMPDIR"
-    phantom -n 4 -s 2 -d 32x32x6 -o cases
+    phantom -n 4 -s 2 -d 32x32x8 -o cases
 }
 
 glio() { # TARGET... NAME=VALUE...
