@@ -95,14 +95,14 @@ ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has a
 CLANG_FORMAT := clang-format-19
 PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libzstd-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-pthread
 PKG_demo  := $(PKG_build) gnuplot-nox
-PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom python3-onnx dcm2niix groff mandoc locales time jq bsdextrautils chromium|
+PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev slurm-wlm munge bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom python3-onnx dcm2niix groff mandoc locales time jq bsdextrautils chromium|
 # AArch64 is emulated.
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_bench := $(PKG_build) openmpi-bin libopenmpi-dev libopenblas0 python3-nibabel python3-torch python3-venv time
 
 STUDY := $(filter-out control-%,$(shell sed '/^\#/d; s/ *|.*//' pipelines/attempts)) volume control study tidy prepare streams explore predict report external search best
 PACKAGES := packages packages-build packages-demo packages-check packages-bench
-.PHONY: $(STUDY) $(PACKAGES) all help check check-long fuzz lint bench bench-peers install uninstall clean demo format tools
+.PHONY: $(STUDY) $(STUDY:%=slurm-%) $(PACKAGES) all help check check-long fuzz lint bench bench-peers install uninstall clean demo format tools
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -121,6 +121,7 @@ help:
 	@echo 'make external        score labelled ones of other sites with MODEL=, by site, and say what drifts'
 	@echo 'make search DATA=dir which recipe is best: successive halving over a table of them (SETTINGS=), on any number of machines'
 	@echo '                     the knobs of these: make -f pipelines/Makefile help'
+	@echo 'make slurm-study | slurm-predict | slurm-search ... DATA=dir   the same as jobs of Slurm (SLURM= options of sbatch, RANKS=; man man/gliopipe-cluster.7)'
 	@echo 'make packages        installs what all of this needs, and says what (demo, check and their like call it)'
 	@echo 'make check           every test (T=WORD: only test files whose name holds WORD)'
 	@echo 'make check-long      the engine under the sanitizers, a hundred kills, every fault in every tool,'
@@ -230,11 +231,11 @@ benches: $(BENCHC:%=$(O)/bench/%) $(if $(HAVE_MPI),$(O)/mpi/train)
 # --- the study --------------------------------------------------------------------------------------
 # All that is asked for in one run: two would not be let into one folder. Names are passed on as they are typed.
 $(foreach n,DATA FILES WHO OUT MODEL SPLIT NETWORK SETTINGS RAW ATLAS MASK STRIP SEQUENCES,$(eval override $n := $$(value $n)))
-$(STUDY): pipelines ;@:
+$(STUDY) $(STUDY:%=slurm-%): pipelines ;@:
 .PHONY: pipelines
 pipelines: packages-demo
 	@$(MAKE) -s tools
-	@$(MAKE) --no-print-directory -f pipelines/Makefile $(filter $(STUDY),$(MAKECMDGOALS))
+	@$(MAKE) --no-print-directory -f pipelines/Makefile $(filter $(STUDY) $(STUDY:%=slurm-%),$(MAKECMDGOALS))
 
 # Synthetic patients, a small network, few epochs: what the study does, in minutes. A real study is
 # the same command with DATA=, and hours.

@@ -29,6 +29,24 @@ folders() { # DATA
     find -L "$1" -mindepth 1 -maxdepth 1 -type d ! -name '.*' -print0 | sort -z
 }
 
+# Names of the cases whose files are not those that DONE/CASE lists.
+undone() { # DATA DONE
+    {
+        folders "$1" | tr '\0' '\n' | sed 's,.*/,n\t,'
+        scans "$1" -mindepth 2 | sed '/^[^/]*\/\./d; /^[^/]*\/derivatives\/gliopipe\//d; s/^/s\t/'
+        find "$2" -type f -exec awk '{ name = FILENAME; sub(".*/", "", name); print "d\t" name "/" $0 }' {} +
+    } | awk '
+        { kind = substr($0, 1, 1); line = substr($0, 3); name = line; sub("/.*", "", name) }
+        kind == "n" { order[++n] = name; bad[name] = 1 }
+        kind == "s" { now[line]; delete bad[name] }
+        kind == "d" { was[line] }
+        END {
+            for (l in now) if (!(l in was)) { sub("/.*", "", l); bad[l] = 1 }
+            for (l in was) if (!(l in now)) { sub("/.*", "", l); bad[l] = 1 }
+            for (i = 1; i <= n; i++) if (order[i] in bad) print order[i]
+        }'
+}
+
 # A line for each name that will not do, with the reason. In a manifest, blanks separate.
 unfit() { # NAMES study|...: a line each, \001 for a newline in it
     doubt=

@@ -27,8 +27,13 @@ static bool launched(void)
 void mpi_begin(int *rank, int *ranks)
 {
     int level;
-    if (!launched())
+    if (!launched()) {
+        const char *n = getenv("SLURM_STEP_NUM_TASKS");
+        if (n && atoi(n) > 1)
+            tool_die("one of %s tasks of srun, which told MPI nothing (wanted: srun --mpi=pmix)",
+                     n);
         return;
+    }
     /* Open MPI's shared memory would read the other process' memory, which a confined one may
      * not. */
     setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
@@ -104,7 +109,7 @@ void mpi_abort(void)
 
 void mpi_begin(int *rank, int *ranks)
 {
-    static const char *const size[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
+    static const char *const size[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
     (void)rank, (void)ranks;
     for (size_t i = 0; i < sizeof size / sizeof *size; i++)
         if (getenv(size[i]) && atoi(getenv(size[i])) > 1)

@@ -271,7 +271,7 @@ PY
     # A fold that holds no tumour cannot validate: told before anything is trained.
     mkdir two
     cp -r data/healthy data/*_002 two
-    run -2 glio attempt2 DATA="$PWD/two" OUT="$PWD/none" FOLDS=2
+    run -2 glio attempt2 DATA="$PWD/two" OUT="$PWD/none" FOLDS=2 FOLD=
     [[ $output == *"study: no case of fold "[01]" has a tumour"* ]]
     [ -z "$(find none -name trained)" ]
     need_command gnuplot
@@ -312,7 +312,7 @@ PY
         [[ $output == "study: SPLIT: "*"$PWD/$m"* ]]
         [ ! -e out ]
     done
-    run -2 glio attempt2 SPLIT="$PWD/good" FOLDS=6
+    run -2 glio attempt2 SPLIT="$PWD/good" FOLDS=6 FOLD=
     [[ $output == *"SPLIT: $PWD/good: no fold 5"* ]]
     run -2 glio attempt2 SPLIT="$PWD/lacking"
     [[ $output == *"neither the case nor the patient of BraTS20_Training_004"* ]]
@@ -414,6 +414,16 @@ PY
     [ -e out/fold0/attempt2/slices.tsv ]
     [ -e out/fold1/attempt2/slices.tsv ]
     [ -z "$(find out -name '*.part')" ]
+    # Attempts of one fold: its streams are made once, an attempt is done by one run at a time.
+    glio attempt3 >a 2>&1 3>&- &
+    glio attempt4 attempt5 >b 2>&1 3>&- || { cat b; false; }
+    wait $! || { cat a; false; }
+    ls out/fold0/attempt[345]/slices.tsv | wc -l >n
+    [ "$(cat n)" = 3 ]
+    [ -z "$(find out -name '*.part')" ]
+    run -2 flock out/.lock.fold0.attempt4 make -s -C "$ROOT" -f pipelines/Makefile attempt4 DATA="$given/cases" OUT="$PWD/out" BASE=2 EPOCHS=1 CROP='-s 32x32'
+    [[ $output == *"study: another run works on $PWD/out/fold0/attempt4 (wait"* ]]
+    flock -s out/.lock.fold0 "$BASH" -c "$(declare -f glio); given='$given'; glio attempt4" >a 2>&1
     for d in explore predict; do
         mkdir -p "out/$d"
         run -2 flock "out/$d/.lock" make -s -C "$ROOT" -f pipelines/Makefile $d DATA="$given/cases" OUT="$PWD/out" MODEL="$given/model"
@@ -504,11 +514,11 @@ PY
     run -2 glio attempt2 DATA="$PWD/data" FILES='t1gd=*_post.nii.gz' WHO="$PWD/who"
     [[ $output == *"too few patients for 5 folds (4)"* ]]
     [ ! -e out ]
-    glio attempt2 DATA="$PWD/data" FILES='t1gd=*_post.nii.gz' WHO="$PWD/who" FOLDS=4 FOLD=0 >/dev/null 2>&1
+    glio attempt2 DATA="$PWD/data" FILES='t1gd=*_post.nii.gz' WHO="$PWD/who" FOLDS=4 FOLD= >/dev/null 2>&1
     [ "$(grep -c 'anna$' out/patients.folds)" = 2 ]
     [ -s out/fold3/attempt2/volumes.tsv ]
     sed -i 's/dora/emma/' who
-    run -2 glio attempt2 DATA="$PWD/data" FILES='t1gd=*_post.nii.gz' WHO="$PWD/who" FOLDS=4 FOLD=0
+    run -2 glio attempt2 DATA="$PWD/data" FILES='t1gd=*_post.nii.gz' WHO="$PWD/who" FOLDS=4 FOLD=
     [[ $output == *"WHO '$PWD/who' has changed"* ]]
     glio predict DATA="$PWD/data" FILES='t1gd=*_post.nii.gz' MODEL="$given/model" OUT="$PWD/predicted" >/dev/null 2>&1
     [ "$(ls predicted/predict/segmentations | wc -l)" = 5 ]
