@@ -2,7 +2,7 @@
  *
  * reads   label (u8), scheme, labels
  * changes label, pred
- * adds    scheme, if absent
+ * adds    scheme, if absent; tumour, where there is a label
  * drops   labels, which tell of the numbers that were */
 #include "lib/image/scheme.h"
 #include "lib/image/sheet.h"
@@ -31,11 +31,11 @@ static void set_scheme(const char *name)
     tool_misuse("-s: unknown scheme (wanted one of %s, got '%s')", known, name);
 }
 
-static void recode(struct tns_record *rec, const char *name, const uint8_t map[256])
+static bool recode(struct tns_record *rec, const char *name, const uint8_t map[256])
 {
     struct tensor *t = tns_tensor(rec, name);
     if (!t)
-        return;
+        return false;
     t = tool_need(rec, name, DT_U8, 2);
     uint8_t *v = t->data;
     size_t n = tensor_count(t), i = img_recode(v, n, map);
@@ -46,6 +46,18 @@ static void recode(struct tns_record *rec, const char *name, const uint8_t map[2
         tool_die_at(
             rec, "%s: value outside the scheme (wanted one of %s, got %u at row %zu, column %zu)",
             name, opt.inverse ? "canonical" : opt.scheme->name, v[i], i / t->dim[1], i % t->dim[1]);
+    return true;
+}
+
+/* For pick -k 'tumour>100', which need not look at labels. */
+static void count_tumour(struct tns_record *rec)
+{
+    const struct tensor *t = tns_tensor(rec, "label");
+    const uint8_t *v = t->data;
+    size_t n = tensor_count(t), tumour = 0;
+    for (size_t i = 0; i < n; i++)
+        tumour += v[i] != IMG_BACKGROUND;
+    tool_set(rec, "tumour", "%zu", tumour);
 }
 
 /* The data set's own names of its numbers, where the files came with them. */
@@ -122,7 +134,8 @@ int main(int argc, char **argv)
         if (!opt.inverse)
             check_names(&rec);
         tns_unset(&rec.meta, "labels");
-        recode(&rec, "label", map);
+        if (recode(&rec, "label", map))
+            count_tumour(&rec);
         recode(&rec, "pred", map);
         tool_set(&rec, "scheme", "%s", opt.inverse ? opt.scheme->name : "canonical");
         tool_write(&rec);

@@ -428,3 +428,41 @@ END
     run -2 tnsview -J <s.tns
     [ "$(dice -J -b 0 -d none <s.tns)" = "$(dice -j -b 0 -d none <s.tns)" ]
 }
+
+@test "pick: by keys, as text or as numbers, all conditions at once, so many at most; recode tells how much tumour" {
+    phantom -n 2 -d 24x24x12 -s 3 -o studies
+    nii2slices studies/* | recode -s brats2017 >s.tns
+    all=$(tnsview -k case,slice,tumour <s.tns)
+    one=BraTS20_Training_001
+    picked() { # what an awk program keeps of the table, and pick of the stream
+        [ "$(pick "${@:2}" <s.tns 2>err | tnsview -k case,slice,tumour)" = "$(awk -F'\t' "$1" <<<"$all")" ]
+    }
+    # The key is what numpy counts.
+    py '
+from collections import Counter
+for m, t in records("s.tns"): assert m["tumour"] == str((t["label"] > 0).sum()), m
+assert len({m["tumour"] for m, t in records("s.tns")}) > 2'
+    picked '$3 > 5' -k 'tumour>5'
+    picked '$3 >= 6 && $3 < 29' -k 'tumour>=6' --key 'tumour<29'
+    picked '$3 <= 5' -k 'tumour<=5.0'
+    picked "\$1 == \"$one\"" -k case=$one
+    picked "\$1 != \"$one\" && \$2 == 4" -k case!=$one -k slice=4
+    picked '$2 == 4 && k++ < 1' -k slice=4 -n 1
+    picked 'NR < 4' -n 3
+    picked 0 -k slice=x
+    [ "$(cat err)" = "pick: warning: no record is as wanted" ]
+    # Beside a manifest both have to hold.
+    folds -k 2 -s 1 <s.tns >f
+    [ "$(pick -m f -f 0 -k slice=4 val <s.tns | tnsview -c)" != "$(pick -m f -f 0 val <s.tns | tnsview -c)" ]
+    [ "$(pick -m f -f 0 -k slice=4 val <s.tns | tnsview -k case)" = "$(pick -m f -f 0 val <s.tns | pick -k slice=4 | tnsview -k case)" ]
+    # A key that is not there, or is no number, and a stream that is cut, also behind what was wanted.
+    run -1 pipe 'pick -k none=1 <s.tns'
+    run -1 pipe 'pick -k "case>1" <s.tns'
+    [[ $output == *"wanted a number, got 'BraTS20_Training_001'"* ]]
+    head -c -20 s.tns >cut.tns
+    run -1 pipe 'pick -n 1 <cut.tns'
+    for wrong in "-k case" "-k =1" "-k slice<x" "-n 0" "-f 0 -k a=1" "-k a=1 val" ""; do
+        # shellcheck disable=SC2086
+        run -2 pick $wrong </dev/null
+    done
+}
