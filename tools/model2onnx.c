@@ -52,6 +52,21 @@ static void open_model(void)
                  opt.path, model.targets.outputs, about.outputs);
 }
 
+const struct tensor *parameter(const struct tensor *wanted)
+{
+    const struct st_file *f = &model.file;
+    for (int i = 0; i < f->tensors; i++) {
+        const struct tensor *t = &f->tensor[i];
+        if (strcmp(t->name, wanted->name))
+            continue;
+        if (t->rank != wanted->rank ||
+            memcmp(t->dim, wanted->dim, (size_t)t->rank * sizeof *t->dim))
+            tool_die("%s: parameter '%s': another shape than the network's", opt.path, t->name);
+        return t;
+    }
+    tool_die("%s: parameter '%s' is missing", opt.path, wanted->name);
+}
+
 /* --- what is said of it ----------------------------------------------------------------------- */
 
 /* Names of the image's channels in their order, those of neighbours with their distance. */
@@ -145,6 +160,29 @@ static void put_key(void *to, const char *key, const char *value)
     tool_put_text(value, true);
 }
 
+/* Of an operation: type, shape, and where its bytes begin. A kernel has all three axes. */
+static void put_weights(const struct nn_said *s)
+{
+    static const char *const kinds[DT_COUNT] = {
+        [DT_F16] = "float16", [DT_BF16] = "bfloat16", [DT_F32] = "float32", [DT_F64] = "float64"};
+    const int full = !strcmp(s->op, "positions") ? 4 : 5, first = full - 3;
+    fputs(", \"weights\": {", stdout);
+    for (int i = 0; i < s->params; i++) {
+        const struct tensor *t = parameter(&s->param[i]);
+        const int lacks = t->rank > 1 ? full - t->rank : 0;
+        if (!kinds[t->dtype])
+            tool_die("%s: parameter '%s': (wanted a float, got %s)", opt.path, t->name,
+                     dtype_name(t->dtype));
+        printf("%s\"%s\": [\"%s\", [", i ? ", " : "", strrchr(t->name, '.') + 1, kinds[t->dtype]);
+        for (int k = 0; k < t->rank + lacks; k++)
+            printf(k ? ", %u" : "%u", k < first           ? t->dim[k]
+                                      : k < first + lacks ? 1
+                                                          : t->dim[k - lacks]);
+        printf("], %zu]", offset(t));
+    }
+    putchar('}');
+}
+
 static void list(void)
 {
     int n = 0;
@@ -168,6 +206,7 @@ static void list(void)
             }
             fputs(s->attr[k].axes ? "]" : "", stdout);
         }
+        put_weights(s);
         puts(i < outline.count - 1 ? "}," : "}");
     }
     puts("]}");

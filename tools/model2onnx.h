@@ -23,6 +23,13 @@ static inline int axes(void)
     return about.volume ? 3 : 2;
 }
 
+/* The model's tensor for a parameter, of the same shape, or death; where it lies in the file. */
+const struct tensor *parameter(const struct tensor *wanted);
+static inline size_t offset(const struct tensor *t)
+{
+    return (size_t)((const unsigned char *)t->data - model.file.bytes);
+}
+
 /* model2onnx_graph.c: the GraphProto; dies where it cannot. */
 void graph_write(struct onnx_out *);
 

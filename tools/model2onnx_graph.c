@@ -138,21 +138,6 @@ static value real(double v)
 
 /* --- weights ---------------------------------------------------------------------------------- */
 
-static const struct tensor *given(const struct tensor *wanted)
-{
-    const struct st_file *f = &model.file;
-    for (int i = 0; i < f->tensors; i++) {
-        const struct tensor *t = &f->tensor[i];
-        if (strcmp(t->name, wanted->name))
-            continue;
-        if (t->rank != wanted->rank ||
-            memcmp(t->dim, wanted->dim, (size_t)t->rank * sizeof *t->dim))
-            tool_die("%s: parameter '%s': another shape than the network's", opt.path, t->name);
-        return t;
-    }
-    tool_die("%s: parameter '%s' is missing", opt.path, wanted->name);
-}
-
 static int type_of(const struct tensor *t)
 {
     switch (t->dtype) {
@@ -173,7 +158,7 @@ static int type_of(const struct tensor *t)
 /* The file's bytes as an array of that shape. */
 static value weight(int i, int rank, const int64_t dim[])
 {
-    const struct tensor *t = given(&g.now->param[i]);
+    const struct tensor *t = parameter(&g.now->param[i]);
     const int type = type_of(t);
     const size_t at = onnx_begin(&g.constant, ONNX_GRAPH_INITIALIZER);
     for (int k = 0; k < rank; k++)
@@ -182,8 +167,7 @@ static value weight(int i, int rank, const int64_t dim[])
     onnx_text(&g.constant, ONNX_TENSOR_NAME, t->name);
     if (opt.weights) {
         char number[2][24];
-        snprintf(number[0], sizeof number[0], "%zu",
-                 (size_t)((const unsigned char *)t->data - model.file.bytes));
+        snprintf(number[0], sizeof number[0], "%zu", offset(t));
         snprintf(number[1], sizeof number[1], "%zu", tensor_bytes(t));
         onnx_pair(&g.constant, ONNX_TENSOR_EXTERNAL, "location", opt.weights);
         onnx_pair(&g.constant, ONNX_TENSOR_EXTERNAL, "offset", number[0]);

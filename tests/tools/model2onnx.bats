@@ -244,6 +244,7 @@ PY
 
 @test "model2onnx: as JSON the operations stand in their order, with numbers for expressions" {
     model2onnx -l planar >planar.list
+    model2onnx planar >planar.onnx
     learned residual3d 's/{}/{flat: 1, dropout: 0.25}/'
     model2onnx -l residual3d >residual3d.list
     compared <<'PY'
@@ -253,7 +254,11 @@ want = [o for o in json.load(open("planar.json"))["network"] if o["op"] not in (
 assert [o["op"] for o in a["operations"]] == [o["op"] for o in want] and not a["volume"] and a["multiple"] == [1, 4, 12]
 names = {o["name"]: i for i, o in enumerate(a["operations"])}
 assert a["operations"][names["c"]] == {"op": "convolution", "name": "c", "in": [names["c"] - 1], "channels": 8, "kernel": [1, 2, 4],
-                                       "stride": [1, 2, 4], "dilation": [1, 1, 1], "bias": 1}
+                                       "stride": [1, 2, 4], "dilation": [1, 1, 1], "bias": 1, "weights": a["operations"][names["c"]]["weights"]}
+file = open("planar", "rb").read()
+kind, shape, at = a["operations"][names["c"]]["weights"]["weight"]
+assert kind == "float32" and shape == [8, 6, 1, 2, 4]
+assert (np.frombuffer(file, "<f4", 8 * 6 * 8, at) == Graph("planar.onnx").values["c.weight"].ravel()).all()
 assert [a["operations"][i]["name"] for i in a["operations"][names["bn"] - 1]["in"]] == [a["operations"][names["up"] + 2]["name"], "sum"]
 b = json.load(open("residual3d.list"))
 assert b["volume"] and {o["p"] for o in b["operations"] if o["op"] == "dropout"} == {0.25}
@@ -312,4 +317,38 @@ PY
     for n in $NAMED mindgrab planar half brain volume beside; do
         PATH=$(dirname "$python"):$PATH model2onnx -t $n
     done
+}
+
+@test "model2onnx: the page's thirty lines make of every model a module of PyTorch, which gives what infer gives" {
+    sed -n '/^\.\\" begin model.py/,/^\.\\" end model.py/p' "$ROOT/man/model2onnx.1" | sed '1d; $d; s/\\(aq/'"'"'/g; s/\\-/-/g; s/\\e/\\/g' >model.py
+    [ "$(grep -c . model.py)" = 30 ]
+    need_peers torch
+    sed 's/inputs: 1, classes: 2, base: 15, rounds: 5/inputs: 4, classes: 4, base: 15, rounds: 1/' "$ROOT/pipelines/networks/mindgrab.yaml" >mindgrab.yaml
+    for n in $NAMED mindgrab; do
+        learned $n
+    done
+    for n in $NAMED mindgrab planar half brain volume beside; do
+        model2onnx $n >$n.onnx
+    done
+    # What infer finds, of a volume a case, else of slices; and the same images for the module.
+    compared $NAMED mindgrab planar half brain volume beside <<'PY'
+for n in sys.argv[1:]:
+    g = Graph(n + ".onnx")
+    shape = (1, 5, 97, 65) if len(g.input[0][1]) == 5 else (2, 97, 65)
+    x = np.random.default_rng(1).standard_normal((shape[0], len(g.meta["channels"].split(",")), *shape[1:])).astype("f4")
+    np.savez(n + ".npz", x=x, want=g.run(x), regions="regions" in g.meta)
+    assert agree(n, 3, 97, 65) < 1e-5
+PY
+    "$python" - $NAMED mindgrab planar half brain volume beside <<'PY'
+import numpy as np, sys, torch
+from model import Model
+for n in sys.argv[1:]:
+    f, net = np.load(n + ".npz"), Model(n)
+    with torch.no_grad():
+        y = net.eval()(torch.from_numpy(f["x"]))
+    got = (y.sigmoid() if f["regions"] else y.softmax(1)).numpy()
+    assert np.abs(got - f["want"]).max() < 1e-5, (n, np.abs(got - f["want"]).max())
+    net.train()(torch.from_numpy(f["x"])).square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters() if p.requires_grad)
+PY
 }
