@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "formats/plain.h"
 #include "lib/base/events.h"
@@ -16,8 +17,12 @@
 #define MAX_FILE ((size_t)1 << 20)
 #define MAX_FIELDS 64
 
-static int unknown(const struct events *r, const char *name, const struct config_field *f, int n)
+static int unknown(const struct events *r, const char *name, const struct config_field *f, int n,
+                   const struct config_other *others)
 {
+    for (; others && others->name; others++)
+        if (!strcasecmp(name, others->name))
+            return events_fail(r, "unknown setting '%.63s' (wanted %s)", name, others->wanted);
     struct names_near near = {.to = name};
     for (int i = 0; i < n; i++)
         names_try(&near, f[i].name);
@@ -167,7 +172,8 @@ static int set_numbers(struct events *r, const struct config_field *f)
     }
 }
 
-static int one_setting(struct events *r, const struct config_field *f, int n, size_t *seen)
+static int one_setting(struct events *r, const struct config_field *f, int n,
+                       const struct config_other *others, size_t *seen)
 {
     const char *key = (const char *)r->event.data.scalar.value;
     for (int i = 0; i < n; i++) {
@@ -186,10 +192,11 @@ static int one_setting(struct events *r, const struct config_field *f, int n, si
             return events_fail(r, "%s: (wanted a plain value)", f[i].name);
         return set_value(r, &f[i], (const char *)r->event.data.scalar.value);
     }
-    return unknown(r, key, f, n);
+    return unknown(r, key, f, n, others);
 }
 
-static int mapping(struct events *r, const struct config_field *f, int n, size_t *seen)
+static int mapping(struct events *r, const struct config_field *f, int n,
+                   const struct config_other *others, size_t *seen)
 {
     for (;;) {
         if (events_next(r))
@@ -198,18 +205,19 @@ static int mapping(struct events *r, const struct config_field *f, int n, size_t
             return 0;
         if (r->event.type != YAML_SCALAR_EVENT)
             return events_fail(r, "(wanted a setting's name)");
-        if (one_setting(r, f, n, seen))
+        if (one_setting(r, f, n, others, seen))
             return -1;
     }
 }
 
-static int document(struct events *r, const struct config_field *f, int n, size_t *seen)
+static int document(struct events *r, const struct config_field *f, int n,
+                    const struct config_other *others, size_t *seen)
 {
     static const yaml_event_type_t before[] = {YAML_STREAM_START_EVENT, YAML_DOCUMENT_START_EVENT,
                                                YAML_MAPPING_START_EVENT};
     static const yaml_event_type_t after[] = {YAML_DOCUMENT_END_EVENT, YAML_STREAM_END_EVENT};
     for (int i = 0; i < 5; i++) {
-        if (i == 3 && mapping(r, f, n, seen))
+        if (i == 3 && mapping(r, f, n, others, seen))
             return -1;
         if (events_next(r))
             return -1;
@@ -225,7 +233,7 @@ static int document(struct events *r, const struct config_field *f, int n, size_
 }
 
 int config_parse(const char *text, size_t length, const char *name, const struct config_field *f,
-                 int n, char *why, size_t size)
+                 int n, const struct config_other *others, char *why, size_t size)
 {
     struct events r = {.name = name, .why = why, .size = size};
     size_t seen[MAX_FIELDS] = {0};
@@ -233,7 +241,7 @@ int config_parse(const char *text, size_t length, const char *name, const struct
     if (!bad && n > MAX_FIELDS)
         bad = events_fail(&r, "too many settings");
     if (!bad)
-        bad = document(&r, f, n, seen);
+        bad = document(&r, f, n, others, seen);
     for (int i = 0; i < n && !bad; i++)
         if (f[i].required && !seen[i])
             bad = events_fail(&r, "'%s' is missing", f[i].name);
@@ -241,7 +249,8 @@ int config_parse(const char *text, size_t length, const char *name, const struct
     return bad;
 }
 
-int config_read(const char *path, const struct config_field *f, int n, char *why, size_t size)
+int config_read(const char *path, const struct config_field *f, int n,
+                const struct config_other *others, char *why, size_t size)
 {
     FILE *in = plain_open(path, why, size);
     char *text = malloc(MAX_FILE + 1);
@@ -256,7 +265,7 @@ int config_read(const char *path, const struct config_field *f, int n, char *why
             snprintf(why, size, "%s: too long for settings (wanted at most %zu bytes)", path,
                      MAX_FILE);
         else
-            bad = config_parse(text, length, path, f, n, why, size);
+            bad = config_parse(text, length, path, f, n, others, why, size);
     }
     if (in)
         fclose(in);

@@ -52,12 +52,20 @@ struct config_field {
     bool required;
 };
 
+/* A name that others have for a setting, and what is said of it: the setting's, or where else that
+ * is chosen. The last has none. */
+struct config_other {
+    const char *name, *wanted;
+};
+
 /* Reads a file, or text of a given length under a name for messages. 0, or -1 with "NAME:LINE:
  * what" in `why`; values that came before are changed then. */
-int config_read(const char *path, const struct config_field *, int fields, char *why, size_t size)
+int config_read(const char *path, const struct config_field *, int fields,
+                const struct config_other *, char *why, size_t size)
     __attribute__((warn_unused_result));
 int config_parse(const char *text, size_t length, const char *name, const struct config_field *,
-                 int fields, char *why, size_t size) __attribute__((warn_unused_result));
+                 int fields, const struct config_other *, char *why, size_t size)
+    __attribute__((warn_unused_result));
 
 /* A number's shortest text that reads back to it. */
 #define CONFIG_NUMBER_SIZE 32

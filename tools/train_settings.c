@@ -21,6 +21,53 @@ static const char *const dtypes[] = {"f32", "f16", "bf16", NULL};
 static const char *const switches[] = {"false", "true", NULL};
 static const char *const keeps[] = {"best", "last", NULL};
 
+/* What PyTorch, nnU-Net, MONAI and Keras call it. */
+static const struct config_other others[] = {
+    {"lr", "rate"},
+    {"learning_rate", "rate"},
+    {"initial_lr", "rate"},
+    {"batch_size", "batch"},
+    {"epochs", "epochs -n, which sends so many passes"},
+    {"num_epochs", "epochs -n, which sends so many passes"},
+    {"max_epochs", "epochs -n, which sends so many passes"},
+    {"weight_decay", "decay"},
+    {"optimizer", "optimiser"},
+    {"criterion", "loss"},
+    {"loss_function", "loss"},
+    {"class_weight", "class_weights"},
+    {"weight", "class_weights"},
+    {"clip_grad_norm", "clip"},
+    {"max_norm", "clip"},
+    {"gradient_clip_val", "clip"},
+    {"accumulate_grad_batches", "accumulate"},
+    {"gradient_accumulation_steps", "accumulate"},
+    {"ema_decay", "ema"},
+    {"swa", "average"},
+    {"lr_scheduler", "schedule"},
+    {"scheduler", "schedule"},
+    {"warmup_steps", "warmup"},
+    {"early_stopping", "patience"},
+    {"model", "arch or network"},
+    {"architecture", "arch"},
+    {"backbone", "arch"},
+    {"filters", "base"},
+    {"base_filters", "base"},
+    {"init_features", "base"},
+    {"n_filters", "base"},
+    {"in_channels", "channels"},
+    {"num_classes", "classes, or regions"},
+    {"out_channels", "classes, or regions"},
+    {"drop_rate", "dropout"},
+    {"patch_size", "size, or augment -w for windows"},
+    {"image_size", "size"},
+    {"precision", "weights, of what is kept in the model"},
+    {"dtype", "weights, of what is kept in the model"},
+    {"random_state", "seed"},
+    {"device", "nothing: there are processors alone"},
+    {"num_workers", "augment -j and train -j"},
+    {"shuffle", "nothing: epochs shuffles"},
+    {NULL, NULL}};
+
 enum { CLASSES = 4 }; /* that the study has, and the least */
 #define GAMMA 2
 #define MOMENTUM 0.99
@@ -336,7 +383,7 @@ void settings_read(struct settings *s, const char *config, const uint64_t *seed,
                            .keep = UNSAID,
                            .checkpoint = 10};
     settings_table(s, f);
-    if (config && config_read(config, f, SETTINGS, why, sizeof why))
+    if (config && config_read(config, f, SETTINGS, others, why, sizeof why))
         tool_die("%s", why);
     fill_in(s, recommended);
     read_network(s, path);

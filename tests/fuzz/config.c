@@ -30,13 +30,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     };
     const int n = sizeof table / sizeof *table;
     char why[512] = "", text[4096];
-    if (config_parse((const char *)data, size, "x.yaml", table, n, why, sizeof why)) {
+    if (config_parse((const char *)data, size, "x.yaml", table, n, NULL, why, sizeof why)) {
         FUZZ_HOLDS(*why && !strchr(why, '\n'));
         return 0;
     }
     FUZZ_HOLDS(i >= 1 && i <= 256 && x >= 0 && x <= 100 && pick >= 0 && pick < 3);
     size_t len = config_print(table, n, text, sizeof text);
     FUZZ_HOLDS(len < sizeof text);
-    FUZZ_HOLDS(config_parse(text, len, "again", table, n, why, sizeof why) == 0);
+    FUZZ_HOLDS(config_parse(text, len, "again", table, n, NULL, why, sizeof why) == 0);
     return 0;
 }

@@ -289,6 +289,9 @@ PY
         [[ $output == *"train: w.yaml:$2"* ]] || { echo "$output" >&2; return 1; }
     }
     try 'arch: unet\nbase: 4\nbatsh: 2\n' "3: unknown setting 'batsh' (is 'batch' meant?)"
+    try 'base: 4\nlr: 0.1\n' "2: unknown setting 'lr' (wanted rate)"
+    try 'Batch_Size: 4\n' "1: unknown setting 'Batch_Size' (wanted batch)"
+    try 'epochs: 4\n' "1: unknown setting 'epochs' (wanted epochs -n, which sends so many passes)"
     try 'arch: unet\n\nbase: 0\n' "3: base: (wanted a whole number from 1 to 256, got '0')"
     try 'arch: unet\nbase: 4.5\n' "2: base: (wanted a whole number"
     try 'arch: unett\nbase: 4\n' " unknown network 'unett' (is 'unet' meant?)"
