@@ -98,10 +98,11 @@ PKG_demo  := $(PKG_build) gnuplot-nox
 PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev slurm-wlm munge bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom python3-onnx dcm2niix groff mandoc locales time jq bsdextrautils chromium|
 # AArch64 is emulated.
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
+PKG_site  := mandoc
 PKG_bench := $(PKG_build) openmpi-bin libopenmpi-dev libopenblas0 python3-nibabel python3-torch python3-venv time
 
 STUDY := $(filter-out control-%,$(shell sed '/^\#/d; s/ *|.*//' pipelines/attempts)) volume control study tidy prepare streams explore predict report external search best
-PACKAGES := packages packages-build packages-demo packages-check packages-bench
+PACKAGES := packages packages-build packages-demo packages-check packages-bench packages-site
 .PHONY: $(STUDY) $(STUDY:%=slurm-%) $(PACKAGES) all help check check-long fuzz lint bench bench-peers install uninstall clean demo format tools
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -132,6 +133,7 @@ help:
 	@echo 'make bench-peers     installs the peers that Debian has not, into build/peers, and tries each (TORCH=: without'
 	@echo '                     the newest PyTorch, whose wheel brings gigabytes of GPU libraries)'
 	@echo 'make MPI=1           the tools, and train by several processes too (mpirun -n N; Debian: libopenmpi-dev openmpi-bin)'
+	@echo 'make site            the manual as pages of HTML, into build/site'
 	@echo 'make install         PREFIX= DESTDIR= PROGPREFIX= (GNU recode exists: PROGPREFIX=glio-)'
 	@echo 'make clean           removes build/ and bin/'
 	@echo 'man man/train.1      the page of a tool, before it is installed (man/gliopipe.7: where to begin)'
@@ -315,6 +317,10 @@ bench-peers: packages-bench
 	@for m in $(PEER_MODULES) $(if $(TORCH),torch); do \
 	  $(PEERS)/bin/python -c "import $$m; print('$$m', $$m.__version__)" || exit; done
 	@$(PEERS)/bin/bids-validator-deno --version
+
+site: packages-site
+	@man/site build/site
+	@echo 'look at it:  xdg-open build/site/index.html'
 
 # --- install --------------------------------------------------------------------------------------
 BINDIR := $(DESTDIR)$(PREFIX)/bin

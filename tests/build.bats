@@ -135,3 +135,18 @@ machine() {
     make -s -C "$ROOT" uninstall DESTDIR="$PWD/d" PREFIX=/usr PROGPREFIX=glio-
     [ -z "$(find d -type f)" ]
 }
+
+@test "site: every page of the manual, and no link that leads nowhere" {
+    "$ROOT/man/site" site
+    [ "$(cd site && ls *.html | grep -v '^index')" = "$(cd "$ROOT/man" && ls *.[157] | sed 's/$/.html/')" ]
+    for f in site/*.html; do
+        grep -o 'href="[^"]*"' "$f" | sed 's/href="//; s/"$//' | sort -u | while IFS='#' read -r page part; do
+            [ -e "site/${page:-${f##*/}}" ] || echo "$f: no page $page"
+            [ -z "$part" ] || grep -qF "id=\"$part\"" "site/${page:-${f##*/}}" || echo "$f: no part $part"
+        done
+    done >dead
+    cat dead
+    [ ! -s dead ]
+    grep -q 'href="dice.1.html">dice</a></dt><dd>how well predictions agree' site/index.html
+    run ! grep -lE 'https?://[^"<]*\.(css|js)' site/*
+}
