@@ -347,6 +347,7 @@ PY
 }
 
 @test "epochs: one file, one a case, chunks and a folder of them make the same bytes" {
+    command -v train >/dev/null || export PATH=$PATH:$ROOT/build/release/bin
     for i in 0 1 2; do "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -1 $i -n 4 -l nii2slices -l znorm >P00$i.tns; done
     mkdir cases chunks
     mv P00?.tns cases

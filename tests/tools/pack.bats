@@ -50,6 +50,7 @@ sys.stdout.buffer.write(mkstream.stream({}, [({"case": "A"}, {"image": np.full((
 }
 
 @test "pack: passes, digests and models of a packed stream are those of the plain one" {
+    command -v train >/dev/null || export PATH=$PATH:$ROOT/build/release/bin
     blobs -p 4 -n 3 | pack -d >plain
     blobs -p 2 -n 3 -1 9 | pack -d >val.plain
     for f in "" val.; do pack <${f}plain >${f}packed; done
