@@ -15,13 +15,12 @@ static bool is_tool(const char *line, const char *name)
 
 static bool is_harmless(const char *line)
 {
-    static const char *const tools[] = {"nii2slices", "regrid", "recode",  "pick",
-                                        "mislabel",   "epochs", "augment", "infer",
-                                        "tidy",       "strip",  "pack"};
+    static const char *const tools[] = {"nii2slices", "recode", "pick", "mislabel", "epochs",
+                                        "augment",    "infer",  "tidy", "pack"};
     for (size_t i = 0; i < sizeof tools / sizeof *tools; i++)
         if (is_tool(line, tools[i]))
             return true;
-    return false;
+    return is_tool(line, "strip") && strstr(line, " -l "); /* it looks, and strips nothing */
 }
 
 /* Takes the last line off if it is a crop's. */
@@ -83,17 +82,74 @@ static bool has_line(const char *steps, const char *line, size_t n)
     return false;
 }
 
-/* Passes over lines of which the records' keys speak. */
+/* Passes over lines of which the records' keys speak, and those that make_of reads. */
 static const char *next_step(const char *p)
 {
-    while (is_tool(p, "znorm") || is_tool(p, "crop"))
+    while (is_tool(p, "znorm") || is_tool(p, "crop") || is_tool(p, "regrid") || is_tool(p, "strip"))
         p += strcspn(p, "\n") + 1;
     return p;
+}
+
+bool contract_is_made(const char *line)
+{
+    return (is_tool(line, "regrid") || is_tool(line, "strip")) && !is_harmless(line);
+}
+
+/* What regrid and strip made of scans. Where neither was at work nobody says: public sets of scans
+ * have the same behind them. */
+struct made {
+    enum { UNSAID, ON, OFF } skull;
+    enum { NOWHERE, FIELD, GRID } lies; /* in the scan's own field, or on one grid for all */
+    const char *by;                     /* the line that says it of the skull */
+};
+
+static struct made make_of(const char *steps)
+{
+    struct made m = {UNSAID, NOWHERE, ""};
+    for (const char *p = steps; *p; p += strcspn(p, "\n") + 1) {
+        const char *end = p + strcspn(p, "\n"), *mask = strstr(p, " -k");
+        if (is_tool(p, "regrid")) {
+            m.skull = mask && mask < end ? OFF : ON;
+            m.lies = strncmp(p, "regrid -g scan", 14) ? GRID : FIELD;
+            m.by = p;
+        } else if (is_tool(p, "strip")) {
+            m.skull = OFF;
+            m.by = p;
+        }
+    }
+    return m;
+}
+
+bool contract_doubts(const char *wanted, const char *got, char *why, size_t size)
+{
+    const struct made w = make_of(wanted), g = make_of(got);
+    if (w.skull == UNSAID && g.skull == ON)
+        snprintf(why, size,
+                 "nothing took the skull off after '%.*s', and the model does not say that it "
+                 "learned from heads with theirs",
+                 (int)strcspn(g.by, "\n"), g.by);
+    else if (w.skull == ON && g.skull == UNSAID)
+        snprintf(why, size,
+                 "the model learned from heads with their skull, which nothing says "
+                 "that these have");
+    else if (w.lies == GRID && g.lies == FIELD)
+        snprintf(why, size,
+                 "it lies in the scan's own field, and the model learned from scans on an atlas");
+    else
+        return false;
+    return true;
 }
 
 bool contract_differs(const char *wanted, const char *got, char *why, size_t size)
 {
     const char *w = next_step(wanted), *g = next_step(got);
+    const struct made want = make_of(wanted), have = make_of(got);
+    if (want.skull && have.skull && want.skull != have.skull) {
+        snprintf(why, size, "the skull is %s (wanted it %s, as '%.*s' leaves it, got '%.*s')",
+                 have.skull == ON ? "on" : "off", want.skull == ON ? "on" : "off",
+                 (int)strcspn(want.by, "\n"), want.by, (int)strcspn(have.by, "\n"), have.by);
+        return true;
+    }
     while (*w || *g) {
         int nw = (int)strcspn(w, "\n"), ng = (int)strcspn(g, "\n");
         if (nw == ng && !memcmp(w, g, (size_t)nw)) {

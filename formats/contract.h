@@ -2,13 +2,15 @@
  *
  * The contract of a stream is read off its own metadata: the names and order of the modalities, the
  * meaning of the labels, and its *steps*: those lines of the header's history that change what a
- * network sees. Lines of tools that are known not to (nii2slices and regrid, of whose voxels the
- * records tell the size, recode, which the scheme speaks for, pick, mislabel, epochs, augment,
- * infer, tidy, and strip, which makes of a scan what public sets hold) are left out, every other
- * counts, unknown tools too, without a `-F`; `crop -u` takes
- * the crop before it back. Of znorm and crop the records speak themselves, in the keys `norm` and
- * `cropped`, so that a history that was left out hides nothing. Two streams are prepared alike when
- * their keys are the same, and their other steps, line by line. */
+ * network sees. Lines of tools that are known not to (nii2slices, of whose voxels the records tell
+ * the size, recode, which the scheme speaks for, pick, mislabel, epochs, augment, infer, tidy and
+ * pack) are left out, every other counts, unknown tools too, without a `-F`; `crop -u` takes the
+ * crop before it back. Of znorm and crop the records speak themselves, in the keys `norm` and
+ * `cropped`, so that a history that was left out hides nothing. Of regrid and strip counts what
+ * they made: whether the skull is on, and whether scans lie on one grid for all; how they were
+ * registered and interpolated makes no difference to a network. Two streams are prepared alike
+ * when their keys are the same, and their other steps, line by line, and the skull is on in both or
+ * off, or one does not say. */
 #ifndef CONTRACT_H
 #define CONTRACT_H
 
@@ -24,9 +26,16 @@
  * nothing is known of the stream, and steps is empty); TNS_EINVALID if they are too long. */
 int contract_steps(const struct tns_meta *header, char steps[CONTRACT_MAX]);
 
+/* Is it a line of what made the scans that are in a file, regrid or strip? */
+bool contract_is_made(const char *line);
+
 /* Do the steps differ, those of znorm and crop aside? Then why holds the first difference, in words
  * that follow "prepared differently: ". */
 bool contract_differs(const char *wanted, const char *got, char *why, size_t size);
+
+/* Do they maybe, where one of them does not say, or it does little harm? Then why holds it in
+ * words. */
+bool contract_doubts(const char *wanted, const char *got, char *why, size_t size);
 
 /* Is there a step of that tool? */
 bool contract_has(const char *steps, const char *tool);

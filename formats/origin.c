@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/contract.h"
 #include "formats/nifti_impl.h"
 #include "formats/nifti_write.h"
 #include "lib/base/number.h"
@@ -23,6 +24,66 @@ void origin_add(struct origin *o, const char *name, const struct affine *map,
     nii_plain_header(s->header);
 }
 
+/* An option, a number, a word that there is, a map's file, a network and its checksum. */
+static bool is_word(const char *w, size_t n)
+{
+    static const char *const words[] = {"scan",  "linear", "cubic", "lanczos",
+                                        "flair", "t1",     "t1gd",  "t2"};
+    char word[64], from[8], to[8], end[8], sum[20];
+    int all = 0;
+
+    if (n == 0 || n >= sizeof word)
+        return false;
+    memcpy(word, w, n);
+    word[n] = 0;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(word, words[i]))
+            return true;
+    if ((n == 2 && *word == '-') || strspn(word, "0123456789x.") == n)
+        return true;
+    if (sscanf(word, "%7[a-z0-9]-to-%7[a-z0-9].%4[a-z]%n", from, to, end, &all) == 3 &&
+        all == (int)n)
+        return true;
+    if (sscanf(word, "%*20[a-z0-9_]:unknown%n", &all) >= 0 && all == (int)n)
+        return true;
+    return sscanf(word, "%*20[a-z0-9_]:%16[a-f0-9]%n", sum, &all) == 1 && all == (int)n && n > 16;
+}
+
+/* The line's own words; false where it has others, too. */
+static bool plain_step(const char *line, char out[ORIGIN_MADE])
+{
+    const char *p = line, *end = line + strcspn(line, "\n");
+    size_t n = strcspn(line, " \n");
+    bool all = true;
+
+    *out = 0;
+    for (size_t have = 0; have + n + 2 < ORIGIN_MADE; n = strcspn(++p, " \n")) {
+        if (p == line || is_word(p, n))
+            have += (size_t)sprintf(out + have, "%s%.*s", have ? " " : "", (int)n, p);
+        else
+            all = false;
+        if ((p += n) >= end)
+            return all;
+    }
+    return false;
+}
+
+bool origin_add_step(struct origin *o, const char *line)
+{
+    char step[ORIGIN_MADE];
+    const bool plain = plain_step(line, step);
+    const size_t n = strlen(step), had = strlen(o->made);
+
+    if (!contract_is_made(line) || had + n + 2 > sizeof o->made)
+        return false;
+    for (const char *p = o->made; *p; p += strcspn(p, "\n") + 1)
+        if (!strncmp(p, step, n) && p[n] == '\n')
+            return plain;
+    memcpy(o->made + had, step, n);
+    memcpy(o->made + had + n, "\n", 2);
+    return plain;
+}
+
 static size_t print(const struct origin *o, char *out)
 {
     char *p = out + sprintf(out, "%s", TITLE);
@@ -36,12 +97,14 @@ static size_t print(const struct origin *o, char *out)
             p += sprintf(p, "%02x", o->scan[s].header[i]);
         *p++ = '\n';
     }
+    for (const char *step = o->made; *step; step += strcspn(step, "\n") + 1)
+        p += sprintf(p, "made %.*s\n", (int)strcspn(step, "\n"), step);
     return (size_t)(p - out);
 }
 
 uint8_t *origin_write(const struct origin *o, const uint8_t header[NII_HEADER], size_t *bytes)
 {
-    size_t room = START + 8 + sizeof TITLE + (size_t)o->n * LINE + 16, n;
+    size_t room = START + 8 + sizeof TITLE + (size_t)o->n * LINE + 6 * sizeof o->made + 16, n;
     uint8_t *out = calloc(1, room);
     int32_t head[2] = {0, COMMENT}, size;
     float start;
@@ -117,6 +180,8 @@ static int read_text(const char *text, struct origin *o, char *why)
     memset(o, 0, sizeof *o);
     for (; *p; p += strcspn(p, "\n") + 1) {
         const char *end = strchr(p, '\n');
+        if (end && !strncmp(p, "made ", 5) && origin_add_step(o, p + 5))
+            continue;
         if (!end || o->n == ORIGIN_SCANS || !read_scan(p, end, &o->scan[o->n], why) ||
             origin_find(o, o->scan[o->n].name))
             return nii_fail(why, "origin of the volume",
@@ -159,6 +224,7 @@ int origin_read(const void *header, size_t bytes, struct origin *o, char *why)
     int e = 0;
 
     o->n = 0;
+    *o->made = 0;
     while (e == 0 && next_extension(header, bytes, &at, &size, &found))
         if (found) {
             char *text = malloc(size - 7);

@@ -5,12 +5,15 @@
  *
  *     gliopipe regrid 1
  *     scan NAME M00 M01 ... M23 HEADER      one line for each; 348 bytes as hexadecimal digits
+ *     made STEP                             of a file: the history's lines of regrid and strip
  *
+ * slices2nii puts the lines of the history there, and nii2slices into the history again.
  * Of a header it has what nii_plain_header leaves, so that nothing in it tells whom it shows, and
  * of extensions nothing. */
 #ifndef ORIGIN_H
 #define ORIGIN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +22,7 @@
 
 #define ORIGIN_SCANS 8
 #define ORIGIN_NAME 16
+#define ORIGIN_MADE 512
 
 struct origin {
     int n;
@@ -27,6 +31,7 @@ struct origin {
         struct affine map;
         uint8_t header[NII_HEADER];
     } scan[ORIGIN_SCANS];
+    char made[ORIGIN_MADE]; /* steps, each ended by a line feed */
 };
 
 /* What of a header and its extensions tells where voxels lie: nii_plain_header's, and this
@@ -37,6 +42,11 @@ uint8_t *origin_bare(const uint8_t *header, size_t bytes, size_t *left, char *wh
 /* Adds a scan. */
 void origin_add(struct origin *, const char *name, const struct affine *map,
                 const uint8_t header[NII_HEADER]);
+
+/* Adds a line of the history where it is one of regrid's or strip's, once: of its words those that
+ * these two have, so that no other text comes into a file. False where it is none, had others, or
+ * there is no room. */
+bool origin_add_step(struct origin *, const char *line);
 
 /* The header with the extension behind it, whose voxels begin where it ends; to be freed. NULL if
  * memory is short. */

@@ -59,7 +59,7 @@ function read_notes(c,    file, part) {
     while ((getline line <file) > 0)
         if (index(line, ": " c ": ") || index(line, "(" c " slice")) {
             said = said line "\n"
-            if (line ~ /warning: / && line !~ /no file for|is not what the model|fills the slice|passed over|are a guess|slices are missing|model.s training|not said again/) other = 1
+            if (line ~ /warning: / && line !~ /no file for|is not what the model|nothing took the skull off|learned from heads|own field, and the model|fills the slice|passed over|are a guess|slices are missing|model.s training|not said again/) other = 1
         }
     close(file)
 }
@@ -85,6 +85,9 @@ function read_minds(c,    v, m, e) {
     }
     if (match(said, / has slices [0-9.]+ mm apart/)) v[3] = substr(said, RSTART + 12, RLENGTH - 21)
     if (v[3] >= 3) mind(sprintf("Slices are %g mm apart: what is smaller may lie between them, and diameters across slices are coarse.", v[3]))
+    if (index(said, "nothing took the skull off")) mind("Nothing took the skull off, and the network does not say that it learned from heads with theirs: it may take parts of the head for tumour.")
+    if (index(said, "learned from heads with their skull")) mind("The network learned from heads with their skull, which nothing says that this one has.")
+    if (index(said, "own field, and the model learned")) mind("The head lies as it was scanned, and the network learned from heads that lie on an atlas.")
     if (index(said, "fills the slice")) mind("What is not black fills the slice, as a head with its skull does: the network wants the brain alone.")
     if (index(said, "passed over:")) mind("Some files of the case's folder were passed over, as their names told nothing.")
     if (index(said, "are a guess")) mind("The header does not say where left and right are: they are a guess.")
@@ -94,7 +97,7 @@ function read_minds(c,    v, m, e) {
     if (m == 0) mind("No tumour was found.")
     else if (e != "nan" && e > 0.25) mind(sprintf("The network is unsure of the tumour as a whole (%.2f on average): it may be none.", e))
     if (m > 400) mind(sprintf("What was found measures %.0f ml, where of 60 patients nobody had more than 231: look at the scans, something in their preparation may have failed.", m))
-    if (coreless(c)) mind(sprintf("What was found (%.2f ml) has no core to speak of (%.2f ml), which gliomas have: it may be no tumour, however sure the network is. Spots of another disease, of age, or nothing at all look so to it.", m, ml[c, "TC"]))
+    if (coreless(c)) mind(sprintf("What was found (%.2f ml) has no core to speak of (%.2f ml), which gliomas have before surgery: it may be what surgery left, or no tumour, however sure the network is. Spots of another disease, of age, or nothing at all look so to it.", m, ml[c, "TC"]))
     if (m > 0 && m < 10) mind(sprintf("What was found measures %.2f ml in all: so little may be none. Of 60 patients with a glioma nobody had less than 14.", m))
     if (ml[c, "ET"] > 0 && entropy[c, "ET"] != "nan" && entropy[c, "ET"] > 0.5) mind(sprintf("The network is unsure of the enhancing part (%.2f on average).", entropy[c, "ET"]))
 }
@@ -110,6 +113,14 @@ function read_model(file,    part, v) {
     }
     close(file)
     if (split(ENVIRON["learned"], v, " ") == 6) learned = v[1] " x " v[2] " x " v[3] " to " v[4] " x " v[5] " x " v[6]
+}
+# Whether anyone without a tumour was among those that the model learned from, as its card tells.
+function read_card(file,    part) {
+    healthy = "A network that learned from patients who all had one draws something in most others, and is sure of some of it; this one does not say whom it learned from."
+    while ((getline line <file) > 0)
+        if (line ~ /^- All [0-9]+ cases learned from had a tumour/) { split(line, part, " "); healthy = "This network learned from " part[3] " cases, all with a tumour: such networks draw something in most others, and are sure of some of it." }
+        else if (line ~ /^- [0-9]+ of [0-9]+ cases learned from had no tumour/) { split(line, part, " "); healthy = "Of the " part[4] " cases that this network learned from " part[2] " had none." }
+    close(file)
 }
 function read_voxels(file,    part) {
     while ((getline line <file) > 0) { split(line, part, "\t"); voxel[part[1]] = voxel[part[1]] (voxel[part[1]] == "" ? "" : " ") part[2] }
@@ -163,6 +174,7 @@ BEGIN {
     read_measures(dir "/volumes.tsv")
     read_model(dir "/model")
     read_made(dir "/made-with")
+    read_card(dir "/card.md")
     if (name == "") {
         for (i = 1; i <= n_cases; i++) {
             c = cases[i]
@@ -182,6 +194,7 @@ BEGIN {
     say("lesions", lesion_rows)
     say("sum", sprintf("Sum of the products of %d measurable lesion%s: <b>%.0f mm&sup2;</b>.", measured[name], measured[name] == 1 ? "" : "s", product[name]))
     say("quality", quality())
+    say("healthy", healthy)
     say("provenance", provenance())
     split(voxel["scan"], first, " ")
     say("scan", text(first[1]))

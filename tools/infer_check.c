@@ -6,12 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+static char
+    doubt[512]; /* of the segment: "" or what may be different, which is said of each case */
+
 #define FILLS 0.95 /* of each side of a slice; brains in their field of view take up to 0.8 */
 
 void check_segment(const struct tns_meta *header)
 {
     char steps[CONTRACT_MAX], why[512];
     int known = contract_steps(header, steps);
+    *doubt = 0;
     if (known < 0)
         tool_die("stdin: history too long");
     if (opt.force)
@@ -25,6 +29,7 @@ void check_segment(const struct tns_meta *header)
         tool_die("stdin: prepared differently from what the model learned from: %s; -F lets that "
                  "pass",
                  why);
+    contract_doubts(model->steps, steps, doubt, sizeof doubt);
 }
 
 /* What is true of a whole case is said once of it; of so many, and no more. */
@@ -105,6 +110,13 @@ static void check_spacing(struct tns_record *rec)
                          tns_get(&rec->meta, "spacing"), member[i].model.spacing);
 }
 
+static void check_made(struct tns_record *rec)
+{
+    static struct names said;
+    if (*doubt && first_time(&said, key_or(rec, "case")))
+        tool_warn_at(rec, "%s", doubt);
+}
+
 /* A scan that is not there is background, which means little to a network that never met it. */
 static void check_missing(struct tns_record *rec)
 {
@@ -174,6 +186,7 @@ void check_record(struct tns_record *rec)
     check_label(rec);
     check_keys(rec);
     check_spacing(rec);
+    check_made(rec);
     check_missing(rec);
     check_brain(rec);
     check_trained(rec);

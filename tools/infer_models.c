@@ -234,6 +234,14 @@ static void print_lines(const char *key, const char *text)
     }
 }
 
+/* Those that a stream has to go through, or those that made its scans before. */
+static void print_steps(const char *key, bool made)
+{
+    for (const char *p = member->model.steps; *p; p += strcspn(p, "\n") + 1)
+        if (contract_is_made(p) == made)
+            print_text(key, p, strcspn(p, "\n"));
+}
+
 /* A step that the records told of, and no history. */
 static void print_hidden(const char *tool, const char *options, const char *key)
 {
@@ -327,7 +335,10 @@ void models_print(void)
             line += strcspn(line, "\n"), line += *line == '\n';
         printf("patients\t%zu\n", patients);
     }
-    print_lines("step", m->steps ? m->steps : "");
+    if (m->steps) {
+        print_steps("made", true);
+        print_steps("step", false);
+    }
     print_hidden("znorm", "-p ", m->norm);
     print_hidden("crop", "", m->cropped);
     print_network();

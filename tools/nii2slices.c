@@ -440,6 +440,37 @@ static void write_slices(struct tns_record *rec, struct study *s)
     tool_note("%s: %llu of %u slices", s->c.name, (unsigned long long)written, slices);
 }
 
+/* What the case's files tell of how they were made comes into the history, before this tool; where
+ * it is another than that of the case before, into another segment's. */
+static void tell_steps(const struct study *s)
+{
+    static char *last;
+    struct origin *o = tool_alloc(sizeof *o);
+    struct tns_meta other = {0}, *header = last ? &other : tool_header();
+    const char *generator = tns_get(tool_header(), "generator");
+    char why[NII_WHY];
+
+    if (origin_read(s->header, s->header_bytes, o, why) < 0)
+        tool_die("%s: %s", s->c.name, why);
+    if (!last || strcmp(last, o->made)) {
+        if (last && generator && tns_set(&other, "generator", generator))
+            tool_die("out of memory");
+        for (char *p = o->made, *end; *p; p = end + 1) {
+            end = strchr(p, '\n');
+            *end = 0;
+            if (tns_append(header, "history", p))
+                tool_die("%s: the history cannot take this line: %s", s->c.name, p);
+            *end = '\n';
+        }
+        if (last)
+            tool_write_segment(&other);
+        free(last);
+        last = tool_copy(o->made);
+        free(other.text);
+    }
+    free(o);
+}
+
 int main(int argc, char **argv)
 {
     static struct tns_record rec;
@@ -511,6 +542,7 @@ int main(int argc, char **argv)
         struct study *s = await();
         if (*s->head.doubt)
             tool_warn("%s: %s", s->c.name, s->head.doubt);
+        tell_steps(s);
         write_slices(&rec, s);
         release(s);
     }

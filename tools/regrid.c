@@ -34,6 +34,8 @@ enum { T1GD = 2, MASK = LAY_FILES, ATLAS_SPACE = 2, SCANNER_SPACE = 1 };
 #define LEAST_SHARE 0.1  /* of the T1 with contrast agent that a scan has to show, */
 #define GOOD_SHARE 0.6   /* and without a warning */
 #define MOST_TURN 45.0   /* degrees */
+#define MOST_BRAIN 2200  /* ml: an atlas that shows more shows a head */
+#define MOST_HIDDEN 0.03 /* of an atlas */
 
 static struct {
     const char *grid, *mask;
@@ -45,7 +47,7 @@ static struct {
 } opt = {.grid = "scan", .spacing = 1};
 
 static struct target fixed; /* for all cases, unless each has its own */
-static bool own;
+static bool own, of_file;   /* the file may be an atlas, to be looked at again */
 
 /* --- the cases -------------------------------------------------------------------------------- */
 
@@ -53,6 +55,7 @@ struct study {
     struct lay_case c;
     char mask[LAY_PATH];
     struct affine map[LAY_MODALITIES]; /* mm of the result to mm of each scan */
+    char maps[LAY_MODALITIES][32];     /* the files that say so; "" where none does */
     bool atlas;
 };
 
@@ -77,7 +80,8 @@ static void beside(const struct lay_case *c, const char *name, char path[LAY_PAT
 }
 
 /* FROM-to-TO with one of the endings, or identity. */
-static bool read_map(const struct lay_case *c, const char *from, const char *to, struct affine *map)
+static bool read_map(const struct lay_case *c, const char *from, const char *to, struct affine *map,
+                     char file[32])
 {
     static const char *const endings[] = {"json", "txt", "mat"};
     char name[64], path[LAY_PATH], found[LAY_PATH] = "", why[NII_WHY];
@@ -93,6 +97,7 @@ static bool read_map(const struct lay_case *c, const char *from, const char *to,
         if (*found)
             tool_die("%s: two transforms for %s (%s and %s)", c->name, from, found, path);
         strcpy(found, path);
+        snprintf(file, 32, "%.31s", name);
     }
     if (!*found)
         return false;
@@ -120,14 +125,14 @@ static void find_study(size_t i, struct study *s)
     find_case(i, &s->c);
     if (!*s->c.file[T1GD])
         tool_die("%s: no %s, on which the others are to lie", s->c.name, lay_modality[T1GD]);
-    s->atlas = read_map(&s->c, lay_modality[T1GD], "atlas", &atlas);
+    s->atlas = read_map(&s->c, lay_modality[T1GD], "atlas", &atlas, s->maps[T1GD]);
     if (s->atlas && own)
         tool_die("%s: the T1 with contrast agent lies on an atlas (wanted -g with its grid)",
                  s->c.name);
     for (int m = 0; m < LAY_MODALITIES; m++) {
         own_map = affine_identity;
         if (m != T1GD)
-            read_map(&s->c, lay_modality[m], lay_modality[T1GD], &own_map);
+            read_map(&s->c, lay_modality[m], lay_modality[T1GD], &own_map, s->maps[m]);
         s->map[m] = affine_then(&atlas, &own_map);
     }
     if (opt.mask) {
@@ -154,6 +159,8 @@ static struct study *list_cases(int argc, char **argv)
         nii_each_half(s->c.label, tool_may_read);
         nii_each_half(s->mask, tool_may_read);
     }
+    if (of_file)
+        nii_each_half(opt.grid, tool_may_read);
     return studies;
 }
 
@@ -221,8 +228,10 @@ static void choose_grid(void)
         set_target(&fixed, brats, 1, 0, 239, 0);
     else if (!strcmp(opt.grid, "mni152"))
         set_target(&fixed, mni152, 1, 98, 98, -72);
-    else if (!own)
+    else if (!own) {
         target_of_file(opt.grid, &fixed);
+        of_file = true;
+    }
 }
 
 /* --- a case ----------------------------------------------------------------------------------- */
@@ -230,6 +239,17 @@ static void choose_grid(void)
 static size_t voxels_of(const uint32_t grid[3])
 {
     return (size_t)grid[0] * grid[1] * grid[2];
+}
+
+static bool lies_within(const struct affine *to, const uint32_t grid[3], uint32_t x, uint32_t y,
+                        uint32_t z)
+{
+    double at[3];
+    affine_map(to, (const double[]){x, y, z}, at);
+    for (int c = 0; c < 3; c++)
+        if (!(at[c] >= -0.5 && at[c] < grid[c] - 0.5))
+            return false;
+    return true;
 }
 
 /* How much of the T1 with contrast agent each scan shows, and how much of it the grid. */
@@ -263,6 +283,64 @@ static void judge(const struct study *s, const struct target *t, const struct ni
             tool_warn("%s: %s has %.0f %% of %s: is it registered, and the same part of the body?",
                       s->c.name, who, 100 * share, whom);
     }
+}
+
+/* What the atlas shows and no scan does, of every third point of every third row. Of a whole head
+ * only the upper half counts: below it a neck is left out on purpose. */
+static void judge_atlas(const struct study *s, const struct carried scan[LAY_MODALITIES])
+{
+    char why[NII_WHY];
+    struct nii_channel channel;
+    struct nii_reader *reader;
+    struct nii_file *f = nii_open(opt.grid, why);
+    struct affine place, to[LAY_MODALITIES];
+    struct nii_header h, of[LAY_MODALITIES];
+    double all[2] = {0}, hidden[2] = {0}, ml; /* 1: in the upper half */
+
+    if (!f)
+        tool_die("%s", why);
+    h = *nii_head(f);
+    if (h.channels != 1 || nii_scan(f, false, &channel, NULL, 0, &reader, why)) {
+        nii_close(f); /* its grid is enough */
+        return;
+    }
+    nii_close(f);
+    place = nii_place(&h);
+    for (int m = 0; m < LAY_MODALITIES; m++)
+        if (*s->c.file[m]) {
+            struct affine back, there = affine_then(&place, &s->map[m]), lies;
+            if (nii_parse(scan[m].header, s->c.file[m], &of[m], why))
+                tool_die("%s", why);
+            lies = nii_place(&of[m]);
+            if (!affine_inverse(&lies, &back))
+                return;
+            to[m] = affine_then(&there, &back);
+        }
+    float *slice = tool_alloc((size_t)h.grid[0] * h.grid[1] * sizeof *slice);
+    for (uint32_t z = 0; z < h.grid[2]; z++) {
+        const int upper = 2 * z >= channel.box[2][0] + channel.box[2][1];
+        if (nii_slice(reader, z, DT_F32, slice, why))
+            tool_die("%s", why);
+        for (uint32_t y = 0; y < h.grid[1]; y += 3)
+            for (uint32_t x = 0; x < h.grid[0]; x += 3) {
+                bool shown = false;
+                if (slice[(size_t)y * h.grid[0] + x] == 0)
+                    continue;
+                for (int m = 0; m < LAY_MODALITIES; m++)
+                    shown |= *s->c.file[m] && lies_within(&to[m], of[m].grid, x, y, z);
+                all[upper]++;
+                hidden[upper] += !shown;
+            }
+    }
+    free(slice);
+    nii_reader_free(reader);
+    ml = (double)channel.count * h.spacing[0] * h.spacing[1] * h.spacing[2] / 1000;
+    const bool brain = ml <= MOST_BRAIN;
+    const double total = all[1] + (brain ? all[0] : 0), out = hidden[1] + (brain ? hidden[0] : 0);
+    if (total > 0 && out > MOST_HIDDEN * total)
+        tool_warn(
+            "%s: no scan shows %.0f %% of the %s that the atlas has: is an end of it missing?",
+            s->c.name, 100 * out / total, brain ? "brain" : "upper half of the head");
 }
 
 static void add_box(const uint32_t from[4], uint32_t box[4])
@@ -382,6 +460,8 @@ static void regrid(struct tns_record *rec, const struct study *s)
         origin_add(&origin, lay_modality[m], &s->map[m], scan[m].header);
     }
     judge(s, &t, &head, scan);
+    if (s->atlas && of_file)
+        judge_atlas(s, scan);
     if (*s->c.label)
         carry_label(s->c.label, &t, &s->map[T1GD], &label);
     nii_make_header(raw, t.grid, 1, t.spacing, DT_I16, "gliopipe regrid");
@@ -393,10 +473,25 @@ static void regrid(struct tns_record *rec, const struct study *s)
     free(header);
 }
 
+/* For the history: how the scans of all cases were registered, " t1-to-t1gd.txt ..."; what only
+ * some have is not in it. */
+static void name_maps(const struct study *studies, char *to)
+{
+    *to = 0;
+    for (int m = 0; m < LAY_MODALITIES; m++) {
+        const char *name = studies[0].maps[m];
+        size_t have = 0;
+        while (have < list.n && *name && !strcmp(studies[have].maps[m], name))
+            have++;
+        if (have == list.n)
+            to += sprintf(to, " %s", name);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct tns_record rec;
-    char why[NII_WHY], spacing[TNS_NUMBER], how[128];
+    char why[NII_WHY], spacing[TNS_NUMBER], how[128], maps[LAY_MODALITIES * 33 + 1];
     struct study *studies;
     int c;
 
@@ -445,7 +540,8 @@ int main(int argc, char **argv)
         snprintf(how, sizeof how, "-g scan -s %s", tns_number(opt.spacing, spacing));
     else
         snprintf(how, sizeof how, "-g %ux%ux%u", fixed.grid[0], fixed.grid[1], fixed.grid[2]);
-    tool_open_out("%s -n %s%s", how, img_kernel_names[opt.kernel], opt.mask ? " -k" : "");
+    name_maps(studies, maps);
+    tool_open_out("%s -n %s%s%s", how, img_kernel_names[opt.kernel], opt.mask ? " -k" : "", maps);
 
     for (size_t i = 0; i < list.n; i++)
         regrid(&rec, &studies[i]);

@@ -41,6 +41,8 @@ struct open_case {
     int spool;
     uint8_t *header;
     size_t header_bytes;
+    uint8_t *made; /* the same, with the steps of the history, where it tells of scans */
+    size_t made_bytes;
     struct nii_header head;
     enum dtype type; /* in the file */
     uint32_t volumes, have;
@@ -236,8 +238,8 @@ static void write_file(const struct open_case *c, uint32_t first, uint32_t volum
     char path[4352], why[NII_WHY];
     struct nii_header scan;
     const struct nii_header *h = &c->head;
-    const uint8_t *from = c->scan ? c->scan : c->header;
-    size_t bytes = c->scan ? NII_HEADER : c->header_bytes;
+    const uint8_t *from = c->scan ? c->scan : c->made ? c->made : c->header;
+    size_t bytes = c->scan ? NII_HEADER : c->made ? c->made_bytes : c->header_bytes;
     uint8_t *header = tool_alloc(bytes + 4), *plane;
     struct tool_volume *volume = NULL;
     size_t n = nii_remake_header(from, bytes, volumes, c->type, header), plane_bytes;
@@ -295,6 +297,7 @@ static void finish_case(struct open_case *c)
                   c->head.grid[2] - c->have, c->head.grid[2]);
     close(c->spool);
     free(c->header);
+    free(c->made);
     free(c->names);
     free(c->missing);
     free(c->scan);
@@ -344,6 +347,27 @@ static void find_scan(struct tns_record *rec, struct open_case *c)
         tool_die_at(rec, "-g: the way back is singular");
     c->to = affine_then(&c->to, &back);
     c->to = affine_then(&c->to, &index);
+    free(o);
+}
+
+/* What was done to the scans, which a file of what came of them tells on. Extensions that somebody
+ * kept beside it stay as they are. */
+static void add_steps(struct open_case *c)
+{
+    struct origin *o = tool_alloc(sizeof *o);
+    char why[NII_WHY], key[TNS_MAX_KEY + 1];
+    const char *line;
+    size_t bytes = 0, pos = 0;
+    const int found = origin_read(c->header, c->header_bytes, o, why);
+
+    free(found == 1 ? origin_bare(c->header, c->header_bytes, &bytes, why) : NULL);
+    if (bytes == c->header_bytes) {
+        while (tns_each(tool_header(), &pos, key, &line))
+            if (!strcmp(key, "history"))
+                origin_add_step(o, line);
+        if (!(c->made = origin_write(o, c->header, &c->made_bytes)))
+            tool_die("out of memory");
+    }
     free(o);
 }
 
@@ -397,6 +421,8 @@ static void open_case(struct tns_record *rec, struct open_case *c, const char *n
         tool_die_at(rec, "tensor '%s': too large a volume", t->name);
     if (opt.scan)
         find_scan(rec, c);
+    else
+        add_steps(c);
     if (opt.folder && t->rank == 3)
         find_names(rec, c, t);
     c->seen = tool_alloc(c->head.grid[2]);

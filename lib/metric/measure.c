@@ -81,6 +81,12 @@ static void diameters_of(const struct point *hull, size_t n, double *longest, do
             }
 }
 
+/* Of diameters that RANO measures, mm. */
+static double least_of(const struct met_grid *g)
+{
+    return g->spacing[0] > 5 ? 2 * g->spacing[0] : 10;
+}
+
 /* A slice of one component, and room for the corners of its runs. */
 struct section {
     uint8_t *mask;
@@ -113,6 +119,7 @@ static int measure_slice(struct met_lesion_size *s, const struct section *c,
     struct met_runs runs;
     if (met_runs_make(&runs, c->mask, dim, 26))
         return MET_NOMEM;
+    bool wide = false;
     size_t *end = malloc(((size_t)runs.components + 2) * sizeof *end);
     if (end)
         corners_of(&runs, g, c->corner, end);
@@ -121,12 +128,14 @@ static int measure_slice(struct met_lesion_size *s, const struct section *c,
         const size_t n = hull_of(c->corner + first, end[piece] - first, c->hull);
         double longest, across;
         diameters_of(c->hull, n, &longest, &across);
+        wide |= across >= least_of(g);
         if (longest * across > s->longest * s->across) {
             s->longest = longest;
             s->across = across;
             s->slice = z;
         }
     }
+    s->wide += wide;
     met_runs_free(&runs);
     const bool done = end;
     free(end);
@@ -227,6 +236,7 @@ struct met_lesion_size met_measure_all(const struct met_lesion_size *list, size_
 
 bool met_measurable(const struct met_lesion_size *s, const struct met_grid *g)
 {
-    const double least = g->spacing[0] > 5 ? 2 * g->spacing[0] : 10;
-    return s->hi[0] > s->lo[0] && s->longest >= least && s->across >= least;
+    const double ellipse = acos(-1) / 4 * s->longest * s->across,
+                 volume = (double)s->voxels * g->spacing[0] * g->spacing[1] * g->spacing[2];
+    return s->wide >= 2 && volume >= 0.25 * ellipse * least_of(g);
 }

@@ -20,6 +20,7 @@ struct met_lesion_size {
     size_t lo[3], hi[3];    /* box: first and last voxel along z, y, x */
     double centre[3];       /* mean of its voxels' places, in voxels */
     size_t slice;           /* of the diameters */
+    size_t wide;            /* slices in which both are as RANO wants them */
     double longest, across; /* mm; 0 unless asked for */
 };
 
@@ -31,8 +32,9 @@ int met_measure(const uint8_t *volume, const struct met_grid *, unsigned labels,
 /* All of them as one: boxes, volumes and centres; no diameters. */
 struct met_lesion_size met_measure_all(const struct met_lesion_size *, size_t n);
 
-/* Whether RANO would measure it: seen on two slices or more, both diameters at least 10 mm, or
- * twice the slices' distance where that is above 5 mm. */
+/* Whether RANO would measure it: both diameters at least 10 mm, or twice the slices' distance where
+ * that is above 5 mm, on two slices or more; and with margins, no web or film: as much as a quarter
+ * of the ellipse that has its diameters, through two slices of 5 mm, or of that distance. */
 bool met_measurable(const struct met_lesion_size *, const struct met_grid *);
 
 #endif

@@ -82,6 +82,7 @@ case_stream() { # FOLD
     grep -q '^5 cases from .* slices of 5 patients to learn from (those with tumour)' "$card"
     grep -qF 'Sites, as far as names tell: `BraTS20_Training` (5).' "$card"
     grep -qF 'crop -p case -s 32x32' "$card"
+    grep -q '^- All 5 cases learned from had a tumour: ' "$card"
     # The mean of WT, and how many have enhancing tumour, by other ways.
     m=$(awk -F '\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } $1 == "mean" && $at["part"] == "WT" { printf "%.3f", $at["dice"] }' "$OUT/best/tidied.tsv")
     grep -q "^| and rules | WT | 5 | $m (" "$card"

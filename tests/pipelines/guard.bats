@@ -93,7 +93,7 @@ state() {
 import json, struct, sys
 b = open(sys.argv[1], "rb").read()
 n = struct.unpack("<Q", b[:8])[0]
-for name, steps in ("strange", "regrid -r 1\n"), ("evil", "znorm;id>PWNED\n"):
+for name, steps in ("strange", "resample -r 1\n"), ("evil", "znorm;id>PWNED\n"):
     h = json.loads(b[8:8 + n])
     h["__metadata__"].pop("xxh3")
     h["__metadata__"]["steps"] = steps
@@ -102,7 +102,7 @@ for name, steps in ("strange", "regrid -r 1\n"), ("evil", "znorm;id>PWNED\n"):
     open(name, "wb").write(struct.pack("<Q", len(t)) + t + b[8 + n:])
 PY
     run -2 glio predict DATA="$PWD/new" MODEL="$PWD/strange"
-    [[ $output == *"'regrid -r 1'"* ]]
+    [[ $output == *"'resample -r 1'"* ]]
     [ ! -e out ]
     run -2 glio predict DATA="$PWD/new" MODEL="$PWD/evil"
     [ ! -e PWNED ]

@@ -352,8 +352,13 @@ P
         { grep -oE 'whole tumour, [a-z ]+|no core to speak of|nobody had less than' "q/pages/$case.html" && grep -oE '<small>(doubtful|sure)' q/report.html; } | tr '\n' '|'
     }
     [ "$(doubted 30.55 0.03)" = 'whole tumour, doubtful|no core to speak of|<small>doubtful|' ]
+    grep -qF 'this one does not say whom it learned from' "q/pages/$case.html"
+    echo '- 3 of 20 cases learned from had no tumour.' >q/card.md
     [ "$(doubted 6 1)" = 'whole tumour, doubtful|nobody had less than|<small>doubtful|' ]
+    grep -qF 'Of the 20 cases that this network learned from 3 had none.' "q/pages/$case.html"
+    echo '- All 20 cases learned from had a tumour: and so on.' >q/card.md
     [ "$(doubted 30 1.3)" = 'whole tumour, sure|<small>sure|' ]
+    grep -qF 'This network learned from 20 cases, all with a tumour' "q/pages/$case.html"
     # Without tumour the page says so; without what predict made there is none.
     awk -F '\t' -v OFS='\t' 'NR > 1 && $1 == "part" { $6 = 0; $7 = 0; $25 = "nan" } $1 != "lesion"' p/volumes.tsv >v && mv v p/volumes.tsv
     "$P/report" p

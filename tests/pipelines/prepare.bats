@@ -272,6 +272,7 @@ P
     LACK=t2,flair,t1 prepare -o out in/late 2>>short
     grep -qx 'prepare: late: the first image of t1gd is number 3: were others not sent?' short
     grep -qxF 'late: the first image of t1gd is number 3: were others not sent?' <(sed 's/^prepare: //' out/late/warnings.txt)
+    grep -qx 'warning.late: the first image of t1gd is number 3: were others not sent?' out/late/prepared.tsv
     run -1 prepare -o out in/gap in/two in/lacks in/end in/mixed in/cut in/more
     [[ $output = *"prepare: cut: dcm2niix: 'in/cut/IM090000' is cut: it has not all of its image"*"prepare: more: dcm2niix: slices of 9_"*" are missing"* ]]
     [[ $output = *"prepare: gap: dcm2niix: slices of 9_AX_T1_POST_Eq"*" are missing, or not one"*"prepare: two: DICOM of several studies in one folder"* ]]

@@ -319,6 +319,40 @@ sys.stdout.buffer.write(stream(parts[0][1], [([p for p in m if p[0] != sys.argv[
     warns 2 "spacing 1 1 5 is not what the model learned from" -k "spacing=1 1 5"
 }
 
+@test "infer: a skull that is on where the model learned without, or off, is refused; what may be another is said once a case; a kernel is nothing" {
+    made() { # STEPS: f32, as if it had learned from scans made so, in `made`
+        "$PYTHON" - "$1" <<'PY'
+import json, struct, sys
+b = open("f32", "rb").read()
+n, = struct.unpack("<Q", b[:8])
+h = json.loads(b[8:8 + n])
+del h["__metadata__"]["xxh3"]
+h["__metadata__"]["steps"] = sys.argv[1] + h["__metadata__"]["steps"]
+t = json.dumps(h).encode()
+t += b" " * (-len(t) % 64 + 56)
+open("made", "wb").write(struct.pack("<Q", len(t)) + t + b[8 + n:])
+PY
+    }
+    says() { # STATUS WARNINGS OF WHAT LINE...
+        local status=$1 n=$2 what=$3 l=()
+        shift 3
+        for line in "$@"; do l+=(-l "$line"); done
+        blobs -p 2 -n 2 -1 10 "${l[@]}" -l "znorm -p case" >w.tns
+        run "-$status" --separate-stderr pipe 'infer -t none -m made <w.tns >out'
+        [ "$(grep -c "infer: .*$what" <<<"$stderr")" = "$n" ] && [ "$(grep -c . <<<"$stderr")" = "$n" ] || { echo "$*: $stderr"; false; }
+    }
+    local atlas='regrid -g 240x240x155 -n linear' field='regrid -g scan -s 1 -n linear'
+    made "$atlas -k"$'\n'
+    says 0 0 '' "$atlas -k" nii2slices
+    says 0 0 '' 'regrid -g 240x240x155 -n lanczos' 'strip -m mindgrab:0123456789abcdef'
+    says 0 2 "warning: .*in the scan's own field" "$field -k"
+    says 1 1 'the skull is on (wanted it off' "$atlas"
+    made "$atlas"$'\n'
+    says 1 1 'the skull is off (wanted it on' "$atlas" 'strip -k'
+    made ''
+    says 0 2 'warning: .*nothing took the skull off' "$field" 'strip -l -k'
+}
+
 # edit TENSOR INDEX VALUE: f32's parameter changed, at -1 all of it, and the checksum left out, in `bad`.
 edit() {
     "$PYTHON" - "$@" <<'PY'

@@ -121,16 +121,31 @@ def yes(shape, **keys):
     v = np.zeros((6, 40, 40))
     v[tuple(slice(2, 2 + n) for n in shape)] = 3
     return [(x["measurable"], x["product"]) for x in rows(one("a", v, **keys)) if x["row"] in ("lesion", "sum")]
-(m, p), (_, s) = yes((2, 10, 10))
+(m, p), (_, s) = yes((2, 10, 10), spacing="1 1 5")
 assert m == "yes" and p == s
-(m, p), (_, s) = yes((2, 9, 20))  # the line across is 9.9
+(m, p), (_, s) = yes((2, 9, 20), spacing="1 1 5")  # the line across is 9.9
 assert m == "no" and s == "0"
-assert yes((1, 10, 10))[0][0] == "no"  # one slice
+assert yes((1, 10, 10), spacing="1 1 5")[0][0] == "no"  # one slice
+assert yes((4, 10, 10))[0][0] == "yes"
+assert yes((2, 10, 10))[0][0] == "no"  # a film: 200 mm3 of 1571
+def shape(v):
+    return [x["measurable"] for x in rows(one("a", v)) if x["row"] == "lesion"]
+v = np.zeros((12, 40, 40))
+v[2:8, 10, 10] = v[5, 8:20, 8:20] = 3  # wide enough on one slice, of six
+assert shape(v) == ["no"]
+v[:] = 0
+for i in range(16):  # a web of 0.1 ml on four
+    v[2:6, 4 + i, 4 + i] = v[2:6, 4 + i, 19 - i] = 3
+assert shape(v) == ["no"]
+z, y, x = np.indices((24, 40, 40)) - np.array([12, 20, 20]).reshape(3, 1, 1, 1)
+r = np.sqrt(z * z + y * y + x * x)
+v = np.where((r > 9) & (r <= 10), 3, 0)  # a rim of a millimetre is no web
+assert shape(v) == ["yes"]
 assert yes((2, 11, 11), spacing="1 1 6")[0][0] == "yes"  # 15.6 mm, of 12
 assert yes((2, 8, 8), spacing="1 1 6")[0][0] == "no"  # 11.3 mm
 # -k: the largest alone; -n: what touches at a corner is two
-v = np.zeros((3, 60, 60))
-v[:2, 2:22, 2:22] = v[:2, 22:34, 22:34] = v[:2, 40:55, 40:55] = 3
+v = np.zeros((9, 60, 60))
+v[:8, 2:22, 2:22] = v[:8, 22:34, 22:34] = v[:8, 40:55, 40:55] = 3
 def total(*options):
     return [x for x in rows(one("a", v), *options) if x["row"] == "sum"][0]
 assert [total()["components"], total("-n", "6")["components"], total("-k", "1", "-n", "6")["components"]] == ["2", "3", "1"]

@@ -192,6 +192,39 @@ P
     tnsview -H <s | grep -q 'history.*regrid -g scan -s 1 -n lanczos -k$'
 }
 
+@test "regrid: what was done stands in the files and comes into the history again; what was made in two ways is two segments, and epochs mixes no skulls" {
+    phantom -n 2 -d 48x40x24 -o cases
+    set -- cases/*
+    mv "$1" A && mv "$2" B
+    printf '1 0 0 0\n0 1 0 0\n0 0 1 0\n' | tee A/t1-to-t1gd.txt >B/t1-to-t1gd.txt
+    printf '1 0 0 0\n0 1 0 0\n0 0 1 0\n' >A/t2-to-t1gd.txt
+    regrid -n cubic -s 4 A B | slices2nii -c -n image -o out
+    regrid -s 4 -k "${2##*/}_seg.nii.gz" B | znorm | slices2nii -c -n image -o other
+    mv other/B out/C
+    lines() { tnsview -H | sed -n 's/^ *history=//p' | tr '\n' ';'; }
+    nii2slices out/A out/B out/C >s
+    lines <s | grep -qx 'regrid -g scan -s 4 -n cubic t1-to-t1gd.txt;nii2slices -l brats;regrid -g scan -s 4 -n linear -k t1-to-t1gd.txt;nii2slices -l brats;'
+    tnsview -c <s | grep -q 'in 2 segments'
+    nii2slices -l file out/C/*_t1.nii.gz | slices2nii -n image -o again
+    gunzip again/*
+    grep -aqx 'made regrid -g scan -s 4 -n linear -k t1-to-t1gd.txt' again/*.nii
+    run -1 --separate-stderr pipe 'epochs -b 0 -n 1 s >out.tns'
+    [[ $stderr = *"record "*"prepared differently: the skull is off (wanted it on"* ]]
+    # Words that are none of theirs stay behind, what was done does not.
+    py <<'P'
+rs = [(m, t) for m, t in records("s") if m["case"] == "A"]
+open("named", "wb").write(mkstream.stream([("history", "strip -m mindgrab:unknown -c t1gd,t1 JANE")], rs))
+P
+    slices2nii -c -n image -o named.d <named
+    nii2slices named.d/A | lines | grep -qx 'regrid -g scan -s 4 -n cubic t1-to-t1gd.txt;strip -m mindgrab:unknown -c;nii2slices -l brats;'
+    # Only words of these two tools are taken.
+    for word in SECRET 'JANE DOE' -kx 1950-01-01 jane:doe; do
+        sed "s/-n linear -k/-n $(printf '%-9.9s' "$word")/" again/*.nii >bad.nii
+        run -1 --separate-stderr pipe 'nii2slices -l file bad.nii >out.tns'
+        [[ $stderr = *"extension is damaged"* ]]
+    done
+}
+
 @test "regrid: into files that are read as a case, and labels of those back onto the scans" {
     phantom -n 1 -d 48x40x24 -o cases
     regrid -s 3 cases/* >s
@@ -359,6 +392,33 @@ P
     grep -q 'warning: P: t1 is turned by 60 degrees' err
     grep -q 'warning: P: t2 is stretched by 1.9' err
     grep -q 'warning: P: t1 has [0-9]* % of what t1gd shows' err
+}
+
+@test "regrid: an end that all scans lack is told by the atlas: of its brain, or of the upper half of its head" {
+    geo <<'P'
+z, y, x = np.indices((56, 56, 56)) - 27.5
+r = 4 * np.sqrt(z * z + y * y + x * x)
+middle = np.zeros(3)
+for name, radius in ("brain", 70), ("head", 105):
+    write(f"{name}.nii", (r.T <= radius).astype("u1"), affine=grid((4, 4, 4), (56, 56, 56), middle), pixdim=(4, 4, 4))
+def said(atlas, low, high): # slices of 4 mm that all scans have, of 56
+    os.makedirs("P", exist_ok=True)
+    at = grid((4, 4, 4), (56, 56, high - low), middle + (0, 0, 2 * (low + high - 56)))
+    for k in ("flair", "t1", "t1gd", "t2"):
+        write(f"P/P_{k}.nii", np.ones((56, 56, high - low), "i2"), affine=at, pixdim=(4, 4, 4))
+    np.savetxt("P/t1gd-to-atlas.txt", np.eye(4))
+    p = subprocess.run(["regrid", "-g", f"{atlas}.nii", "P"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return p.stderr
+def cap(h, radius): # of a ball's volume
+    return h * h * (3 * radius - h) / (4 * radius ** 3)
+assert said("brain", 8, 48) == ""
+for cut in (8, 41), (15, 48):
+    want = 100 * cap(70 - 52, 70)
+    got = said("brain", *cut)
+    assert "warning: P: no scan shows " in got and "of the brain that the atlas has" in got, got
+    assert abs(float(got.split()[6]) - want) < 2.5, (got, want)
+assert said("head", 15, 56) == "" and "upper half of the head" in said("head", 0, 46)
+P
 }
 
 @test "slices2nii: -g wants slices that tell of that scan, -c channels that have names" {
