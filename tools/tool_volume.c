@@ -3,7 +3,8 @@
  * A plane of a plain volume that stands across its rows touches a page for each of them: all there
  * are. Of bricks it touches those that it cuts: as many as a layer of them has, and some more where
  * it is turned. A brick of floats is 64 KiB, which is what Linux maps of a file around the place
- * that is asked for, so that no smaller one would take less. */
+ * that is asked for, so that no smaller one would take less. It also maps at once what was written
+ * at once, so each is written by itself. */
 #include "tools/tool.h"
 
 #include <errno.h>
@@ -47,7 +48,10 @@ void tool_volume_put(struct tool_volume *v, const void *plane)
                    (const char *)plane + y * row + x * v->voxel, n * v->voxel);
         }
     if (++v->next % side[2] == 0 || v->next == v->grid[2])
-        tool_put_at(v->fd, v->dir, v->layer, v->room, first);
+        for (size_t at = 0; at < v->room; at += AROUND) {
+            size_t n = v->room - at < AROUND ? v->room - at : AROUND;
+            tool_put_at(v->fd, v->dir, v->layer + at, n, first + at);
+        }
 }
 
 void tool_volume_show(struct tool_volume *v)
