@@ -313,7 +313,7 @@ PEERS ?= build/peers
 PEER_MODULES := numpy nibabel onnxruntime openvino
 bench-peers: packages-bench
 	@[ -x $(PEERS)/bin/python ] || $(or $(wildcard /usr/bin/python3),python3) -m venv $(PEERS)
-	@$(PEERS)/bin/pip install -q --upgrade $(PEER_MODULES) $(TORCH) $(if $(TORCH),dynamic_network_architectures) bids-validator-deno
+	@$(PEERS)/bin/pip install -q --upgrade $(PEER_MODULES) $(TORCH) $(if $(TORCH),dynamic_network_architectures monai) bids-validator-deno
 	@for m in $(PEER_MODULES) $(if $(TORCH),torch); do \
 	  $(PEERS)/bin/python -c "import $$m; print('$$m', $$m.__version__)" || exit; done
 	@$(PEERS)/bin/bids-validator-deno --version

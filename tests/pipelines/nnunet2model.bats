@@ -6,49 +6,10 @@ setup_file() {
     [ "${CONFIG:-release}" = release ] || return 0
     cd "$BATS_FILE_TMPDIR"
     "$PYTHON" -c 'import numpy' || return 0
-    # Checkpoints as torch.save writes them, by stand-ins of the few names of PyTorch's that they hold.
     cat >nnu.py <<'PY'
-import collections, io, json, os, pickle, sys, types, zipfile
-import numpy as np
+import json
+from checkpoints import *
 from onnx_eval import conv, conv_transpose
-def named(module, name, what):
-    m = sys.modules.setdefault(module, types.ModuleType(module))
-    what.__module__, what.__qualname__, what.__name__ = module, name, name
-    setattr(m, name, what)
-    return what
-class Storage: pass
-class Function: pass
-def rebuild(*a): raise AssertionError
-named("torch._utils", "_rebuild_tensor_v2", rebuild)
-FLOAT = named("torch", "FloatStorage", type("FloatStorage", (), {}))
-named("numpy.core.multiarray", "scalar", scalar := (lambda *a: None))
-class Tensor:
-    def __init__(self, a):
-        self.a, self.key = np.ascontiguousarray(a, "<f4"), None
-    def __reduce_ex__(self, protocol):
-        s = Storage()
-        s.tensor = self
-        stride = tuple(n // 4 for n in self.a.strides)
-        return rebuild, (s, 0, self.a.shape, stride, False, collections.OrderedDict())
-class Opaque:  # something of numpy's, or a device
-    def __reduce_ex__(self, protocol):
-        return scalar, ("f8", b"12345678")
-class Bomb:
-    def __reduce_ex__(self, protocol):
-        return os.system, ("touch bang",)
-def save(path, what, compress=zipfile.ZIP_STORED):
-    keys, out = {}, io.BytesIO()
-    class P(pickle.Pickler):
-        def persistent_id(self, s):
-            if isinstance(s, Storage):
-                key = str(keys.setdefault(id(s.tensor), (len(keys), s.tensor))[0])
-                return ("storage", FLOAT, key, "cpu", s.tensor.a.size)
-    P(out, 2).dump(what)
-    with zipfile.ZipFile(path, "w", compress) as z:
-        z.writestr("archive/data.pkl", out.getvalue())
-        z.writestr("archive/byteorder", "little")
-        for n, t in keys.values():
-            z.writestr(f"archive/data/{n}", t.a.tobytes())
 def weights(rng, cin, features, kernels, strides, heads):
     w, x = {}, cin
     def layer(name, c, cin, k):
@@ -171,22 +132,7 @@ PY
 
 @test "nnunet2model: what our filters or networks have not is refused with the reason, and a checkpoint runs nothing" {
     nnu <<'PY'
-import importlib.machinery, importlib.util, contextlib
-loader = importlib.machinery.SourceFileLoader("tool", os.environ["ROOT"] + "/pipelines/nnunet2model")
-sys.dont_write_bytecode = True
-tool = importlib.util.module_from_spec(importlib.util.spec_from_loader("tool", loader))
-loader.exec_module(tool)
-def attempt():
-    sys.argv = ["nnunet2model", "-o", "out", "T__P__2d"]
-    err = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(err):
-            tool.main()
-    except SystemExit as e:
-        assert isinstance(e.code, str) and e.code.startswith("nnunet2model: ") and "\n" not in e.code and not err.getvalue(), e.code
-        assert not os.path.exists("out") and not [f for f in os.listdir(".") if f.startswith(".")]
-        return e.code
-    os.unlink("out")
+tool = script("nnunet2model")
 def base(plans):
     return plans["configurations"]["base"]
 def net(plans):
@@ -212,37 +158,18 @@ for want, edit in [
         ("network_weights", lambda p, d, s: s.pop("network_weights")),
         ("is missing", lambda p, d, s: s["network_weights"].update({"decoder.seg_layers.1.bias": Bomb()}))]:
     make("2d", edit=edit)
-    why = attempt()
+    why = attempt(tool, "T__P__2d")
     assert why and want in why, (want, why)
 make("2d", compress=zipfile.ZIP_DEFLATED)
-assert "compressed" in attempt()
+assert "compressed" in attempt(tool, "T__P__2d")
 # What would be called elsewhere is a name here, and the model is made.
 make("2d", edit=lambda p, d, s: s.update(logging=Bomb()))
-assert attempt() is None and not os.path.exists("bang")
+assert attempt(tool, "T__P__2d") is None and not os.path.exists("bang")
 # Damaged bytes: a line, or a model. Not a word of Python's.
 make("2d")
-rng = np.random.default_rng(int(os.environ.get("SEED", 1)))
-files = ["T__P__2d/fold_0/checkpoint_final.pth", "T__P__2d/plans.json", "T__P__2d/dataset.json"]
-whole = {f: open(f, "rb").read() for f in files}
-inner = zipfile.ZipFile(files[0]).read("archive/data.pkl")
-refused = 0
-for i in range(3000 if os.environ.get("LONG") else 120):
-    f = files[i % 3]
-    b = bytearray(whole[f])
-    at = rng.integers(len(b)) if i % 2 or f != files[0] else whole[f].index(inner) + rng.integers(len(inner))
-    if i % 7 == 0:
-        del b[at:]
-    else:
-        b[at] = rng.integers(256)
-    if f == files[0] and i % 7:  # the sums of zip would find it: they are made anew
-        with zipfile.ZipFile(files[0], "w") as z:
-            for n in (src := zipfile.ZipFile(io.BytesIO(whole[f]))).namelist():
-                z.writestr(n, (lambda v: bytes(v[:rng.integers(len(v))]) + bytes([rng.integers(256)]) + bytes(v[rng.integers(len(v)):]) if n.endswith("pkl") else v)(src.read(n)))
-    else:
-        open(f, "wb").write(b)
-    refused += attempt() is not None
-    open(f, "wb").write(whole[f])
-assert refused > 40 and not os.path.exists("bang"), refused
+rounds = 3000 if os.environ.get("LONG") else 100
+refused = damaged(tool, ["T__P__2d"], "T__P__2d/fold_0/checkpoint_final.pth", ["T__P__2d/plans.json", "T__P__2d/dataset.json"], rounds)
+assert refused > rounds // 4 and not os.path.exists("bang"), refused
 PY
     touch there
     run -2 "$PYTHON" "$ROOT/pipelines/nnunet2model" -o there T__P__2d
