@@ -1,7 +1,6 @@
 # slurm.bash - a Slurm of one's own on this machine: munged, slurmctld and two nodes, with all their files in a folder, for who runs it,
 # root or not. Its commands ask SLURM_CONF, which slurm_begin exports.
 
-slurm_daemons='munged slurmctld slurmd'
 PATH=$PATH:/usr/sbin:/sbin
 
 # slurm_begin FOLDER: fails, with a line that says why, where it cannot run here.
@@ -50,16 +49,17 @@ E
     export SLURM_CONF=$slurm/slurm.conf
     munged --foreground --force --key-file="$slurm/key" --socket="$slurm/munge" --pid-file="$slurm/munged.pid" --seed-file="$slurm/seed" \
         --num-threads=1 >"$slurm/munged.log" 2>&1 3>&- &
-    slurm_pids=$!
+    # Ends all when who began it is gone, however.
+    setsid "$BASH" -c "$(declare -f slurm_end slurm_until slurm_idle slurm_left)
+        slurm='$slurm'; tail --pid=$$ -s 1 -f /dev/null; rm '$slurm/watcher'; slurm_end; rm -rf '$slurm'" >/dev/null 2>&1 3>&- &
+    echo $! >"$slurm/watcher"
     slurm_until 100 test -S "$slurm/munge" || { echo "munged: $(tail -n 1 "$slurm/munged.log")"; return 1; }
     slurmctld -D >"$slurm/slurmctld.log" 2>&1 3>&- &
-    slurm_pids="$slurm_pids $!"
     for n in n1 n2; do slurm_node $n; done
     slurm_until 200 slurm_up || { echo "$(tail -qn 1 "$slurm"/slurmctld.log "$slurm"/n?.log | paste -sd ';')"; return 1; }
 }
-slurm_node() { # NAME: begins, and notes its number in NAME.pid
+slurm_node() { # NAME
     slurmd -D -N "$1" >>"$slurm/$1.log" 2>&1 3>&- &
-    slurm_pids="$slurm_pids $!"
 }
 slurm_up() {
     [ "$(sinfo -h -t idle -o %D 2>/dev/null)" = 2 ]
@@ -86,8 +86,18 @@ slurm_idle() {
 # Ends jobs and daemons, whatever they are at.
 slurm_end() {
     local p
-    [ ! -e "${SLURM_CONF-}" ] || timeout 5 scancel -u "$(id -un)" 2>/dev/null || true
-    [ -z "${slurm-}" ] || slurm_until 60 slurm_idle || true
-    for p in ${slurm_pids-}; do kill "$p" 2>/dev/null || true; done
-    for p in ${slurm_pids-}; do slurm_until 60 eval "! kill -0 $p 2>/dev/null" || kill -9 "$p" || true; done
+    [ ! -e "$slurm/watcher" ] || kill -- -"$(cat "$slurm/watcher")" || true
+    ! timeout 5 scancel -u "$(id -un)" 2>/dev/null || slurm_until 60 slurm_idle || true
+    for p in $(slurm_left); do kill "$p" 2>/dev/null || true; done
+    slurm_until 60 eval '[ -z "$(slurm_left)" ]' || kill -9 $(slurm_left) 2>/dev/null || true
+}
+# What is there of them: what was begun with this SLURM_CONF and is Slurm's own, or in a job.
+slurm_left() {
+    local p
+    for p in $(grep -lszx -- "SLURM_CONF=$slurm/slurm.conf" /proc/[0-9]*/environ | cut -d / -f 3); do
+        case $(cat "/proc/$p/comm" 2>/dev/null) in
+        munged | slurmctld | slurmscriptd | slurmd | slurmstepd*) echo "$p" ;;
+        *) ! grep -qsz '^SLURM_JOB_ID=' "/proc/$p/environ" || echo "$p" ;;
+        esac
+    done
 }

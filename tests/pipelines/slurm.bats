@@ -10,7 +10,6 @@ setup_file() {
     home=$(mktemp -d "${TMPDIR:-/tmp}/slurmXXXX")
     echo "$home" >home
     slurm_begin "$home" >&2 || { slurm_end; return 1; }
-    echo "$slurm_pids" >pids
     # The tools, and train with MPI; a table of few attempts.
     mkdir -p tree/bin
     cp -r "$ROOT/pipelines" tree
@@ -23,8 +22,9 @@ setup_file() {
 
 teardown_file() {
     cd "$BATS_FILE_TMPDIR"
-    [ -e pids ] || return 0
-    slurm=$(cat home) slurm_pids=$(cat pids)
+    [ -e home ] || return 0
+    slurm=$(cat home)
+    export SLURM_CONF=$slurm/slurm.conf
     slurm_end
     rm -rf "$slurm"
 }
