@@ -49,7 +49,7 @@ submitted() { # WHAT
 submit_study() {
     stamp "$OUT"
     free
-    n=0 after=
+    n=0 after= one=${RANKS:+--nodes=1 --ntasks=1}
     printf '%s\n' $TODO | awk -F / 'NF { print $2 " FOLD=" $1 }' >"$queue/study.tasks"
     n=$(wc -l <"$queue/study.tasks")
     [ "$n" -le "$(most)" ] || die "slurm: $n tasks (wanted at most $(most), MaxArraySize of this cluster: fewer FOLDS, or one FOLD after the other)"
@@ -57,9 +57,9 @@ submit_study() {
         echo "study: nothing is left to do in $OUT"
         return
     fi
-    [ -z "$FIRST" ] || { send -- -j FOLD="$LIST" $FIRST && after=--dependency=afterok:$job; }
+    [ -z "$FIRST" ] || { send $one -- -j FOLD="$LIST" $FIRST && after=--dependency=afterok:$job; }
     [ "$n" = 0 ] || { send --array=0-$((n - 1)) ${RANKS:+--ntasks="$RANKS"} $after -- -t "$queue/study.tasks" && after=--dependency=afterok:$job; }
-    send $after -- $STUDY FOLD="$LIST"
+    send $one $after -- $STUDY FOLD="$LIST"
     submitted "attempts to do: $n"
 }
 
