@@ -23,7 +23,8 @@ B ?=# a benchmark's name
 O := build/$(CONFIG)
 
 # --- flags ----------------------------------------------------------------------------------------
-OPT_release := -O2 -g1
+# Objects for the shared library too: names are bound as in a program, so that calls within it cost no more.
+OPT_release := -O2 -g1 -fPIC -fno-semantic-interposition
 OPT_debug   := -O0 -g3
 OPT_asan    := -Og -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
@@ -34,6 +35,7 @@ $(error CONFIG=$(CONFIG): wanted release, debug, asan, tsan or fuzz)
 endif
 
 VERSION := 0.1.0
+ABI     := 0# of the shared library: another number when a program that was built with it would not run any more
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 # clang warns where a loop marked `omp simd` stays scalar without optimisation; that is no fault.
 WARN    += $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),-Wno-pass-failed)
@@ -95,7 +97,7 @@ ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has a
 CLANG_FORMAT := clang-format-19
 PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libzstd-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-pthread
 PKG_demo  := $(PKG_build) gnuplot-nox
-PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev slurm-wlm munge bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom python3-onnx dcm2niix groff mandoc locales time jq bsdextrautils chromium|
+PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev slurm-wlm munge bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom python3-onnx dcm2niix groff mandoc locales pkgconf time jq bsdextrautils chromium|
 # AArch64 is emulated.
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_site  := mandoc
@@ -178,6 +180,12 @@ $(ARCHIVE): $(sort $(filter %conv3x3_winograd_% %conv3x3_weight_%,$(SIMD_OBJ))) 
 	@rm -f $@
 	$(AR) rcs $@ $^
 
+# What C programs link with; lib/gliopipe.map names what it shows.
+SHARED := $(O)/libgliopipe.so.$(ABI)
+$(SHARED): $(ARCHIVE) lib/gliopipe.map
+	$(CC) -shared -Wl,-soname,$(@F) -Wl,-Bsymbolic -Wl,--version-script=lib/gliopipe.map -Wl,-z,defs -o $@ -Wl,--whole-archive $< -Wl,--no-whole-archive $(ALL_LDFLAGS) $(LIBS)
+	@ln -sf $(@F) $(@D)/libgliopipe.so
+
 $(O)/bin/%: $(O)/tools/%.o $(FRAME:%.c=$(O)/%.o) $(ARCHIVE)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(LIBS)
@@ -225,7 +233,7 @@ bin/%: build/release/bin/%
 	@ln -f $< $@ 2>/dev/null || cp -f $< $@
 
 tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter build/release,$(O)),$(TOOLS:%=bin/%))
-units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(O)/warm $(O)/shim.so $(if $(HAVE_MPI),$(O)/mpi/train))
+units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(SHARED) $(O)/warm $(O)/shim.so $(if $(HAVE_MPI),$(O)/mpi/train))
 benches: $(BENCHC:%=$(O)/bench/%) $(if $(HAVE_MPI),$(O)/mpi/train)
 
 -include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(FRAME:%.c=$(O)/%.d) $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d) $(wildcard $(O)/tests/fuzz/*.d)
@@ -325,13 +333,21 @@ site: packages-site
 # --- install --------------------------------------------------------------------------------------
 BINDIR := $(DESTDIR)$(PREFIX)/bin
 MANDIR := $(DESTDIR)$(PREFIX)/share/man
+LIBDIR := $(PREFIX)/lib
+HEADERS := formats/tns.h formats/model.h formats/contract.h formats/safetensors.h lib/base/targets.h lib/base/tensor.h lib/kernels/kernels.h lib/nn/nn.h
 BASHDIR := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSHDIR := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 # (What an empty prefix would put before, or take from, a system that compiles.)
 INSTALLED := $(if $(PROGPREFIX),$(TOOLS),$(filter-out strip,$(TOOLS)))
-install: all
+install: all build/release/libgliopipe.so.$(ABI)
 	@mkdir -p $(BINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man7 $(BASHDIR) $(ZSHDIR)
 	@for t in $(INSTALLED); do cp bin/$$t $(BINDIR)/$(PROGPREFIX)$$t && cp man/$$t.1 $(MANDIR)/man1/$(PROGPREFIX)$$t.1 || exit 1; done
+	@mkdir -p $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/share/gliopipe
+	@for h in $(HEADERS); do mkdir -p $(DESTDIR)$(PREFIX)/include/gliopipe/$${h%/*} && cp $$h $(DESTDIR)$(PREFIX)/include/gliopipe/$$h || exit 1; done
+	@cp build/release/libgliopipe.a build/release/libgliopipe.so.$(ABI) $(DESTDIR)$(LIBDIR) && ln -sf libgliopipe.so.$(ABI) $(DESTDIR)$(LIBDIR)/libgliopipe.so
+	@cp formats/gliopipe.py $(DESTDIR)$(PREFIX)/share/gliopipe
+	@printf '%s\n' 'prefix=$(PREFIX)' 'Name: gliopipe' 'Description: tensor streams of brain scans, and the engine of their networks' 'Version: $(VERSION)' \
+	  'Cflags: -I$${prefix}/include/gliopipe' 'Libs: -L$${prefix}/lib -lgliopipe' 'Libs.private: $(strip $(LIBS)) -fopenmp' >$(DESTDIR)$(LIBDIR)/pkgconfig/gliopipe.pc
 	@for t in $(INSTALLED:%=$(PROGPREFIX)%); do \
 	  tools/completions bash bin/$${t#$(PROGPREFIX)} $$t >$(BASHDIR)/$$t && tools/completions zsh bin/$${t#$(PROGPREFIX)} $$t >$(ZSHDIR)/_$$t || exit 1; done
 	@[ -n "$(PROGPREFIX)" ] || echo 'strip is left in bin: binutils has a program of that name, and compilers call it (PROGPREFIX=glio- installs all)'
@@ -339,6 +355,7 @@ install: all
 
 uninstall:
 	@for t in $(INSTALLED:%=$(PROGPREFIX)%); do rm -f $(BINDIR)/$$t $(MANDIR)/man1/$$t.1 $(BASHDIR)/$$t $(ZSHDIR)/_$$t; done
+	@rm -rf $(DESTDIR)$(LIBDIR)/libgliopipe.* $(DESTDIR)$(LIBDIR)/pkgconfig/gliopipe.pc $(DESTDIR)$(PREFIX)/include/gliopipe $(DESTDIR)$(PREFIX)/share/gliopipe
 	@for m in man/*.5 man/*.7; do rm -f $(MANDIR)/man$${m##*.}/$${m##*/}; done
 
 clean:

@@ -119,6 +119,19 @@ machine() {
     [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/man/man1" && ls | sed 's/\.1$//')" ]
     [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/bash-completion/completions" && ls)" ]
     [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/zsh/site-functions" && ls | sed 's/^_//')" ]
+    # A program in C finds the library by pkg-config, whole and shared, and one in Python its file.
+    export PKG_CONFIG_PATH=$here/lib/pkgconfig
+    [ "$(pkg-config --modversion gliopipe)" = "$("$here/bin/glio-dice" -V)" ]
+    sed -n '/^\.\\" begin scale.c/,/^\.\\" end scale.c/p' "$ROOT/man/tns.5" | sed '1d; $d; s/^\\&//; s/\\(aq/'\''/g; s/\\-/-/g; s/\\e/\\/g' >scale.c
+    for how in "" --static; do
+        # shellcheck disable=SC2046
+        cc -o scale scale.c $(pkg-config --define-variable=prefix="$here" --cflags gliopipe) ${how:+"$here/lib/libgliopipe.a"} \
+            $(pkg-config $how --define-variable=prefix="$here" --libs gliopipe | sed "${how:+s/-lgliopipe//}") -Wl,-rpath,"$here/lib"
+        "$PYTHON" "$ROOT/tests/lib/mkstream.py" make | ./scale 2 | "$here/bin/glio-tnsview" -c
+        [ -n "$how" ] || ldd ./scale | grep -qF "$here/lib/libgliopipe.so.0"
+        [ -z "$how" ] || ldd ./scale | grep -vq libgliopipe
+    done
+    "$PYTHON" "$ROOT/tests/lib/mkstream.py" make | PYTHONPATH=$here/share/gliopipe "$PYTHON" -c 'import sys, gliopipe; assert len(list(gliopipe.Reader(sys.stdin.buffer))) == 6'
     # shellcheck disable=SC1091
     . "$here/share/bash-completion/completions/glio-dice"
     complete -p glio-dice

@@ -79,7 +79,9 @@ example() {
 filters() { # builds ./scale; scale.py
     example scale.c >scale.c
     example scale.py >scale.py
-    ${CC:-cc} -std=c11 -Wall -Wextra -Werror -O1 -o scale scale.c -lxxhash -lz
+    local lib=$ROOT/build/release
+    ${CC:-cc} -std=c11 -Wall -Wextra -Werror -O1 -I"$ROOT" -o scale scale.c -L"$lib" -lgliopipe -Wl,-rpath,"$lib"
+    export PYTHONPATH=$ROOT/formats
 }
 
 @test "tns(5): the filter in C and the one in Python compile, and change what they should" {
@@ -88,13 +90,13 @@ filters() { # builds ./scale; scale.py
         "$PYTHON" "$ROOT/tests/lib/mkstream.py" make kind=$kind >in.tns
         ./scale 0.5 <in.tns >c.tns
         "$PYTHON" scale.py 0.5 <in.tns >py.tns
-        cmp c.tns py.tns
+        diff <(dump <c.tns) <(dump <py.tns)
         tnsview -c <c.tns
         for r in 0 5; do
             for f in in c; do "$PYTHON" "$ROOT/tests/lib/mkstream.py" get $r image <$f.tns >$f.image; done
             "$PYTHON" -c 'import numpy as np; a, b = np.fromfile("in.image", "f4"), np.fromfile("c.image", "f4"); assert a.any() and (a / 2 == b).all()'
         done
-        diff <(dump <in.tns | grep -v '^  image') <(dump <c.tns | grep -v '^  image')
+        diff <(dump <in.tns | grep -v '^  image') <(dump <c.tns | grep -v '^  image\|^  history=scale$')
     done
 }
 
@@ -109,8 +111,81 @@ filters() { # builds ./scale; scale.py
     for n in foreign-text cut-no-end cut-more cut-promise cut-payload cut-metadata bad-fixed-check bad-front-check bad-payload-check unsupported-version; do
         hex tns-$n >v
         run -1 --separate-stderr pipe './scale 2 <v >out'
-        [[ $stderr = "scale: "* ]]
+        [[ $stderr = "scale: "?* ]]
         run -1 --separate-stderr pipe "$PYTHON"' scale.py 2 <v >out'
         [[ $stderr = "scale: "* ]]
     done
+}
+
+@test "gliopipe.py: reads every good vector and what is packed, and what it writes holds the same; types hold" {
+    export PYTHONPATH=$ROOT/formats
+    echo 'import sys, gliopipe
+reader = gliopipe.Reader(sys.stdin.buffer)
+with gliopipe.Writer(sys.stdout.buffer, reader, *sys.argv[1:]) as out:
+    for r in reader: out.write(r)' >again.py
+    for f in "$ROOT"/formats/vectors/tns-good-*.hex; do
+        hex "$(basename "$f" .hex)" >v
+        "$PYTHON" again.py <v >again
+        tnsview -c <again
+        diff <(dump <v | sed 's/^more$/end/') <(dump <again | sed 's/^more$/end/')
+    done
+    "$PYTHON" "$ROOT/tests/lib/mkstream.py" make kind=1 >in.tns
+    "$PYTHON" again.py <in.tns | cmp - in.tns
+    for o in "" -r; do
+        pack $o <in.tns >packed.tns
+        diff <("$PYTHON" again.py <packed.tns | dump) <(dump <packed.tns)
+    done
+    # The header of the program's own, another step's line in the history and digest, and values that no stream has.
+    "$PYTHON" - >made.tns <<'P'
+import sys, numpy as np, gliopipe
+with gliopipe.Writer(sys.stdout.buffer, {"generator": "mine", "digest": "0123456789abcdef"}) as out:
+    out.write(gliopipe.Record({"case": "größe"}, {"image": np.arange(6, dtype=">f4").reshape(2, 3)[:, ::-1], "b": np.array([0x3f80], gliopipe.BF16)}))
+    for bad in ({"image": np.zeros(3, "c8")}, {"Image": np.zeros(3)}, {"image": np.zeros((0, 3))}):
+        try:
+            out.write(gliopipe.Record({}, bad))
+        except gliopipe.Error:
+            continue
+        sys.exit("took " + repr(bad))
+P
+    tnsview -c <made.tns
+    [ "$(tnsview -t <made.tns | grep -c '  b: bf16 1 min 1 ')" = 1 ]
+    "$PYTHON" -c '
+import sys, gliopipe
+r, = gliopipe.Reader(sys.stdin.buffer)
+assert r.tensors["image"].tolist() == [[2, 1, 0], [5, 4, 3]] and gliopipe.float32(r.tensors["b"]).tolist() == [1.0] and r.meta == {"case": "größe"}' <made.tns
+    # A digest goes on as a filter in C makes it.
+    [ "$("$PYTHON" again.py 'crop -u' <made.tns | tnsview | sed -n 's/^  digest=//p')" = "$(crop -u <made.tns | tnsview | sed -n 's/^  digest=//p')" ]
+}
+
+@test "gliopipe.py: what is bad, cut, foreign or from the future is an error of that word" {
+    export PYTHONPATH=$ROOT/formats
+    "$PYTHON" "$ROOT/tests/lib/hex2bin" -d . "$ROOT"/formats/vectors/tns-*.hex
+    "$PYTHON" - <<'P'
+import glob, io, gliopipe
+words, n = {"bad": "corrupt", "cut": "cut", "unsupported": "unsupported", "foreign": "foreign"}, 0
+for f in sorted(glob.glob("tns-*.bin")):
+    kind = f.split("-")[1]
+    if kind not in words: continue
+    n += 1
+    try:
+        list(gliopipe.Reader(open(f, "rb")))
+    except gliopipe.Error as e:
+        assert str(e).split(":")[0] == words[kind], (f, str(e))
+    else:
+        raise SystemExit(f + " was read")
+assert n > 20, n
+# A writer that is left by an exception has written no end.
+sink = io.BytesIO()
+try:
+    with gliopipe.Writer(sink, {}) as out:
+        out.write(gliopipe.Record({"case": "a"}))
+        1 / 0
+except ZeroDivisionError:
+    pass
+try:
+    list(gliopipe.Reader(io.BytesIO(sink.getvalue())))
+    raise SystemExit("a stream without an end was read")
+except gliopipe.Error as e:
+    assert str(e).startswith("cut")
+P
 }

@@ -6,6 +6,7 @@ The U-Net with outputs for WT, TC and ET, Dice + binary cross-entropy, Adam with
 the average of the weights that train(1) makes of them (ema). The first steps say how many fit into the time. OUT has the weights and the metadata of LIKE, a model of train(1), so that infer(1) runs it.
 """
 import json
+import os
 import struct
 import sys
 import time
@@ -15,25 +16,17 @@ import torch
 import torch.nn.functional as F
 from unet import UNet
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "formats"))
+import gliopipe
+
 BATCH, TRIAL = 8, 40
 
 
 def records(stream):
-    """(image, label) of the records of tns(5) that are slices."""
-    dtypes = {1: np.uint8, 6: np.float32}
-    while len(fixed := stream.read(64)) == 64:
-        metadata, tensors, rest = struct.unpack_from("<II4xQ", fixed, 12)
-        body = stream.read(rest)
-        at, found = -(-metadata // 64) * 64, {}
-        payload = at + 128 * tensors
-        for _ in range(tensors):
-            name, (dtype, rank) = body[at:at + 64].rstrip(b"\0").decode(), body[at + 64:at + 66]
-            shape, (size,) = struct.unpack_from(f"<{rank}I", body, at + 72), struct.unpack_from("<Q", body, at + 104)
-            if name in ("image", "label"):
-                found[name] = np.frombuffer(body, dtypes[dtype], size // np.dtype(dtypes[dtype]).itemsize, payload).reshape(shape)
-            at, payload = at + 128, payload + -(-size // 64) * 64
-        if "image" in found:
-            yield found["image"], found["label"]
+    """(image, label) of the records that are slices."""
+    for record in gliopipe.Reader(stream):
+        if not record.is_mark:
+            yield record.tensors["image"], record.tensors["label"]
 
 
 def batches(stream):
