@@ -29,7 +29,8 @@ send() { # OPTION... -- WORD...
         eval "value=\$$name"
         [ -z "$value" ] || set -- "$@" "$name=$value"
     done
-    job=$(set -f && exec sbatch --parsable --job-name="gliopipe-$kind" --output="$at" --kill-on-invalid-dep=yes $SLURM "$@") || {
+    # (From within a job its own numbers would be taken for those of this one.)
+    job=$(unset SLURM_NTASKS SLURM_CPUS_PER_TASK && set -f && exec sbatch --parsable --job-name="gliopipe-$kind" --output="$at" --kill-on-invalid-dep=yes $SLURM "$@") || {
         scancel $(cat "$queue/$kind.jobs")
         die "slurm: sbatch refused, nothing is submitted"
     }

@@ -2,6 +2,8 @@
 # root or not. Its commands ask SLURM_CONF, which slurm_begin exports.
 
 PATH=$PATH:/usr/sbin:/sbin
+# Nothing of a Slurm in a job of which the tests run.
+unset ${!SLURM*} ${!SBATCH_*} ${!SRUN_*} ${!PMI*}
 
 # slurm_begin FOLDER: fails, with a line that says why, where it cannot run here.
 slurm_begin() {

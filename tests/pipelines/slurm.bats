@@ -48,9 +48,9 @@ over() {
 jobs() { # KIND: their numbers
     paste -sd ' ' "out/slurm/$1.jobs"
 }
-# Of whom a job's processes are.
+# A job's processes.
 pids() { # JOB
-    grep -lsz "^SLURM_JOB_ID=$1\$" /proc/[0-9]*/environ | cut -d / -f 3
+    slurm_left | sed 's,.*,/proc/&/environ,' | xargs grep -lsz "^SLURM_JOB_ID=$1\$" | cut -d / -f 3
 }
 
 @test "slurm: folds and attempts are an array behind the streams, the page comes after it, and what is there is not done again" {
@@ -176,10 +176,16 @@ END
     array=$(sed -n 1p out/slurm/study.jobs)
     slurm_until 1200 eval "pids $array | xargs ps -o comm= -p 2>/dev/null | grep -qx train"
     rm out/hold
-    scontrol requeue $array
-    # Slurm would wait for two minutes. A node tells its second run from the first by the second in which it began.
-    slurm_until 1200 eval "scontrol show job $array | grep -q JobState=PENDING && slurm_up"
+    if [ -n "${LONG-}" ]; then # its node dies, which the controller knows after 10 to 30 s
+        node=$(squeue -h -j $array -o %N)
+        kill -9 $(pgrep -f "^slurmd -D -N $node\$|^slurmstepd: .$array\." | grep -xFf <(slurm_left)) $(pids $array)
+        slurm_until 2400 eval "scontrol show job $array | grep -q Reason=BeginTime"
+    else
+        scontrol requeue $array
+        slurm_until 1200 eval "scontrol show job $array | grep -q JobState=PENDING && slurm_up"
+    fi
     [ -z "$(pids $array)" ]
+    # Slurm would wait for two minutes. A node tells its second run from the first by the second in which it began.
     scontrol update JobId=$array StartTime=now+2
     over
     grep -q 'Restarts=1' <<<"$(scontrol show job $array)"
