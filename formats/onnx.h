@@ -63,6 +63,7 @@ enum {
     ONNX_TENSOR_TYPE = 2,
     ONNX_TENSOR_NAME = 8,
     ONNX_TENSOR_RAW = 9,
+    ONNX_TENSOR_DOC = 12,
     ONNX_TENSOR_EXTERNAL = 13, /* a pair */
     ONNX_TENSOR_LOCATION = 14
 };

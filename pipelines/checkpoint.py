@@ -214,7 +214,7 @@ class Checkpoint:
 def write(path, meta, tensors):
     head, at = {"__metadata__": meta}, 0
     for name, shape, b in tensors:
-        head[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [at, at + len(b)]}
+        head[name] = {"dtype": meta["weights"].upper(), "shape": list(shape), "data_offsets": [at, at + len(b)]}
         at += len(b)
     text = json.dumps(head).encode()
     text += b" " * (-(len(text) + 8) % 64)

@@ -165,6 +165,12 @@ static value weight(int i, int rank, const int64_t dim[])
         onnx_int(&g.constant, ONNX_TENSOR_DIMS, dim[k]);
     onnx_int(&g.constant, ONNX_TENSOR_TYPE, type);
     onnx_text(&g.constant, ONNX_TENSOR_NAME, t->name);
+    if (rank != t->rank) { /* its shape in the model */
+        char own[TENSOR_MAX_RANK * 12] = "";
+        for (int k = 0; k < t->rank; k++)
+            snprintf(own + strlen(own), sizeof own - strlen(own), k ? "x%u" : "%u", t->dim[k]);
+        onnx_text(&g.constant, ONNX_TENSOR_DOC, own);
+    }
     if (opt.weights) {
         char number[2][24];
         snprintf(number[0], sizeof number[0], "%zu", offset(t));

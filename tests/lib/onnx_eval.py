@@ -117,6 +117,8 @@ OPERATORS = {
     "Conv": conv, "ConvTranspose": conv_transpose, "Resize": resize,
     "MaxPool": lambda x, **a: pool(x, np.max, **a), "AveragePool": lambda x, **a: pool(x, np.mean, **a),
     "BatchNormalization": lambda x, w, b, m, v, epsilon: (x - wide(m, x)) / np.sqrt(wide(v, x) + epsilon) * wide(w, x) + wide(b, x),
+    "InstanceNormalization": lambda x, w, b, epsilon=1e-5: (x - x.mean(tuple(range(2, x.ndim)), keepdims=True)) / np.sqrt(
+        x.var(tuple(range(2, x.ndim)), keepdims=True) + epsilon) * wide(w, x) + wide(b, x), "Identity": lambda x: x,
     "LayerNormalization": lambda x, w, b, axis, epsilon: (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + epsilon) * w + b,
     "ReduceMean": lambda x, axes, keepdims: x.mean(tuple(axes), keepdims=bool(keepdims)), "Sub": np.subtract, "Sqrt": np.sqrt, "Div": np.divide,
     "Relu": lambda x: np.maximum(x, 0), "LeakyRelu": lambda x, alpha: np.where(x < 0, alpha * x, x),
@@ -137,7 +139,7 @@ class Graph:
         assert m["ir"] == [8] and [(o["domain"], o["version"]) for o in m["opset"]] == [([""], [17])]
         self.meta = {p["key"][0]: p["value"][0] for p in m["meta"]}
         self.graph, = m["graph"]
-        self.input, self.output = ([(v["name"][0], [(d["value"] or d["name"])[0] for d in v["type"][0]["tensor"][0]["shape"][0]["dim"]])
+        self.input, self.output = ([(v["name"][0], [(d["value"] or d["name"] or [None])[0] for d in v["type"][0]["tensor"][0]["shape"][0]["dim"]])
                                     for v in self.graph[k]] for k in ("input", "output"))
         self.values = {"": None}
         for t in self.graph["initializer"]:
