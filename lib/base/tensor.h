@@ -50,4 +50,16 @@ uint16_t f32_to_f16(float);
 float bf16_to_f32(uint16_t);
 uint16_t f32_to_bf16(float);
 
+/* The nearest that bf16 holds, ties to even; for loops over many. */
+static inline float bf16_rounded(float f)
+{
+    union {
+        float f;
+        uint32_t u;
+    } v = {f};
+    const uint32_t even = (v.u + 0x7fff + (v.u >> 16 & 1)) & 0xffff0000, nan = v.u | 0x400000;
+    v.u = (v.u & 0x7fffffff) > 0x7f800000 ? nan & 0xffff0000 : even;
+    return v.f;
+}
+
 #endif

@@ -342,8 +342,15 @@ struct kr_sgd {
 void kr_sgd(const struct kr_sgd *, size_t n, float *w, const float *g, void *m);
 
 /* Sum of squares in double; the order is fixed by n. For clipping: gain = min(1, clip / (norm +
- * 1e-6)). */
+ * 1e-6)). It is the sum, one after the other, of those of KR_PIECES pieces of so many numbers (the
+ * last ones have fewer or none), which kr_squares gives from one piece to before another. */
+#define KR_PIECES 256
+static inline size_t kr_piece(size_t n)
+{
+    return (n / KR_PIECES + 64) / 64 * 64;
+}
 double kr_sum_squares(size_t n, const float *g, int threads);
+void kr_squares(size_t n, const float *g, int threads, size_t from, size_t to, double *piece);
 
 /* --- detection of anomalies -------------------------------------------------------------------
  * Index of the first of n values that is NaN or infinite, or -1. */

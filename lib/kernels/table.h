@@ -178,6 +178,9 @@
     X(void, kr_sgd, (const struct kr_sgd *o, size_t n, float *w, const float *g, void *m),         \
       (o, n, w, g, m))                                                                             \
     X(double, kr_sum_squares, (size_t n, const float *g, int threads), (n, g, threads))            \
+    X(void, kr_squares,                                                                            \
+      (size_t n, const float *g, int threads, size_t from, size_t to, double *piece),              \
+      (n, g, threads, from, to, piece))                                                            \
     X(int64_t, kr_find_nonfinite, (size_t n, const void *x, enum kr_dtype dtype, int threads),     \
       (n, x, dtype, threads))
 

@@ -159,7 +159,7 @@ struct nn *nn_new(const struct nn_spec *spec, const struct nn_options *options, 
     struct nn_options o = *options;
     o.threads = o.threads ? o.threads : 1;
     if (!o.train || !o.groups.all)
-        o.groups = (struct nn_groups){1, 0, 1};
+        o.groups = (struct nn_groups){.all = 1, .own = 1, .narrow = o.groups.narrow};
     o.groups.own = o.groups.own ? o.groups.own : o.groups.all;
     o.d = o.d ? o.d : 1;
     o.deep = o.stream ? o.deep : 0;

@@ -109,8 +109,11 @@ static inline bool nn_keeps_gradient(const struct nn *nn)
     return nn->opt.accumulate || nn->opt.gradients || nn->opt.training.clip > 0;
 }
 
-/* optim.c: one parameter's step; one batch's gradient of it, added to those before. */
-void nn_step(struct nn *, int param, const float *grad, double gain);
+/* optim.c: one parameter's step; one batch's gradient of it, added to those before; what of it is
+ * this process' to step. All of them go by that part. */
+int nn_step(struct nn *, int param, const float *grad, double gain);
 void nn_gather(struct nn *, int param, const float *grad);
+struct nn_part nn_part(const struct nn *, int param);
+int nn_arrived(struct nn *); /* what others have stepped is there */
 
 #endif

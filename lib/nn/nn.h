@@ -179,14 +179,28 @@ double nn_rate_at(const struct nn_rate *, uint64_t step);
  * share a batch agree at three places: `sums` of a normalisation's statistics and of the loss, and
  * each parameter's `gradient`, become those of all of them (a normalisation's own parameters have
  * the whole batch's gradient already). With `start`, which is told of a gradient once it is whole,
- * `gradient` is called for it later, behind the next one's `start`: they may travel meanwhile. Not
- * 0 from a hook: the call fails with NN_ESTOP. A call that is cancelled behind the loss may have
- * moved some parameters. */
+ * `gradient` is called for it later, behind the next one's `start`: they may travel meanwhile.
+ *
+ * With `part` each steps and averages a part of a parameter alone, those of its numbers that `part`
+ * says (n is theirs then), from a multiple of kr_piece(n) on, up to one or to the end; either no part
+ * is the whole, or all are. `gradient`
+ * may leave the other numbers of a gradient as they are. `spread` gives a parameter's own part to
+ * the others and takes theirs; they may travel until `arrived`, which ends the call. Moments, the
+ * whole gradient and the average are then true in the own part alone.
+ *
+ * Not 0 from a hook: the call fails with NN_ESTOP. A call that is cancelled behind the loss may
+ * have moved some parameters. */
+struct nn_part {
+    size_t from, n;
+};
 struct nn_hooks {
     void *ctx;
     int (*sums)(void *ctx, double *sums, size_t n);
     int (*start)(void *ctx, float *gradient, size_t n);
     int (*gradient)(void *ctx, float *gradient, size_t n);
+    struct nn_part (*part)(void *ctx, size_t n);
+    int (*spread)(void *ctx, float *parameter, size_t n);
+    int (*arrived)(void *ctx);
     void (*progress)(void *ctx, int step, int steps); /* steps of a call that are done */
     bool (*cancel)(void *ctx);                        /* asked before each step */
 };
@@ -201,6 +215,7 @@ struct nn_hooks {
 #define NN_MAX_GROUPS 64
 struct nn_groups {
     int all, first, own;
+    bool narrow; /* each group's gradient, and each sum along the tree, is rounded to bfloat16 */
 };
 
 struct nn_options {

@@ -15,13 +15,33 @@ double nn_rate_at(const struct nn_rate *r, uint64_t step)
                                     : r->top * pow(1 - t, 0.9);
 }
 
-/* One parameter's step. `first` numbers its elements among all: the key of stochastic rounding. */
-void nn_step(struct nn *nn, int param, const float *g, double gain)
+struct nn_part nn_part(const struct nn *nn, int param)
+{
+    const struct nn_hooks *h = &nn->opt.hooks;
+    const size_t n = tensor_count(&nn->param[param].t);
+    return h->part ? h->part(h->ctx, n) : (struct nn_part){0, n};
+}
+
+int nn_arrived(struct nn *nn)
+{
+    const struct nn_hooks *h = &nn->opt.hooks;
+    return h->arrived && h->arrived(h->ctx) ? nn_fail(nn, NN_ESTOP, "the processes could not agree")
+                                            : 0;
+}
+
+static void *moved(void *moment, enum kr_dtype type, size_t by)
+{
+    return moment ? (char *)moment + by * kr_dtype_size(type) : NULL;
+}
+
+/* `first` numbers a parameter's elements among all: the key of stochastic rounding. */
+static void step(struct nn *nn, int param, struct nn_part at, const float *g, double gain)
 {
     const struct nn_training *t = &nn->opt.training;
     struct stored *p = &nn->param[param];
-    size_t n = tensor_count(&p->t);
-    enum kr_dtype moments = nn->plans.moments_narrow ? KR_BF16 : KR_F32;
+    const enum kr_dtype moments = nn->plans.moments_narrow ? KR_BF16 : KR_F32;
+    float *w = (float *)p->t.data + at.from;
+    void *m = moved(p->m, moments, at.from), *v = moved(p->v, moments, at.from);
     if (t->optim == NN_SGD) {
         struct kr_sgd k = {.rate = nn->rate,
                            .momentum = t->momentum,
@@ -31,9 +51,9 @@ void nn_step(struct nn *nn, int param, const float *g, double gain)
                            .gain = gain,
                            .moments = moments,
                            .seed = t->seed,
-                           .first = p->first,
+                           .first = p->first + at.from,
                            .threads = nn->opt.threads};
-        kr_sgd(&k, n, p->t.data, g, p->m);
+        kr_sgd(&k, at.n, w, g + at.from, m);
         return;
     }
     bool preset = t->beta1 == 0 && t->beta2 == 0 && t->eps == 0;
@@ -47,20 +67,48 @@ void nn_step(struct nn *nn, int param, const float *g, double gain)
                         .gain = gain,
                         .moments = moments,
                         .seed = t->seed,
-                        .first = p->first,
+                        .first = p->first + at.from,
                         .threads = nn->opt.threads};
-    kr_adam(&k, n, p->t.data, g, p->m, p->v);
+    kr_adam(&k, at.n, w, g + at.from, m, v);
+}
+
+int nn_step(struct nn *nn, int param, const float *g, double gain)
+{
+    const struct nn_hooks *h = &nn->opt.hooks;
+    const size_t n = tensor_count(&nn->param[param].t);
+    step(nn, param, nn_part(nn, param), g, gain);
+    return h->spread && h->spread(h->ctx, nn->param[param].t.data, n)
+               ? nn_fail(nn, NN_ESTOP, "the processes could not agree")
+               : 0;
 }
 
 void nn_gather(struct nn *nn, int param, const float *g)
 {
     float *sum = nn->param[param].grad;
     const float samples = (float)nn->result.samples;
-    const size_t n = tensor_count(&nn->param[param].t);
+    const struct nn_part at = nn_part(nn, param);
     const bool first = nn->gathered == 0;
 #pragma omp parallel for simd schedule(static) num_threads(nn->opt.threads)
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = at.from; i < at.from + at.n; i++)
         sum[i] = (first ? 0 : sum[i]) + samples * g[i];
+}
+
+/* Of a parameter's whole gradient: to *sum. Each has the squares of its part, and 0 where another
+ * has them. */
+static int add_squares(struct nn *nn, int param, double *sum)
+{
+    const struct nn_hooks *h = &nn->opt.hooks;
+    const struct nn_part at = nn_part(nn, param);
+    const size_t n = tensor_count(&nn->param[param].t), size = kr_piece(n);
+    const float *g = nn->param[param].grad;
+    double piece[KR_PIECES] = {0}, all = 0;
+    kr_squares(n, g, nn->opt.threads, at.from / size, (at.from + at.n + size - 1) / size, piece);
+    if (at.n < n && h->sums(h->ctx, piece, KR_PIECES))
+        return nn_fail(nn, NN_ESTOP, "the processes could not agree");
+    for (int i = 0; i < KR_PIECES; i++)
+        all += piece[i];
+    *sum += all;
+    return 0;
 }
 
 int nn_update(struct nn *nn, double rate)
@@ -72,18 +120,17 @@ int nn_update(struct nn *nn, double rate)
     if (clip > 0) {
         double sum = 0;
         for (int i = 0; i < g->params; i++)
-            if (g->param[i].trained)
-                sum += kr_sum_squares(tensor_count(&g->param[i].t), nn->param[i].grad,
-                                      nn->opt.threads);
+            if (g->param[i].trained && add_squares(nn, i, &sum))
+                return nn->failed;
         if (!isfinite(sum))
             return nn_fail(nn, NN_ENAN, "the gradient is not finite");
         gain *= fmin(1, clip / (gain * sqrt(sum) + 1e-6));
     }
     nn->rate = rate;
     for (int i = 0; i < g->params; i++)
-        if (g->param[i].trained)
-            nn_step(nn, i, nn->param[i].grad, gain);
+        if (g->param[i].trained && nn_step(nn, i, nn->param[i].grad, gain))
+            return nn->failed;
     nn->steps++;
     nn->gathered = nn->batches = 0;
-    return 0;
+    return nn_arrived(nn);
 }

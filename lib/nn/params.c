@@ -195,9 +195,9 @@ void nn_average(struct nn *nn, double share)
     for (int i = 0; i < nn->g.params; i++) {
         const float *x = nn->param[i].t.data, k = (float)share;
         float *a = nn->param[i].average;
-        const size_t n = tensor_count(&nn->param[i].t);
+        const struct nn_part at = nn_part(nn, i);
 #pragma omp parallel for simd schedule(static) num_threads(nn->opt.threads)
-        for (size_t j = 0; j < n; j++)
+        for (size_t j = at.from; j < at.from + at.n; j++)
             a[j] = k < 1 ? a[j] + k * (x[j] - a[j]) : x[j];
     }
 }

@@ -313,6 +313,13 @@ static void settle(struct nn *nn, const struct op *op, const struct nn_call *fir
         nn->group.loss[i * nn->g.ops + op->id].sums = nn->group.loss[op->id].sums;
 }
 
+static void narrow(const struct nn *nn, float *x, size_t n)
+{
+#pragma omp parallel for simd schedule(static) num_threads(nn->opt.threads)
+    for (size_t i = 0; i < n; i++)
+        x[i] = bf16_rounded(x[i]);
+}
+
 /* The group's gradients of parameters join those of the groups before it. */
 static void join(struct nn *nn, const struct op *op, int group)
 {
@@ -324,6 +331,8 @@ static void join(struct nn *nn, const struct op *op, int group)
             continue;
         if (!nn->batch[group].n)
             memset(slot(nn, q, nn_slot(group)), 0, n * sizeof(float));
+        if (nn->opt.groups.narrow)
+            narrow(nn, slot(nn, q, nn_slot(group)), n);
         for (int at = nn_slot(group), odd = group; at && (odd & 1 || group == last);
              at--, odd >>= 1) {
             float *to = slot(nn, q, at - 1);
@@ -331,6 +340,8 @@ static void join(struct nn *nn, const struct op *op, int group)
 #pragma omp parallel for simd schedule(static) num_threads(nn->opt.threads)
             for (size_t j = 0; j < n; j++)
                 to[j] += from[j];
+            if (nn->opt.groups.narrow)
+                narrow(nn, to, n);
         }
     }
 }
@@ -389,6 +400,7 @@ static void update(struct nn *nn, const struct op *op, bool start)
         if (!nn->g.param[q].trained)
             continue;
         const size_t n = tensor_count(&nn->param[q].t);
+        const struct nn_part at = nn_part(nn, q);
         float *grad = slot(nn, q, 0);
         int (*hook)(void *, float *, size_t) = start ? h->start : h->gradient;
         if (hook && nn_agreed(&nn->g, q) && hook(h->ctx, grad, n)) {
@@ -400,9 +412,9 @@ static void update(struct nn *nn, const struct op *op, bool start)
         if (nn->opt.accumulate)
             nn_gather(nn, q, grad);
         else if (nn_keeps_gradient(nn))
-            memcpy(nn->param[q].grad, grad, n * sizeof *grad);
-        else
-            nn_step(nn, q, grad, 1);
+            memcpy(nn->param[q].grad + at.from, grad + at.from, at.n * sizeof *grad);
+        else if (nn_step(nn, q, grad, 1))
+            return;
     }
 }
 
@@ -587,7 +599,7 @@ int nn_train(struct nn *nn, const struct nn_batch *b, double rate, struct nn_res
     nn->rate = rate;
     if (learn(nn, b, NULL))
         return nn->failed;
-    if (nn_keeps_gradient(nn) && nn_update(nn, rate))
+    if (nn_keeps_gradient(nn) ? nn_update(nn, rate) : nn_arrived(nn))
         return nn->failed;
     if (!nn_keeps_gradient(nn))
         nn->steps++;

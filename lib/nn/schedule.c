@@ -30,8 +30,8 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
 {
     *p = (struct plan){.g = g, .opt = o, .learn = learn, .size = *size};
     p->groups = learn ? o->groups.own : 1;
-    p->stepwise = learn && (o->accumulate || p->groups > 1 || o->hooks.gradient ||
-                            (!o->gradients && o->training.clip == 0));
+    p->stepwise = learn && (o->accumulate || p->groups > 1 || o->groups.narrow ||
+                            o->hooks.gradient || (!o->gradients && o->training.clip == 0));
     size_t ops = (size_t)g->ops, values = (size_t)g->values + 1, params = (size_t)g->params + 1;
     p->step_room = (learn ? 7 : 1) * g->ops;
     p->buffer_room = (learn ? 7 : 4) * g->ops + 2 * g->params;

@@ -2,6 +2,7 @@
  * whole; progress counts every step; a cancelled call says so and changes nothing; what serves
  * training alone takes no step of use. */
 #include "lib/base/rng.h"
+#include "lib/kernels/pointwise.h"
 #include "lib/nn/nn.h"
 #include "tests/lib/tap.h"
 
@@ -144,8 +145,9 @@ struct member {
     int number, all; /* of the processes */
     struct nn *nn;
     struct nn_result result;
-    bool accumulate;
+    bool accumulate, narrow;
     float *started; /* the gradient that is on its way */
+    int arrivals;
 };
 
 static struct {
@@ -185,11 +187,56 @@ static int meet_gradient(void *ctx, float *gradient, size_t n)
     pthread_barrier_wait(&table.meet);
     for (int step = 1; m->number == 0 && step < m->all; step *= 2)
         for (int k = 0; k + step < m->all; k += 2 * step)
-            for (size_t i = 0; i < n; i++)
-                table.gradient[k][i] += table.gradient[k + step][i];
+            for (size_t i = 0; i < n; i++) {
+                const float sum = table.gradient[k][i] + table.gradient[k + step][i];
+                table.gradient[k][i] = m->narrow ? bf16_rounded(sum) : sum;
+            }
     for (int k = 1; m->number == 0 && k < m->all; k++)
         memcpy(table.gradient[k], table.gradient[0], n * sizeof *gradient);
     pthread_barrier_wait(&table.meet);
+    return 0;
+}
+
+/* What is small all have whole. */
+static struct nn_part part_of(void *ctx, size_t n)
+{
+    const struct member *m = ctx;
+    const size_t half = (n + kr_piece(n) - 1) / kr_piece(n) / (size_t)m->all * kr_piece(n);
+    const size_t from = (size_t)m->number * half;
+    if (!half)
+        return (struct nn_part){0, n};
+    return (struct nn_part){from, m->number == m->all - 1 ? n - from : half};
+}
+
+/* What is no part of it is spoiled. */
+static int meet_part(void *ctx, float *gradient, size_t n)
+{
+    const struct nn_part own = part_of(ctx, n);
+    meet_gradient(ctx, gradient, n);
+    for (size_t i = 0; i < n; i++)
+        gradient[i] = i >= own.from && i < own.from + own.n ? gradient[i] : NAN;
+    return 0;
+}
+
+static int meet_spread(void *ctx, float *x, size_t n)
+{
+    struct member *m = ctx;
+    table.gradient[m->number] = x;
+    pthread_barrier_wait(&table.meet);
+    for (int k = 0; k < m->all; k++) {
+        struct member other = {.number = k, .all = m->all};
+        const struct nn_part his = part_of(&other, n);
+        if (k != m->number)
+            memcpy(x + his.from, table.gradient[k] + his.from, his.n * sizeof *x);
+    }
+    pthread_barrier_wait(&table.meet);
+    return 0;
+}
+
+static int meet_arrived(void *ctx)
+{
+    struct member *m = ctx;
+    m->arrivals++;
     return 0;
 }
 
@@ -218,7 +265,7 @@ static void *learn_groups(void *arg)
 
 struct recipe {
     const char *name, *arch;
-    bool instance, accumulate, start;
+    bool instance, accumulate, start, parts, narrow;
     double clip;
 };
 
@@ -244,13 +291,20 @@ static struct nn *together(const struct recipe *r, int all, struct nn_result *re
             nn_set(&s, "instance_norm", 1);
         if (!strcmp(r->arch, "residual"))
             nn_set(&s, "dropout", 0.2);
-        m[i] = (struct member){.number = i, .all = all, .accumulate = r->accumulate};
-        o.groups = (struct nn_groups){GROUPS, i * (GROUPS / all), GROUPS / all};
+        m[i] = (struct member){
+            .number = i, .all = all, .accumulate = r->accumulate, .narrow = r->narrow};
+        o.groups = (struct nn_groups){GROUPS, i * (GROUPS / all), GROUPS / all, r->narrow};
         if (all > 1)
             o.hooks = (struct nn_hooks){.ctx = &m[i],
                                         .sums = meet_sums,
                                         .start = r->start ? meet_start : NULL,
                                         .gradient = meet_gradient};
+        if (all > 1 && r->parts) {
+            o.hooks.gradient = meet_part;
+            o.hooks.part = part_of;
+            o.hooks.spread = meet_spread;
+            o.hooks.arrived = meet_arrived;
+        }
         m[i].nn = nn_new(&s, &o, why, sizeof why);
         if (!m[i].nn || nn_init(m[i].nn, 3)) {
             printf("Bail out! %s\n", m[i].nn ? nn_why(m[i].nn) : why);
@@ -261,7 +315,7 @@ static struct nn *together(const struct recipe *r, int all, struct nn_result *re
         pthread_create(&thread[i], NULL, learn_groups, &m[i]);
     for (int i = 0; i < all; i++)
         pthread_join(thread[i], NULL);
-    bool same = true;
+    bool same = !r->parts || all == 1 || m[0].arrivals == STEPS * PARTS / (1 + r->accumulate);
     for (int i = 1; i < all; i++) {
         same &= apart(m[0].nn, m[i].nn) == 0;
         nn_free(m[i].nn);
@@ -406,7 +460,15 @@ int main(void)
         {.name = "batch norm", .arch = "unet"},
         {.name = "instance norm, started early", .arch = "unet", .instance = true, .start = true},
         {.name = "clipped, started early", .arch = "attention", .clip = 0.1, .start = true},
-        {.name = "dropout, added up", .arch = "residual", .accumulate = true, .start = true}};
+        {.name = "dropout, added up", .arch = "residual", .accumulate = true, .start = true},
+        {.name = "in parts", .arch = "unet", .parts = true},
+        {.name = "in parts, clipped", .arch = "unet", .clip = 0.1, .start = true, .parts = true},
+        {.name = "in parts, clipped, added up",
+         .arch = "residual",
+         .clip = 0.1,
+         .accumulate = true,
+         .parts = true},
+        {.name = "rounded", .arch = "unet", .start = true, .narrow = true}};
     for (size_t i = 0; i < sizeof recipe / sizeof *recipe; i++)
         test_groups(&recipe[i]);
     test_whole();

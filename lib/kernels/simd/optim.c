@@ -207,25 +207,32 @@ void KR_NAME(kr_sgd)(const struct kr_sgd *o, size_t n, float *w, const float *g,
     step_all(sgd_step, &a, &(struct piece){n, o->first, w, g, m, NULL, o->moments}, o->threads);
 }
 
-double KR_NAME(kr_sum_squares)(size_t n, const float *g, int threads)
+void KR_NAME(kr_squares)(size_t n, const float *g, int threads, size_t from, size_t to,
+                         double *piece)
 {
-    enum { PARTS = 256 };
-    const size_t size = (n / PARTS + 64) / 64 * 64; /* PARTS * size >= n */
-    double part[PARTS] = {0}, sum = 0;
+    const size_t size = kr_piece(n); /* KR_PIECES * size >= n */
 #pragma omp parallel for schedule(static) num_threads(threads) if (n > TASK)
-    for (size_t k = 0; k < PARTS; k++) {
+    for (size_t k = from; k < to; k++) {
+        double sum = 0;
         size_t i = min_size(k * size, n), end = min_size(i + size, n);
         while (end - i >= VL) {
             vf s = vset(0);
             for (size_t stop = min_size(end, i + 64 * VL); i + VL <= stop; i += VL)
                 s = vfma(vload(g + i), vload(g + i), s);
-            part[k] += (double)sum_lanes(s);
+            sum += (double)sum_lanes(s);
         }
         for (; i < end; i++)
-            part[k] += (double)g[i] * (double)g[i];
+            sum += (double)g[i] * (double)g[i];
+        piece[k] = sum;
     }
-    for (int k = 0; k < PARTS; k++)
-        sum += part[k];
+}
+
+double KR_NAME(kr_sum_squares)(size_t n, const float *g, int threads)
+{
+    double piece[KR_PIECES], sum = 0;
+    KR_NAME(kr_squares)(n, g, threads, 0, KR_PIECES, piece);
+    for (int k = 0; k < KR_PIECES; k++)
+        sum += piece[k];
     return sum;
 }
 
