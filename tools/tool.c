@@ -81,6 +81,13 @@ static void say(const struct tns_record *rec, const char *kind, const char *fmt,
     } while (0)
 
 /* Of threads that fail at once one speaks, and the others wait for the end. */
+static bool (*silent)(void);
+
+void tool_ask_to_die(bool (*f)(void))
+{
+    silent = f;
+}
+
 static void one_dies(void)
 {
     static atomic_flag taken = ATOMIC_FLAG_INIT;
@@ -88,6 +95,8 @@ static void one_dies(void)
     while (!dying && atomic_flag_test_and_set(&taken))
         pause();
     dying = true;
+    if (silent && silent())
+        exit(1);
 }
 
 void tool_die(const char *fmt, ...)

@@ -45,6 +45,8 @@ void tool_no_operands(void);
 const char *tool_name(void);
 /* What messages begin with from now on; for ever the tool's. */
 void tool_call_itself(const char *);
+/* Asked before death, which is silent where it says so. */
+void tool_ask_to_die(bool (*silent)(void));
 extern bool tool_verbose;
 
 /* The ending of a noun that so many are told of: "3 thread%s". */

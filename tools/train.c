@@ -32,7 +32,7 @@ static struct {
     uint64_t seed;
     long passes;    /* after which to pause; 0: none */
     double silence; /* of another process, after which it is given up */
-} opt = {.silence = 60};
+} opt = {.silence = 45};
 
 static struct settings set;
 static struct source source;
@@ -67,7 +67,7 @@ static void make_network(void)
         .average = set.ema > 0 || set.average,
         .before = origin.bytes,
         .groups = source_groups(&set),
-        .hooks = share_hooks(),
+        .hooks = share_hooks(set.gradients),
         .outside = feed_memory(&set, &source) + share_memory() +
                    met_memory(&run, &set, &source, opt.validation ? &val : NULL, &origin),
         .training = settings_training(&set),
@@ -138,9 +138,25 @@ static void join(void)
     waited = spent.waited;
 }
 
+/* What each process has its part of becomes whole: of the average in all, to evaluate it, or all of
+ * the state in rank 0. */
+static void collect(bool state)
+{
+    size_t n, m;
+    average_show(&run, nn, true);
+    const struct tensor *t = nn_params(nn, &n);
+    for (size_t i = 0; i < n && run.averaged; i++)
+        share_parts(t[i].data, tensor_count(&t[i]), dtype_size(t[i].dtype), !state);
+    average_show(&run, nn, false);
+    t = nn_moments(nn, &m);
+    for (size_t i = 0; i < m && state; i++)
+        share_parts(t[i].data, tensor_count(&t[i]), dtype_size(t[i].dtype), false);
+}
+
 static void checkpoint(void)
 {
     join();
+    collect(true);
     met_check_room(&run, &set, &source, opt.validation ? &val : NULL, nn_memory(nn).peak,
                    opt.memory);
     if (share.rank)
@@ -243,6 +259,7 @@ static void evaluate(const struct batch *b)
     if (set.average && b->epoch >= source.epochs - set.average)
         average_take(&run, nn, &set);
     if (opt.validation) {
+        collect(false);
         average_show(&run, nn, true);
         validation_run(&val, nn, &set, &s);
         if (!isfinite(s.loss)) {

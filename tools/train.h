@@ -25,7 +25,8 @@ extern struct share {
 } share;
 
 /* Joins the others, before tool_confine; who is silent for so many seconds is named, and all
- * end. From share_watch on, behind it, they listen. A process that dies ends all. */
+ * end. From share_watch on, behind it, they listen. A process that dies ends all, and of all that
+ * die of that one says why. */
 void share_begin(double seconds);
 void share_watch(void);
 void share_end(void);
@@ -48,7 +49,11 @@ void share_to_first(const void *, size_t bytes,
                     void (*take)(void *ctx, int rank, const void *data, size_t bytes), void *ctx);
 /* Each number becomes the sum of all processes'; ctx is not used. */
 int share_sums(void *ctx, double *, size_t n);
-struct nn_hooks share_hooks(void);
+/* narrow: gradients travel as bf16, and each process steps all parameters; else a part of each. */
+struct nn_hooks share_hooks(bool narrow);
+/* Of n numbers of some bytes each, of which every process has its part of a parameter, all get all,
+ * or rank 0 does. */
+void share_parts(void *, size_t n, size_t bytes, bool to_all);
 /* What MPI takes, as measured, and the buffers of sums. */
 size_t share_memory(void);
 
@@ -74,7 +79,8 @@ struct settings {
     int deep_supervision;                                 /* the same */
     struct config_numbers numbers;
     int batch, size[2];
-    int groups; /* that a batch is summed in */
+    int groups;    /* that a batch is summed in */
+    int gradients; /* of those, and their sums: index into f32, bf16 */
     int loss, optimiser;
     int dice; /* of the batch, of each sample */
     int background;
@@ -153,7 +159,7 @@ static inline int source_samples(const struct source *s, const struct settings *
 static inline struct nn_groups source_groups(const struct settings *set)
 {
     const int own = set->groups / share.ranks;
-    return (struct nn_groups){set->groups, share.rank * own, own};
+    return (struct nn_groups){set->groups, share.rank * own, own, set->gradients};
 }
 
 static inline const char *source_item(const struct source *s)

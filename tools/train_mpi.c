@@ -10,7 +10,7 @@
 #include <mpi.h>
 #include <unistd.h>
 
-enum { OPEN = 64 }; /* transfers at once */
+enum { OPEN = 256 }; /* transfers at once */
 static MPI_Request request[OPEN];
 static bool used[OPEN];
 

@@ -11,13 +11,14 @@
 #include "lib/base/names.h"
 #include "lib/image/beside.h"
 
-#define SETTINGS 34
+#define SETTINGS 35
 #define MAX_BASE 256
 static const char *const losses[] = {"dice", "dice+ce", "ce", "dice+focal", "focal", NULL};
 static const char *const dices[] = {"batch", "sample", NULL};
 static const char *const optimisers[] = {"adam", "adamw", "sgd", NULL};
 static const char *const schedules[] = {"constant", "cosine", "polynomial", NULL};
 static const char *const dtypes[] = {"f32", "f16", "bf16", NULL};
+static const char *const gradients[] = {"f32", "bf16", NULL};
 static const char *const switches[] = {"false", "true", NULL};
 static const char *const keeps[] = {"best", "last", NULL};
 
@@ -111,6 +112,7 @@ static void settings_table(struct settings *s, struct config_field f[SETTINGS])
         {"weights", CONFIG_CHOICE, &s->weights, 0, 0, dtypes, false},
         {"seed", CONFIG_SEED, &s->seed, 0, 0, NULL, false},
         {"groups", CONFIG_INT, &s->groups, 1, NN_MAX_GROUPS, NULL, false},
+        {"gradients", CONFIG_CHOICE, &s->gradients, 0, 0, gradients, false},
     };
     memcpy(f, table, sizeof table);
 }

@@ -1,13 +1,20 @@
 /* Several processes of train that share each batch: what they tell each other, by train_mpi.c.
  *
  * Sums go up a binary tree of the processes, as those of groups do within one (nn.h), so that they
- * are the same for any number of them. A thread beside the training moves gradients while the
- * backward pass goes on, and lets the others know that this process is at work: who has not moved
- * for as long as the limit says nothing, and is named by those who listen. One thing: both threads
- * talk over one connection, under one lock. */
+ * are the same for any number of them. Of a large parameter each process adds up the gradient of a
+ * part, steps that part, and gives it to the others. Between machines a thread beside the training
+ * does both while the backward pass goes on; within one it would only take turns with it on its
+ * core, so that the others wait. It lets them know that this process is at work: who has not moved
+ * for as long as the limit says nothing, and is named by those who listen. Another thread waits for
+ * the death of a process of this machine. Who names one, or dies of something else with a line,
+ * tells all, and nobody says more. One thing: the threads talk over one connection, under one lock.
+ */
+#include "lib/kernels/pointwise.h"
 #include "tools/train.h"
 
 #include <errno.h>
+#include <math.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,26 +22,34 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 struct share share = {.ranks = 1};
 
-enum { SUMS = 1, GRADIENT, BEAT, DATA }; /* tags */
-enum { PIECE = 1 << 20 };                /* floats that are summed at once */
-enum { NAME = 48, QUEUE = 64 };
+enum { SUMS = 1, GRADIENT, BEAT, DATA, PARTS }; /* tags */
+enum { PIECE = 1 << 20 };                       /* floats of others that are there at once */
+enum { SMALL = 1024 };                          /* parameters that everybody has whole */
+enum { NAME = 48, QUEUE = 64, MOST = NN_MAX_GROUPS };
 /* Of MPI, as measured, and of the memory that it shares with each of the others. */
 #define SHARE_BYTES ((size_t)10 << 20)
 #define SHARE_EACH ((size_t)4 << 20)
 #define BEATS 0.2 /* seconds between two signs of life */
 /* A launcher asks the others to end when one has died, and does not wait for long. */
 #define GRACE 0.6
+#define TURN 0.02 /* seconds that each rank lets those below speak first */
+
+enum { ALIVE, SAID }; /* signs of life; of what is to come, somebody has told */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* around each call of MPI */
 static char (*name)[NAME];                               /* of each process' machine */
 static double limit, *heard;                             /* when, of each */
 static bool *told; /* a sign of life is on its way to him, by this request */
 static int *telling;
+static int *watched; /* a descriptor that tells of his death, if he is on this machine; or -1 */
+static atomic_bool said;
 static atomic_ulong ticks; /* this process has moved */
 static atomic_int waiting; /* or waits for others, or for what may take as long as it likes */
 static atomic_bool over;
@@ -43,15 +58,19 @@ static pthread_t beside;
 static bool watching;
 static float *piece;
 
-/* Gradients on their way, in order. */
+static bool near;   /* all are on this machine */
+static bool narrow; /* gradients travel as bf16, and all of them to all */
+
+/* Gradients that are to be summed, and parameters to be spread, in order. */
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct {
+    struct job {
+        bool spread;
         float *x;
         size_t n;
     } of[QUEUE];
-    unsigned begun, done, taken;
+    unsigned begun, done, summed, taken;
 } queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static void beat(void);
@@ -80,6 +99,12 @@ double share_waited(void)
     return t;
 }
 
+static void nap(double seconds)
+{
+    struct timespec t = {(time_t)seconds, (long)(1e9 * (seconds - floor(seconds)))};
+    nanosleep(&t, NULL);
+}
+
 /* --- transfers ---------------------------------------------------------------------------------*/
 
 static int post(bool send, int whom, int tag, void *data, size_t bytes)
@@ -91,10 +116,11 @@ static int post(bool send, int whom, int tag, void *data, size_t bytes)
 }
 
 /* Waits for both, or for one. Whoever waits for a moment lets others have the processor; whoever
- * waits longer sleeps. */
+ * waits longer sleeps, but for numbers that come through memory, which it moves itself. */
 static void finish(int a, int b)
 {
     const bool me = watching && pthread_equal(pthread_self(), beside);
+    const int busy = near && !me ? 100000 : 400;
     const double began = me ? 0 : tool_now();
     bool ready[2] = {false, b < 0};
     share_idle(true);
@@ -107,10 +133,10 @@ static void finish(int a, int b)
             break;
         if (me)
             beat();
-        if (tries < 400)
+        if (tries < busy)
             sched_yield();
         else
-            nanosleep(&(struct timespec){.tv_nsec = tries < 800 ? 20000 : 100000}, NULL);
+            nanosleep(&(struct timespec){.tv_nsec = tries < busy + 400 ? 20000 : 100000}, NULL);
     }
     share_idle(false);
     waited += me ? 0 : tool_now() - began;
@@ -200,8 +226,10 @@ static void add_floats(void *to, const void *from, size_t n)
 {
     float *x = to;
     const float *y = from;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && !narrow; i++)
         x[i] += y[i];
+    for (size_t i = 0; i < n && narrow; i++)
+        x[i] = bf16_rounded(x[i] + y[i]);
 }
 
 static bool even(void) /* a tree without gaps */
@@ -236,44 +264,174 @@ static void sum(int tag, void *x, void *room, size_t n, size_t size,
             give(r + step, tag, x, n * size);
 }
 
-/* The same tree, but of each pair one adds up the first half and the other the second; then, back
- * down, they give each other what they have. */
+/* --- parts of a parameter ----------------------------------------------------------------------*/
+
+static struct nn_part part_of(int rank, size_t n)
+{
+    const size_t size = kr_piece(n), pieces = (n + size - 1) / size, all = (size_t)share.ranks;
+    size_t from = pieces * (size_t)rank / all * size, to = pieces * (size_t)(rank + 1) / all * size;
+    if (n < SMALL * all)
+        return (struct nn_part){0, n};
+    return (struct nn_part){from, (to < n ? to : n) - from};
+}
+
+/* Of a part, what lies in the turn that begins `at` numbers behind its begin. */
+static struct nn_part turn_of(int rank, size_t n, size_t at, size_t most)
+{
+    struct nn_part p = part_of(rank, n);
+    at = at < p.n ? at : p.n;
+    return (struct nn_part){p.from + at, p.n - at < most ? p.n - at : most};
+}
+
+static size_t longest(size_t n)
+{
+    size_t most = 0;
+    for (int r = 0; r < share.ranks; r++)
+        most = part_of(r, n).n > most ? part_of(r, n).n : most;
+    return most;
+}
+
+/* To one and from another, either of which may be nothing. */
+static void pass(int to, int from, int tag, const void *out, size_t sent, void *in, size_t received)
+{
+    if (sent && received) {
+        const int a = post(false, from, tag, in, received);
+        finish(post(true, to, tag, (void *)(uintptr_t)out, sent), a);
+    } else if (sent) {
+        give(to, tag, out, sent);
+    } else if (received) {
+        get(from, tag, in, received);
+    }
+}
+
+/* All are there: what is large then goes at once. */
+static void meet(int tag)
+{
+    char here = 0, there;
+    for (int step = 1; step < share.ranks; step *= 2)
+        pass((share.rank + step) % share.ranks, (share.rank + share.ranks - step) % share.ranks,
+             tag, &here, 1, &there, 1);
+}
+
+/* Each gives his part to all, or to rank 0. */
+static void spread(int tag, void *x, size_t n, size_t size, bool to_all)
+{
+    const int all = share.ranks, r = share.rank;
+    char *data = x;
+    if (part_of(r, n).n == n)
+        return;
+    for (size_t at = 0, end = longest(n); at < end; at += PIECE)
+        for (int k = 1; k < all; k++) {
+            const int to = (r + k) % all, from = (r + all - k) % all;
+            const struct nn_part mine = turn_of(r, n, at, PIECE);
+            const struct nn_part his = turn_of(from, n, at, PIECE);
+            pass(to, from, tag, data + mine.from * size, to_all || !to ? mine.n * size : 0,
+                 data + his.from * size, to_all || !r ? his.n * size : 0);
+        }
+}
+
+/* The upper halves of floats that are rounded to them; and back. */
+static void halve(uint16_t *to, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, x + i, sizeof u);
+        to[i] = (uint16_t)(u >> 16);
+    }
+}
+
+static void widen(float *to, const uint16_t *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t u = (uint32_t)x[i] << 16;
+        memcpy(to + i, &u, sizeof u);
+    }
+}
+
+/* Of all processes; the sum comes to where this one's are. */
+static void add_along_tree(float **of, size_t n)
+{
+    const float *own = of[share.rank];
+    for (int step = 1; step < share.ranks; step *= 2)
+        for (int k = 0; k + step < share.ranks; k += 2 * step) {
+            float *a = of[k], *b = of[k + step];
+            of[k] = b == own ? b : a;
+            add_floats(of[k], b == own ? a : b, n); /* a + b is b + a */
+        }
+}
+
+/* Each has the others' numbers of his part, and adds them up along the tree. */
+static void sum_parts(float *x, size_t n)
+{
+    const int all = share.ranks, r = share.rank;
+    const size_t most = (size_t)(PIECE / all);
+    float *of[MOST];
+    for (size_t at = 0, end = longest(n); at < end; at += most) {
+        const struct nn_part mine = turn_of(r, n, at, most);
+        of[r] = x + mine.from;
+        for (int k = 1; k < all; k++) {
+            const int to = (r + k) % all, from = (r + all - k) % all;
+            const struct nn_part his = turn_of(to, n, at, most);
+            of[from] = piece + (size_t)from * most;
+            pass(to, from, GRADIENT, x + his.from, his.n * sizeof *x, of[from], mine.n * sizeof *x);
+        }
+        add_along_tree(of, mine.n);
+    }
+}
+
+/* The same in halves of floats; and then all get all. The room that was another's in floats is, in
+ * halves, his and what goes to him. */
 static void sum_halves(float *x, size_t n)
 {
-    size_t from[16], length[16];
-    int k = 0;
-    for (int step = 1; step < share.ranks; step *= 2, k++) {
-        const bool upper = share.rank & step;
-        const size_t half = n / 2;
-        float *mine = upper ? x + half : x, *theirs = upper ? x : x + half;
-        const size_t own = upper ? n - half : half;
-        swap(share.rank ^ step, GRADIENT, theirs, (n - own) * sizeof *x, piece, own * sizeof *x);
-        add_floats(mine, piece, own);
-        from[k] = n, length[k] = own;
-        x = mine, n = own;
-    }
-    for (int step = share.ranks / 2; step && k--; step /= 2) {
-        const bool upper = share.rank & step;
-        float *begin = upper ? x - (from[k] - length[k]) : x;
-        float *theirs = upper ? begin : begin + length[k];
-        swap(share.rank ^ step, GRADIENT, x, length[k] * sizeof *x, theirs,
-             (from[k] - length[k]) * sizeof *x);
-        x = begin;
+    const int all = share.ranks, r = share.rank;
+    const size_t most = (size_t)(PIECE / 2 / all);
+    uint16_t *halves = (uint16_t *)(piece + PIECE / 2);
+    float *of[MOST];
+    for (size_t at = 0, end = longest(n); at < end; at += most) {
+        const struct nn_part mine = turn_of(r, n, at, most);
+        of[r] = x + mine.from;
+        for (int k = 1; k < all; k++) {
+            const int to = (r + k) % all, from = (r + all - k) % all;
+            const struct nn_part his = turn_of(to, n, at, most);
+            of[from] = piece + (size_t)from * most;
+            halve(halves, x + his.from, his.n);
+            pass(to, from, GRADIENT, halves, his.n * 2, halves + most, mine.n * 2);
+            widen(of[from], halves + most, mine.n);
+        }
+        add_along_tree(of, mine.n);
+        for (int k = 1; k < all; k++) {
+            const int to = (r + k) % all, from = (r + all - k) % all;
+            const struct nn_part his = turn_of(from, n, at, most);
+            halve(halves, of[r], mine.n);
+            pass(to, from, GRADIENT, halves, mine.n * 2, halves + most, his.n * 2);
+            widen(x + his.from, halves + most, his.n);
+        }
     }
 }
 
 static void sum_gradient(float *x, size_t n)
 {
-    char here = 0, there;
-    if (even() && n >= (size_t)share.ranks * 1024) { /* first be there, both, and then at once */
-        for (int step = 1; step < share.ranks; step *= 2)
-            swap(share.rank ^ step, GRADIENT, &here, 1, &there, 1);
-        for (size_t at = 0; at < n; at += PIECE)
-            sum_halves(x + at, n - at < PIECE ? n - at : PIECE);
+    if (part_of(share.rank, n).n == n) {
+        sum(GRADIENT, x, piece, n, sizeof *x, add_floats);
         return;
     }
-    for (size_t at = 0; at < n; at += PIECE)
-        sum(GRADIENT, x + at, piece, n - at < PIECE ? n - at : PIECE, sizeof *x, add_floats);
+    meet(GRADIENT);
+    if (narrow)
+        sum_halves(x, n);
+    else
+        sum_parts(x, n);
+}
+
+void share_parts(void *x, size_t n, size_t bytes, bool to_all)
+{
+    if (share.ranks > 1 && !narrow)
+        spread(DATA, x, n, bytes, to_all);
+}
+
+static struct nn_part own_part(void *ctx, size_t n)
+{
+    (void)ctx;
+    return part_of(share.rank, n);
 }
 
 int share_sums(void *ctx, double *sums, size_t n)
@@ -305,16 +463,69 @@ static _Noreturn void silent(int rank, double now)
              share.stop ? "has ended" : "hangs, or what it reads or writes does");
 }
 
+/* What has come of the others, of whom one may have said why all end. With the lock. */
+static void listen_to_all(void)
+{
+    for (int r; (r = mpi_ready(BEAT)) >= 0;) {
+        char sign = ALIVE;
+        const int id = mpi_receive(r, BEAT, &sign, 1);
+        while (!mpi_done(id))
+            ;
+        heard[r] = tool_now();
+        if (sign == SAID)
+            atomic_store(&said, true);
+    }
+}
+
+/* Before this process says why it dies: whether another one has told, which all will hear of. MPI
+ * may need to be asked more than once. */
+static bool told_already(void)
+{
+    for (int i = 0; i < 3 + share.rank && !atomic_load(&over) && !atomic_load(&said); i++) {
+        struct timespec soon;
+        clock_gettime(CLOCK_REALTIME, &soon);
+        soon.tv_sec += 1;
+        if (!pthread_mutex_timedlock(&lock, &soon)) {
+            listen_to_all();
+            pthread_mutex_unlock(&lock);
+        }
+        nap(i < 3 ? TURN / 4 : TURN);
+    }
+    for (int i = 0; i < 50 && atomic_load(&said); i++)
+        nap(0.1); /* its death ends all */
+    return atomic_load(&said);
+}
+
+/* Waits for the death of another on this machine. Of those that are left the first one tells. */
+static void *stand_guard(void *unused)
+{
+    struct pollfd at[MOST];
+    (void)unused;
+    for (int r = 0; r < share.ranks; r++)
+        at[r] = (struct pollfd){.fd = watched[r], .events = POLLIN};
+    while (poll(at, (nfds_t)share.ranks, -1) < 0 && errno == EINTR)
+        ;
+    int dead = 0, before = 0;
+    while (dead < share.ranks && !at[dead].revents)
+        dead++;
+    for (int r = 0; r < share.rank && r < share.ranks; r++)
+        before += at[r].fd >= 0 && !at[r].revents;
+    nap(5 * TURN * (1 + before)); /* he may have said why, or all are at their end */
+    if (dead < share.ranks && !atomic_load(&over))
+        tool_die("%s has died; -r goes on from the last checkpoint", share_name(dead));
+    return NULL;
+}
+
 /* A sign of life, if there was some, and what the others say. */
 static void beat(void)
 {
     static double last, asked;
     static unsigned long seen;
-    static char sign;
+    static char sign = ALIVE;
     const double now = tool_now(), slept = now - last;
     if (slept < BEATS)
         return;
-    const bool moved = atomic_load(&waiting) > 0 || atomic_load(&ticks) != seen;
+    const bool moved = share.stop || atomic_load(&waiting) > 0 || atomic_load(&ticks) != seen;
     last = now;
     seen = atomic_load(&ticks);
     pthread_mutex_lock(&lock);
@@ -331,19 +542,13 @@ static void beat(void)
         if (slept > limit / 2) /* who sleeps hears nobody */
             heard[r] = now;
     }
-    for (int r; (r = mpi_ready(BEAT)) >= 0;) {
-        static char theirs;
-        const int id = mpi_receive(r, BEAT, &theirs, 1);
-        while (!mpi_done(id))
-            ;
-        heard[r] = now;
-    }
+    listen_to_all();
     pthread_mutex_unlock(&lock);
     if (!share.stop)
         asked = now;
     for (int r = 0; r < share.ranks && !atomic_load(&over); r++)
         if (listens(r) && (now - heard[r] > limit + (share.rank > 1 ? 5 * share.rank : 0) ||
-                           (now - asked > GRACE && now - heard[r] > GRACE)))
+                           (watched[r] < 0 && now - asked > GRACE && now - heard[r] > GRACE)))
             silent(r, now);
 }
 
@@ -363,45 +568,93 @@ static void *stand_beside(void *unused)
             pthread_cond_timedwait(&queue.changed, &queue.lock, &until);
         }
         const bool work = queue.done != queue.begun;
-        const unsigned i = queue.done % QUEUE;
+        const struct job j = queue.of[queue.done % QUEUE];
         pthread_mutex_unlock(&queue.lock);
-        if (work)
-            sum_gradient(queue.of[i].x, queue.of[i].n);
+        if (work && j.spread)
+            spread(PARTS, j.x, j.n, sizeof *j.x, true);
+        else if (work)
+            sum_gradient(j.x, j.n);
         beat();
         pthread_mutex_lock(&queue.lock);
         queue.done += work;
+        queue.summed += work && !j.spread;
         pthread_cond_broadcast(&queue.changed);
     }
     pthread_mutex_unlock(&queue.lock);
     return NULL;
 }
 
+static bool has_room(void)
+{
+    return queue.begun - queue.done < QUEUE;
+}
+
+static bool has_sum(void)
+{
+    return queue.summed != queue.taken;
+}
+
+static bool is_empty(void)
+{
+    return queue.done == queue.begun;
+}
+
+/* Until the queue is so; with its lock, which stays. */
+static void await(bool (*so)(void))
+{
+    const double began = tool_now();
+    share_idle(true);
+    pthread_mutex_lock(&queue.lock);
+    while (!so())
+        pthread_cond_wait(&queue.changed, &queue.lock);
+    share_idle(false);
+    waited += tool_now() - began;
+}
+
+static int add_job(struct job j)
+{
+    await(has_room);
+    queue.of[queue.begun++ % QUEUE] = j;
+    pthread_cond_broadcast(&queue.changed);
+    pthread_mutex_unlock(&queue.lock);
+    return 0;
+}
+
 static int start(void *ctx, float *gradient, size_t n)
 {
     (void)ctx;
-    pthread_mutex_lock(&queue.lock);
-    if (queue.begun - queue.taken == QUEUE)
-        tool_die("more gradients at once than %d", QUEUE);
-    queue.of[queue.begun % QUEUE].x = gradient;
-    queue.of[queue.begun++ % QUEUE].n = n;
-    pthread_cond_broadcast(&queue.changed);
-    pthread_mutex_unlock(&queue.lock);
+    if (!near)
+        return add_job((struct job){false, gradient, n});
+    sum_gradient(gradient, n);
     return 0;
 }
 
 /* Of that which was started first. */
 static int gradient(void *ctx, float *x, size_t n)
 {
-    const double began = tool_now();
     (void)ctx, (void)x, (void)n;
-    share_idle(true);
-    pthread_mutex_lock(&queue.lock);
-    while (queue.done == queue.taken)
-        pthread_cond_wait(&queue.changed, &queue.lock);
+    if (near)
+        return 0;
+    await(has_sum);
     queue.taken++;
     pthread_mutex_unlock(&queue.lock);
-    share_idle(false);
-    waited += tool_now() - began;
+    return 0;
+}
+
+static int spread_later(void *ctx, float *x, size_t n)
+{
+    (void)ctx;
+    if (!near && part_of(share.rank, n).n < n)
+        return add_job((struct job){true, x, n});
+    spread(PARTS, x, n, sizeof *x, true);
+    return 0;
+}
+
+static int arrived(void *ctx)
+{
+    (void)ctx;
+    await(is_empty);
+    pthread_mutex_unlock(&queue.lock);
     return 0;
 }
 
@@ -411,12 +664,18 @@ static void progress(void *ctx, int step, int steps)
     share_tick();
 }
 
-struct nn_hooks share_hooks(void)
+struct nn_hooks share_hooks(bool halves)
 {
+    narrow = halves;
     if (share.ranks == 1)
         return (struct nn_hooks){0};
-    return (struct nn_hooks){
-        .sums = share_sums, .start = start, .gradient = gradient, .progress = progress};
+    return (struct nn_hooks){.sums = share_sums,
+                             .start = start,
+                             .gradient = gradient,
+                             .part = narrow ? NULL : own_part,
+                             .spread = narrow ? NULL : spread_later,
+                             .arrived = arrived,
+                             .progress = progress};
 }
 
 /* --- beginning and end -------------------------------------------------------------------------*/
@@ -424,19 +683,67 @@ struct nn_hooks share_hooks(void)
 /* A process that dies takes the others along. */
 static void end_all(void)
 {
+    static const char sign = SAID;
     struct timespec soon;
     if (atomic_exchange(&over, true))
         return;
     clock_gettime(CLOCK_REALTIME, &soon);
     soon.tv_sec += 1;
-    pthread_mutex_timedlock(&lock, &soon);
+    if (!pthread_mutex_timedlock(&lock, &soon))
+        for (int r = 0; r < share.ranks && !atomic_load(&said); r++)
+            if (r != share.rank)
+                mpi_send(r, BEAT, &sign, 1);
     mpi_abort();
 }
 
-static void note_name(void *ctx, int rank, const void *data, size_t bytes)
+/* Where a process runs: on the same kernel, and numbered as the others are there. */
+struct place {
+    char name[NAME], kernel[40];
+    uint64_t numbers;
+    int pid;
+};
+
+static struct place here(void)
 {
-    (void)ctx, (void)bytes;
-    memcpy(name[rank], data, NAME);
+    struct place p = {.pid = getpid()};
+    struct stat st;
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    gethostname(p.name, sizeof p.name - 1);
+    if (f && fread(p.kernel, 1, sizeof p.kernel - 1, f) && !stat("/proc/self/ns/pid", &st))
+        p.numbers = st.st_ino;
+    if (f)
+        fclose(f);
+    return p;
+}
+
+static void note_place(void *ctx, int rank, const void *data, size_t bytes)
+{
+    (void)bytes;
+    memcpy((struct place *)ctx + rank, data, sizeof(struct place));
+}
+
+/* Who is on this machine is watched, where the system lets us. */
+static void learn_places(void)
+{
+    const size_t n = (size_t)share.ranks;
+    struct place own = here(), *of = tool_alloc(n * sizeof *of);
+    of[share.rank] = own;
+    share_to_first(&own, sizeof own, note_place, of);
+    share_from_first(of, n * sizeof *of);
+    for (size_t r = 0; r < n; r++) {
+        memcpy(name[r], of[r].name, NAME);
+        watched[r] = -1;
+#ifdef SYS_pidfd_open
+        if ((int)r != share.rank && own.numbers && own.numbers == of[r].numbers &&
+            !strcmp(own.kernel, of[r].kernel))
+            watched[r] = (int)syscall(SYS_pidfd_open, of[r].pid, 0);
+#endif
+    }
+    near = true;
+    for (size_t r = 0; r < n; r++)
+        near &= own.numbers && own.numbers == of[r].numbers && !strcmp(own.kernel, of[r].kernel) &&
+                !strcmp(own.name, of[r].name);
+    free(of);
 }
 
 size_t share_memory(void)
@@ -447,38 +754,43 @@ size_t share_memory(void)
 
 void share_begin(double seconds)
 {
-    double one = 1;
-    char host[NAME] = "";
     mpi_begin(&share.rank, &share.ranks);
     if (share.ranks == 1)
         return;
+    if (share.ranks > MOST)
+        tool_die("MPI: too many processes (wanted at most %d, got %d)", MOST, share.ranks);
     limit = seconds;
     const size_t n = (size_t)share.ranks;
     name = tool_alloc(n * sizeof *name);
     heard = tool_alloc(n * sizeof *heard);
     telling = tool_alloc(n * sizeof *telling);
     told = tool_alloc(n * sizeof *told);
+    watched = tool_alloc(n * sizeof *watched);
     piece = tool_alloc(PIECE * sizeof *piece);
     memset(told, 0, n * sizeof *told);
-    gethostname(host, sizeof host - 1);
-    memcpy(name[share.rank], host, NAME);
+    learn_places();
     /* Whoever will talk has talked: a confined process opens no connection any more. */
-    share_to_first(host, sizeof host, note_name, NULL);
-    share_from_first(name, n * sizeof *name);
-    share_sums(NULL, &one, 1);
+    for (int k = 1; k < share.ranks; k++) {
+        char one = 0, other;
+        pass((share.rank + k) % share.ranks, (share.rank + share.ranks - k) % share.ranks, DATA,
+             &one, 1, &other, 1);
+    }
     for (size_t r = 0; r < n; r++)
         heard[r] = tool_now();
     static char called[NAME + 64];
     snprintf(called, sizeof called, "%s: %s", tool_name(), share_name(share.rank));
     tool_call_itself(called);
     tool_may_talk();
+    tool_ask_to_die(told_already);
     atexit(end_all);
 }
 
 void share_watch(void)
 {
-    if (share.ranks > 1)
-        pthread_detach(tool_thread(stand_beside));
+    if (share.ranks == 1)
+        return;
+    pthread_detach(tool_thread(stand_beside));
+    pthread_detach(tool_thread(stand_guard));
 }
 
 void share_end(void)

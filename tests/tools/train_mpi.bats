@@ -29,6 +29,11 @@ ranks() {
     timeout 120 mpirun -n "$1" sh -c "$rank $mpi ${*:2}"
 }
 
+# The lines of train about its end, in $output.
+ends() {
+    grep -aE '^train: rank [0-9]+ \(.*\): ' <<<"$output" | grep -v ' MiB$'
+}
+
 same_log() { # A B: but for the seconds
     diff <(sed 's/[^\t]*$//' "$1") <(sed 's/[^\t]*$//' "$2")
 }
@@ -41,6 +46,16 @@ same_log() { # A B: but for the seconds
         cmp alone "m$n"
         cmp alone.last "m$n.last"
         same_log alone.tsv "m$n.tsv"
+    done
+    # What each has a part of: gradients that are clipped, or added up, and averages; rounded ones, all of them.
+    for more in 'clip: 0.5\naccumulate: 2\nema: 0.9' 'gradients: bf16\noptimiser: sgd'; do
+        printf "arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\ngroups: 4\n$more\n" >c.yaml
+        rm -f half* whole*
+        epochs -b 0 -n 2 train.tns | train -j 1 -c c.yaml -e val.tns -o whole 2>err
+        ranks 2 -o half 2>err || { cat err; false; }
+        cmp whole half
+        cmp whole.last half.last
+        ! cmp -s alone whole
     done
     # Of three of them, each has two of six groups.
     printf 'arch: unet\nbase: 2\nbatch: 6\nrate: 0.01\ngroups: 6\nparameters: {instance_norm: 1}\n' >c.yaml
@@ -86,13 +101,23 @@ same_log() { # A B: but for the seconds
     ranks 2 -x 1 -o m 2>err || { cat err; false; }
     rank='case $OMPI_COMM_WORLD_RANK in 1) { epochs -b 0 -n 3 train.tns | head -c 400000; exec sleep 60; } ;; *) epochs -b 0 -n 3 train.tns ;; esac |'
     run ! ranks 2 -t 2 -r -o m
-    grep -qE '^train: rank 0 \(.*\): rank 1 \(.*\) has not been heard of for [0-9.]* s: it hangs' <<<"$output"
+    [ "$(ends | wc -l)" = 1 ]
+    ends | grep -qE '^train: rank 0 \(.*\): rank 1 \(.*\) has not been heard of for [0-9.]* s: it hangs'
     [ ! -e m ]
     rank=${rank/exec sleep 60/true}
     run ! ranks 2 -r -o m
-    grep -qE '^train: rank 1 \(.*\): stdin: .*cut off' <<<"$output"
+    [ "$(ends | wc -l)" = 1 ]
+    ends | grep -qE '^train: rank 1 \(.*\): stdin: .*cut off'
     [ ! -e m ]
+    # The disk of rank 0, who writes, is gone.
     rank='epochs -b 0 -n 3 train.tns |'
+    local whole=$mpi
+    mpi="env \$([ \$OMPI_COMM_WORLD_RANK = 1 ] || echo FAULT=fsync:1 LD_PRELOAD=$ROOT/build/release/shim.so) $mpi"
+    run ! ranks 2 -r -o m
+    [ "$(ends | wc -l)" = 1 ]
+    ends | grep -qE '^train: rank 0 \(.*\): m[.a-z]*: .*Input/output error'
+    [ ! -e m ]
+    mpi=$whole
     ranks 2 -r -o m 2>err || { cat err; false; }
     cmp alone m
 }
@@ -101,7 +126,7 @@ same_log() { # A B: but for the seconds
     export PASSES=${LONG:+200}; PASSES=${PASSES:-4}
     epochs -b 0 -n $PASSES train.tns | train -j 1 -c c.yaml -e val.tns -o alone 2>err
     "$PYTHON" - "$ROOT/build/release/mpi/train" $PASSES ${LONG:+50} <<'PY'
-import os, random, signal, subprocess, sys
+import os, random, re, signal, subprocess, sys
 train, passes, kills = sys.argv[1], sys.argv[2], int((sys.argv + [1])[3])
 run = f"epochs -b 0 -n {passes} -r mpi -B 5 train.tns | exec {train} -r -t 10 -j 1 -c c.yaml -e val.tns -o m"
 def trains(): # rank -> process
@@ -137,12 +162,32 @@ while killed < kills:
         job.kill()
         said = job.communicate()[1]
     assert not os.path.exists("m"), "a model of a run that was killed"
-    assert f"rank {rank}" in said or f",{rank}]" in said, f"rank {rank} is not named:\n{said}"
+    ours = [l for l in said.splitlines() if re.match(r"train: rank \d+ \(.*\): ", l) and not l.endswith(" MiB")]
+    assert len(ours) < 2, "more than one line:\n" + said
+    if " MiB\n" in said:  # else it was killed as it began
+        assert f"rank {rank} (" in said.split(" MiB\n", 1)[1] or f",{rank}]" in said, f"rank {rank} is not named:\n{said}"
     killed += 1
 assert killed, "nothing was killed"
 PY
     [ -e m ] || ranks 2 -r -o m 2>err || { cat err; false; }
     cmp alone m
+}
+
+@test "train by MPI: one that is stopped is named, and so is one that is slow" {
+    [ -n "${LONG-}" ] || skip "LONG=1 runs it"
+    export PASSES=2
+    printf '#!/bin/sh\necho $$ >pid$OMPI_COMM_WORLD_RANK\nexec "%s" "$@"\n' "$ROOT/build/release/mpi/train" >one
+    chmod +x one
+    mpi='./one -j 1 -c c.yaml'
+    rank='epochs -b 0 -n 2 train.tns | { if [ $OMPI_COMM_WORLD_RANK = 1 ]; then head -c 300000; kill -STOP $(cat pid1); sleep 60; else cat; fi; } |'
+    run ! ranks 2 -t 3 -o m
+    [ "$(ends | wc -l)" = 1 ]
+    ends | grep -qE '^train: rank 0 \(.*\): rank 1 \(.*\) has not been heard of'
+    rm -f m.*
+    printf 'import sys, time\nwhile b := sys.stdin.buffer.read(4096):\n    sys.stdout.buffer.write(b), sys.stdout.flush(), time.sleep(0.2)\n' >slow.py
+    rank="epochs -b 0 -n 2 train.tns | { if [ \$OMPI_COMM_WORLD_RANK = 1 ]; then "$PYTHON" slow.py; else cat; fi; } |"
+    run ranks 2 -o m
+    grep -qE 'warning: rank 1 \(.*\) is slow: others wait for it [0-9]* % of the time, and it for its stream' <<<"$output"
 }
 
 @test "train by MPI: what cannot be shared is refused in a line" {
