@@ -9,7 +9,6 @@
  * the death of a process of this machine. Who names one, or dies of something else with a line,
  * tells all, and nobody says more. One thing: the threads talk over one connection, under one lock.
  */
-#include "lib/kernels/pointwise.h"
 #include "tools/train.h"
 
 #include <errno.h>
@@ -268,7 +267,7 @@ static void sum(int tag, void *x, void *room, size_t n, size_t size,
 
 static struct nn_part part_of(int rank, size_t n)
 {
-    const size_t size = kr_piece(n), pieces = (n + size - 1) / size, all = (size_t)share.ranks;
+    const size_t size = nn_piece(n), pieces = (n + size - 1) / size, all = (size_t)share.ranks;
     size_t from = pieces * (size_t)rank / all * size, to = pieces * (size_t)(rank + 1) / all * size;
     if (n < SMALL * all)
         return (struct nn_part){0, n};

@@ -181,18 +181,18 @@ double nn_rate_at(const struct nn_rate *, uint64_t step);
  * the whole batch's gradient already). With `start`, which is told of a gradient once it is whole,
  * `gradient` is called for it later, behind the next one's `start`: they may travel meanwhile.
  *
- * With `part` each steps and averages a part of a parameter alone, those of its numbers that `part`
- * says (n is theirs then), from a multiple of kr_piece(n) on, up to one or to the end; either no part
- * is the whole, or all are. `gradient`
- * may leave the other numbers of a gradient as they are. `spread` gives a parameter's own part to
- * the others and takes theirs; they may travel until `arrived`, which ends the call. Moments, the
- * whole gradient and the average are then true in the own part alone.
+ * With `part` each steps and averages a part of a parameter alone, those of its n numbers that
+ * `part` says: from a multiple of nn_piece(n) up to one or to the end. Either none has all of them
+ * or each has. `gradient` may leave the other numbers of a gradient as they are. `spread` gives the
+ * own part of a parameter to the others and takes theirs, which may travel until `arrived`, before
+ * the call ends. Moments, the whole gradient and the average are true in the own part alone.
  *
  * Not 0 from a hook: the call fails with NN_ESTOP. A call that is cancelled behind the loss may
  * have moved some parameters. */
 struct nn_part {
     size_t from, n;
 };
+size_t nn_piece(size_t n);
 struct nn_hooks {
     void *ctx;
     int (*sums)(void *ctx, double *sums, size_t n);

@@ -15,6 +15,11 @@ double nn_rate_at(const struct nn_rate *r, uint64_t step)
                                     : r->top * pow(1 - t, 0.9);
 }
 
+size_t nn_piece(size_t n)
+{
+    return kr_piece(n);
+}
+
 struct nn_part nn_part(const struct nn *nn, int param)
 {
     const struct nn_hooks *h = &nn->opt.hooks;

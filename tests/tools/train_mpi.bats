@@ -55,7 +55,7 @@ same_log() { # A B: but for the seconds
         ranks 2 -o half 2>err || { cat err; false; }
         cmp whole half
         cmp whole.last half.last
-        ! cmp -s alone whole
+        run ! cmp -s alone whole
     done
     # Of three of them, each has two of six groups.
     printf 'arch: unet\nbase: 2\nbatch: 6\nrate: 0.01\ngroups: 6\nparameters: {instance_norm: 1}\n' >c.yaml
