@@ -391,6 +391,9 @@ P
     REGISTER=niimath prepare -o out 'in/a\nb&$(touch pwned) *' 2>said
     [ -f 'out/a\nb&$(touch pwned) */prepared.tsv' ]
     [ "$(awk -F "\t" '$2 == "5_T1.nii.gz" { print $3 }' out/sequences.tsv | sort -u)" = t1 ]
+    mv in/10 in/whole # as files of its own are called
+    MASK='5_*' prepare -o out in/whole 2>said
+    [ -f out/whole/mask-axial.png ]
     mkdir in/D
     printf '#!/bin/sh\necho "Error: a scan in $PWD"\nexit 1\n' >programs/dcm2niix
     chmod +x programs/dcm2niix
