@@ -70,7 +70,7 @@ submit_predict() {
     sweep_predict
     free
     mkdir -p "$dir/done" || return # now it is somebody's
-    [ -z "$LAYOUT" ] || { send -- predict && submitted "a data set"; return; }
+    [ -z "$LAYOUT" ] || { send -- predict && submitted "one run"; return; }
     undone "$DATA" "$dir/done" >"$queue/predict.undone" || return
     n=$(wc -l <"$queue/predict.undone") most=$(most)
     if [ "$n" = 0 ] && [ -e "$dir/report.html" ]; then
@@ -99,12 +99,12 @@ submit_search() {
 submit_explore() {
     free
     send -- "$kind"
-    submitted "$kind"
+    submitted "one run"
 }
 submit_best() { submit_explore; }
 submit_streams() {
     free
     send -- -j streams
-    submitted streams
+    submitted "one run"
 }
 submit_external() { submit_explore; }

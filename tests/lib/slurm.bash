@@ -55,10 +55,10 @@ E
     setsid "$BASH" -c "$(declare -f slurm_end slurm_until slurm_idle slurm_left)
         slurm='$slurm'; tail --pid=$$ -s 1 -f /dev/null; rm '$slurm/watcher'; slurm_end; rm -rf '$slurm'" >/dev/null 2>&1 3>&- &
     echo $! >"$slurm/watcher"
-    slurm_until 100 test -S "$slurm/munge" || { echo "munged: $(tail -n 1 "$slurm/munged.log")"; return 1; }
+    slurm_until 5 test -S "$slurm/munge" || { echo "munged: $(tail -n 1 "$slurm/munged.log")"; return 1; }
     slurmctld -D >"$slurm/slurmctld.log" 2>&1 3>&- &
     for n in n1 n2; do slurm_node $n; done
-    slurm_until 200 slurm_up || { echo "$(tail -qn 1 "$slurm"/slurmctld.log "$slurm"/n?.log | paste -sd ';')"; return 1; }
+    slurm_until 30 slurm_up || { echo "$(tail -qn 1 "$slurm"/slurmctld.log "$slurm"/n?.log | paste -sd ';')"; return 1; }
 }
 slurm_node() { # NAME
     slurmd -D -N "$1" >>"$slurm/$1.log" 2>&1 3>&- &
@@ -67,19 +67,19 @@ slurm_up() {
     [ "$(sinfo -h -t idle -o %D 2>/dev/null)" = 2 ]
 }
 
-# slurm_until N COMMAND...: succeeds when it does, looks N times, every 50 ms.
+# slurm_until SECONDS COMMAND...: succeeds when it does. Five looks a second: a command of Slurm costs as much as a small tool.
 slurm_until() {
     local i
-    for ((i = 0; i < $1; i++)); do
+    for ((i = 0; i < 5 * $1; i++)); do
         ! "${@:2}" || return 0
-        read -rt 0.05 <> <(:) || true
+        read -rt 0.2 <> <(:) || true
     done
     return 1
 }
 
 # Waits until no job is left; says what there is after SECONDS.
 slurm_over() { # SECONDS
-    slurm_until $((20 * $1)) slurm_idle || { squeue; return 1; }
+    slurm_until "$1" slurm_idle || { squeue; return 1; }
 }
 slurm_idle() {
     [ -z "$(squeue -h 2>/dev/null || echo ?)" ]
@@ -89,9 +89,9 @@ slurm_idle() {
 slurm_end() {
     local p
     [ ! -e "$slurm/watcher" ] || kill -- -"$(cat "$slurm/watcher")" || true
-    ! timeout 5 scancel -u "$(id -un)" 2>/dev/null || slurm_until 60 slurm_idle || true
+    ! timeout 5 scancel -u "$(id -un)" 2>/dev/null || slurm_until 5 slurm_idle || true
     for p in $(slurm_left); do kill "$p" 2>/dev/null || true; done
-    slurm_until 60 eval '[ -z "$(slurm_left)" ]' || kill -9 $(slurm_left) 2>/dev/null || true
+    slurm_until 5 eval '[ -z "$(slurm_left)" ]' || kill -9 $(slurm_left) 2>/dev/null || true
 }
 # What is there of them: what was begun with this SLURM_CONF and is Slurm's own, or in a job.
 slurm_left() {
