@@ -119,6 +119,9 @@ machine() {
     [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/man/man1" && ls | sed 's/\.1$//')" ]
     [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/bash-completion/completions" && ls)" ]
     [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/zsh/site-functions" && ls | sed 's/^_//')" ]
+    # What a tool did is told under its own name.
+    "$PYTHON" "$ROOT/tests/lib/mkstream.py" make >in.tns
+    "$here/bin/glio-znorm" <in.tns | cmp - <(znorm <in.tns)
     # A program in C finds the library by pkg-config, whole and shared, and one in Python its file.
     export PKG_CONFIG_PATH=$here/lib/pkgconfig
     [ "$(pkg-config --modversion gliopipe)" = "$("$here/bin/glio-dice" -V)" ]

@@ -481,7 +481,9 @@ void tool_promise(void)
 
 static void begin_out(const char *fmt, va_list ap)
 {
-    int n = snprintf(tool.history, sizeof tool.history, "%s ", tool.name);
+    /* A name that it was installed under (glio-recode) does to the records what its own does. */
+    const char *prefix = strrchr(tool.name, '-');
+    int n = snprintf(tool.history, sizeof tool.history, "%s ", prefix ? prefix + 1 : tool.name);
     if (vsnprintf(tool.history + n, sizeof tool.history - (size_t)n, fmt, ap) <= 0)
         tool.history[n - 1] = 0; /* no options, no blank */
     tool.to_stream = true;
