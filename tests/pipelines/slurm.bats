@@ -54,6 +54,8 @@ pids() { # JOB
 }
 
 @test "slurm: folds and attempts are an array behind the streams, the page comes after it, and what is there is not done again" {
+    # Nothing begins before all of this has been looked at.
+    scontrol update nodename=ALL state=drain reason=later
     glio slurm-study FOLDS=2 >said
     read -r streams array page <<<"$(jobs study)"
     scontrol show job $array | grep -q "Dependency=afterok:$streams"
@@ -62,6 +64,7 @@ pids() { # JOB
     # A second submission while the first is on its way.
     run -2 glio slurm-study FOLDS=2
     [[ $output == *"study: slurm: what was submitted for $PWD/out is on its way (wait for it, or: scancel $streams $array $page)"* ]]
+    scontrol update nodename=ALL state=resume
     over
     grep -q 'study.html' "out/slurm/study-$page.log"
     [ "$(awk -F '\t' '$1 == "combined"' out/study.tsv | wc -l)" = 3 ] # two folds and their mean
