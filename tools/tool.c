@@ -123,6 +123,11 @@ void tool_warn_at(const struct tns_record *rec, const char *fmt, ...)
     SAY(rec, "warning: ");
 }
 
+void tool_say(const char *fmt, ...)
+{
+    SAY(NULL, "");
+}
+
 void tool_note(const char *fmt, ...)
 {
     if (tool_verbose)

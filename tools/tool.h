@@ -72,6 +72,7 @@ _Noreturn void tool_die_at(const struct tns_record *, const char *fmt, ...)
 void tool_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void tool_warn_at(const struct tns_record *, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+void tool_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void tool_note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* only with -v */
 
 /* A tool that calls this shows its own progress instead of the count of records: one line, on a

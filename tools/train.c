@@ -240,15 +240,30 @@ static void learn(const struct batch *b)
     show(b, result.loss);
 }
 
+/* Hours, minutes and seconds. */
+static const char *clock_of(double seconds, char to[32])
+{
+    const long t = lround(seconds);
+    if (t < 3600)
+        snprintf(to, 32, "%ld:%02ld", t / 60, t % 60);
+    else
+        snprintf(to, 32, "%ld:%02ld:%02ld", t / 3600, t / 60 % 60, t % 60);
+    return to;
+}
+
+static long passes; /* of this process */
+
 /* s: NULL where nothing was validated. */
 static void tell(long epoch, double loss, const struct scores *s)
 {
     log_epoch(epoch, nn_steps(nn), rate_at(nn_steps(nn) - 1), loss, s);
+    char left[32], scores[128] = "";
     if (s)
-        tool_note("epoch %ld: loss %.4f, validation %.4f, Dice WT %.3f TC %.3f ET %.3f", epoch,
-                  loss, s->loss, s->dice[MET_WT], s->dice[MET_TC], s->dice[MET_ET]);
-    else
-        tool_note("epoch %ld: loss %.4f", epoch, loss);
+        snprintf(scores, sizeof scores, ", validation %.4f, Dice WT %.3f TC %.3f ET %.3f", s->loss,
+                 s->dice[MET_WT], s->dice[MET_TC], s->dice[MET_ET]);
+    tool_say("epoch %ld/%ld: loss %.4f%s, %s left", epoch + 1, source.epochs, loss, scores,
+             clock_of((double)(source.epochs - epoch - 1) * (tool_now() - spent.begun) / ++passes,
+                      left));
 }
 
 /* An epoch is over. */

@@ -1,7 +1,7 @@
 """Every tool at its work, for those who make that work hard: what it is given and what comes of it."""
 import os, pathlib, re, shutil, subprocess
 
-PLAN = re.compile(r"train: (\w+( \w+=[\d.]+)*, .* MiB|begins from .*)$")
+PLAN = re.compile(r"train: (\w+( \w+=[\d.]+)*, .* MiB|begins from .*|epoch \d+/\d+: .*)$")
 END = b"\x89TNS\r\n\x1a\n\x01\x00E"
 
 

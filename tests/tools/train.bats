@@ -596,9 +596,15 @@ PY
         epochs -b 0 -n 5 -s 1 train.tns | train -c c.yaml -e val.tns -o whole-$kind
         for passes in 1 3 3 9; do # the second 3 has nothing to do, and 9 are more than there are
             [ ! -e $kind ]
-            epochs -b 0 -n 5 -s 1 train.tns | train -r -x $passes -c c.yaml -e val.tns -o $kind
+            epochs -b 0 -n 5 -s 1 train.tns | train -r -x $passes -c c.yaml -e val.tns -o $kind 2>said
+            # A line for each pass of this process, wherever standard error goes, with the time left.
+            grep '^train: epoch' said >>told || true
             [ $passes = 9 ] || [ "$(awk 'NR > 1' $kind.tsv | wc -l)" = $passes ]
         done
+        [ "$(grep -cE "^train: epoch [1-5]/5: loss [0-9.]+, validation [0-9.]+, Dice WT [0-9.]+ TC [0-9.]+ ET [0-9.]+, [0-9]+:[0-9]{2} left$" told)" = 5 ]
+        [ "$(sed 's/^train: epoch \([0-9]*\).*/\1/' told | paste -sd ' ')" = '1 2 3 4 5' ]
+        [ "$(sed -n 's/.*loss \([0-9.]*\), validation \([0-9.]*\),.*/\1 \2/p' told | head -n 1)" = "$(awk 'NR == 2 { printf "%.4f %.4f\n", $4, $5 }' $kind.tsv)" ]
+        rm told
         cmp whole-$kind $kind
         cmp whole-$kind.last $kind.last
         diff <(cut -f 1-19 whole-$kind.tsv) <(cut -f 1-19 $kind.tsv)

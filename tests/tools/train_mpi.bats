@@ -31,7 +31,7 @@ ranks() {
 
 # The lines of train about its end, in $output.
 ends() {
-    grep -aE '^train: rank [0-9]+ \(.*\): ' <<<"$output" | grep -v ' MiB$'
+    grep -aE '^train: rank [0-9]+ \(.*\): ' <<<"$output" | grep -v ' MiB$\|: epoch [0-9]*/'
 }
 
 same_log() { # A B: but for the seconds
