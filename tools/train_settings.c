@@ -428,7 +428,9 @@ const char *settings_text(const struct settings *s)
     static struct settings copy;
     struct config_field f[SETTINGS];
     copy = *s;
-    copy.groups = s->groups > 1 ? s->groups : 0; /* before there were groups nobody said one */
+    /* Before there were such settings nobody said one: a run of then goes on. */
+    copy.groups = s->groups > 1 ? s->groups : 0;
+    copy.gradients = s->gradients ? s->gradients : UNSAID;
     settings_table(&copy, f);
     config_print(f, SETTINGS, text, sizeof text);
     return text;

@@ -189,6 +189,8 @@ PY
 
 @test "train: -r refuses other settings, another stream and a gap" {
     epochs -b 0 -n 2 -s 1 train.tns | train -c c.yaml -o m
+    # What came later and is not asked for is not named: a run of before goes on.
+    [[ $(meta m config) != *groups* && $(meta m config) != *gradients* ]]
     rm m
     printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.02\n' >d.yaml
     run -1 pipe 'epochs -b 0 -n 2 -s 1 train.tns | train -r -c d.yaml -o m'
