@@ -147,6 +147,13 @@ def _descriptor(d: bytes) -> _Descriptor:
     return made
 
 
+def _mark(record: Record) -> None:
+    if record.is_mark and record.meta["mark"] != "epoch":
+        raise Error("unsupported: a mark of an unknown kind")
+    if record.is_mark and (record.tensors or not {"epoch", "index", "epochs"} <= record.meta.keys()):
+        raise Error("corrupt: mark")
+
+
 def _decoded(d: _Descriptor, stored: np.ndarray) -> np.ndarray:
     if zlib.crc32(stored) != d.crc:
         raise Error(f"corrupt: what is stored of '{d.name}'")
@@ -257,10 +264,7 @@ class Reader:
                 self._inside, self._owed = False, kind == b"M"
                 continue
             record = Record(dict(pairs), self._payloads(body, 0, descriptors), self.header, self.segment)
-            if record.is_mark and record.meta["mark"] != "epoch":
-                raise Error("unsupported: a mark of an unknown kind")
-            if record.is_mark and (tensors or not {"epoch", "index", "epochs"} <= record.meta.keys()):
-                raise Error("corrupt: mark")
+            _mark(record)
             self._ordinal += 1
             self.count += 1
             yield record
@@ -311,6 +315,9 @@ class Writer:
         self._segment, self._ordinal = segment, 0
 
     def write(self, record: Record) -> None:
+        _mark(record)
+        if len(record.tensors) > 64:
+            raise Error(f"a record of {len(record.tensors)} tensors (wanted at most 64)")
         if self._segment is None or (self._source and record.segment > self._segment):
             self._begin(record.header if self._source else self._header, record.segment)
         front, payloads = b"", []
@@ -318,7 +325,7 @@ class Writer:
             a = np.asarray(array, order="C")
             is_bf16 = (a.dtype.metadata or {}).get("gliopipe") == "bf16"
             dtype = a.dtype.newbyteorder("<")
-            if not re.fullmatch("[a-z][a-z0-9_]{0,62}", name) or a.ndim > 8 or a.size == 0 or not (is_bf16 or dtype in CODES):
+            if not re.fullmatch("[a-z][a-z0-9_]{0,62}", name) or a.ndim > 8 or not all(1 <= n <= 1 << 24 for n in a.shape) or not (is_bf16 or dtype in CODES):
                 raise Error(f"tensor '{name}': name, shape or dtype {a.dtype} that no stream has")
             data = np.ascontiguousarray(a.astype(dtype, copy=False)).reshape(-1).view(np.uint8)
             kind = 1 if _xxhash else 2

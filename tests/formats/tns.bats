@@ -96,8 +96,13 @@ filters() { # builds ./scale; scale.py
             for f in in c; do "$PYTHON" "$ROOT/tests/lib/mkstream.py" get $r image <$f.tns >$f.image; done
             "$PYTHON" -c 'import numpy as np; a, b = np.fromfile("in.image", "f4"), np.fromfile("c.image", "f4"); assert a.any() and (a / 2 == b).all()'
         done
-        diff <(dump <in.tns | grep -v '^  image') <(dump <c.tns | grep -v '^  image\|^  history=scale$')
+        diff <(dump <in.tns | grep -v '^  image') <(dump <c.tns | grep -v '^  image\|^  history=scale 0.5$')
     done
+    # The digest of a pass tells of the step, too.
+    epochs -n 1 -s 1 in.tns >epoch.tns
+    digest() { tnsview -n 0 | sed -n 's/^  digest=//p'; }
+    [ "$(./scale 0.5 <epoch.tns | digest)" = "$("$PYTHON" scale.py 0.5 <epoch.tns | digest)" ]
+    [ "$(./scale 0.5 <epoch.tns | digest)" != "$(digest <epoch.tns)" ]
 }
 
 @test "tns(5): what the two filters write goes through every filter" {
@@ -140,9 +145,12 @@ with gliopipe.Writer(sys.stdout.buffer, reader, *sys.argv[1:]) as out:
 import sys, numpy as np, gliopipe
 with gliopipe.Writer(sys.stdout.buffer, {"generator": "mine", "digest": "0123456789abcdef"}) as out:
     out.write(gliopipe.Record({"case": "größe"}, {"image": np.arange(6, dtype=">f4").reshape(2, 3)[:, ::-1], "b": np.array([0x3f80], gliopipe.BF16)}))
-    for bad in ({"image": np.zeros(3, "c8")}, {"Image": np.zeros(3)}, {"image": np.zeros((0, 3))}):
+    for keys, bad in (({}, {"image": np.zeros(3, "c8")}), ({}, {"Image": np.zeros(3)}), ({}, {"image": np.zeros((0, 3))}),
+                      ({}, {"image": np.zeros((1 << 24) + 1, "u1")}), ({}, {f"t{i}": np.zeros(3) for i in range(65)}),
+                      ({"mark": "epoch"}, {}), ({"mark": "epoch", "epoch": "0", "index": "1", "epochs": "1"}, {"image": np.zeros(3)}),
+                      ({"a": "b\nc=d"}, {})):
         try:
-            out.write(gliopipe.Record({}, bad))
+            out.write(gliopipe.Record(keys, bad))
         except gliopipe.Error:
             continue
         sys.exit("took " + repr(bad))
