@@ -408,6 +408,11 @@ END
     py 'r = study(cases=1, slices=1); r[0][0]["evil"] = "\x1b[2J\tb\\\x85"; save("in.tns", r)'
     [ "$(tnsview <in.tns | grep evil)" = '  evil=\x1b[2J\tb\\xc2\x85' ]
     [ "$(tnsview -k evil,case <in.tns)" = "$(printf '%s\tcase000' '\x1b[2J\tb\\\xc2\x85')" ]
+    # In JSON it is the value itself.
+    py 'r = study(cases=1, slices=1); r[0][0]["evil"] = "\x1b\t\"b\\\x7f ü"; save("in.tns", r)'
+    tnsview -J -k evil,case <in.tns >out
+    run ! grep -q "$(printf '[\x1b\t]')" out
+    py 'import json; assert json.load(open("out")) == [{"evil": "\x1b\t\"b\\\x7f ü", "case": "case000"}]'
 }
 
 @test "stats, tnsview, dice: -J says in JSON what the table says" {

@@ -80,6 +80,7 @@ r = recode("-s brats2024")
 assert r.returncode == 1 and "resection cavity (wanted -r background or -r keep)" in r.stderr
 for how, want in (("background", 0), ("keep", 4)):
     assert recode(f"-r {how} -s brats2024").returncode == 0 and got()[1]["label"] == [want, 3, 0]
+    assert got()[0]["tumour"] == str(1 + (want > 0)) # what is not background by now
 os.rename("out", "kept")
 assert recode("-i -s brats2024", "kept").returncode == 0 and got()[1]["label"] == [4, 3, 0]
 P
