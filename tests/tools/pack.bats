@@ -61,7 +61,9 @@ sys.stdout.buffer.write(mkstream.stream({}, [({"case": "A"}, {"image": np.full((
     done
     cmp epochs.plain epochs.packed
     cmp plain.st packed.st
-    # The pipe itself may be packed.
+    # The pipe itself may be packed, and its header is as it was.
+    cmp <(tnsview -n 0 <epochs.plain) <(pack <epochs.plain | tnsview -n 0)
+    tnsview -n 0 <epochs.plain | grep -q digest=
     pack <epochs.plain | train -c u.yaml -e val.packed -o piped.st 2>/dev/null
     cmp plain.st piped.st
     # A run goes on with the other.
