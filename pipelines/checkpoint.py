@@ -60,6 +60,10 @@ class Tensor:
         self.storage, self.offset, self.shape, self.stride = storage, offset, tuple(shape), tuple(stride)
 
 
+def sides(v):
+    return isinstance(v, tuple) and len(v) <= 8 and all(isinstance(n, int) for n in v)
+
+
 def made(what, args):
     """What a call would make, of those that are known."""
     if what.text == "collections OrderedDict":
@@ -67,7 +71,7 @@ def made(what, args):
     if what.text in ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter") and len(args) >= 1:
         if isinstance(args[0], Tensor):
             return args[0]
-        if len(args) >= 4 and isinstance(args[0], tuple) and isinstance(args[2], tuple) and isinstance(args[3], tuple):
+        if len(args) >= 4 and isinstance(args[0], tuple) and sides(args[2]) and sides(args[3]):
             return Tensor(args[0], args[1], args[2], args[3])
     return Name(what.text, args)
 
@@ -84,7 +88,7 @@ def unpickle(data):
     def put(items):
         if isinstance(stack[-1], dict):
             for k, v in zip(items[::2], items[1::2]):
-                if isinstance(k, (str, int, float, tuple)):
+                if isinstance(k, (str, int, float)):  # a tuple of tuples of one another may take for ever to hash, or to print
                     stack[-1][k] = v
 
     for op, arg, at in pickletools.genops(data):
@@ -104,6 +108,8 @@ def unpickle(data):
             stack.append(Name(arg))
         elif n == "STACK_GLOBAL":
             name, module = stack.pop(), stack.pop()
+            if not isinstance(name, str) or not isinstance(module, str):
+                die("the checkpoint calls what is no name")
             stack.append(Name(f"{module} {name}"))
         elif n in ("BINPUT", "LONG_BINPUT"):
             memo[arg] = stack[-1]

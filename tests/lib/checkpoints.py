@@ -1,8 +1,9 @@
 """Checkpoints as torch.save writes them, for tests: by stand-ins of the few names of PyTorch's that they hold.
 
-save(PATH, WHAT): a Tensor(array) in it is a tensor, Opaque() something of numpy's, Bomb() what would run a program.
+save(PATH, WHAT): a Tensor(array) in it is a tensor, Opaque() something of numpy's, Bomb() what would run a program, endless() what
+would take for ever.
 attempt(SCRIPT, ARGUMENTS): the line with which pipelines/SCRIPT refuses, or None where it made a model, `out`."""
-import collections, contextlib, importlib.machinery, importlib.util, io, os, pickle, sys, types, zipfile
+import collections, contextlib, importlib.machinery, importlib.util, io, os, pickle, signal, sys, types, zipfile
 import numpy as np
 
 
@@ -41,6 +42,22 @@ class Opaque:  # something of numpy's, or a device
 class Bomb:
     def __reduce_ex__(self, protocol):
         return os.system, ("touch bang",)
+
+
+class Told:  # what it says of itself to pickle
+    def __init__(self, *told):
+        self.told = told
+    def __reduce_ex__(self, protocol):
+        return self.told
+
+
+def endless():
+    """Few bytes, and no end to who hashes or prints them."""
+    t = ()
+    for _ in range(60):
+        t = t, t
+    return {"shape": Told(rebuild, (("storage", FLOAT, "0", "cpu", 1), 0, t, t, False, collections.OrderedDict())),
+            "key": Told(collections.OrderedDict, (), None, None, iter([(t, 1)]))}
 
 
 def save(path, what, compress=zipfile.ZIP_STORED):

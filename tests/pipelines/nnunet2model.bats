@@ -165,6 +165,13 @@ assert "compressed" in attempt(tool, "T__P__2d")
 # What would be called elsewhere is a name here, and the model is made.
 make("2d", edit=lambda p, d, s: s.update(logging=Bomb()))
 assert attempt(tool, "T__P__2d") is None and not os.path.exists("bang")
+# Tuples of one another: of few bytes, and without end for who goes through them.
+signal.alarm(20)
+make("2d", edit=lambda p, d, s: s.update(logging=endless()["key"]))
+assert attempt(tool, "T__P__2d") is None
+make("2d", edit=lambda p, d, s: s["network_weights"].update({"decoder.seg_layers.1.bias": endless()["shape"]}))
+assert "is missing" in attempt(tool, "T__P__2d")
+signal.alarm(0)
 # Damaged bytes: a line, or a model. Not a word of Python's.
 make("2d")
 rounds = 3000 if os.environ.get("LONG") else 100
