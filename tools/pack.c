@@ -8,13 +8,15 @@
 #include <math.h>
 #include <stddef.h>
 
-static const char usage[] = "[-dHrv] [-l LEVEL] < STREAM > STREAM";
+static const char usage[] = "[-d | -l LEVEL] [-Hrv] < STREAM > STREAM";
 static const char options[] = "-d --decode -l --level= -r --round";
+
+enum { LEVEL = 3 };
 
 static struct {
     bool unpack, round;
     long level;
-} opt = {.level = 3};
+} opt;
 
 /* To the nearest half. What is finite stays so. */
 static void round_values(struct tns_record *rec, struct tensor *t)
@@ -48,6 +50,10 @@ int main(int argc, char **argv)
             break;
         }
     tool_no_operands();
+    if (opt.unpack && opt.level)
+        tool_misuse("-l: goes without -d");
+    if (!opt.level)
+        opt.level = LEVEL;
 
     tool_open("%s", opt.round ? "-r" : "");
     if (!opt.round)

@@ -26,7 +26,10 @@ bytes() {
         [ "$(bytes packed)" -lt $(($(bytes plain) * 3 / 4)) ]
         pack -d <packed | cmp - plain
         pack -l 1 <packed | pack -d | cmp - plain
+        pack -l 3 <plain | cmp - packed
     done
+    run -2 --separate-stderr pack -d -l 3 <packed
+    [[ $stderr = "pack: -l: goes without -d" ]]
 }
 
 @test "pack: -r rounds floats to the nearest half, tells of it, and packs them to less" {
