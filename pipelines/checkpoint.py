@@ -219,8 +219,8 @@ class Checkpoint:
 # --- the model -----------------------------------------------------------------------------------------
 def write(path, meta, tensors):
     head, at = {"__metadata__": meta}, 0
-    for name, shape, b in tensors:
-        head[name] = {"dtype": meta["weights"].upper(), "shape": list(shape), "data_offsets": [at, at + len(b)]}
+    for name, shape, b, *kind in tensors:
+        head[name] = {"dtype": (kind or [meta["weights"]])[0].upper(), "shape": list(shape), "data_offsets": [at, at + len(b)]}
         at += len(b)
     text = json.dumps(head).encode()
     text += b" " * (-(len(text) + 8) % 64)
@@ -231,8 +231,8 @@ def write(path, meta, tensors):
     try:
         with open(fd, "wb") as f:
             f.write(struct.pack("<Q", len(text)) + text)
-            for _, _, b in tensors:
-                f.write(b)
+            for t in tensors:
+                f.write(t[2])
             f.flush()
             os.fsync(f.fileno())
         os.chmod(temp, 0o644)

@@ -101,10 +101,10 @@ PY
 
 @test "onnx2model: a graph of model2onnx's, weights within or beside, comes back as it was" {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 4 -d 48x40 -l nii2slices >blobs.tns
-    for n in unet transunet3d; do
-        slabs=
-        [ $n = unet ] || slabs='-d 4'
-        printf 'network: %s\nbase: 2\nbatch: 4\nsize: 48x48\n' $n >c.yaml
+    for n in unet unet.f16 transunet3d.bf16 transunet3d; do
+        slabs= kind=${n#*.}
+        [[ $n = unet* ]] || slabs='-d 4'
+        printf 'network: %s\nbase: 2\nbatch: 4\nsize: 48x48\nweights: %s\n' ${n%.*} ${kind/$n/f32} >c.yaml
         # shellcheck disable=SC2086
         epochs -b 0 -n 1 -s 1 $slabs blobs.tns | train -s 1 -c c.yaml -o $n 2>err || { cat err; false; }
         model2onnx -e $n >within.onnx
