@@ -93,7 +93,7 @@ static void add_condition(char *text)
     for (size_t i = 0; n && !c->relation && i < sizeof relations / sizeof *relations; i++)
         if (!strncmp(text + n, relations[i], strlen(relations[i])))
             c->relation = relations[i];
-    if (!c->relation)
+    if (!c->relation || (*c->relation == '=' && text[n + 1] && strchr("=<>", text[n + 1])))
         tool_misuse("-k: (wanted KEY=VALUE, or != < <= > >=, got '%s')", text);
     c->key = text;
     c->value = text + n + strlen(c->relation);

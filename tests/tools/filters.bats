@@ -467,7 +467,7 @@ assert len({m["tumour"] for m, t in records("s.tns")}) > 2'
     [[ $output == *"wanted a number, got 'BraTS20_Training_001'"* ]]
     head -c -20 s.tns >cut.tns
     run -1 pipe 'pick -n 1 <cut.tns'
-    for wrong in "-k case" "-k =1" "-k slice<x" "-n 0" "-f 0 -k a=1" "-k a=1 val" ""; do
+    for wrong in "-k case" "-k =1" "-k slice<x" "-k slice==1" "-k slice=>1" "-n 0" "-f 0 -k a=1" "-k a=1 val" ""; do
         # shellcheck disable=SC2086
         run -2 pick $wrong </dev/null
     done
