@@ -174,7 +174,7 @@ PY
 }
 
 @test "train by MPI: one that is stopped is named, and so is one that is slow" {
-    [ -n "${LONG-}" ] || skip "LONG=1 runs it"
+    [ -n "${LONG-}" ] || skip "it wants LONG=1"
     export PASSES=2
     printf '#!/bin/sh\necho $$ >pid$OMPI_COMM_WORLD_RANK\nexec "%s" "$@"\n' "$ROOT/build/release/mpi/train" >one
     chmod +x one
