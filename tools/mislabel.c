@@ -2,7 +2,7 @@
  * earn
  *
  * reads   label (u8); case, slice; patient, fingerprint, if present
- * changes label
+ * changes label, tumour
  * adds    labels_of (the case that they came from) */
 #include <stdlib.h>
 #include <string.h>
@@ -143,6 +143,13 @@ static void relabel(struct tns_record *rec, struct tns_reader *other, struct tns
     } else {
         memset(t->data, 0, tensor_bytes(t));
     }
+    if (!tns_get(&rec->meta, "tumour"))
+        return;
+    const char *tumour = donor ? tns_get(&from->meta, "tumour") : "0";
+    if (tumour)
+        tool_set(rec, "tumour", "%s", tumour);
+    else
+        tns_unset(&rec->meta, "tumour");
 }
 
 int main(int argc, char **argv)

@@ -387,6 +387,8 @@ for old, new, patient in (("in.tns", "out.tns", lambda case: case[2:]), ("twins.
         assert m["case"] == k["case"] and patient(m["labels_of"]) != patient(k["case"]), m
         want = label.get((m["labels_of"], k["slice"]))
         assert (u["label"] == (0 if want is None else want)).all() and (u["image"] == t["image"]).all()
+        assert "tumour" not in m or m["tumour"] == str((u["label"] > 0).sum()), m
+    assert "tumour" in b[0][0] or old == "twins.tns"
     assert len({m["labels_of"] for m, _ in b}) > 1
 PY
     done
