@@ -192,10 +192,12 @@ $(O)/bin/%: $(O)/tools/%.o $(FRAME:%.c=$(O)/%.o) $(ARCHIVE)
 
 $(foreach p,$(PARTS),$(eval $(O)/bin/$(firstword $(subst _, ,$(notdir $(p)))): $(O)/$(p:.c=.o)))
 
-# A program in Python that model2onnx runs, as a string.
-$(O)/tools/model2onnx_script.c: tools/model2onnx.py
+# A program in Python that model2onnx runs, and what it reads streams by, as strings.
+$(O)/tools/model2onnx_script.c: tools/model2onnx.py formats/gliopipe.py
 	@mkdir -p $(@D)
-	@{ echo 'extern const char model2onnx_script[];'; echo 'const char model2onnx_script[] ='; sed 's/[\\"]/\\&/g; s/.*/"&\\n"/' $<; echo ';'; } >$@
+	@{ echo 'extern const char model2onnx_script[], model2onnx_codec[];'; \
+	   for f in script:$< codec:$(word 2,$^); do \
+	     echo "const char model2onnx_$${f%%:*}[] ="; sed 's/[\\"]/\\&/g; s/.*/"&\\n"/' $${f#*:}; echo ';'; done; } >$@
 $(O)/bin/model2onnx: $(O)/tools/model2onnx_script.o
 
 # The same program, with MPI.

@@ -1,9 +1,9 @@
 """model2onnx -t: the largest difference of the graph, as ONNX Runtime computes it, to `infer -P`.
 
-Arguments: model2onnx, infer, a model. Images are waves in noise, of odd sizes."""
-import json, os, shutil, struct, subprocess, sys, tempfile, zlib
+Arguments: model2onnx, infer, a model, the text of gliopipe.py. Images are waves in noise, of odd sizes."""
+import io, json, os, shutil, subprocess, sys, tempfile, types
 
-TOOL, INFER, MODEL = sys.argv[1:]
+TOOL, INFER, MODEL, CODEC = sys.argv[1:]
 MOST = 1e-5
 
 
@@ -16,6 +16,9 @@ try:
 except ImportError as e:
     die(f"{sys.executable} has no module {e.name} (wanted ONNX Runtime: Debian's python3-onnxruntime, or pip's onnxruntime)")
 
+gliopipe = sys.modules["gliopipe"] = types.ModuleType("gliopipe")
+exec(CODEC, gliopipe.__dict__)
+
 
 def run(*command, data=None):
     p = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -25,35 +28,6 @@ def run(*command, data=None):
     return p.stdout
 
 
-# A stream as tns(5) has it, checked by CRC-32; of what comes back the tensors `prob`.
-def pad(b):
-    return b + bytes(-len(b) % 64)
-
-
-def part(kind, keys=(), tensors=(), count=0):
-    text = "".join(f"{k}={v}\n" for k, v in keys).encode()
-    front, body = pad(text), b""
-    for name, a in tensors:
-        front += struct.pack("<64sBBB5x8IQ8xQ", name, 6, a.ndim, 2, *a.shape, *[0] * (8 - a.ndim), a.nbytes, zlib.crc32(a.tobytes()))
-        body += pad(a.tobytes())
-    head = b"\x89TNS\r\n\x1a\n" + struct.pack("<HcxIIIQQ20x", 1, kind, len(text), len(tensors), zlib.crc32(front), len(front) + len(body), count)
-    return head + struct.pack("<I", zlib.crc32(head)) + front + body
-
-
-def found(b):
-    at = 0
-    while at < len(b):
-        text, tensors, rest = struct.unpack_from("<IIxxxxQ", b, at + 12)
-        front = at + 64 + (text + 63) // 64 * 64
-        data = front + 128 * tensors
-        for q in range(front, data, 128):
-            size, = struct.unpack_from("<Q", b, q + 104)
-            if b[q:q + 64].rstrip(b"\0") == b"prob":
-                yield np.frombuffer(b, "<f4", size // 4, data).reshape(struct.unpack_from("<3I", b, q + 72))
-            data += (size + 63) // 64 * 64
-        at += 64 + rest
-
-
 def compare(session, about, slices, h, w):
     keys, volume = about["metadata"], about["volume"]
     names = keys["modalities"].split(",")
@@ -61,10 +35,13 @@ def compare(session, about, slices, h, w):
     rng = np.random.default_rng(h)
     waves = np.tensordot(rng.uniform(-15, 15, (8, len(names), 3)), place, 1) + rng.uniform(0, 6, (8, len(names), 1, 1, 1))
     noise = (np.sin(waves).mean(0) + 0.1 * rng.standard_normal(waves.shape[1:])).swapaxes(0, 1).astype("f4")
-    record = {"case": "noise", "patient": "noise", "slices": slices, "modalities": keys["modalities"], "spacing": "1 1 1"}
-    stream = part(b"H") + b"".join(part(b"R", [*record.items(), ("slice", z)], [(b"image", x)], z) for z, x in enumerate(noise)) \
-        + part(b"E", count=slices)
-    wanted = np.stack(list(found(run(INFER, "-F", "-H", "-P", "-t", "none", "-m", MODEL, data=stream))))
+    record = {"case": "noise", "patient": "noise", "slices": str(slices), "modalities": keys["modalities"], "spacing": "1 1 1"}
+    stream = io.BytesIO()
+    with gliopipe.Writer(stream, {}) as out:
+        for z, x in enumerate(noise):
+            out.write(gliopipe.Record({**record, "slice": str(z)}, {"image": x}))
+    found = run(INFER, "-F", "-H", "-P", "-t", "none", "-m", MODEL, data=stream.getvalue())
+    wanted = np.stack([r.tensors["prob"] for r in gliopipe.Reader(io.BytesIO(found))])
     near = int(keys.get("neighbours", 0))
     if near:  # each channel beside those of its neighbours, the case's ends repeated
         at = np.clip(np.arange(slices)[:, None] + np.arange(-near, near + 1), 0, slices - 1)

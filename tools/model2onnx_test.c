@@ -7,7 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-extern const char model2onnx_script[]; /* the Makefile makes it of model2onnx.py */
+/* The Makefile makes them of model2onnx.py and formats/gliopipe.py. */
+extern const char model2onnx_script[], model2onnx_codec[];
 
 /* infer stands beside this program, under a name with the same prefix. */
 static void find(char self[4096], char infer[4200])
@@ -25,6 +26,7 @@ void test_run(const char *path)
 {
     char self[4096], infer[4200];
     find(self, infer);
-    execlp("python3", "python3", "-c", model2onnx_script, self, infer, path, (char *)NULL);
+    execlp("python3", "python3", "-c", model2onnx_script, self, infer, path, model2onnx_codec,
+           (char *)NULL);
     tool_die("-t: python3: %s", strerror(errno));
 }
