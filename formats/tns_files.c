@@ -68,6 +68,18 @@ static int told(char *why, size_t size, const char *path, int code, const char *
     return code;
 }
 
+/* A descriptor, and what it is of; or an error. */
+static int open_path(const char *path, struct stat *st, char *why, size_t size)
+{
+    const int fd = open(path, ONLY_REGULAR);
+    if (fd >= 0 && !fstat(fd, st))
+        return fd;
+    const int e = told(why, size, path, TNS_EIO, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return e;
+}
+
 static void note(struct tns_file *to, const struct stat *st)
 {
     to->device = (uint64_t)st->st_dev;
@@ -147,13 +159,9 @@ static int add_folder(struct tns_files *f, const char *path, char *why, size_t s
 static int add_one(struct tns_files *f, const char *path, bool folders, char *why, size_t size)
 {
     struct stat st;
-    const int fd = open(path, ONLY_REGULAR);
-    if (fd < 0 || fstat(fd, &st)) {
-        const int e = told(why, size, path, TNS_EIO, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return e;
-    }
+    const int fd = open_path(path, &st, why, size);
+    if (fd < 0)
+        return fd;
     if (folders && S_ISDIR(st.st_mode)) {
         close(fd);
         return add_folder(f, path, why, size);
@@ -180,13 +188,9 @@ int tns_files_open(struct tns_files *f, uint32_t i, char *why, size_t size)
     struct stat st;
     if (f->fd[place] >= 0 && f->of[place] == i)
         return f->fd[place];
-    const int fd = open(was->name, ONLY_REGULAR);
-    if (fd < 0 || fstat(fd, &st)) {
-        const int e = told(why, size, was->name, TNS_EIO, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return e;
-    }
+    const int fd = open_path(was->name, &st, why, size);
+    if (fd < 0)
+        return fd;
     note(&now, &st);
     if (now.device != was->device || now.inode != was->inode || now.size != was->size ||
         now.seconds != was->seconds || now.nanoseconds != was->nanoseconds) {
