@@ -303,13 +303,24 @@ static void pass(int to, int from, int tag, const void *out, size_t sent, void *
     }
 }
 
+/* The k-th of the others in the ring, whom this process gives to while it gets from the one k
+ * before. */
+static int after(int k)
+{
+    return (share.rank + k) % share.ranks;
+}
+
+static int before(int k)
+{
+    return (share.rank + share.ranks - k) % share.ranks;
+}
+
 /* All are there: what is large then goes at once. */
 static void meet(int tag)
 {
     char here = 0, there;
     for (int step = 1; step < share.ranks; step *= 2)
-        pass((share.rank + step) % share.ranks, (share.rank + share.ranks - step) % share.ranks,
-             tag, &here, 1, &there, 1);
+        pass(after(step), before(step), tag, &here, 1, &there, 1);
 }
 
 /* Each gives his part to all, or to rank 0. */
@@ -321,7 +332,7 @@ static void spread(int tag, void *x, size_t n, size_t size, bool to_all)
         return;
     for (size_t at = 0, end = longest(n); at < end; at += PIECE)
         for (int k = 1; k < all; k++) {
-            const int to = (r + k) % all, from = (r + all - k) % all;
+            const int to = after(k), from = before(k);
             const struct nn_part mine = turn_of(r, n, at, PIECE);
             const struct nn_part his = turn_of(from, n, at, PIECE);
             pass(to, from, tag, data + mine.from * size, to_all || !to ? mine.n * size : 0,
@@ -369,7 +380,7 @@ static void sum_parts(float *x, size_t n)
         const struct nn_part mine = turn_of(r, n, at, most);
         of[r] = x + mine.from;
         for (int k = 1; k < all; k++) {
-            const int to = (r + k) % all, from = (r + all - k) % all;
+            const int to = after(k), from = before(k);
             const struct nn_part his = turn_of(to, n, at, most);
             of[from] = piece + (size_t)from * most;
             pass(to, from, GRADIENT, x + his.from, his.n * sizeof *x, of[from], mine.n * sizeof *x);
@@ -390,7 +401,7 @@ static void sum_halves(float *x, size_t n)
         const struct nn_part mine = turn_of(r, n, at, most);
         of[r] = x + mine.from;
         for (int k = 1; k < all; k++) {
-            const int to = (r + k) % all, from = (r + all - k) % all;
+            const int to = after(k), from = before(k);
             const struct nn_part his = turn_of(to, n, at, most);
             of[from] = piece + (size_t)from * most;
             halve(halves, x + his.from, his.n);
@@ -399,7 +410,7 @@ static void sum_halves(float *x, size_t n)
         }
         add_along_tree(of, mine.n);
         for (int k = 1; k < all; k++) {
-            const int to = (r + k) % all, from = (r + all - k) % all;
+            const int to = after(k), from = before(k);
             const struct nn_part his = turn_of(from, n, at, most);
             halve(halves, of[r], mine.n);
             pass(to, from, GRADIENT, halves, mine.n * 2, halves + most, his.n * 2);
