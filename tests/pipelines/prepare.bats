@@ -105,6 +105,8 @@ LIST
 
 @test "prepare: what is missing, double or no scan is one line that names it, and the other cases are done" {
     fails
+    run -2 make -s -C "$ROOT" -f pipelines/Makefile prepare RAW="$PWD/it's none" DATA="$PWD/out"
+    [[ ${lines[0]} == "prepare: RAW, DATA: (wanted "*", got '$PWD/it's none' and '$PWD/out')" ]]
     raw in/A
     cp -r in/A in/B
     rm in/B/6_T2_TSE_TRA.nii.gz
