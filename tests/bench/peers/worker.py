@@ -3,7 +3,7 @@
   worker.py torch-infer BASE N H W THREADS nchw|nhwc f32|bf16   worker.py onnxruntime MODEL.onnx N H W THREADS
   worker.py torch-train BASE N H W THREADS nchw|nhwc f32|bf16   worker.py openvino    MODEL.onnx N H W THREADS f32|own
   worker.py torch-nnunet2d BASE N H W THREADS nchw|nhwc f32|bf16   (training, by nnU-Net's recipe)
-  worker.py torch-infer3d|torch-train3d BASE POOL_Z D H W THREADS ncdhw|ndhwc f32
+  worker.py torch-infer3d|torch-train3d BASE POOL_Z D H W THREADS ncdhw|ndhwc f32|bf16
   worker.py export BASE N H W MODEL.onnx                        (PyTorch writes the model and the process ends)
 
 PyTorch's bf16 is autocast; `own` is the precision that OpenVINO chooses for this processor. Prints its version once it is ready; then, for each line, the seconds that one batch took; at the end of
@@ -68,14 +68,17 @@ def torch_3d(work, base, pool_z, d, h, w, threads, layout, precision):
     if layout == "ndhwc":
         net, x = net.to(memory_format=torch.channels_last_3d), x.contiguous(memory_format=torch.channels_last_3d)
     optimiser = torch.optim.Adam(net.parameters(), 1e-3)
+    autocast = lambda: torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
 
     def train():
         optimiser.zero_grad(set_to_none=True)
-        dice_loss(net(x), labels).backward()
+        with autocast():
+            logits = net(x)
+        dice_loss(logits.float(), labels).backward()
         optimiser.step()
 
     def infer():
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast():
             net(x)
     net.train(work == "train")
     return torch.__version__, train if work == "train" else infer
