@@ -151,6 +151,7 @@ static void collect(bool state)
     t = nn_moments(nn, &m);
     for (size_t i = 0; i < m && state; i++)
         share_parts(t[i].data, tensor_count(&t[i]), dtype_size(t[i].dtype), false);
+    share_meet();
 }
 
 static void checkpoint(void)
@@ -541,6 +542,12 @@ static void share_run(bool *resumed)
     run.leaky = r.leaky, *resumed = r.resumed;
 }
 
+static void share_tensor(const struct tensor *t)
+{
+    if (!near_holds(t->data))
+        share_from_first(t->data, tensor_bytes(t));
+}
+
 /* The network's state as rank 0 has it. */
 static void share_network(void)
 {
@@ -552,12 +559,13 @@ static void share_network(void)
         average_show(&run, nn, shown);
         const struct tensor *t = nn_params(nn, &n);
         for (size_t i = 0; i < n; i++)
-            share_from_first(t[i].data, tensor_bytes(&t[i]));
+            share_tensor(&t[i]);
     }
     average_show(&run, nn, false);
     const struct tensor *moment = nn_moments(nn, &m);
     for (size_t i = 0; i < m; i++)
-        share_from_first(moment[i].data, tensor_bytes(&moment[i]));
+        share_tensor(&moment[i]);
+    share_meet();
     nn_set_steps(nn, run.steps);
 }
 

@@ -54,8 +54,30 @@ struct nn_hooks share_hooks(bool narrow);
 /* Of n numbers of some bytes each, of which every process has its part of a parameter, all get all,
  * or rank 0 does. */
 void share_parts(void *, size_t n, size_t bytes, bool to_all);
+/* What each has written into memory that all have (near_holds) is there for all. */
+void share_meet(void);
 /* What MPI takes, as measured, and the buffers of sums. */
 size_t share_memory(void);
+
+/* train_near.c: memory that all have where they are on one machine. Rank 0 makes it before
+ * tool_confine; all open it, as a descriptor of rank 0's process, then map it; who cannot closes
+ * it. Each has a box there, of which near_box tells those that are filled now: who has filled his
+ * waits for all, reads theirs, and goes on to the next. What waits says for how many seconds. */
+enum { NEAR_BOX = 1 << 19 };  /* bytes */
+enum { NEAR_TURNS = 100000 }; /* on the processor, before one who waits sleeps */
+int near_make(void);
+bool near_open(int pid, int fd);
+bool near_map(void);
+void near_close(void);
+size_t near_bytes(void);         /* but for the next */
+void *near_common(size_t bytes); /* by all at once; unmapped by who has it */
+bool near_holds(const void *);   /* it lies in that */
+void *near_box(int rank);
+double near_wait(void);
+void near_next(void);
+double near_meet(void);
+/* Numbers become the sum of all processes', along the tree; of at most 8 bytes each. */
+double near_sum(void *, size_t n, size_t bytes, void (*add)(void *, const void *, size_t));
 
 /* train_mpi.c: transfers, one call at a time; mpi_send and mpi_receive return a number that
  * mpi_done is asked with until it says so. mpi_ready: from whom a message with that tag has come,

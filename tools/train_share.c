@@ -2,13 +2,13 @@
  *
  * Sums go up a binary tree of the processes, as those of groups do within one (nn.h), so that they
  * are the same for any number of them. Of a large parameter each process adds up the gradient of a
- * part, steps that part, and gives it to the others. Between machines a thread beside the training
- * does both while the backward pass goes on; within one it would only take turns with it on its
- * core, so that the others wait. It lets them know that this process is at work: who has not moved
- * for as long as the limit says nothing, and is named by those who listen. Another thread waits for
- * the death of a process of this machine. Who names one, or dies of something else with a line,
- * tells all, and nobody says more. One thing: the threads talk over one connection, under one lock.
- */
+ * part, and steps it. On one machine (train_near.c) they do so in memory that they share, where the
+ * parameter lies once for all. Between machines each gives the others what it has stepped; a thread
+ * beside the training sends and receives while the backward pass goes on. It lets them know that
+ * this process is at work: who has not moved for as long as the limit says nothing, and is named by
+ * those who listen. Another thread waits for the death of a process of this machine. Who names one,
+ * or dies of something else with a line, tells all, and nobody says more. One thing: the threads
+ * talk over one connection, under one lock. */
 #include "tools/train.h"
 
 #include <errno.h>
@@ -57,8 +57,8 @@ static pthread_t beside;
 static bool watching;
 static float *piece;
 
-static bool near;   /* all are on this machine */
-static bool narrow; /* gradients travel as bf16, and all of them to all */
+static bool near;   /* all are on this machine, and share memory */
+static bool narrow; /* gradients travel as bf16, and between machines all of them to all */
 
 /* Gradients that are to be summed, and parameters to be spread, in order. */
 static struct {
@@ -119,7 +119,7 @@ static int post(bool send, int whom, int tag, void *data, size_t bytes)
 static void finish(int a, int b)
 {
     const bool me = watching && pthread_equal(pthread_self(), beside);
-    const int busy = near && !me ? 100000 : 400;
+    const int busy = near && !me ? NEAR_TURNS : 400;
     const double began = me ? 0 : tool_now();
     bool ready[2] = {false, b < 0};
     share_idle(true);
@@ -419,8 +419,37 @@ static void sum_halves(float *x, size_t n)
     }
 }
 
+/* On one machine: in each box is what the others are to have of it, each a shelf. */
+static void sum_parts_near(float *x, size_t n)
+{
+    const size_t most = NEAR_BOX / sizeof *x / (size_t)share.ranks;
+    float *of[MOST];
+    for (size_t at = 0, end = longest(n); at < end; at += most) {
+        const struct nn_part mine = turn_of(share.rank, n, at, most);
+        float *box = near_box(share.rank);
+        for (int r = 0; r < share.ranks; r++) {
+            const struct nn_part his = turn_of(r, n, at, most);
+            if (r != share.rank)
+                memcpy(box + (size_t)r * most, x + his.from, his.n * sizeof *x);
+        }
+        waited += near_wait();
+        for (int r = 0; r < share.ranks; r++)
+            of[r] =
+                r == share.rank ? x + mine.from : (float *)near_box(r) + (size_t)share.rank * most;
+        add_along_tree(of, mine.n);
+        near_next();
+    }
+}
+
 static void sum_gradient(float *x, size_t n)
 {
+    if (near) {
+        if (part_of(share.rank, n).n == n)
+            waited += near_sum(x, n, sizeof *x, add_floats);
+        else
+            sum_parts_near(x, n);
+        return;
+    }
     if (part_of(share.rank, n).n == n) {
         sum(GRADIENT, x, piece, n, sizeof *x, add_floats);
         return;
@@ -434,7 +463,7 @@ static void sum_gradient(float *x, size_t n)
 
 void share_parts(void *x, size_t n, size_t bytes, bool to_all)
 {
-    if (share.ranks > 1 && !narrow)
+    if (share.ranks > 1 && !narrow && !near)
         spread(DATA, x, n, bytes, to_all);
 }
 
@@ -451,6 +480,10 @@ int share_sums(void *ctx, double *sums, size_t n)
     (void)ctx;
     if (share.ranks == 1)
         return 0;
+    if (near) {
+        waited += near_sum(sums, n, sizeof *sums, add_doubles);
+        return 0;
+    }
     if (n > most) {
         free(room);
         room = tool_alloc((most = n) * sizeof *room);
@@ -633,18 +666,17 @@ static int add_job(struct job j)
 static int start(void *ctx, float *gradient, size_t n)
 {
     (void)ctx;
-    if (!near)
-        return add_job((struct job){false, gradient, n});
-    sum_gradient(gradient, n);
-    return 0;
+    return add_job((struct job){false, gradient, n});
 }
 
 /* Of that which was started first. */
 static int gradient(void *ctx, float *x, size_t n)
 {
-    (void)ctx, (void)x, (void)n;
-    if (near)
+    (void)ctx;
+    if (near) {
+        sum_gradient(x, n);
         return 0;
+    }
     await(has_sum);
     queue.taken++;
     pthread_mutex_unlock(&queue.lock);
@@ -654,15 +686,16 @@ static int gradient(void *ctx, float *x, size_t n)
 static int spread_later(void *ctx, float *x, size_t n)
 {
     (void)ctx;
-    if (!near && part_of(share.rank, n).n < n)
-        return add_job((struct job){true, x, n});
-    spread(PARTS, x, n, sizeof *x, true);
-    return 0;
+    return part_of(share.rank, n).n < n ? add_job((struct job){true, x, n}) : 0;
 }
 
 static int arrived(void *ctx)
 {
     (void)ctx;
+    if (near) {
+        share_meet();
+        return 0;
+    }
     await(is_empty);
     pthread_mutex_unlock(&queue.lock);
     return 0;
@@ -674,18 +707,37 @@ static void progress(void *ctx, int step, int steps)
     share_tick();
 }
 
+void share_meet(void)
+{
+    if (near)
+        waited += near_meet();
+}
+
+static void *common(void *ctx, size_t bytes)
+{
+    (void)ctx;
+    return near_common(bytes);
+}
+
 struct nn_hooks share_hooks(bool halves)
 {
+    struct nn_hooks h = {.sums = share_sums,
+                         .gradient = gradient,
+                         .arrived = arrived,
+                         .progress = progress,
+                         .gathers = !share.rank};
     narrow = halves;
     if (share.ranks == 1)
         return (struct nn_hooks){0};
-    return (struct nn_hooks){.sums = share_sums,
-                             .start = start,
-                             .gradient = gradient,
-                             .part = narrow ? NULL : own_part,
-                             .spread = narrow ? NULL : spread_later,
-                             .arrived = arrived,
-                             .progress = progress};
+    if (near)
+        h.common = common;
+    else
+        h.start = start;
+    if (near || !narrow)
+        h.part = own_part;
+    if (!near && !narrow)
+        h.spread = spread_later;
+    return h;
 }
 
 /* --- beginning and end -------------------------------------------------------------------------*/
@@ -710,12 +762,12 @@ static void end_all(void)
 struct place {
     char name[NAME], kernel[40];
     uint64_t numbers;
-    int pid;
+    int pid, fd; /* fd: of memory that all of a machine may see, of rank 0 */
 };
 
 static struct place here(void)
 {
-    struct place p = {.pid = getpid()};
+    struct place p = {.pid = getpid(), .fd = -1};
     struct stat st;
     FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
     gethostname(p.name, sizeof p.name - 1);
@@ -723,6 +775,8 @@ static struct place here(void)
         p.numbers = st.st_ino;
     if (f)
         fclose(f);
+    if (!share.rank)
+        p.fd = near_make();
     return p;
 }
 
@@ -749,17 +803,23 @@ static void learn_places(void)
             watched[r] = (int)syscall(SYS_pidfd_open, of[r].pid, 0);
 #endif
     }
-    near = true;
+    bool together = true;
     for (size_t r = 0; r < n; r++)
-        near &= own.numbers && own.numbers == of[r].numbers && !strcmp(own.kernel, of[r].kernel) &&
-                !strcmp(own.name, of[r].name);
+        together &= own.numbers && own.numbers == of[r].numbers &&
+                    !strcmp(own.kernel, of[r].kernel) && !strcmp(own.name, of[r].name);
+    double blind = !together || !near_open(of->pid, of->fd);
+    share_sums(NULL, &blind, 1);
+    blind += blind > 0 || !near_map();
+    share_sums(NULL, &blind, 1);
+    if (!(near = blind == 0))
+        near_close();
     free(of);
 }
 
 size_t share_memory(void)
 {
-    return share.ranks > 1 ? SHARE_BYTES + (size_t)share.ranks * SHARE_EACH + PIECE * sizeof *piece
-                           : 0;
+    const size_t room = near ? near_bytes() : PIECE * sizeof *piece;
+    return share.ranks > 1 ? SHARE_BYTES + (size_t)share.ranks * SHARE_EACH + room : 0;
 }
 
 void share_begin(double seconds)
@@ -776,9 +836,9 @@ void share_begin(double seconds)
     telling = tool_alloc(n * sizeof *telling);
     told = tool_alloc(n * sizeof *told);
     watched = tool_alloc(n * sizeof *watched);
-    piece = tool_alloc(PIECE * sizeof *piece);
     memset(told, 0, n * sizeof *told);
     learn_places();
+    piece = near ? NULL : tool_alloc(PIECE * sizeof *piece);
     /* Whoever will talk has talked: a confined process opens no connection any more. */
     for (int k = 1; k < share.ranks; k++) {
         char one = 0, other;

@@ -66,14 +66,38 @@ size_t nn_lay_tables(struct nn *nn, char *base)
     return at;
 }
 
-/* The arena when training: parameters, their average, gradients, moments, then the plans' maps. */
-static size_t lay_arena(struct nn *nn, char *base)
+/* What a part of a moment adds to those of its pages that are not its own. */
+enum { EDGES = 128 << 10 };
+
+/* Of a moment's bytes, those that this process has in memory. */
+static size_t own_bytes(const struct nn *nn, int param, size_t bytes)
+{
+    const size_t n = tensor_count(&nn->param[param].t);
+    if (nn->opt.hooks.gathers || !nn_is_common(nn, param))
+        return bytes;
+    const size_t own = bytes / n * nn_part(nn, param).n + EDGES;
+    return own < bytes ? own : bytes;
+}
+
+/* The next so many bytes of the arena or of what is common; NULL while it is only measured. */
+static void *take(struct nn *nn, int param, bool laid, size_t *at, size_t bytes)
+{
+    const bool common = nn_is_common(nn, param);
+    char *base = common ? nn->common : nn->arena;
+    size_t *cursor = common ? &nn->common_bytes : at, from = *cursor;
+    *cursor += bytes;
+    return laid ? base + from : NULL;
+}
+
+/* The arena when training: parameters, their average, gradients, moments, then the plans' maps; of
+ * parameters that are common, gradients alone. */
+static size_t lay_arena(struct nn *nn, bool laid)
 {
     struct graph *g = &nn->g;
     struct nn_memory *m = &nn->memory;
     size_t at = 0, elements = 0;
     int moments = nn->opt.training.optim == NN_SGD ? nn->opt.training.momentum > 0 : 2;
-    m->parameters = m->gradients = m->moments = 0;
+    m->parameters = m->gradients = m->moments = nn->common_bytes = 0;
     for (int i = 0; i < g->params; i++) {
         struct stored *p = &nn->param[i];
         size_t n = tensor_count(&p->t);
@@ -83,15 +107,11 @@ static size_t lay_arena(struct nn *nn, char *base)
             m->parameters += p->owned ? 0 : n * dtype_size(nn->opt.weights);
             continue;
         }
-        if (base)
-            p->t.data = base + at;
-        at += nn_up(n * 4);
+        p->t.data = take(nn, i, laid, &at, nn_up(n * 4));
         m->parameters += nn_up(n * 4);
         if (!nn->opt.average)
             continue;
-        if (base)
-            p->average = (float *)(base + at);
-        at += nn_up(n * 4);
+        p->average = take(nn, i, laid, &at, nn_up(n * 4));
         m->parameters += nn_up(n * 4);
     }
     for (int i = 0; i < g->params && nn->opt.train; i++) {
@@ -100,38 +120,50 @@ static size_t lay_arena(struct nn *nn, char *base)
         if (!g->param[i].trained)
             continue;
         if (nn_keeps_gradient(nn)) {
-            if (base)
-                p->grad = (float *)(base + at);
+            p->grad = laid ? (float *)(nn->arena + at) : NULL;
             at += nn_up(n * 4);
             m->gradients += nn_up(n * 4);
         }
         for (int j = 0; j < moments; j++) {
-            size_t bytes = nn_up(n * (nn->plans.moments_narrow ? 2 : 4));
-            if (base)
-                *(j ? &p->v : &p->m) = base + at;
-            at += bytes;
+            const size_t bytes = nn_up(n * (nn->plans.moments_narrow ? 2 : 4));
+            *(j ? &p->v : &p->m) = take(nn, i, laid, &at, bytes);
             m->moments += bytes;
         }
     }
-    if (base)
-        nn->maps = base + at;
+    nn->maps = laid ? nn->arena + at : NULL;
     size_t maps = nn->plans.eval.extent;
     if (nn->opt.train && nn->plans.train.extent > maps)
         maps = nn->plans.train.extent;
     m->maps = maps;
+    m->common = nn->common_bytes;
     return at + maps;
 }
 
+/* All moments, and those of them that this process has in memory. */
+static size_t unseen(const struct nn *nn)
+{
+    size_t n = 0;
+    const int moments = nn->opt.training.optim == NN_SGD ? nn->opt.training.momentum > 0 : 2;
+    for (int i = 0; i < nn->g.params && nn->opt.train; i++) {
+        const size_t bytes =
+            nn_up(tensor_count(&nn->param[i].t) * (nn->plans.moments_narrow ? 2 : 4));
+        n += nn_is_common(nn, i) ? (size_t)moments * (bytes - own_bytes(nn, i, bytes)) : 0;
+    }
+    return n;
+}
+
+/* The sum is of a process that gathers, so that all choose alike. */
 size_t nn_measure(struct nn *nn)
 {
     struct nn_memory *m = &nn->memory;
-    nn->arena_bytes = lay_arena(nn, NULL);
+    nn->arena_bytes = lay_arena(nn, false);
     m->own = nn->bytes + nn->table_bytes + nn_kept(nn).bytes;
     if (nn_graph_products(&nn->g))
         m->products = KR_PRODUCTS_BYTES + (size_t)nn->plans.products * KR_PRODUCT_BYTES;
     m->fixed = NN_FIXED_BYTES + m->own + m->products + nn->opt.outside;
     size_t sum = m->parameters + m->gradients + m->moments + m->maps + m->fixed;
-    m->peak = nn_peak(&nn->opt, sum);
+    m->moments -= unseen(nn);
+    m->peak = nn_peak(&nn->opt, m->parameters + m->gradients + m->moments + m->maps + m->fixed);
     return sum;
 }
 
@@ -158,9 +190,15 @@ int nn_arena(struct nn *nn)
 {
     if (nn->arena)
         return 0;
+    const struct nn_hooks *h = &nn->opt.hooks;
     if (keep(nn) || !(nn->arena = map(nn, nn->arena_bytes)))
         return NN_EMEM;
-    lay_arena(nn, nn->arena);
+    if (nn->common_bytes && !(nn->common = h->common(h->ctx, nn->common_bytes)))
+        return nn_fail(nn, NN_EMEM, "no memory that processes share: %zu bytes", nn->common_bytes);
+    const bool shown = nn->shown; /* the same places for the same in all processes */
+    nn_show_average(nn, false);
+    lay_arena(nn, true);
+    nn_show_average(nn, shown);
     return 0;
 }
 
@@ -175,7 +213,7 @@ int nn_share(struct nn *nn, struct nn *of)
         return NN_EMEM;
     nn->shared = true;
     nn->arena = of->arena;
-    lay_arena(nn, nn->arena);
+    lay_arena(nn, true);
     return 0;
 }
 
@@ -183,7 +221,9 @@ void nn_arena_free(struct nn *nn)
 {
     if (nn->arena && !nn->shared)
         munmap(nn->arena, nn->arena_bytes);
+    if (nn->common)
+        munmap(nn->common, nn->common_bytes);
     if (nn->kept)
         munmap(nn->kept, nn_kept(nn).bytes);
-    nn->arena = nn->kept = NULL;
+    nn->arena = nn->common = nn->kept = NULL;
 }

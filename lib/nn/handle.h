@@ -31,7 +31,8 @@ struct nn {
     int failed;
 
     char *arena, *maps; /* maps: where the plan's buffers start */
-    size_t arena_bytes;
+    char *common;       /* what is the same memory in all processes, or NULL */
+    size_t arena_bytes, common_bytes;
     bool shared; /* the arena is another handle's */
     char *kept;  /* of a stream that sees volumes as a whole: the volume now, its logits, and those
                     of slices that go out; or NULL */
@@ -114,6 +115,7 @@ static inline bool nn_keeps_gradient(const struct nn *nn)
 int nn_step(struct nn *, int param, const float *grad, double gain);
 void nn_gather(struct nn *, int param, const float *grad);
 struct nn_part nn_part(const struct nn *, int param);
-int nn_arrived(struct nn *); /* what others have stepped is there */
+bool nn_is_common(const struct nn *, int param); /* lies where all processes see it */
+int nn_arrived(struct nn *);                     /* what others have stepped is there */
 
 #endif

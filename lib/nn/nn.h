@@ -187,6 +187,12 @@ double nn_rate_at(const struct nn_rate *, uint64_t step);
  * own part of a parameter to the others and takes theirs, which may travel until `arrived`, before
  * the call ends. Moments, the whole gradient and the average are true in the own part alone.
  *
+ * With `common` too, which gives bytes of 0 that all of them see (nn_free unmaps them), those
+ * parameters, their moments and averages lie there, once for all: what the others have stepped is
+ * there when `arrived` is over, so that `spread` has nothing to do, and nn_init leaves them to who
+ * `gathers`: he has all of the moments in memory, as a checkpoint is written, the others their
+ * part.
+ *
  * Not 0 from a hook: the call fails with NN_ESTOP. A call that is cancelled behind the loss may
  * have moved some parameters. */
 struct nn_part {
@@ -201,6 +207,8 @@ struct nn_hooks {
     struct nn_part (*part)(void *ctx, size_t n);
     int (*spread)(void *ctx, float *parameter, size_t n);
     int (*arrived)(void *ctx);
+    void *(*common)(void *ctx, size_t bytes);
+    bool gathers;
     void (*progress)(void *ctx, int step, int steps); /* steps of a call that are done */
     bool (*cancel)(void *ctx);                        /* asked before each step */
 };
@@ -255,6 +263,7 @@ struct nn_memory {
     size_t maps; /* activations, their gradients, and what is widened or recomputed */
     size_t workspace;
     size_t fixed;    /* program, libraries, tables, threads, and `outside` */
+    size_t common;   /* of these what all processes of `common` have there once */
     size_t own;      /* of these the handle's: what another one in the same process adds */
     size_t products; /* of these OpenBLAS', which all handles of a process share */
     size_t peak;     /* the sum; no less than what the process took before */

@@ -27,6 +27,12 @@ struct nn_part nn_part(const struct nn *nn, int param)
     return h->part ? h->part(h->ctx, n) : (struct nn_part){0, n};
 }
 
+bool nn_is_common(const struct nn *nn, int param)
+{
+    return nn->opt.hooks.common && nn->g.param[param].trained &&
+           nn_part(nn, param).n < tensor_count(&nn->param[param].t);
+}
+
 int nn_arrived(struct nn *nn)
 {
     const struct nn_hooks *h = &nn->opt.hooks;

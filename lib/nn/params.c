@@ -155,6 +155,8 @@ int nn_init(struct nn *nn, uint64_t seed)
         const struct param *p = &g->param[i];
         float *x = nn->param[i].t.data;
         size_t n = tensor_count(&p->t);
+        if (nn_is_common(nn, i) && !nn->opt.hooks.gathers)
+            continue;
         struct rng r = rng_seed(seed);
         rng_mix_text(&r, p->t.name);
         double bound = p->first == NN_UNIFORM ? 1 / sqrt((double)p->fan) : 0;

@@ -85,6 +85,8 @@ void nn_print(const struct nn *nn, void (*line)(void *ctx, const char *text), vo
             o->groups.own);
     say(&s, "memory: parameters %.1f, gradients %.1f, moments %.1f, maps %.1f, fixed %.1f MiB",
         mib(m->parameters), mib(m->gradients), mib(m->moments), mib(m->maps), mib(m->fixed));
+    if (m->common)
+        say(&s, "of these, the processes of this machine have %.1f MiB once", mib(m->common));
     say(&s, "peak: %.1f MiB", ceil(mib(m->peak) * 10) / 10);
 }
 
