@@ -569,6 +569,20 @@ static void share_network(void)
     nn_set_steps(nn, run.steps);
 }
 
+/* What each of the other processes takes at most; nothing where there is none. */
+static const char *others_memory(void)
+{
+    static char text[40];
+    double peak[NN_MAX_GROUPS] = {0}, most = 0;
+    peak[share.rank] = (double)nn_memory(nn).peak;
+    share_sums(NULL, peak, NN_MAX_GROUPS);
+    for (int i = 1; i < share.ranks; i++)
+        most = fmax(most, peak[i]);
+    if (share.ranks > 1)
+        snprintf(text, sizeof text, ", others %.0f MiB", ceil(most / 1048576));
+    return text;
+}
+
 static void prepare(bool resumed)
 {
     if (!share.rank)
@@ -579,12 +593,14 @@ static void prepare(bool resumed)
     char deep[16] = "";
     if (source.rows == SLABS)
         snprintf(deep, sizeof deep, "%dx", source.d);
+    const char *others = others_memory();
     if (!share.rank)
-        fprintf(stderr, "%s: %s%s%s, %llu step%s of %d %s%s up to %s%dx%d, %d thread%s, %.0f MiB\n",
+        fprintf(stderr,
+                "%s: %s%s%s, %llu step%s of %d %s%s up to %s%dx%d, %d thread%s, %.0f MiB%s\n",
                 tool_name(), set.called, *set.parameters ? " " : "", set.parameters,
                 (unsigned long long)all, tool_s(all), items, item(), tool_s((unsigned)items), deep,
                 source.h, source.w, opt.threads, tool_s((unsigned)opt.threads),
-                ceil((double)nn_memory(nn).peak / 1048576));
+                ceil((double)nn_memory(nn).peak / 1048576), others);
     if (resumed && !share.rank)
         save_restore(&run, nn);
     else if (nn_init(nn, set.seed))

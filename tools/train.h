@@ -79,10 +79,11 @@ double near_meet(void);
 /* Numbers become the sum of all processes', along the tree; of at most 8 bytes each. */
 double near_sum(void *, size_t n, size_t bytes, void (*add)(void *, const void *, size_t));
 
-/* train_mpi.c: transfers, one call at a time; mpi_send and mpi_receive return a number that
+/* train_mpi.c: mpi_begin says whether a launcher has begun this process. Transfers, one call at a
+ * time; mpi_send and mpi_receive return a number that
  * mpi_done is asked with until it says so. mpi_ready: from whom a message with that tag has come,
  * or -1. */
-void mpi_begin(int *rank, int *ranks);
+bool mpi_begin(int *rank, int *ranks);
 int mpi_send(int to, int tag, const void *, size_t bytes);
 int mpi_receive(int from, int tag, void *, size_t bytes);
 bool mpi_done(int);

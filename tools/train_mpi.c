@@ -24,7 +24,7 @@ static bool launched(void)
     return false;
 }
 
-void mpi_begin(int *rank, int *ranks)
+bool mpi_begin(int *rank, int *ranks)
 {
     int level;
     if (!launched()) {
@@ -32,7 +32,7 @@ void mpi_begin(int *rank, int *ranks)
         if (n && atoi(n) > 1)
             tool_die("one of %s tasks of srun, which told MPI nothing (wanted: srun --mpi=pmix)",
                      n);
-        return;
+        return false;
     }
     /* Open MPI's shared memory would read the other process' memory, which a confined one may
      * not. */
@@ -45,6 +45,7 @@ void mpi_begin(int *rank, int *ranks)
         MPI_Finalize();
     else if (level < MPI_THREAD_SERIALIZED)
         tool_die("MPI: knows no threads (wanted MPI_THREAD_SERIALIZED)");
+    return true;
 }
 
 static int place(void)
@@ -107,7 +108,7 @@ void mpi_abort(void)
 
 #else
 
-void mpi_begin(int *rank, int *ranks)
+bool mpi_begin(int *rank, int *ranks)
 {
     static const char *const size[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
     (void)rank, (void)ranks;
@@ -115,6 +116,7 @@ void mpi_begin(int *rank, int *ranks)
         if (getenv(size[i]) && atoi(getenv(size[i])) > 1)
             tool_die("one of %s processes, but built without MPI (wanted: make MPI=1)",
                      getenv(size[i]));
+    return false;
 }
 
 int mpi_send(int to, int tag, const void *data, size_t bytes)

@@ -19,7 +19,7 @@ static struct {
     int fd;
     struct head {
         alignas(64) atomic_ulong filled; /* boxes */
-    } * head;
+    } *head;
     char *boxes;
     unsigned long filled; /* by this process */
     char *common;

@@ -35,7 +35,8 @@ enum { NAME = 48, QUEUE = 64, MOST = NN_MAX_GROUPS };
 /* Of MPI, as measured, and of the memory that it shares with each of the others. */
 #define SHARE_BYTES ((size_t)10 << 20)
 #define SHARE_EACH ((size_t)4 << 20)
-#define BEATS 0.2 /* seconds between two signs of life */
+#define SHARE_ALONE ((size_t)6 << 20) /* of one that is alone, after all */
+#define BEATS 0.2                     /* seconds between two signs of life */
 /* A launcher asks the others to end when one has died, and does not wait for long. */
 #define GRACE 0.6
 #define TURN 0.02 /* seconds that each rank lets those below speak first */
@@ -55,6 +56,7 @@ static atomic_bool over;
 static double waited; /* seconds, of the thread that trains, for others */
 static pthread_t beside;
 static bool watching;
+static bool launched; /* by MPI */
 static float *piece;
 
 static bool near;   /* all are on this machine, and share memory */
@@ -819,12 +821,14 @@ static void learn_places(void)
 size_t share_memory(void)
 {
     const size_t room = near ? near_bytes() : PIECE * sizeof *piece;
-    return share.ranks > 1 ? SHARE_BYTES + (size_t)share.ranks * SHARE_EACH + room : 0;
+    if (share.ranks == 1)
+        return launched ? SHARE_ALONE : 0;
+    return SHARE_BYTES + (size_t)share.ranks * SHARE_EACH + room;
 }
 
 void share_begin(double seconds)
 {
-    mpi_begin(&share.rank, &share.ranks);
+    launched = mpi_begin(&share.rank, &share.ranks);
     if (share.ranks == 1)
         return;
     if (share.ranks > MOST)

@@ -84,6 +84,38 @@ same_log() { # A B: but for the seconds
     grep -qx "epochs: -r: (wanted RANK/RANKS such as 0/2, or mpi, got '2/2')" <<<"$output"
 }
 
+@test "train by MPI: what each process takes is planned, buffers and all; others than the first hold their part of the moments alone" {
+    rank='epochs -b 0 -n 2 train.tns | command time -q -f %M -o peak.$OMPI_COMM_WORLD_RANK'
+    for base in 16 ${LONG:+64}; do
+        printf "arch: unet\nbase: $base\nbatch: 4\ngroups: 4\n" >c.yaml
+        for n in 1 2 4; do
+            rm -f m m.* peak.*
+            ranks $n -o m 2>err || { cat err; false; }
+            read -r first others < <(sed -n 's/.* thread, \([0-9]*\) MiB\(, others \([0-9]*\) MiB\)\?$/\1 \3/p' err)
+            [ $n = 1 ] || [ "$others" -lt "$first" ]
+            for r in peak.*; do
+                [ $r = peak.0 ] && plan=$first || plan=$others
+                [ "$(cat $r)" -le $((plan * 1024)) ] || { echo "base $base, $n processes: planned $plan MiB, $r is $(cat $r) KiB"; false; }
+            done
+            [ "$(ls peak.* | wc -l)" = $n ]
+        done
+    done
+}
+
+@test "train by MPI: processes with messages alone between them make the same model as those that share memory" {
+    unshare -Uru true 2>/dev/null || skip "no namespaces for a user"
+    printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\ngroups: 4\n' >c.yaml
+    for more in '' 'gradients: bf16' 'accumulate: 2'; do
+        echo "$more" >>c.yaml
+        rm -f half* apart*
+        ranks 2 -o half 2>err || { cat err; false; }
+        timeout 120 mpirun -n 2 unshare -Uru sh -c "hostname host\$OMPI_COMM_WORLD_RANK; $rank $mpi -o apart" 2>err || { cat err; false; }
+        grep -q 'rank 0 (host0)' err
+        cmp half apart
+        cmp half.last apart.last
+    done
+}
+
 @test "train by MPI: a run goes on with another number of processes, to the same model" {
     export PASSES=3
     epochs -b 0 -n 3 train.tns | train -j 1 -c c.yaml -e val.tns -o alone 2>err
