@@ -51,7 +51,8 @@ NIFTI_INC := $(addprefix -isystem ,$(firstword $(wildcard /usr/include/nifti /us
 # The sanitized build inflates with zlib, so that the tests of tools go through both inflaters.
 ALL_CPPFLAGS := -I. $(NIFTI_INC) -D_GNU_SOURCE -DGLIOPIPE_VERSION='"$(VERSION)"' $(if $(filter asan,$(CONFIG)),,$(HAVE_ISAL)) $(CPPFLAGS)
 # No compiler fuses a product and a sum where the source does not say so (simd/vec.h): the same bytes from all of them.
-ALL_CFLAGS   := -std=c11 -ffp-contract=off $(WARN) $(OPT_$(CONFIG)) -fopenmp -MMD -MP $(CFLAGS)
+# Nor does an object know the folder that it was made in.
+ALL_CFLAGS   := -std=c11 -ffp-contract=off $(WARN) $(OPT_$(CONFIG)) -fopenmp -MMD -MP '-ffile-prefix-map=$(CURDIR)=.' $(CFLAGS)
 ALL_LDFLAGS  := $(OPT_$(CONFIG)) -fopenmp -Wl,--as-needed $(LDFLAGS)
 LIBS := $(if $(HAVE_ISAL),-lisal) -lniftiio -lznz -lz -lzstd -lxxhash -lyaml -ljansson -lutf8proc -lpng16 -ldl -lpthread -lm $(LDLIBS)
 
@@ -101,11 +102,13 @@ PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev slurm-wlm munge bats clang $
 # AArch64 is emulated.
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_site  := mandoc
+PKG_deb   := $(PKG_build) dpkg-dev
+PKG_wheel := $(PKG_build) python3
 PKG_bench := $(PKG_build) openmpi-bin libopenmpi-dev libopenblas0 python3-nibabel python3-torch python3-venv time
 
 STUDY := $(filter-out control-%,$(shell sed '/^\#/d; s/ *|.*//' pipelines/attempts)) volume control study tidy prepare streams explore predict report external search best
-PACKAGES := packages packages-build packages-demo packages-check packages-bench packages-site
-.PHONY: $(STUDY) $(STUDY:%=slurm-%) $(PACKAGES) all help check check-long fuzz lint bench bench-peers install uninstall clean demo format tools
+PACKAGES := packages packages-build packages-demo packages-check packages-bench packages-site packages-deb packages-wheel
+.PHONY: $(STUDY) $(STUDY:%=slurm-%) $(PACKAGES) all help check check-long fuzz lint bench bench-peers install uninstall deb wheel clean demo format tools
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -137,6 +140,7 @@ help:
 	@echo 'make MPI=1           the tools, and train by several processes too (mpirun -n N; Debian: libopenmpi-dev openmpi-bin)'
 	@echo 'make site            the manual as pages of HTML, into build/site'
 	@echo 'make install         PREFIX= DESTDIR= PROGPREFIX= (GNU recode exists: PROGPREFIX=glio-)'
+	@echo 'make deb | wheel     packages of Debian into build/deb (ARCH=arm64: cross-built), of Python into build/wheel'
 	@echo 'make clean           removes build/ and bin/'
 	@echo 'man man/train.1      the page of a tool, before it is installed (man/gliopipe.7: where to begin)'
 
@@ -178,7 +182,7 @@ $(foreach l,$(LEVELS),$(eval $(call simd_rule,$(l))))
 # What takes longest to compile comes first.
 $(ARCHIVE): $(sort $(filter %conv3x3_winograd_% %conv3x3_weight_%,$(SIMD_OBJ))) $(SIMD_OBJ) $(OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(AR) rcsD $@ $^
 
 # What C programs link with; lib/gliopipe.map names what it shows.
 SHARED := $(O)/libgliopipe.so.$(ABI)
@@ -249,16 +253,9 @@ pipelines: packages-demo
 	@$(MAKE) -s tools
 	@$(MAKE) --no-print-directory -f pipelines/Makefile $(filter $(STUDY) $(STUDY:%=slurm-%),$(MAKECMDGOALS))
 
-# Synthetic patients, a small network, few epochs: what the study does, in minutes. A real study is
-# the same command with DATA=, and hours.
-DEMO := demo
 demo: packages-demo
 	@$(MAKE) -s -j$(NPROC) tools
-	@mkdir -p $(DEMO)
-	[ -d $(DEMO)/data ] || { bin/phantom -n 12 -s 1 -o $(DEMO)/data.part && mv $(DEMO)/data.part $(DEMO)/data; }
-	@$(MAKE) --no-print-directory -f pipelines/Makefile explore study DATA=$(DEMO)/data OUT=$(DEMO) \
-	  BASE=8 EPOCHS=18 RATE=0.006 CROP='-s 80x80' SCHEME=brats2017
-	@echo 'look at it:  xdg-open $(DEMO)/study.html   (and $(DEMO)/explore/explore.html)'
+	@$(MAKE) --no-print-directory -f pipelines/Makefile demo
 	@echo 'next:        make study DATA=folder-of-cases BASE=16   (make help, man man/gliopipe.7)'
 
 # --- proof ----------------------------------------------------------------------------------------
@@ -332,33 +329,7 @@ site: packages-site
 	@man/site build/site
 	@echo 'look at it:  xdg-open build/site/index.html'
 
-# --- install --------------------------------------------------------------------------------------
-BINDIR := $(DESTDIR)$(PREFIX)/bin
-MANDIR := $(DESTDIR)$(PREFIX)/share/man
-LIBDIR := $(PREFIX)/lib
-HEADERS := formats/tns.h formats/model.h formats/contract.h formats/safetensors.h lib/base/targets.h lib/base/tensor.h lib/kernels/kernels.h lib/nn/nn.h
-BASHDIR := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-ZSHDIR := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
-# (What an empty prefix would put before, or take from, a system that compiles.)
-INSTALLED := $(if $(PROGPREFIX),$(TOOLS),$(filter-out strip,$(TOOLS)))
-install: all build/release/libgliopipe.so.$(ABI)
-	@mkdir -p $(BINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man7 $(BASHDIR) $(ZSHDIR)
-	@for t in $(INSTALLED); do cp bin/$$t $(BINDIR)/$(PROGPREFIX)$$t && cp man/$$t.1 $(MANDIR)/man1/$(PROGPREFIX)$$t.1 || exit 1; done
-	@mkdir -p $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/share/gliopipe
-	@for h in $(HEADERS); do mkdir -p $(DESTDIR)$(PREFIX)/include/gliopipe/$${h%/*} && cp $$h $(DESTDIR)$(PREFIX)/include/gliopipe/$$h || exit 1; done
-	@cp build/release/libgliopipe.a build/release/libgliopipe.so.$(ABI) $(DESTDIR)$(LIBDIR) && ln -sf libgliopipe.so.$(ABI) $(DESTDIR)$(LIBDIR)/libgliopipe.so
-	@cp formats/gliopipe.py $(DESTDIR)$(PREFIX)/share/gliopipe
-	@printf '%s\n' 'prefix=$(PREFIX)' 'Name: gliopipe' 'Description: tensor streams of brain scans, and the engine of their networks' 'Version: $(VERSION)' \
-	  'Cflags: -I$${prefix}/include/gliopipe' 'Libs: -L$${prefix}/lib -lgliopipe' 'Libs.private: $(strip $(LIBS)) -fopenmp' >$(DESTDIR)$(LIBDIR)/pkgconfig/gliopipe.pc
-	@for t in $(INSTALLED:%=$(PROGPREFIX)%); do \
-	  tools/completions bash bin/$${t#$(PROGPREFIX)} $$t >$(BASHDIR)/$$t && tools/completions zsh bin/$${t#$(PROGPREFIX)} $$t >$(ZSHDIR)/_$$t || exit 1; done
-	@[ -n "$(PROGPREFIX)" ] || echo 'strip is left in bin: binutils has a program of that name, and compilers call it (PROGPREFIX=glio- installs all)'
-	@cp man/*.5 $(MANDIR)/man5; cp man/*.7 $(MANDIR)/man7
-
-uninstall:
-	@for t in $(INSTALLED:%=$(PROGPREFIX)%); do rm -f $(BINDIR)/$$t $(MANDIR)/man1/$$t.1 $(BASHDIR)/$$t $(ZSHDIR)/_$$t; done
-	@rm -rf $(DESTDIR)$(LIBDIR)/libgliopipe.* $(DESTDIR)$(LIBDIR)/pkgconfig/gliopipe.pc $(DESTDIR)$(PREFIX)/include/gliopipe $(DESTDIR)$(PREFIX)/share/gliopipe
-	@for m in man/*.5 man/*.7; do rm -f $(MANDIR)/man$${m##*.}/$${m##*/}; done
+include packaging/rules.mk
 
 clean:
 	rm -rf build bin

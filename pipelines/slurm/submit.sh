@@ -20,7 +20,10 @@ send() { # OPTION... -- WORD...
         shift
         case $word in
         --array=*) at=$queue/$kind-%A_%a.log ;;
-        --) sent=1 word=pipelines/slurm/job ;;
+        --)
+            set -- "$@" "$here/slurm/job"
+            sent=1 word=$here/Makefile
+            ;;
         esac
         set -- "$@" "$word"
     done
