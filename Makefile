@@ -307,9 +307,10 @@ check-long: packages-check
 	@$(MAKE) -s -j$(NPROC) CONFIG=release tools units
 	@$(MAKE) -s -j$(NPROC) CONFIG=asan tools units
 	@$(MAKE) -s -j$(NPROC) CONFIG=tsan CC=clang tools units
-	@LONG=1 TEST_LIMIT=3600 tests/run slurm train infer optimiser bytes nii2slices nifti phantom races nn_ kernels_ baddays aarch64
+	@LONG=1 TEST_LIMIT=3600 tests/run slurm train infer optimiser bytes nii2slices nifti phantom races nn_ kernels_ baddays aarch64 build
 	@tests/faults/run $(O)/shim.so bin
 	@tests/portable/releases bookworm trixie
+	@tests/portable/packages bookworm trixie
 
 bench: packages-bench
 	@$(MAKE) -s -j$(NPROC) tools benches

@@ -53,7 +53,7 @@ CROSS    = $(if $(filter-out $(shell dpkg --print-architecture),$(ARCH)),CC=$(TR
 DEB      = build/deb/$(ARCH)
 deb: packages-deb
 	@$(MAKE) -s -j$(NPROC) CONFIG=release $(CROSS) tools
-	@rm -rf $(DEB).root $(DEB) && mkdir -p build/deb
+	@rm -rf $(DEB).root $(DEB) && mkdir -p $(dir $(DEB))
 	@umask 022 && $(MAKE) -s CONFIG=release $(CROSS) install DESTDIR=$(DEB).root PREFIX=/usr LIBDIR=/usr/lib/$(TRIPLET) PROGPREFIX=glio- PREFIXED='$(TAKEN)'
 	@packaging/deb $(DEB).root $(DEB) $(VERSION) $(ABI) $(ARCH) $(TRIPLET)
 	@rm -rf $(DEB).root && ls $(DEB)/*.deb
@@ -74,9 +74,10 @@ whole: $(TOOLS:%=$O/whole/%)
 	@for l in $(HERE_LIBS:-l%=%); do cp "$$($(CC) -print-file-name=lib$$l.so)" $W/lib/gliopipe/"$$(objdump -p $O/whole/nii2slices | grep -o "lib$$l\.so\.[0-9]*")" || exit; done
 	@for l in $(HERE_LIBS:-l%=%.so) $(patsubst -l%,%.a,$(filter -l%,$(filter-out $(HERE_LIBS) -lm -ldl -lpthread,$(WHOLE_LIBS)))); do \
 	  of=$$(dpkg -S "$$(realpath "$$($(CC) -print-file-name=lib$$l)")" | sed 's/:.*//') && cp -L /usr/share/doc/$$of/copyright $W/licences/$$of || exit; done
-W := build/wheel.root
+WHEEL = build/wheel
+W     = $(WHEEL).root
 wheel: packages-wheel
 	@$(MAKE) -s -j$(NPROC) CONFIG=release tools whole
 	@umask 022 && $(MAKE) -s CONFIG=release install BUILT=build/release/whole DESTDIR=$W PREFIX= PROGPREFIX=glio- PREFIXED='$(TAKEN)'
-	@packaging/wheel $W build/wheel $(VERSION)
+	@packaging/wheel $W $(WHEEL) $(VERSION)
 	@rm -rf $W
