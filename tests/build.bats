@@ -112,13 +112,35 @@ machine() {
     [ "$(sort -u -k 2,2 "$BATS_TEST_TMPDIR/rooms" | wc -l)" = 6 ]
 }
 
+# What make installed below the folder $1, with glio- before all tools or some: pages, references and commands in them bear its names.
+pages_agree() {
+    (cd "$1/bin" && printf '%s\n' * | sed 's/$/.1/') >programs
+    (cd "$1/share/man/man1" && printf '%s\n' * | sed 's/\.gz$//') | cmp - programs
+    grep -v '^gliopipe\.1$' programs | sed 's/\.1$//' >tools
+    (cd "$1/share/bash-completion/completions" && printf '%s\n' *) | cmp - tools
+    (cd "$1"/share/zsh/*s && printf '%s\n' * | sed 's/^_//') | cmp - tools
+    gzip -cdf "$1"/share/man/man?/* >all
+    # (Names of ours that nothing is installed under: none is left where a name of a page or a command stands.)
+    (cd "$ROOT/man" && printf '%s\n' *.1 | sed 's/\.1$//') | grep -vxF -f tools -e gliopipe >gone || true
+    while read -r t; do
+        run ! grep -E "(Nm|Xr) $t( |$)|(^|[|({;] *)$t( -| <)" all
+    done <gone
+    while read -r t; do
+        gzip -cdf "$1/share/man/man1/$t.1"* | grep -qxF ".Nm $t" || { echo "$t"; false; }
+    done <tools
+}
+
 @test "install: tools, pages and completions under their names, and uninstall takes all of it away" {
     make -s -C "$ROOT" install DESTDIR="$PWD/d" PREFIX=/usr PROGPREFIX=glio-
     here=$PWD/d/usr
     [ "$("$here/bin/glio-dice" -V)" = "$("$here/bin/glio-strip" --version)" ]
-    [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/man/man1" && ls | sed 's/\.1$//')" ]
-    [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/bash-completion/completions" && ls)" ]
-    [ "$(cd "$here/bin" && ls)" = "$(cd "$here/share/zsh/site-functions" && ls | sed 's/^_//')" ]
+    pages_agree "$here"
+    # The pipelines work from any folder, and find the tools.
+    "$here/bin/glio-phantom" -n 1 -s 1 -d 16x16x8 -o cases
+    (PATH=/usr/bin:/bin "$here/bin/gliopipe" streams DATA=cases OUT=o CROP='-s 8x8')
+    "$here/libexec/gliopipe/bin/tnsview" -c <o/streams
+    [ "$("$here/bin/gliopipe" -V)" = "$("$here/bin/glio-dice" -V)" ]
+    run -2 "$here/bin/gliopipe" onnx2model
     # What a tool did is told under its own name.
     "$PYTHON" "$ROOT/tests/lib/mkstream.py" make >in.tns
     "$here/bin/glio-znorm" <in.tns | cmp - <(znorm <in.tns)
@@ -149,7 +171,44 @@ machine() {
     [ "$(completed glio-dice -d su)" = "surface" ]
     [ -z "$(completed glio-dice s)" ]
     make -s -C "$ROOT" uninstall DESTDIR="$PWD/d" PREFIX=/usr PROGPREFIX=glio-
-    [ -z "$(find d -type f)" ]
+    [ -z "$(find d ! -type d)" ]
+}
+
+@test "deb: the packages of Debian, in which names that others have bear a prefix, and the pipelines know" {
+    need_command dpkg-shlibdeps
+    COMPRESS=none make -s -C "$ROOT" deb DEB="$PWD/deb" PKG_deb=
+    for deb in deb/*.deb; do dpkg-deb -x "$deb" r && dpkg-deb -f "$deb" Package Depends; done >said
+    [ "$(grep -c ^Package: said)" = 4 ]
+    grep -q '^Depends: make, .*libc6 (>=' said
+    [ "$(cd r/usr/bin && echo glio-*)" = "glio-compare glio-pack glio-pick glio-recode glio-strip glio-tidy glio-train" ]
+    pages_agree r/usr
+    (cd r && dpkg-deb -I ../deb/gliopipe_*.deb md5sums | md5sum -c --quiet)
+    PATH=r/usr/bin:/usr/bin:/bin phantom -n 1 -s 1 -d 16x16x8 -o cases
+    (PATH=r/usr/bin:/usr/bin:/bin gliopipe streams DATA=cases OUT=o CROP='-s 8x8')
+    r/usr/bin/tnsview -c <o/streams
+    run ! grep -rlF "$ROOT" r
+}
+
+@test "wheel: a zip of tools that need the C library alone, of what RECORD says, whose pipelines find them" {
+    [ -n "${LONG-}" ] || skip "it wants LONG=1"
+    make -s -C "$ROOT" wheel WHEEL="$PWD/w" PKG_wheel=
+    "$PLAIN_PYTHON" - w/*.whl <<'E'
+import base64, hashlib, os, re, sys, zipfile
+z = zipfile.ZipFile(sys.argv[1])
+record, = [n for n in z.namelist() if n.endswith("/RECORD")]
+for line in z.read(record).decode().splitlines():
+    name, digest, size = line.rsplit(",", 2)
+    b = z.read(name)
+    assert not digest or (int(size) == len(b) and digest[7:] == base64.urlsafe_b64encode(hashlib.sha256(b).digest()).decode().rstrip("=")), name
+    to = re.sub(r"^gliopipe-[^/]*\.data/(scripts|data)", lambda m: {"scripts": "v/bin", "data": "v"}[m[1]], name)
+    os.makedirs(os.path.dirname("./" + to), exist_ok=True)
+    open(to, "wb").write(b)
+    os.chmod(to, z.getinfo(name).external_attr >> 16)
+E
+    run ! sh -c 'ldd v/bin/* 2>/dev/null | grep "=>" | grep -vE "lib(c|m|isal)\.so|ld-linux"'
+    PATH=v/bin:/usr/bin:/bin phantom -n 1 -s 1 -d 16x16x8 -o cases
+    (PATH=v/bin:/usr/bin:/bin gliopipe streams DATA=cases OUT=o CROP='-s 8x8')
+    v/bin/tnsview -c <o/streams
 }
 
 @test "site: every page of the manual, and no link that leads nowhere" {
