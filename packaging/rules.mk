@@ -49,7 +49,9 @@ deb wheel: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/nu
 # for their options.
 ARCH    ?= $(shell dpkg --print-architecture 2>/dev/null)
 TRIPLET  = $(shell dpkg-architecture -a$(ARCH) -qDEB_HOST_MULTIARCH 2>/dev/null)
-CROSS    = $(if $(filter-out $(shell dpkg --print-architecture),$(ARCH)),CC=$(TRIPLET)-gcc AR=$(TRIPLET)-ar O=build/$(ARCH) EMULATOR=qemu-$(firstword $(subst -, ,$(TRIPLET))))
+FOREIGN  = $(filter-out $(shell dpkg --print-architecture),$(ARCH))
+CROSS    = $(if $(FOREIGN),CC=$(TRIPLET)-gcc AR=$(TRIPLET)-ar O=build/$(ARCH) EMULATOR=qemu-$(firstword $(subst -, ,$(TRIPLET))))
+PKG_deb  = $(if $(FOREIGN),make dpkg-dev qemu-user gcc-$(subst _,-,$(TRIPLET)) $(patsubst %,%:$(ARCH),$(filter %-dev,$(PKG_build))),$(PKG_build) dpkg-dev)
 DEB      = build/deb/$(ARCH)
 deb: packages-deb
 	@$(MAKE) -s -j$(NPROC) CONFIG=release $(CROSS) tools
@@ -60,6 +62,7 @@ deb: packages-deb
 
 # The tools once more, with all libraries in them but those that every Linux has: archives, and beside them what Debian has no archive of.
 # Their licences go along.
+PKG_wheel  := $(PKG_build) python3
 HERE_LIBS  := $(filter -lisal,$(LIBS))
 WHOLE_LIBS := -Wl,-Bstatic -Wl,--start-group $(filter-out -lisal -lm -ldl -lpthread,$(LIBS)) -lgomp -Wl,--end-group -Wl,-Bdynamic $(HERE_LIBS) -ldl -lpthread -lm
 $O/whole/%: $O/tools/%.o $(FRAME:%.c=$O/%.o) $(ARCHIVE)
