@@ -16,10 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] = "[-aJjLv] [-b LABEL] [-c CONVENTION] [-d surface|pooled|border|none] "
+static const char usage[] = "[-aJLv] [-b LABEL] [-c CONVENTION] [-d surface|pooled|border|none] "
                             "[-l RULE|none] [-p case|slice] < STREAM > TABLE";
 static const char options[] =
-    "-a --all -b --constant= -c --convention= -d --distance= -J --json -j --json -l --lesions= "
+    "-a --all -b --constant= -c --convention= -d --distance= -J --json -j - -l --lesions= "
     "-L --leaky -p --per=";
 
 enum { MAX_COLUMNS = 4 * MET_MAX_CONVENTIONS + 16 };

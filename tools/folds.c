@@ -14,14 +14,14 @@
 #include "lib/image/patient.h"
 #include "tools/tool.h"
 
-static const char usage[] = "-k K -s SEED [-b patient|slice] < STREAM > FOLDS\n"
-                            "       folds -k K -s SEED -l LIST > FOLDS";
-static const char options[] = "-b --by= -k --folds= -l --list= -s --seed=";
+static const char usage[] = "[-J] -k K -s SEED [-b patient|slice] < STREAM > FOLDS\n"
+                            "       folds [-J] -k K -s SEED -l LIST > FOLDS";
+static const char options[] = "-b --by= -J --json -k --folds= -l --list= -s --seed=";
 
 static struct {
     int k;
     long seed;
-    bool by_slice;
+    bool by_slice, json;
     const char *list;
 } opt = {.seed = -1};
 
@@ -222,6 +222,25 @@ static void deal_slices(void)
     tool_warn("slices of one patient come into several folds: a score from them is no score");
 }
 
+/* The entries of a manifest, for programs: pick(1) reads the manifest itself. */
+static void put_json(const struct folds *f)
+{
+    for (const struct fold_entry *x = f->entry; x < f->entry + f->count; x++) {
+        tool_put_cell("fold", true, true);
+        tool_put_number(x->fold, true);
+        tool_put_cell("case", false, true);
+        tool_put_text(names_text(&f->cases, x->case_), true);
+        if (f->by_slice) {
+            tool_put_cell("slice", false, true);
+            tool_put_number(x->slice, true);
+        }
+        tool_put_cell("patient", false, true);
+        tool_put_text(names_text(&f->patients, x->patient), true);
+        tool_put_row_end(true);
+    }
+    tool_put_rows_end(true);
+}
+
 int main(int argc, char **argv)
 {
     int c;
@@ -233,6 +252,9 @@ int main(int argc, char **argv)
             if (strcmp(optarg, "patient") && strcmp(optarg, "slice"))
                 tool_misuse("-b: (wanted patient or slice, got '%s')", optarg);
             opt.by_slice = *optarg == 's';
+            break;
+        case 'J':
+            opt.json = true;
             break;
         case 'k':
             opt.k = (int)tool_int('k', optarg, 2, FOLDS_MAX);
@@ -264,7 +286,10 @@ int main(int argc, char **argv)
     out.by_slice = opt.by_slice;
     (opt.by_slice ? deal_slices : deal_patients)();
     folds_sort_for_write(&out);
-    folds_write(&out, stdout);
+    if (opt.json)
+        put_json(&out);
+    else
+        folds_write(&out, stdout);
     folds_free(&out);
     ledger_free(&people);
     names_free(&scans);

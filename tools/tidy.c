@@ -19,9 +19,9 @@
 static const char usage[] =
     "[-HilLv] [-w MM3] [-t MM3] [-e MM3] [-E MM3] [-n 6|18|26] < STREAM > STREAM\n"
     "       tidy [-Hv] -f CHOSEN < STREAM > STREAM\n"
-    "       tidy -c [-Lv] [-n 6|18|26] [-s SEED] < STREAM > CHOSEN";
+    "       tidy -c [-JLv] [-n 6|18|26] [-s SEED] < STREAM > CHOSEN";
 static const char options[] =
-    "-c --choose -e --enhancing= -E --little= -f --rules= -i --holes -l --largest "
+    "-c --choose -e --enhancing= -E --little= -f --rules= -i --holes -J --json -l --largest "
     "-L --leaky -n --neighbours= -s --seed= -t --core= -w --whole=";
 
 const struct tidy_rule tidy_rules[MET_RULES] = {
@@ -30,7 +30,7 @@ const struct tidy_rule tidy_rules[MET_RULES] = {
     [MET_LITTLE] = {'E', 0, "little"}, [MET_HOLES] = {'i', 1, "holes"}};
 
 static struct {
-    bool choose, trained_too, any;
+    bool choose, json, trained_too, any;
     const char *file;
     uint64_t seed;
     struct met_tidy tidy;
@@ -230,7 +230,7 @@ static void choose(void)
                   trained_cases, cases);
     if (trained_cases == cases)
         tool_die("stdin: no case to choose by");
-    tidy_choose(opt.tidy.neighbours, opt.seed);
+    tidy_choose(opt.tidy.neighbours, opt.seed, opt.json);
     tns_release(&rec);
 }
 
@@ -248,6 +248,9 @@ int main(int argc, char **argv)
             break;
         case 'f':
             opt.file = optarg;
+            break;
+        case 'J':
+            opt.json = true;
             break;
         case 'L':
             opt.trained_too = true;
@@ -269,8 +272,8 @@ int main(int argc, char **argv)
         tool_misuse("wanted rules (-w -l -t -e -E -i), or -f, or -c, and one of the three");
     if (opt.file && neighbours)
         tool_misuse("-n: the file that -f names says it");
-    if (!opt.choose && (seed || opt.trained_too))
-        tool_misuse("-%c: goes with -c alone", seed ? 's' : 'L');
+    if (!opt.choose && (seed || opt.trained_too || opt.json))
+        tool_misuse("-%c: goes with -c alone", seed ? 's' : opt.json ? 'J' : 'L');
 
     if (opt.choose) {
         tool_open_in();

@@ -21,7 +21,7 @@ void tidy_describe(const struct met_tidy *, char out[TIDY_OPTIONS]);
 /* A case to choose by; nothing of it is kept but its tumour. */
 void tidy_hold(const char *patient, const struct met_grid *, const uint8_t *label,
                const uint8_t *pred);
-/* Tries the rules, and writes the table. */
-void tidy_choose(int neighbours, uint64_t seed);
+/* Tries the rules, and writes the table; as JSON nobody reads it again by -f. */
+void tidy_choose(int neighbours, uint64_t seed, bool json);
 
 #endif

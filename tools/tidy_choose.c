@@ -203,6 +203,10 @@ static double mean(const double *v)
 /* --- the table -------------------------------------------------------------------------------- */
 
 static uint64_t seed;
+static bool json;
+static const char *const columns[] = {"row", "rule", "options",  "patients", "changed",
+                                      "WT",  "TC",   "ET",       "mean",     "gain",
+                                      "low", "high", "left_out", "verdict"};
 
 static void interval(const double *gain, double *low, double *high)
 {
@@ -220,9 +224,24 @@ static void put_row(const char *row, const char *rule, const struct met_tidy *t,
     double low, high;
     tidy_describe(t, options);
     interval(gain, &low, &high);
-    printf("%s\t%s\t%s\t%u\t%zu\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%s\n", row, rule,
-           *options ? options : "-", patients.count, s->changed, s->region[0], s->region[1],
-           s->region[2], s->mean, mean(gain), low, high, left_out, verdict);
+    const char *const texts[] = {row, rule, *options ? options : "-"};
+    const double numbers[] = {
+        patients.count, (double)s->changed, s->region[0], s->region[1], s->region[2],
+        s->mean,        mean(gain),         low,          high,         left_out};
+    for (int i = 0; i < 3; i++) {
+        tool_put_cell(columns[i], !i, json);
+        tool_put_text(texts[i], json);
+    }
+    for (int i = 0; i < 10; i++) {
+        tool_put_cell(columns[3 + i], false, json);
+        if (json)
+            tool_put_number(numbers[i], json);
+        else
+            printf(i < 2 ? "%.0f" : "%.6f", numbers[i]);
+    }
+    tool_put_cell(columns[13], false, json);
+    tool_put_text(verdict, json);
+    tool_put_row_end(json);
 }
 
 /* What they gain who had no say: each by the volume that is best for all others. */
@@ -295,7 +314,7 @@ static void try_rule(enum met_rule rule, struct met_tidy *t, struct scores *now)
     free(one);
 }
 
-void tidy_choose(int neighbours, uint64_t of_seed)
+void tidy_choose(int neighbours, uint64_t of_seed, bool as_json)
 {
     struct met_tidy t = {.neighbours = neighbours};
     struct scores start = new_scores(), now = new_scores();
@@ -303,16 +322,18 @@ void tidy_choose(int neighbours, uint64_t of_seed)
     label = tool_alloc(largest);
     pred = tool_alloc(largest);
     seed = of_seed;
+    json = as_json;
     score(&t, &start);
     score(&t, &now);
     gains(&now, &start, gain);
-    puts("row\trule\toptions\tpatients\tchanged\tWT\tTC\tET\tmean\tgain\tlow\thigh\tleft_"
-         "out\tverdict");
+    for (int i = 0; i < 14 && !json; i++)
+        printf("%s%s", columns[i], i < 13 ? "\t" : "\n");
     put_row("start", "-", &t, &start, gain, NAN, "-");
     for (int rule = 0; rule < MET_RULES; rule++)
         try_rule((enum met_rule)rule, &t, &now);
     gains(&now, &start, gain);
     put_row("chosen", "-", &t, &now, gain, NAN, "-");
+    tool_put_rows_end(json);
     for (size_t i = 0; i < cases; i++)
         free(held[i].stretch);
     free(held);

@@ -278,7 +278,9 @@ static int put_options(char *text, char letters[static 128], struct option longs
         *l++ = word[1];
         if (takes)
             *takes = 0, *l++ = ':';
-        longs[n++] = (struct option){name + 2, takes ? required_argument : no_argument, 0, word[1]};
+        if (name[1]) /* (one of before, without a name) */
+            longs[n++] =
+                (struct option){name + 2, takes ? required_argument : no_argument, 0, word[1]};
     }
     *l = 0;
     longs[n] = (struct option){0};

@@ -37,7 +37,8 @@ void tool_share_cores(void);
  * (those of a Slurm task, of taskset). */
 int tool_cores(int most);
 /* The next option's letter, or -1; optarg and optind as getopt(3) has them. `options` are a letter
- * and a name each, "-p --per= -w --whole": '=' where it takes an argument. */
+ * and a name each, "-p --per= -w --whole": '=' where it takes an argument. A letter of before,
+ * which nobody is to be told of, has the name "-". */
 int tool_getopt(const char *options);
 _Noreturn void tool_usage(void); /* prints the usage line to standard error, exits 2 */
 _Noreturn void tool_misuse(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

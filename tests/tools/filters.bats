@@ -415,7 +415,7 @@ END
     py 'import json; assert json.load(open("out")) == [{"evil": "\x1b\t\"b\\\x7f ü", "case": "case000"}]'
 }
 
-@test "stats, tnsview, dice: -J says in JSON what the table says" {
+@test "stats, tnsview, dice, folds, tidy: -J says in JSON what the table says" {
     phantom -n 1 -d 24x24x12 -s 3 -o studies
     nii2slices studies/* | recode -s brats2017 >s.tns
     # Numbers as numbers, text as text; the rows of the table under the names of its first line.
@@ -433,6 +433,17 @@ END
     [ "$(tnsview -k slice -n 0 -J <s.tns)" = '[]' ]
     run -2 tnsview -J <s.tns
     [ "$(dice -J -b 0 -d none <s.tns)" = "$(dice -j -b 0 -d none <s.tns)" ]
+    run ! grep '^  -j' <(dice -h)
+    printf 'b c\na\nd\n' | folds -k 2 -s 1 -l - | grep -v '^#' >want
+    printf 'b c\na\nd\n' | folds -k 2 -s 1 -J -l - | jq -r '.[] | [.fold, .case, .patient] | @tsv' | cmp - want
+    folds -k 2 -s 1 -b slice <s.tns 2>err | grep -v '^#' >want
+    folds -k 2 -s 1 -b slice --json <s.tns 2>err | jq -r '.[] | [.fold, "\(.case):\(.slice)", .patient] | @tsv' | cmp - want
+    py 'save("p.tns", [(m, {**t, "pred": t["label"]}) for m, t in records("s.tns")])'
+    tidy -c <p.tns >want
+    # (Of more digits than the table.)
+    tidy -c -J <p.tns | jq -r '(.[0] | keys_unsorted | @tsv), (.[] | [.[] | if . == null then "nan" elif type == "number" then . * 1e6 | round / 1e6 else . end] | @tsv)' >got
+    cmp <(numbers want) <(numbers got)
+    run -2 tidy -J -w 10 <p.tns
 }
 
 @test "pick: by keys, as text or as numbers, all conditions at once, so many at most; recode tells how much tumour" {
