@@ -46,7 +46,7 @@ WERROR  ?=
 MPI       ?=
 MPICC     ?= mpicc
 HAVE_MPI  := $(shell command -v $(MPICC) 2>/dev/null)
-HAVE_ISAL := $(shell printf '\#include <isa-l/igzip_lib.h>\n' | $(CC) -E - >/dev/null 2>&1 && echo -DHAVE_ISAL)
+HAVE_ISAL := $(shell printf '\#include <isa-l/igzip_lib.h>\n' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 && echo -DHAVE_ISAL)
 NIFTI_INC := $(addprefix -isystem ,$(firstword $(wildcard /usr/include/nifti /usr/local/include/nifti)))
 # The sanitized build inflates with zlib, so that the tests of tools go through both inflaters.
 ALL_CPPFLAGS := -I. $(NIFTI_INC) -D_GNU_SOURCE -DGLIOPIPE_VERSION='"$(VERSION)"' $(if $(filter asan,$(CONFIG)),,$(HAVE_ISAL)) $(CPPFLAGS)
@@ -98,7 +98,7 @@ ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has a
 CLANG_FORMAT := clang-format-19
 PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libzstd-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-pthread
 PKG_demo  := $(PKG_build) gnuplot-nox
-PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev slurm-wlm munge bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom python3-onnx dcm2niix groff mandoc locales pkgconf time jq bsdextrautils chromium|
+PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev slurm-wlm munge bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom python3-onnx dcm2niix groff mandoc locales pkgconf time jq bsdextrautils ruby zsh chromium|
 # AArch64 is emulated.
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_site  := mandoc
@@ -106,7 +106,7 @@ PKG_bench := $(PKG_build) openmpi-bin libopenmpi-dev libopenblas0 python3-nibabe
 
 STUDY := $(filter-out control-%,$(shell sed '/^\#/d; s/ *|.*//' pipelines/attempts)) volume control study tidy prepare streams explore predict report external search best
 PACKAGES := packages packages-build packages-demo packages-check packages-bench packages-site packages-deb packages-wheel
-.PHONY: $(STUDY) $(STUDY:%=slurm-%) $(PACKAGES) all help check check-long fuzz lint bench bench-peers install uninstall deb wheel clean demo format tools
+.PHONY: $(STUDY) $(STUDY:%=slurm-%) $(PACKAGES) all help check check-long fuzz lint bench bench-peers install uninstall deb wheel dist recipes clean demo format tools
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -139,6 +139,7 @@ help:
 	@echo 'make site            the manual as pages of HTML, into build/site'
 	@echo 'make install         PREFIX= DESTDIR= PROGPREFIX= (GNU recode exists: PROGPREFIX=glio-)'
 	@echo 'make deb | wheel     packages of Debian into build/deb (ARCH=arm64: cross-built), of Python into build/wheel'
+	@echo 'make recipes URL=    those of conda-forge, Homebrew and Spack for a release that lies there (make dist makes it)'
 	@echo 'make clean           removes build/ and bin/'
 	@echo 'man man/train.1      the page of a tool, before it is installed (man/gliopipe.7: where to begin)'
 

@@ -2,8 +2,9 @@
 
 # Names that a package of Debian has, or that all systems do: packages give these tools the prefix alone.
 TAKEN     := compare pack pick recode strip tidy train
-# With PROGPREFIX the tools that bear it: all, unless it is said.
+# With PROGPREFIX the tools that bear it: all, unless it is said; taken: those.
 PREFIXED  ?= $(TOOLS)
+override PREFIXED := $(if $(filter taken,$(PREFIXED)),$(TAKEN),$(PREFIXED))
 LIBDIR    ?= $(PREFIX)/lib
 # Runs the tools where they are another processor's.
 EMULATOR  ?=
@@ -56,7 +57,7 @@ DEB      = build/deb/$(ARCH)
 deb: packages-deb
 	@$(MAKE) -s -j$(NPROC) CONFIG=release $(CROSS) tools
 	@rm -rf $(DEB).root $(DEB) && mkdir -p $(dir $(DEB))
-	@umask 022 && $(MAKE) -s CONFIG=release $(CROSS) install DESTDIR=$(DEB).root PREFIX=/usr LIBDIR=/usr/lib/$(TRIPLET) PROGPREFIX=glio- PREFIXED='$(TAKEN)'
+	@umask 022 && $(MAKE) -s CONFIG=release $(CROSS) install DESTDIR=$(DEB).root PREFIX=/usr LIBDIR=/usr/lib/$(TRIPLET) PROGPREFIX=glio- PREFIXED=taken
 	@packaging/deb $(DEB).root $(DEB) $(VERSION) $(ABI) $(ARCH) $(TRIPLET)
 	@rm -rf $(DEB).root && ls $(DEB)/*.deb
 
@@ -81,6 +82,18 @@ WHEEL = build/wheel
 W     = $(WHEEL).root
 wheel: packages-wheel
 	@$(MAKE) -s -j$(NPROC) CONFIG=release tools whole
-	@umask 022 && $(MAKE) -s CONFIG=release install BUILT=build/release/whole DESTDIR=$W PREFIX= PROGPREFIX=glio- PREFIXED='$(TAKEN)'
+	@umask 022 && $(MAKE) -s CONFIG=release install BUILT=build/release/whole DESTDIR=$W PREFIX= PROGPREFIX=glio- PREFIXED=taken
 	@packaging/wheel $W $(WHEEL) $(VERSION)
 	@rm -rf $W
+
+# What is committed, and recipes that get it from URL (HOME_PAGE: what they say beside).
+DIST = build/gliopipe-$(VERSION).tar.gz
+dist:
+	@mkdir -p build && git archive --prefix=gliopipe-$(VERSION)/ HEAD | gzip -9n >$(DIST)
+URL       ?= https://localhost/gliopipe-$(VERSION).tar.gz
+HOME_PAGE ?= $(dir $(URL))
+RECIPES    = build/recipes
+recipes: dist
+	@mkdir -p $(RECIPES) && sum=$$(sha256sum <$(DIST)) && for f in packaging/recipes/*; do \
+	  sed "s,@URL@,$(URL),; s,@HOME@,$(HOME_PAGE),; s/@VERSION@/$(VERSION)/; s/@SHA256@/$${sum%% *}/" $$f >$(RECIPES)/$${f##*/} || exit; done
+	@ls $(RECIPES)/*

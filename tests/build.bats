@@ -170,6 +170,19 @@ pages_agree() {
     [ "$(completed glio-dice --per = s)" = "slice" ]
     [ "$(completed glio-dice -d su)" = "surface" ]
     [ -z "$(completed glio-dice s)" ]
+    # And zsh at a terminal of its own: what a line with tabs has become when it runs.
+    cat >typed <<'E'
+zmodload zsh/zpty && zpty -b z zsh -f -i || exit
+zpty -w z 'PS1= PS2= RPS1=; unsetopt prompt_cr prompt_sp; fpath=('$1' $fpath); autoload -Uz compinit; compinit -u -D; glio-dice() { print -r -- "GOT<$*>" }; print REA""DY'
+zpty -r z out '*READY*'
+for line in $'glio-dice --conv\t=monai' $'glio-dice -p ca\t' $'glio-dice --dist\tsu\t' $'glio-dice cas\t'; do
+    zpty -w z $line
+    zpty -r z out '*GOT<*>*'
+    print -r -- ${${out##*GOT}%%$'\r'*}
+done
+E
+    ! command -v zsh >/dev/null || zsh -f typed "$here/share/zsh/vendor-completions" >completed
+    ! command -v zsh >/dev/null || [ "$(paste -sd ' ' completed)" = '<--convention=monai> <-p case> <--distance=surface> <cases>' ]
     make -s -C "$ROOT" uninstall DESTDIR="$PWD/d" PREFIX=/usr PROGPREFIX=glio-
     [ -z "$(find d ! -type d)" ]
 }
@@ -209,6 +222,64 @@ E
     PATH=v/bin:/usr/bin:/bin phantom -n 1 -s 1 -d 16x16x8 -o cases
     (PATH=v/bin:/usr/bin:/bin gliopipe streams DATA=cases OUT=o CROP='-s 8x8')
     v/bin/tnsview -c <o/streams
+}
+
+@test "recipes: conda-forge's, Homebrew's and Spack's are sound, name the release, and their commands install all of it" {
+    need_command ruby
+    make -s -C "$ROOT" recipes RECIPES="$PWD/r" DIST="$PWD/d.tgz" URL=https://here.invalid/d.tgz
+    sum=$(sha256sum <d.tgz)
+    for f in r/*; do
+        grep -qF "${sum%% *}" "$f"
+        grep -qF https://here.invalid/d.tgz "$f"
+        run ! grep @ "$f"
+    done
+    tar xzf d.tgz
+    [ -x gliopipe-*/packaging/deb ]
+    # Each is run by a stand-in of its system, which says what it would have run.
+    sed -n 's/^    - \(cmake\|make\) /\1 /p' r/recipe.yaml | grep -v '^make$' >conda
+    ruby -e 'class Place < String; def /(x) = Place.new(self + "/" + x); def stage = yield; end
+        class Formula
+          def self.method_missing(*) = nil
+          def buildpath = Place.new(".")
+          def prefix = "$PREFIX"
+          def resource(*) = Place.new
+          def system(*a) = puts(a.join(" "))
+          def self.resource(*) = nil
+          def self.test = nil
+        end
+        load "r/gliopipe.rb"; Gliopipe.new.install' >brew
+    "$PYTHON" - >spack <<'E'
+import sys, types
+class MakefilePackage:
+    stage, spec = types.SimpleNamespace(source_path="."), types.SimpleNamespace(satisfies=lambda s: False)
+for name in ("spack_repo", "spack_repo.builtin", "spack_repo.builtin.build_systems", "spack_repo.builtin.build_systems.makefile", "spack", "spack.package"):
+    sys.modules[name] = types.ModuleType(name)
+sys.modules["spack_repo.builtin.build_systems.makefile"].MakefilePackage = MakefilePackage
+say = sys.modules["spack.package"]
+say.__all__ = []
+def put(name, f):
+    setattr(say, name, f)
+    say.__all__.append(name)
+for name in ("license", "version", "variant", "resource", "depends_on", "conflicts"):
+    put(name, lambda *a, **k: None)
+put("join_path", lambda *a: "/".join(a))
+put("which", lambda name: lambda *a: print(name, *a))
+put("make", lambda *a: print("make", *a))
+names = {}
+exec(open("r/package.py").read(), names)
+p = names["Gliopipe"]()
+p.build(p.spec, "$PREFIX")
+p.install(p.spec, "$PREFIX")
+E
+    for of in conda brew spack; do
+        [ "$(cut -d ' ' -f 1 $of | paste -sd ' ')" = "cmake cmake make" ]
+        # (What is built is taken as it is, with this system's libraries.)
+        PREFIX=$PWD/$of.d sh -ec "$(sed -n 's/CPPFLAGS=[^ ]*//; s/ -Inifti[^ ]*//; s/ -Lnifti[^ ]*//; s/LDFLAGS=[^ ]*//; s/["]//g; s/^make/& -s -C "$ROOT"/p' $of)" >/dev/null
+        pages_agree $of.d
+        (cd $of.d && find . | sort) >$of.tree
+        cmp $of.tree conda.tree
+        $of.d/bin/glio-recode -V
+    done
 }
 
 @test "site: every page of the manual, and no link that leads nowhere" {
