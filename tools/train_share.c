@@ -29,7 +29,7 @@
 struct share share = {.ranks = 1};
 
 enum { SUMS = 1, GRADIENT, BEAT, DATA, PARTS }; /* tags */
-enum { PIECE = 1 << 20 };                       /* floats of others that are there at once */
+enum { PIECE = 4 << 20 };                       /* bytes of a message of what is no number */
 enum { SMALL = 1024 };                          /* parameters that everybody has whole */
 enum { NAME = 48, QUEUE = 64, MOST = NN_MAX_GROUPS };
 /* Of MPI, as measured, and of the memory that it shares with each of the others. */
@@ -57,7 +57,15 @@ static double waited; /* seconds, of the thread that trains, for others */
 static pthread_t beside;
 static bool watching;
 static bool launched; /* by MPI */
-static float *piece;
+
+/* Numbers go in messages that MPI sends at once, few of them at a time: others, such as the sums
+ * that a pass waits for, stand behind these on the line. */
+enum { MESSAGE = 15 << 10, FLIGHT = 2 }; /* numbers, messages */
+static struct {
+    float *sum;                                         /* of a small parameter */
+    float *of[FLIGHT];                                  /* of each process, a message */
+    uint16_t out[FLIGHT][MESSAGE], in[FLIGHT][MESSAGE]; /* of bf16 */
+} *far;
 
 static bool near;   /* all are on this machine, and share memory */
 static bool narrow; /* gradients travel as bf16, and between machines all of them to all */
@@ -123,7 +131,7 @@ static void finish(int a, int b)
     const bool me = watching && pthread_equal(pthread_self(), beside);
     const int busy = near && !me ? NEAR_TURNS : 400;
     const double began = me ? 0 : tool_now();
-    bool ready[2] = {false, b < 0};
+    bool ready[2] = {a < 0, b < 0};
     share_idle(true);
     for (int tries = 0;; tries++) {
         pthread_mutex_lock(&lock);
@@ -162,7 +170,7 @@ static void swap(int with, int tag, const void *out, size_t sent, void *in, size
 /* Anything large, in pieces. */
 static void carry(void (*one)(int, int, void *, size_t), int whom, void *data, size_t bytes)
 {
-    const size_t most = PIECE * sizeof(float);
+    const size_t most = PIECE;
     for (size_t at = 0; at < bytes; at += most)
         one(whom, DATA, (char *)data + at, bytes - at < most ? bytes - at : most);
 }
@@ -317,29 +325,72 @@ static int before(int k)
     return (share.rank + share.ranks - k) % share.ranks;
 }
 
-/* All are there: what is large then goes at once. */
-static void meet(int tag)
+/* What goes to one and comes from another, either of which may be nothing. */
+struct transfer {
+    int to, from;
+    const void *out;
+    void *in;
+    size_t sent, received;
+};
+
+/* Of a parameter that processes have parts of: turn by turn, in each of which as much of a part
+ * goes as a message holds, to each of the others. */
+struct parted {
+    char *x;
+    size_t n, size; /* numbers, bytes of one */
+    bool to_all;
+};
+
+static size_t others(void)
 {
-    char here = 0, there;
-    for (int step = 1; step < share.ranks; step *= 2)
-        pass(after(step), before(step), tag, &here, 1, &there, 1);
+    return (size_t)share.ranks - 1;
+}
+
+/* All of them in their order, few at a time. */
+static void transfer_parts(int tag, struct parted p,
+                           struct transfer (*begin)(const struct parted *, size_t i),
+                           void (*end)(const struct parted *, size_t i))
+{
+    const size_t all = (longest(p.n) + MESSAGE - 1) / MESSAGE * others();
+    int id[FLIGHT][2];
+    for (size_t i = 0; i < all + FLIGHT - 1; i++) {
+        int *begun = id[i % FLIGHT], *ended = id[(i + 1) % FLIGHT];
+        if (i < all) {
+            const struct transfer t = begin(&p, i);
+            begun[0] = t.received ? post(false, t.from, tag, t.in, t.received) : -1;
+            begun[1] = t.sent ? post(true, t.to, tag, (void *)(uintptr_t)t.out, t.sent) : -1;
+        }
+        if (i >= FLIGHT - 1) {
+            finish(ended[0], ended[1]);
+            end(&p, i - (FLIGHT - 1));
+        }
+    }
+}
+
+static struct transfer begin_spread(const struct parted *p, size_t i)
+{
+    const int k = 1 + (int)(i % others()), r = share.rank, to = after(k), from = before(k);
+    const size_t at = i / others() * MESSAGE;
+    const struct nn_part mine = turn_of(r, p->n, at, MESSAGE);
+    const struct nn_part his = turn_of(from, p->n, at, MESSAGE);
+    return (struct transfer){to,
+                             from,
+                             p->x + mine.from * p->size,
+                             p->x + his.from * p->size,
+                             p->to_all || !to ? mine.n * p->size : 0,
+                             p->to_all || !r ? his.n * p->size : 0};
+}
+
+static void end_spread(const struct parted *p, size_t i)
+{
+    (void)p, (void)i;
 }
 
 /* Each gives his part to all, or to rank 0. */
 static void spread(int tag, void *x, size_t n, size_t size, bool to_all)
 {
-    const int all = share.ranks, r = share.rank;
-    char *data = x;
-    if (part_of(r, n).n == n)
-        return;
-    for (size_t at = 0, end = longest(n); at < end; at += PIECE)
-        for (int k = 1; k < all; k++) {
-            const int to = after(k), from = before(k);
-            const struct nn_part mine = turn_of(r, n, at, PIECE);
-            const struct nn_part his = turn_of(from, n, at, PIECE);
-            pass(to, from, tag, data + mine.from * size, to_all || !to ? mine.n * size : 0,
-                 data + his.from * size, to_all || !r ? his.n * size : 0);
-        }
+    if (part_of(share.rank, n).n < n)
+        transfer_parts(tag, (struct parted){x, n, size, to_all}, begin_spread, end_spread);
 }
 
 /* The upper halves of floats that are rounded to them; and back. */
@@ -372,53 +423,54 @@ static void add_along_tree(float **of, size_t n)
         }
 }
 
-/* Each has the others' numbers of his part, and adds them up along the tree. */
-static void sum_parts(float *x, size_t n)
+static float *place_of(size_t turn, int rank)
 {
-    const int all = share.ranks, r = share.rank;
-    const size_t most = (size_t)(PIECE / all);
-    float *of[MOST];
-    for (size_t at = 0, end = longest(n); at < end; at += most) {
-        const struct nn_part mine = turn_of(r, n, at, most);
-        of[r] = x + mine.from;
-        for (int k = 1; k < all; k++) {
-            const int to = after(k), from = before(k);
-            const struct nn_part his = turn_of(to, n, at, most);
-            of[from] = piece + (size_t)from * most;
-            pass(to, from, GRADIENT, x + his.from, his.n * sizeof *x, of[from], mine.n * sizeof *x);
-        }
-        add_along_tree(of, mine.n);
-    }
+    return far->of[turn % FLIGHT] + (size_t)rank * MESSAGE;
 }
 
-/* The same in halves of floats; and then all get all. The room that was another's in floats is, in
- * halves, his and what goes to him. */
-static void sum_halves(float *x, size_t n)
+/* Each has the others' numbers of his part, and adds them up along the tree. */
+static struct transfer begin_sum(const struct parted *p, size_t i)
 {
-    const int all = share.ranks, r = share.rank;
-    const size_t most = (size_t)(PIECE / 2 / all);
-    uint16_t *halves = (uint16_t *)(piece + PIECE / 2);
+    const int k = 1 + (int)(i % others()), to = after(k), from = before(k);
+    const size_t turn = i / others(), at = turn * MESSAGE;
+    const struct nn_part mine = turn_of(share.rank, p->n, at, MESSAGE);
+    const struct nn_part his = turn_of(to, p->n, at, MESSAGE);
+    const float *out = (float *)p->x + his.from;
+    if (!narrow)
+        return (struct transfer){to, from, out, place_of(turn, from), his.n * 4, mine.n * 4};
+    halve(far->out[i % FLIGHT], out, his.n);
+    return (struct transfer){to,        from,      far->out[i % FLIGHT], far->in[i % FLIGHT],
+                             his.n * 2, mine.n * 2};
+}
+
+static void end_sum(const struct parted *p, size_t i)
+{
+    const size_t turn = i / others();
+    const struct nn_part mine = turn_of(share.rank, p->n, turn * MESSAGE, MESSAGE);
+    const int k = 1 + (int)(i % others());
     float *of[MOST];
-    for (size_t at = 0, end = longest(n); at < end; at += most) {
-        const struct nn_part mine = turn_of(r, n, at, most);
-        of[r] = x + mine.from;
-        for (int k = 1; k < all; k++) {
-            const int to = after(k), from = before(k);
-            const struct nn_part his = turn_of(to, n, at, most);
-            of[from] = piece + (size_t)from * most;
-            halve(halves, x + his.from, his.n);
-            pass(to, from, GRADIENT, halves, his.n * 2, halves + most, mine.n * 2);
-            widen(of[from], halves + most, mine.n);
-        }
+    if (narrow)
+        widen(place_of(turn, before(k)), far->in[i % FLIGHT], mine.n);
+    for (int r = 0; r < share.ranks; r++)
+        of[r] = r == share.rank ? (float *)p->x + mine.from : place_of(turn, r);
+    if (k == (int)others())
         add_along_tree(of, mine.n);
-        for (int k = 1; k < all; k++) {
-            const int to = after(k), from = before(k);
-            const struct nn_part his = turn_of(from, n, at, most);
-            halve(halves, of[r], mine.n);
-            pass(to, from, GRADIENT, halves, mine.n * 2, halves + most, his.n * 2);
-            widen(x + his.from, halves + most, his.n);
-        }
-    }
+}
+
+/* Then, of bf16, all get all. */
+static struct transfer begin_halves(const struct parted *p, size_t i)
+{
+    struct transfer t = begin_spread(p, i);
+    halve(far->out[i % FLIGHT], t.out, t.sent / 4);
+    t.out = far->out[i % FLIGHT], t.in = far->in[i % FLIGHT];
+    t.sent /= 2, t.received /= 2;
+    return t;
+}
+
+static void end_halves(const struct parted *p, size_t i)
+{
+    const struct transfer t = begin_spread(p, i);
+    widen(t.in, far->in[i % FLIGHT], t.received / 4);
 }
 
 /* On one machine: in each box is what the others are to have of it, each a shelf. */
@@ -453,14 +505,13 @@ static void sum_gradient(float *x, size_t n)
         return;
     }
     if (part_of(share.rank, n).n == n) {
-        sum(GRADIENT, x, piece, n, sizeof *x, add_floats);
+        sum(GRADIENT, x, far->sum, n, sizeof *x, add_floats);
         return;
     }
-    meet(GRADIENT);
+    const struct parted p = {(char *)x, n, sizeof *x, true};
+    transfer_parts(GRADIENT, p, begin_sum, end_sum);
     if (narrow)
-        sum_halves(x, n);
-    else
-        sum_parts(x, n);
+        transfer_parts(GRADIENT, p, begin_halves, end_halves);
 }
 
 void share_parts(void *x, size_t n, size_t bytes, bool to_all)
@@ -818,12 +869,16 @@ static void learn_places(void)
     free(of);
 }
 
+static size_t room_bytes(void)
+{
+    return sizeof *far + (SMALL + FLIGHT * MESSAGE) * (size_t)share.ranks * sizeof(float);
+}
+
 size_t share_memory(void)
 {
-    const size_t room = near ? near_bytes() : PIECE * sizeof *piece;
     if (share.ranks == 1)
         return launched ? SHARE_ALONE : 0;
-    return SHARE_BYTES + (size_t)share.ranks * SHARE_EACH + room;
+    return SHARE_BYTES + (size_t)share.ranks * SHARE_EACH + (near ? near_bytes() : room_bytes());
 }
 
 void share_begin(double seconds)
@@ -842,7 +897,12 @@ void share_begin(double seconds)
     watched = tool_alloc(n * sizeof *watched);
     memset(told, 0, n * sizeof *told);
     learn_places();
-    piece = near ? NULL : tool_alloc(PIECE * sizeof *piece);
+    if (!near) {
+        far = tool_alloc(room_bytes());
+        far->sum = (float *)(far + 1);
+        for (size_t i = 0; i < FLIGHT; i++)
+            far->of[i] = far->sum + (SMALL + i * MESSAGE) * n;
+    }
     /* Whoever will talk has talked: a confined process opens no connection any more. */
     for (int k = 1; k < share.ranks; k++) {
         char one = 0, other;
