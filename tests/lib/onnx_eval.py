@@ -128,6 +128,7 @@ OPERATORS = {
     "Reshape": lambda x, s: x.reshape([x.shape[i] if v == 0 else int(v) for i, v in enumerate(s)]),
     "Neg": np.negative, "Mod": np.mod, "Pad": lambda x, p: np.pad(x, list(zip(p[:x.ndim], p[x.ndim:]))),
     "Slice": lambda x, f, t, a: x[tuple(slice(int(f[list(a).index(i)]), int(t[list(a).index(i)])) if i in a else slice(None) for i in range(x.ndim))],
+    "Gather": lambda x, at, axis: np.take(x, at.astype("i8"), axis), "Unsqueeze": lambda x, at: np.expand_dims(x, tuple(at.astype("i8"))),
     "Cast": lambda x, to: x.astype({1: "f8"}[to])}  # the numbers are exact in either
 
 

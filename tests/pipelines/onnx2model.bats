@@ -22,8 +22,8 @@ class Foreign:
     def weight(self, *shape, low=-1, high=1):
         a = self.rng.uniform(low, high, shape)
         return self.array(a * (3 / np.prod(shape[1:])) ** 0.5 if len(shape) > 1 else a)
-    def save(self, path, out, **external):
-        shape = ["n", 3, *"xyz"[:self.axes]]
+    def save(self, path, out, shape=None, **external):
+        shape = shape or ["n", 3, *"xyz"[:self.axes]]
         ends = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, s)] for n, s in (("in", shape), (out, ["n", None, *shape[2:]]))]
         model = helper.make_model(helper.make_graph(self.nodes, "of others", *ends, self.constants), opset_imports=[helper.make_opsetid("", 17)])
         model.ir_version = 8
@@ -48,6 +48,36 @@ def graph(axes, path="graph.onnx", edit=lambda f, x: x, last="Softmax", outputs=
     q = edit(f, f.put("Identity", f.put("Conv", q, f.weight(6, 6, *([1] + both(3))[-axes:]), pads=([0] + both(1))[-axes:] * 2)))
     q = f.put("Conv", q, f.weight(outputs, 6, *both(1)))
     f.save(path, f.put(last, q, **({"axis": 1} if last == "Softmax" else {})) if last else q, **external)
+def transformer(path="graph.onnx", c=8, heads=2, side=6, scale=None, size=lambda f, x: x):
+    """As PyTorch writes such: group norm, norms with the channels last, positions, attention whose queries, keys and values are one product,
+    a GELU of its parts, and sizes that are computed."""
+    f = Foreign(2)
+    vector = lambda n: f.weight(n, low=0.5, high=1.5)
+    sides = lambda x: [f.put("Gather", f.put("Shape", x), f.array(i, "i8"), axis=0) for i in range(4)]
+    whole = lambda *v: f.put("Concat", *[f.put("Unsqueeze", i, f.array([0], "i8")) if isinstance(i, str) else f.array([i], "i8") for i in v], axis=0)
+    linear = lambda x, i, o: f.put("Add", f.weight(o), f.put("MatMul", x, f.array(f.rng.uniform(-1, 1, (i, o)) * (3 / i) ** 0.5)))
+    norm = lambda x, n: f.put("LayerNormalization", x, vector(n), f.weight(n), axis=-1, epsilon=1e-5)
+    x = f.put("Conv", "in", f.weight(4, 3, 3, 3), f.weight(4), pads=[1] * 4, kernel_shape=[3, 3])
+    y = f.put("InstanceNormalization", f.put("Reshape", x, f.array([0, 2, -1], "i8")), f.array([1, 1]), f.array([0, 0]), epsilon=1e-5)
+    y = f.put("Add", f.put("Mul", f.put("Reshape", y, f.put("Shape", x)), f.array(f.rng.uniform(0.5, 1.5, (4, 1, 1)))), f.array(f.rng.uniform(-1, 1, (4, 1, 1))))
+    s = f.put("Transpose", norm(f.put("Transpose", f.put("Mul", y, f.put("Sigmoid", y)), perm=[0, 2, 3, 1]), 4), perm=[0, 3, 1, 2])
+    x = f.put("Conv", s, f.weight(c, 4, 2, 2), f.weight(c), strides=[2, 2], kernel_shape=[2, 2])
+    n, _, h, w = sides(x)
+    t = f.put("Transpose", f.put("Reshape", x, whole(n, c, -1)), perm=[0, 2, 1])
+    t = f.put("Add", t, f.array(f.rng.uniform(-1, 1, (1, side * side, c))))
+    q = f.put("Reshape", linear(norm(t, c), c, 3 * c), f.array([0, -1, 3, heads, c // heads], "i8"))
+    q = f.put("Transpose", q, perm=[2, 0, 3, 1, 4])
+    q, k, v = (f.put("Gather", q, f.array(i, "i8"), axis=0) for i in range(3))
+    d = f.put("Sqrt", f.put("Cast", f.put("Slice", f.put("Shape", q), f.array([-1], "i8"), f.array([2 ** 63 - 1], "i8"), f.array([0], "i8")), to=1))
+    a = f.put("MatMul", f.put("Div", q, d) if scale is None else f.put("Mul", q, f.array([scale])), f.put("Transpose", k, perm=[0, 1, 3, 2]))
+    a = f.put("Transpose", f.put("MatMul", f.put("Softmax", a, axis=-1), v), perm=[0, 2, 1, 3])
+    t = f.put("Add", t, linear(f.put("Reshape", a, f.array([0, 0, c], "i8")), c, c))
+    y = linear(norm(t, c), c, 2 * c)
+    y = f.put("Mul", f.put("Mul", y, f.put("Add", f.put("Erf", f.put("Div", y, f.array(2 ** 0.5))), f.array(1.0))), f.array(0.5))
+    t = f.put("Add", t, linear(y, 2 * c, c))
+    x = f.put("Reshape", size(f, f.put("Transpose", t, perm=[0, 2, 1])), whole(n, c, h, w))
+    x = f.put("Concat", s, f.put("ConvTranspose", x, f.weight(c, 4, 2, 2), f.weight(4), strides=[2, 2], kernel_shape=[2, 2]), axis=1)
+    f.save(path, f.put("Softmax", f.put("Conv", x, f.weight(3, 8, 1, 1), f.weight(3)), axis=1), shape=["n", 3, 2 * side, 2 * side])
 PY
 }
 
@@ -99,6 +129,25 @@ for n, side in ("planes", (3, 12, 20)), ("volume", (4, 12, 20)), ("scores", (3, 
 PY
 }
 
+@test "onnx2model: a transformer of PyTorch's operations becomes attention, linear layers, norms and positions" {
+    foreign <<'PY'
+import mkstream, onnx_eval
+transformer()
+rng = np.random.default_rng(2)
+images = rng.normal(size=(3, 3, 12, 12)).astype("f4")
+open("in.tns", "wb").write(mkstream.stream({"history": "made"}, [
+    ({"case": "a", "patient": "a", "slice": z, "slices": 3, "modalities": "t1,t2,flair", "spacing": "1 1 1"}, {"image": i}) for z, i in enumerate(images)]))
+np.save("want.npy", onnx_eval.Graph("graph.onnx").run(images))
+PY
+    import -m t1,t2,flair -s canonical -o model graph.onnx 2>err
+    infer -F -P -t none -m model <in.tns >out.tns 2>err || { cat err; false; }
+    foreign <<'PY'
+import mkstream
+got = np.stack([t["prob"] for kind, at, m, t, ends in mkstream.parse(open("out.tns", "rb").read()) if kind == "R"])
+assert abs(got - np.load("want.npy")).max() < 1e-5, abs(got - np.load("want.npy")).max()
+PY
+}
+
 @test "onnx2model: a graph of model2onnx's, weights within or beside, comes back as it was" {
     "$PYTHON" "$ROOT/tests/lib/blobs.py" -p 1 -n 4 -d 48x40 -l nii2slices >blobs.tns
     for n in unet unet.f16 transunet3d.bf16 transunet3d; do
@@ -130,15 +179,19 @@ one = lambda op, **a: lambda f, x: f.put(op, x, **a)
 for want, edit in [
         ("(Elu): the engine has none", one("Elu")),
         ("(GlobalAveragePool): the engine has none", one("GlobalAveragePool")),
-        ("(Transpose): the engine has none", one("Transpose", perm=[0, 1, 3, 2])),
+        ("(wanted batch, channels and sides in order)", one("Transpose", perm=[0, 1, 3, 2])),
+        ("(Pow): the engine has none, of the image (a layer norm is one", lambda f, x: f.put("Pow", x, f.array([2.0]))),
+        ("(Erf): (wanted it of x / sqrt(2)", one("Erf")),
+        ("axes that are parted or put together", lambda f, x: f.put("Reshape", x, f.array([0, 4, -1, 1], "i8"))),
         ("(Softmax): (wanted softmax over channels", one("Softmax", axis=2)),
         ("(MaxPool): (wanted a stride as large", one("MaxPool", kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4)),
         ("pads [0, 0, 0, 0] do not keep the size", lambda f, x: f.put("Conv", x, f.weight(6, 6, 3, 3))),
         ("(Conv): (wanted a constant kernel, one group", lambda f, x: f.put("Conv", x, f.weight(6, 1, 3, 3), group=6, pads=[1] * 4)),
-        ("is not made of the image", lambda f, x: f.put("BatchNormalization", x, *[f.put("Identity", f.weight(6))] * 4)),
+        ("is not made of the image", lambda f, x: f.put("Relu", f.weight(6, 6))),
         ("(Resize): (wanted whole constant factors", lambda f, x: f.put("Resize", x, "", f.array([1, 1, 2, 2]), mode="cubic")),
         ("(Concat): (wanted two values", lambda f, x: f.put("Concat", x, x, axis=2)),
-        ("input 1 is not made of the image", lambda f, x: f.put("Mul", x, f.array([2.0]))),
+        ("is multiplied by 2, which the engine does not", lambda f, x: f.put("Mul", x, f.array([2.0]))),
+        ("(wanted attention: queries by keys", lambda f, x: f.put("MatMul", x, x)),
         ("not all numbers are finite", lambda f, x: f.put("Conv", x, f.array(np.full((6, 6, 1, 1), np.inf))))]:
     graph(2, edit=edit)
     why = attempt(tool, *say)
@@ -159,12 +212,19 @@ for other, want in ("../../../k0", "may point"), ("/etc/passwd", "may point"), (
 open("graph.onnx", "wb").write(b)
 os.truncate("abcdefghijk", 100)
 assert "is cut" in attempt(tool, *say)
+transformer(scale=0.25)
+assert "logits times 0.5, got 0.25" in attempt(tool, *say)
+transformer(size=lambda f, x: f.put("Transpose", x, perm=[2, 0, 1]))
+assert "parted or put together" in attempt(tool, *say)
 # Damaged bytes: a line, or a model; not a word of Python's.
-graph(2)
-rng, whole, refused = np.random.default_rng(int(os.environ.get("SEED", 1))), open("graph.onnx", "rb").read(), 0
+wholes = []
+for make in transformer, lambda: graph(2):
+    make()
+    wholes.append(open("graph.onnx", "rb").read())
+rng, refused = np.random.default_rng(int(os.environ.get("SEED", 1))), 0
 rounds = 5000 if os.environ.get("LONG") else 150
 for i in range(rounds):
-    b = bytearray(whole)
+    b = bytearray(wholes[i // 10 % 2])
     for _ in range(1 + i % 3):
         at = rng.integers(len(b) if i % 2 else min(len(b), 1000))
         if i % 5:
