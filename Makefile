@@ -69,7 +69,11 @@ endif
 ISA_plain  := $(if $(filter release,$(CONFIG)),-O2)# for machines that few have: less to compile
 ISA_neon   :=
 ISA_avx2   := -mavx2 -mfma -mf16c
+# Products of bfloat16 (simd/bf16_*.c) have levels beside these, which are the level's own in all else.
+LEVELS_BF16 := $(LEVELS) $(if $(filter avx512,$(LEVELS)),avx512bf16 amx)
 ISA_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512
+ISA_avx512bf16 := $(ISA_avx512) -mavx512bf16 -DKR_LEVEL_avx512=1 -DKR_BASE=avx512
+ISA_amx    := $(ISA_avx512bf16) -mamx-tile -mamx-bf16
 # -g1 and no clones: the same loops in half the time to compile (a copy of the transforms for each caller gains nothing).
 KERNEL_CFLAGS := $(if $(filter release,$(CONFIG)),-O3 -g1) -fno-math-errno -fno-trapping-math
 KERNEL_CFLAGS += $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),,-fno-ipa-cp-clone)
@@ -82,7 +86,8 @@ BOXES     := lib/base lib/image lib/metric $(if $(LIGHT),,lib/nn lib/kernels) fo
 NETWORKS  := unet attention residual nnunet2d transunet unet3d attention3d residual3d transunet3d# descriptions that the program knows, of pipelines/networks
 READERS   := $(wildcard lib/nn/text*.c)# of the engine, what reads bytes
 SRC       := $(sort $(foreach d,$(BOXES),$(wildcard $(d)/*.c)) $(READERS))
-SIMD_SRC  := $(if $(LIGHT),,$(wildcard lib/kernels/simd/*.c))
+SIMD_SRC  := $(if $(LIGHT),,$(filter-out lib/kernels/simd/bf16_%,$(wildcard lib/kernels/simd/*.c)))
+BF16_SRC  := $(if $(LIGHT),,$(wildcard lib/kernels/simd/bf16_*.c))
 FRAME     := $(wildcard tools/tool*.c)# every tool stands on it
 PARTS     := $(filter-out $(FRAME),$(wildcard tools/*_*.c))# tools/NAME_PART.c belongs to tools/NAME.c
 TOOLS     := $(patsubst tools/%.c,%,$(filter-out $(FRAME) $(PARTS) $(if $(LIGHT),tools/train.c tools/infer.c tools/strip.c tools/model2onnx.c),$(wildcard tools/*.c)))
@@ -90,6 +95,7 @@ UNIT      := $(patsubst tests/unit/%.c,%,$(if $(LIGHT),$(filter-out tests/unit/n
 BENCHC    := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
 
 SIMD_OBJ  := $(foreach l,$(LEVELS),$(patsubst lib/kernels/simd/%.c,$(O)/lib/kernels/simd/%_$(l).o,$(SIMD_SRC)))
+SIMD_OBJ  += $(foreach l,$(LEVELS_BF16),$(patsubst lib/kernels/simd/%.c,$(O)/lib/kernels/simd/%_$(l).o,$(BF16_SRC)))
 OBJ       := $(SRC:%.c=$(O)/%.o) $(if $(LIGHT),,$(O)/lib/nn/texts.o)
 ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has another name
 
@@ -151,7 +157,7 @@ $(filter-out packages,$(PACKAGES)): packages-%:
 # --- rules ----------------------------------------------------------------------------------------
 # A change of flags rebuilds what they touch.
 STAMP := $(O)/flags
-FLAGS_NOW := $(if $(MPI),MPI )$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(KERNEL_CFLAGS) $(LEVELS)
+FLAGS_NOW := $(if $(MPI),MPI )$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(KERNEL_CFLAGS) $(LEVELS_BF16)
 $(shell mkdir -p $(O); printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $(STAMP) || printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' > $(STAMP))
 
 $(O)/%.o: %.c $(STAMP)
@@ -176,7 +182,7 @@ $(O)/lib/kernels/simd/%_$(1).o: lib/kernels/simd/%.c $(STAMP)
 	@mkdir -p $$(@D)
 	$$(CC) $$(ALL_CPPFLAGS) $$(ALL_CFLAGS) $$(WERROR) $$(KERNEL_CFLAGS) $$(ISA_$(1)) -DKR_LEVEL=$(1) -DKR_LEVEL_$(1)=1 -c -o $$@ $$<
 endef
-$(foreach l,$(LEVELS),$(eval $(call simd_rule,$(l))))
+$(foreach l,$(LEVELS_BF16),$(eval $(call simd_rule,$(l))))
 
 # What takes longest to compile comes first.
 $(ARCHIVE): $(sort $(filter %conv3x3_winograd_% %conv3x3_weight_%,$(SIMD_OBJ))) $(SIMD_OBJ) $(OBJ)

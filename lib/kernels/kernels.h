@@ -261,11 +261,16 @@ void kr_upconv_backward_weight(const struct kr_upconv *, const float *dy, float 
 
 /* --- ISA levels -------------------------------------------------------------------------------
  * The level in use: the best that the processor has, capped by the environment variable
- * KR_ISA=plain | avx2 | avx512 | neon. kr_init must be called once, before any kernel and from one
- * thread; it returns NULL, or a message for a KR_ISA that is unknown or that this processor
- * lacks. */
+ * KR_ISA=plain | avx2 | avx512 | avx512bf16 | amx | neon. kr_init must be called once, before any
+ * kernel, from one thread, and before the process gives up calls of the system, one of which asks
+ * for AMX; it returns NULL, or a message for a KR_ISA that is unknown or that this processor lacks.
+ *
+ * avx512bf16 and amx differ from avx512 in products of bfloat16 alone (bf16.h): kr_level is avx512
+ * for all three, kr_level_bf16 is one of them. Where a level has no instruction for such products
+ * they are made of floats. */
 const char *kr_init(void);
 const char *kr_level(void);
+const char *kr_level_bf16(void);
 
 /* NULL, or why there are no products of matrices (product.h). The first call after kr_init, from
  * one thread, loads the library for them; kr_products_free gives it back. */

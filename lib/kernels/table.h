@@ -4,6 +4,7 @@
 #ifndef TABLE_H
 #define TABLE_H
 
+#include "lib/kernels/bf16.h"
 #include "lib/kernels/kernels.h"
 #include "lib/kernels/pointwise.h"
 #include "lib/kernels/product.h"
@@ -202,14 +203,33 @@
        void *workspace),                                                                           \
       (a, dy, dx, workspace))
 
+/* Those of bf16.h, in simd/bf16_*.c: for levels of their own (kernels.h). */
+#define KR_ENTRIES_BF16(X)                                                                         \
+    X(size_t, kr_bf16_packed, (const struct kr_bf16 *p), (p))                                      \
+    X(void, kr_bf16_pack, (const struct kr_bf16 *p, void *to), (p, to))                            \
+    X(size_t, kr_bf16_forward_workspace, (const struct kr_bf16 *p), (p))                           \
+    X(void, kr_bf16_forward, (const struct kr_bf16 *p, const struct kr_out *out, void *workspace), \
+      (p, out, workspace))                                                                         \
+    X(size_t, kr_bf16_backward_data_workspace, (const struct kr_bf16 *p), (p))                     \
+    X(void, kr_bf16_backward_data,                                                                 \
+      (const struct kr_bf16 *p, const struct kr_dy *dy, const struct kr_dx dx[2],                  \
+       void *workspace),                                                                           \
+      (p, dy, dx, workspace))
+
 #define KR_PASTE2(a, b) a##_##b
 #define KR_PASTE(a, b) KR_PASTE2(a, b)
 
-/* Inside lib/kernels/simd: the name of a function at the level that is being compiled. */
+/* Inside lib/kernels/simd: the name of a function at the level that is being compiled; at the one
+ * that it stands on, where it is for products in bf16 alone. */
 #ifdef KR_LEVEL
 #define KR_NAME(f) KR_PASTE(f, KR_LEVEL)
+#ifndef KR_BASE
+#define KR_BASE KR_LEVEL
+#endif
+#define KR_BASE_NAME(f) KR_PASTE(f, KR_BASE)
 #define KR_DECLARE(type, name, params, args) type KR_NAME(name) params;
 KR_ENTRIES(KR_DECLARE)
+KR_ENTRIES_BF16(KR_DECLARE)
 #endif
 
 #endif

@@ -47,7 +47,7 @@ typedef float v4 __attribute__((vector_size(16)));
 #define PLAIN(a, m, c) ((a) * (m) + (c))
 PEAK(peak4, , v4, (v4){0}, PLAIN)
 
-static double peak(int threads)
+static __attribute__((unused)) double peak(int threads)
 {
     const long steps = 2000000;
     float (*f)(long) = peak4;

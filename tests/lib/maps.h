@@ -321,10 +321,9 @@ MAPS_UNUSED static double dx_error(const struct kr_dx *dx, struct shape s, const
 }
 
 /* --- levels --------------------------------------------------------------------------------- */
-MAPS_UNUSED static void each_level(void (*test)(void))
+MAPS_UNUSED static void each_of(const char *const levels[], size_t n, void (*test)(void))
 {
-    static const char *const levels[] = {"plain", "avx2", "avx512", "neon"};
-    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+    for (size_t i = 0; i < n; i++) {
         setenv("KR_ISA", levels[i], 1);
         const char *why = kr_init();
         if (why) {
@@ -334,6 +333,19 @@ MAPS_UNUSED static void each_level(void (*test)(void))
         test();
         guards_free();
     }
+}
+
+MAPS_UNUSED static void each_level(void (*test)(void))
+{
+    static const char *const levels[] = {"plain", "avx2", "avx512", "neon"};
+    each_of(levels, sizeof levels / sizeof levels[0], test);
+}
+
+/* The same of products in bfloat16. */
+MAPS_UNUSED static void each_level_bf16(void (*test)(void))
+{
+    static const char *const levels[] = {"plain", "avx2", "avx512", "avx512bf16", "amx", "neon"};
+    each_of(levels, sizeof levels / sizeof levels[0], test);
 }
 
 #endif

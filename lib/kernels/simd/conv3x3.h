@@ -251,13 +251,14 @@ INLINE size_t take(size_t *used, size_t count, size_t size)
 /* In conv3x3.c */
 struct source KR_NAME(kr_conv3x3_source)(const struct kr_conv3x3 *);
 /* An operand from `slices` slices of `pixels` pixels before it on. */
-struct kr_in KR_NAME(kr_conv3x3_beside)(const struct kr_in *, int slices, int pixels);
+struct kr_in KR_BASE_NAME(kr_conv3x3_beside)(const struct kr_in *, int slices, int pixels);
 struct source KR_NAME(kr_conv3x3_gradient)(const struct kr_conv3x3 *, const struct kr_dy *);
-struct sink KR_NAME(kr_conv3x3_sink_y)(const struct kr_conv3x3 *, const struct kr_out *);
-struct sink KR_NAME(kr_conv3x3_sink_dx)(const struct kr_conv3x3 *, const struct kr_dx dx[2]);
+struct sink KR_BASE_NAME(kr_conv3x3_sink_y)(const struct kr_conv3x3 *, const struct kr_out *);
+struct sink KR_BASE_NAME(kr_conv3x3_sink_dx)(const struct kr_conv3x3 *, const struct kr_dx dx[2]);
 /* Adds `count` slots in order, or where sums of each sample are wanted those of each, a
  * `samples`-th of them; to be called by one thread. */
-void KR_NAME(kr_conv3x3_sums)(const struct sink *, const double *slots, int count, int samples);
+void KR_BASE_NAME(kr_conv3x3_sums)(const struct sink *, const double *slots, int count,
+                                   int samples);
 
 /* In conv3x3_winograd.c */
 size_t KR_NAME(kr_conv3x3_winograd_workspace)(const struct source *, const struct sink *,

@@ -160,13 +160,17 @@ INLINE vf vload_bf16(const uint16_t *p)
     return (vf)(__builtin_convertvector(*(const vh_mem *)p, vu) << 16);
 }
 
-/* Round to nearest even; a NaN stays one. */
+/* Round to nearest even; a NaN stays one. (The instruction takes a denormal as 0.) */
 INLINE void vstore_bf16(uint16_t *p, vf v)
 {
+#ifdef __AVX512BF16__
+    _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(v));
+#else
     vu u = (vu)v, nan = (vu)(v != v);
     vu r = u + 0x7fff + (u >> 16 & 1);
     r = (r & ~nan) | ((u | 0x400000) & nan);
     *(vh_mem *)p = __builtin_convertvector(r >> 16, vh);
+#endif
 }
 
 INLINE vf vload_as(const void *base, enum kr_dtype t, size_t i)
