@@ -27,10 +27,10 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "[-FHPuv] [-j THREADS] [-M SIZE] [-t AXES] -m MODEL... < STREAM > STREAM\n"
+    "[-bFHPuv] [-j THREADS] [-M SIZE] [-t AXES] -m MODEL... < STREAM > STREAM\n"
     "       infer -n -m MODEL...";
 static const char options[] =
-    "-F --force -j --threads= -m --model= -M --memory= -n --needs -P --probabilities "
+    "-b --bf16 -F --force -j --threads= -m --model= -M --memory= -n --needs -P --probabilities "
     "-t --mirror= -u --uncertainty";
 
 struct options opt = {.axes = MIRROR_X | MIRROR_Y};
@@ -240,8 +240,8 @@ static void open_stream(void)
             mirrors[n++] = axis_names[i];
     mirrors[n] = 0;
     models_history(models, sizeof models);
-    tool_open("%s%s%s%s%s", models, mirrors, opt.prob ? " -P" : "", opt.uncertain ? " -u" : "",
-              opt.force ? " -F" : "");
+    tool_open("%s%s%s%s%s%s", models, mirrors, opt.bf16 ? " -b" : "", opt.prob ? " -P" : "",
+              opt.uncertain ? " -u" : "", opt.force ? " -F" : "");
     tool_read_ahead();
     tool_header();
 }
@@ -256,6 +256,9 @@ int main(int argc, char **argv)
     tool_share_cores();
     while ((c = tool_getopt(options)) != -1)
         switch (c) {
+        case 'b':
+            opt.bf16 = true;
+            break;
         case 'F':
             opt.force = true;
             break;

@@ -12,7 +12,7 @@
 enum { MODELS = TOOL_MAPS, MOST = 16 }; /* of models; of records at once */
 
 extern struct options {
-    bool force, prob, uncertain;
+    bool bf16, force, prob, uncertain;
     int axes; /* bits: each subset of them is a view that is predicted */
     int threads;
     unsigned long long memory;

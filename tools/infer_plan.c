@@ -115,6 +115,14 @@ static void free_networks(void)
         }
 }
 
+/* Weights that are packed are not read where the file lies. */
+static void forget(void *ctx, const struct tensor *t)
+{
+    const struct member *m = ctx;
+    (void)t;
+    st_forget(&m->model.file);
+}
+
 static struct nn *network(const struct member *m, int n, size_t beside, size_t ceiling, char *why,
                           size_t size)
 {
@@ -128,6 +136,8 @@ static struct nn *network(const struct member *m, int n, size_t beside, size_t c
                            .outside = beside,
                            .before = models_opening(),
                            .weights = m->model.weights,
+                           .bf16 = opt.bf16,
+                           .hooks = {.ctx = (void *)(uintptr_t)m, .packed = forget},
                            .targets = m->model.targets};
     return nn_new(&m->spec, &o, why, size);
 }
@@ -220,10 +230,10 @@ static size_t load_networks(void)
     }
     for (int i = 0; i < members; i++)
         for (int axes = 0; axes < VIEWS; axes++) {
-            struct nn *nn = held.nn[i][axes];
+            struct nn *nn = held.nn[i][axes], *same = held.nn[i][0] == nn ? NULL : held.nn[i][0];
             const struct st_file *f = &member[i].model.file;
             if (nn && ((by_turns(&member[i]) && nn != largest && nn_share(nn, largest)) ||
-                       nn_load(nn, f->tensor, (size_t)f->tensors)))
+                       (same ? nn_load_as(nn, same) : nn_load(nn, f->tensor, (size_t)f->tensors))))
                 tool_die("%s: %s", member[i].path, nn_why(nn));
         }
     return peak;

@@ -104,7 +104,8 @@ static size_t lay_arena(struct nn *nn, bool laid)
         p->first = elements;
         elements += n;
         if (!nn->opt.train) {
-            m->parameters += p->owned ? 0 : n * dtype_size(nn->opt.weights);
+            if (!p->owned && !nn_packed(&nn->opt, &g->param[i]))
+                m->parameters += n * dtype_size(nn->opt.weights);
             continue;
         }
         p->t.data = take(nn, i, laid, &at, nn_up(n * 4));
@@ -114,6 +115,10 @@ static size_t lay_arena(struct nn *nn, bool laid)
         p->average = take(nn, i, laid, &at, nn_up(n * 4));
         m->parameters += nn_up(n * 4);
     }
+    nn->packed_bytes = 0;
+    for (int i = 0; i < g->ops; i++)
+        nn->packed_bytes += nn_up(nn_packed_bytes(nn, &g->op[i]));
+    m->parameters += nn->packed_bytes;
     for (int i = 0; i < g->params && nn->opt.train; i++) {
         struct stored *p = &nn->param[i];
         size_t n = tensor_count(&p->t);
@@ -186,6 +191,13 @@ static int keep(struct nn *nn)
     return bytes && !nn->kept && !(nn->kept = map(nn, bytes)) ? NN_EMEM : 0;
 }
 
+int nn_arena_packed(struct nn *nn)
+{
+    if (nn->packed_bytes && !nn->packed && !(nn->packed = map(nn, nn->packed_bytes)))
+        return NN_EMEM;
+    return 0;
+}
+
 int nn_arena(struct nn *nn)
 {
     if (nn->arena)
@@ -225,5 +237,7 @@ void nn_arena_free(struct nn *nn)
         munmap(nn->common, nn->common_bytes);
     if (nn->kept)
         munmap(nn->kept, nn_kept(nn).bytes);
-    nn->arena = nn->common = nn->kept = NULL;
+    if (nn->packed)
+        munmap(nn->packed, nn->packed_bytes);
+    nn->arena = nn->common = nn->kept = nn->packed = NULL;
 }

@@ -52,6 +52,7 @@ struct op {
 struct param {
     struct tensor t;
     bool trained;
+    bool packs;  /* its operation packs it for products of bfloat16 */
     bool shared; /* a batch normalisation's: its gradient is the whole batch's */
     enum nn_first first;
     size_t fan;

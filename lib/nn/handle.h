@@ -6,14 +6,15 @@
 
 /* A parameter as it lies in memory. */
 struct stored {
-    struct tensor t;   /* float, in the arena or the caller's */
-    float *grad;       /* trained; NULL where it lives in the plan's maps alone */
-    float *average;    /* or, while that is shown, what is trained; NULL: there is none */
-    void *m, *v;       /* moments, or NULL */
-    bool owned;        /* lies in our memory */
-    bool widened;      /* 16-bit weights, made float for each use */
-    struct tensor raw; /* those, as they were given */
-    size_t first;      /* elements in all parameters before it */
+    struct tensor t;    /* float, in the arena or the caller's */
+    float *grad;        /* trained; NULL where it lives in the plan's maps alone */
+    float *average;     /* or, while that is shown, what is trained; NULL: there is none */
+    void *m, *v;        /* moments, or NULL */
+    bool owned;         /* lies in our memory */
+    const void *packed; /* in memory of ours, or NULL */
+    bool widened;       /* 16-bit weights, made float for each use */
+    struct tensor raw;  /* those, as they were given */
+    size_t first;       /* elements in all parameters before it */
 };
 
 /* What a dropout keeps: for each slice. */
@@ -33,8 +34,12 @@ struct nn {
     char *arena, *maps; /* maps: where the plan's buffers start */
     char *common;       /* what is the same memory in all processes, or NULL */
     size_t arena_bytes, common_bytes;
-    bool shared; /* the arena is another handle's */
-    char *kept;  /* of a stream that sees volumes as a whole: the volume now, its logits, and those
+    bool shared;  /* the arena is another handle's */
+    char *packed; /* parameters that are, or NULL */
+    size_t packed_bytes;
+    bool unpacked; /* those that are to be packed have not been yet */
+    struct nn *as; /* which has them, or NULL */
+    char *kept; /* of a stream that sees volumes as a whole: the volume now, its logits, and those
                     of slices that go out; or NULL */
     void *tables;
     size_t table_bytes, bytes; /* bytes: of the handle and its lists */
@@ -85,6 +90,7 @@ size_t nn_lay_tables(struct nn *, char *base);
 size_t nn_measure(struct nn *); /* nn->memory under the plans as they stand; the sum */
 int nn_arena(struct nn *);      /* allocates once, at the first nn_load or nn_init */
 void nn_arena_free(struct nn *);
+int nn_arena_packed(struct nn *); /* memory for parameters that are to be packed */
 
 /* stream.c: what it keeps of a volume that the network sees as a whole. */
 struct kept {
@@ -99,7 +105,11 @@ int nn_run(struct nn *, const struct plan *, const struct nn_batch *, const stru
 void nn_do(struct nn *, const struct step *);
 void nn_all_norms(struct nn *, bool commit);
 
-/* params.c; of a list, the tensor of that name or NULL; "4x3x3" */
+/* params.c; packs what is to be, before the first use, by the thread that computes; bytes of what
+ * the first parameter of an operation becomes where it is packed, else 0; of a list, the tensor of
+ * that name or NULL; "4x3x3" */
+int nn_pack(struct nn *);
+size_t nn_packed_bytes(const struct nn *, const struct op *);
 void nn_list(struct nn *);
 const struct tensor *nn_find(const struct tensor *, size_t count, const char *name);
 void nn_shape_text(const struct tensor *, char *text, size_t size);

@@ -210,6 +210,7 @@ struct nn_hooks {
     void *(*common)(void *ctx, size_t bytes);
     bool gathers;
     void (*progress)(void *ctx, int step, int steps); /* steps of a call that are done */
+    void (*packed)(void *ctx, const struct tensor *); /* that nn_load was given: not read again */
     bool (*cancel)(void *ctx);                        /* asked before each step */
 };
 
@@ -243,11 +244,14 @@ struct nn_options {
                            Used where they lie (a mapped file); the latter two are widened layer by
                            layer. DT_U8, the zero value, means DT_F32 */
     enum kr_algo algo;  /* KR_AUTO but for tests */
-    bool bare;          /* without train: nn_infer is always given `logits`, which are the head's
+    bool bf16;      /* convolutions multiply in bfloat16 and maps are kept so, where they can; sums,
+                  parameters, gradients and moments stay float. Without train, weights are
+                  packed anew before they are used first */
+    bool bare;      /* without train: nn_infer is always given `logits`, which are the head's
                            own map (in the caller's memory: `outside`) and may lie over the image */
-    bool gradients;     /* keep the whole gradient: for nn_gradients and nn_update */
-    bool accumulate;    /* the same, but nn_backward adds to it until nn_update takes the mean */
-    bool average;       /* keep an average of the parameters, which nn_average makes */
+    bool gradients; /* keep the whole gradient: for nn_gradients and nn_update */
+    bool accumulate; /* the same, but nn_backward adds to it until nn_update takes the mean */
+    bool average;    /* keep an average of the parameters, which nn_average makes */
     struct nn_groups groups; /* of a batch of training, of which n, d, h and w are one's */
     bool trap; /* name the first operation that makes a value that is not finite (slow) */
     struct nn_training training;
@@ -306,6 +310,10 @@ const struct tensor *nn_params(const struct nn *, size_t *count);
  * train they are copied (from any float dtype); without, big ones are used in place and must
  * stay. */
 int nn_load(struct nn *, const struct tensor *, size_t count);
+
+/* The parameters of another network for use, of the same description and options but for sizes, of
+ * which nothing is packed anew; it must stay. */
+int nn_load_as(struct nn *, struct nn *of);
 
 /* Of two handles for use alone, which never run at the same time, nor are streams but of volumes as
  * a whole: the maps of `nn` will lie where those of `of` do, which must take as many bytes

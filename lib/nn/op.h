@@ -13,6 +13,7 @@
 #ifndef NN_OP_H
 #define NN_OP_H
 
+#include "lib/kernels/bf16.h"
 #include "lib/kernels/pointwise.h"
 #include "lib/nn/nn.h"
 
@@ -179,6 +180,8 @@ struct nn_call {
     uint64_t step, before;   /* steps taken; samples of this one in batches before */
     struct nn_beside beside; /* in a stream */
     enum kr_algo algo;
+    bool bf16;          /* products of bfloat16, where it has some */
+    const void *packed; /* the weights, by `pack`, or NULL */
     int threads;
     void *workspace; /* what `workspace` asked for, 64-byte aligned */
     int *failed;     /* nn_fault sets it */
@@ -245,6 +248,9 @@ struct nn_kind {
     bool (*planar)(const struct nn_call *);
     size_t (*workspace)(const struct nn_call *); /* bytes, whatever dtypes maps have; NULL: none */
     double (*flops)(const struct nn_call *);     /* forward, of the whole batch; NULL: hardly any */
+    /* Where products are of bfloat16: the first parameter as forward reads it. NULL: as it is. */
+    size_t (*packed)(const struct nn_call *); /* bytes */
+    void (*pack)(const struct nn_call *, void *to);
     /* Of a normalisation: scale and shift from running statistics, before an evaluation; running
      * statistics take the batch's, once the loss is known to be finite. */
     void (*prepare)(const struct nn_call *);

@@ -117,6 +117,30 @@ static struct kr_conv as_any(const struct nn_call *c)
     return k;
 }
 
+/* With products of bfloat16 they are one kernel. */
+static struct kr_bf16 as_bf16(const struct nn_call *c)
+{
+    return (struct kr_bf16){.conv = as_any(c), .packed = c->packed};
+}
+
+static size_t packed(const struct nn_call *c)
+{
+    const struct kr_bf16 k = as_bf16(c);
+    return kr_bf16_packed(&k);
+}
+
+static void pack(const struct nn_call *c, void *to)
+{
+    const struct kr_bf16 k = as_bf16(c);
+    kr_bf16_pack(&k, to);
+}
+
+static bool data_bf16(const struct nn_call *c)
+{
+    const struct kr_bf16 k = as_bf16(c);
+    return c->bf16 && kr_bf16_data(&k);
+}
+
 /* --- in place ---------------------------------------------------------------------------------
  * A volume as a whole may be so large that there is room for one map of it. Slices that are a
  * dilation apart along z know nothing of those between them; so a window of some of these, as they
@@ -184,7 +208,11 @@ static size_t window_bytes(const struct nn_call *c)
 
 static void forward_road(const struct nn_call *c, int dilation)
 {
-    if (road(c->attr) == ROAD_GENERAL) {
+    if (c->bf16) {
+        struct kr_bf16 k = as_bf16(c);
+        k.conv.dilation[0] = dilation;
+        kr_bf16_forward(&k, &c->out, c->workspace);
+    } else if (road(c->attr) == ROAD_GENERAL) {
         struct kr_conv k = as_any(c);
         k.dilation[0] = dilation;
         kr_conv_forward(&k, &c->out, c->workspace);
@@ -199,6 +227,10 @@ static void forward_road(const struct nn_call *c, int dilation)
 
 static size_t forward_workspace(const struct nn_call *c)
 {
+    if (c->bf16) {
+        const struct kr_bf16 k = as_bf16(c);
+        return kr_bf16_forward_workspace(&k);
+    }
     if (road(c->attr) == ROAD_GENERAL) {
         const struct kr_conv k = as_any(c);
         return kr_conv_forward_workspace(&k);
@@ -292,7 +324,10 @@ static void weight(const struct nn_call *c)
 
 static void data(const struct nn_call *c)
 {
-    if (road(c->attr) == ROAD_GENERAL) {
+    if (data_bf16(c)) {
+        const struct kr_bf16 k = as_bf16(c);
+        kr_bf16_backward_data(&k, &c->dy, c->dx[0], c->workspace);
+    } else if (road(c->attr) == ROAD_GENERAL) {
         struct kr_conv k = as_any(c);
         kr_conv_backward_data(&k, &c->dy, c->dx[0], c->workspace);
     } else if (road(c->attr) == ROAD_3X3) {
@@ -321,7 +356,7 @@ static bool behind(const struct nn_call *c, bool data)
 
 static bool planar(const struct nn_call *c)
 {
-    if (road(c->attr) == ROAD_GENERAL)
+    if (road(c->attr) == ROAD_GENERAL || c->bf16)
         return c->x[0].c <= 64;
     if (road(c->attr) == ROAD_1X1)
         return c->x[0].d == 1;
@@ -335,6 +370,12 @@ static size_t workspace(const struct nn_call *c)
         const int n = (int)c->attr[DILATION].v[0] == 1 ? MOVES : 1;
         const struct nn_call one = part(c, NULL, n, 0, half(c), half(c), NULL);
         return window_bytes(c) + forward_workspace(&one);
+    }
+    if (c->bf16 && (c->pass == PASS_FORWARD || c->pass == PASS_RECOMPUTE))
+        return forward_workspace(c);
+    if (c->pass == PASS_DATA && data_bf16(c)) {
+        const struct kr_bf16 k = as_bf16(c);
+        return kr_bf16_backward_data_workspace(&k);
     }
     if (road(c->attr) == ROAD_GENERAL) {
         struct kr_conv k = as_any(c);
@@ -375,4 +416,6 @@ const struct nn_kind nn_convolution = {.name = "convolution",
                                        .behind = behind,
                                        .planar = planar,
                                        .workspace = workspace,
+                                       .packed = packed,
+                                       .pack = pack,
                                        .flops = flops};

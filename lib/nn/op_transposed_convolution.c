@@ -50,8 +50,47 @@ static struct kr_upconv describe(const struct nn_call *c)
                               .threads = c->threads};
 }
 
+static struct kr_bf16 as_bf16(const struct nn_call *c)
+{
+    const struct kr_upconv k = describe(c);
+    struct kr_bf16 b = {.conv = {.n = k.n,
+                                 .d = k.d,
+                                 .h = k.h,
+                                 .w = k.w,
+                                 .cout = k.cout,
+                                 .weight = k.weight,
+                                 .bias = k.bias,
+                                 .nin = 1,
+                                 .in = {k.in},
+                                 .threads = k.threads},
+                        .transposed = true,
+                        .packed = c->packed};
+    for (int i = 0; i < 3; i++) {
+        b.conv.kernel[i] = b.conv.stride[i] = k.factor[i];
+        b.conv.dilation[i] = 1;
+    }
+    return b;
+}
+
+static size_t packed(const struct nn_call *c)
+{
+    const struct kr_bf16 k = as_bf16(c);
+    return kr_bf16_packed(&k);
+}
+
+static void pack(const struct nn_call *c, void *to)
+{
+    const struct kr_bf16 k = as_bf16(c);
+    kr_bf16_pack(&k, to);
+}
+
 static void forward(const struct nn_call *c)
 {
+    if (c->bf16) {
+        const struct kr_bf16 b = as_bf16(c);
+        kr_bf16_forward(&b, &c->out, c->workspace);
+        return;
+    }
     struct kr_upconv k = describe(c);
     kr_upconv_forward(&k, &c->out, c->workspace);
 }
@@ -64,12 +103,22 @@ static void weight(const struct nn_call *c)
 
 static void data(const struct nn_call *c)
 {
+    if (c->bf16) {
+        const struct kr_bf16 b = as_bf16(c);
+        kr_bf16_backward_data(&b, &c->dy, &c->dx[0][0], c->workspace);
+        return;
+    }
     struct kr_upconv k = describe(c);
     kr_upconv_backward_data(&k, c->dy.dy, c->dx[0], c->workspace);
 }
 
 static size_t workspace(const struct nn_call *c)
 {
+    if (c->bf16 && c->pass != PASS_WEIGHT) {
+        const struct kr_bf16 b = as_bf16(c);
+        return c->pass == PASS_DATA ? kr_bf16_backward_data_workspace(&b)
+                                    : kr_bf16_forward_workspace(&b);
+    }
     struct kr_upconv k = describe(c);
     return kr_upconv_workspace(&k);
 }
@@ -90,4 +139,6 @@ const struct nn_kind nn_transposed_convolution = {.name = "transposed_convolutio
                                                   .weight = weight,
                                                   .data = data,
                                                   .workspace = workspace,
+                                                  .packed = packed,
+                                                  .pack = pack,
                                                   .flops = flops};

@@ -99,7 +99,7 @@ void nn_list(struct nn *nn)
     nn->nparams = nn->ngrads = nn->nmoments = 0;
     for (int i = 0; i < g->params; i++) {
         struct stored *p = &nn->param[i];
-        nn->params[nn->nparams++] = p->widened ? p->raw : p->t;
+        nn->params[nn->nparams++] = p->raw.data ? p->raw : p->t;
         if (nn->shown)
             moment(nn, p, "w", DT_F32, p->average);
         if (!g->param[i].trained || !nn->opt.train)
@@ -113,6 +113,62 @@ void nn_list(struct nn *nn)
         if (p->v)
             moment(nn, p, "v", type, p->v);
     }
+}
+
+size_t nn_packed_bytes(const struct nn *nn, const struct op *op)
+{
+    if (!op->output || !op->params || !nn_packed(&nn->opt, &nn->g.param[op->param[0]]))
+        return 0;
+    const struct plan *p = &nn->plans.eval;
+    const struct nn_call c = nn_planned(p, op, PASS_FORWARD, &p->size, 1);
+    return op->kind->packed(&c);
+}
+
+/* One after the other, each forgotten before the next; a parameter of 16 bits by way of floats. */
+static int pack(struct nn *nn)
+{
+    const struct plan *p = &nn->plans.eval;
+    size_t at = 0, bytes;
+    if (nn_arena_packed(nn))
+        return nn->failed;
+    for (int i = 0; i < nn->g.ops; i++) {
+        const struct op *op = &nn->g.op[i];
+        if (!(bytes = nn_packed_bytes(nn, op)))
+            continue;
+        struct stored *q = &nn->param[op->param[0]];
+        const struct tensor *t = &q->raw;
+        struct nn_call c = nn_planned(p, op, PASS_FORWARD, &p->size, nn->opt.threads);
+        float *wide = NULL;
+        if (t->dtype != DT_F32) {
+            if (!(wide = malloc(tensor_count(t) * sizeof *wide)))
+                return nn_fail(nn, NN_EMEM, "no memory: %zu bytes", tensor_count(t) * 4);
+            tensor_to_f32(t, 0, tensor_count(t), wide);
+        }
+        c.param[0] = wide ? wide : t->data;
+        op->kind->pack(&c, nn->packed + at);
+        free(wide);
+        q->packed = nn->packed + at;
+        at += nn_up(bytes);
+        if (nn->opt.hooks.packed)
+            nn->opt.hooks.packed(nn->opt.hooks.ctx, t);
+    }
+    return 0;
+}
+
+int nn_pack(struct nn *nn)
+{
+    if (!nn->unpacked)
+        return 0;
+    if (nn->as) {
+        if (nn_pack(nn->as))
+            return nn_fail(nn, nn->as->failed, "%s", nn->as->why);
+        for (int i = 0; i < nn->g.params; i++)
+            nn->param[i].packed = nn->as->param[i].packed;
+    } else if (pack(nn)) {
+        return nn->failed;
+    }
+    nn->unpacked = false;
+    return 0;
 }
 
 int nn_load(struct nn *nn, const struct tensor *list, size_t count)
@@ -130,6 +186,9 @@ int nn_load(struct nn *nn, const struct tensor *list, size_t count)
                 return nn_fail(nn, NN_EARG, "parameter '%s': planned for %s (got %s)", t->name,
                                dtype_name(nn->opt.weights), dtype_name(t->dtype));
             p->raw = *t;
+        } else if (nn_packed(&nn->opt, &g->param[i]) &&
+                   (t->dtype != DT_F32 || (uintptr_t)t->data % 4 == 0)) {
+            p->raw = *t;
         } else if (p->owned) {
             tensor_to_f32(t, 0, tensor_count(t), p->t.data);
         } else if (t->dtype != DT_F32 || (uintptr_t)t->data % 4) {
@@ -139,8 +198,18 @@ int nn_load(struct nn *nn, const struct tensor *list, size_t count)
             p->t.data = t->data;
         }
     }
+    nn->unpacked = nn->opt.bf16 && !nn->opt.train;
+    nn->as = NULL;
     nn->ready = true;
     nn_list(nn);
+    return 0;
+}
+
+int nn_load_as(struct nn *nn, struct nn *of)
+{
+    if (nn_load(nn, of->params, of->nparams))
+        return nn->failed;
+    nn->as = of;
     return 0;
 }
 

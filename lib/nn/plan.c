@@ -103,8 +103,7 @@ static struct best best(struct plan *p, size_t room, double most, struct plan_ch
                 c = (struct best){&choice->recompute, &useless[i].recompute, worth};
         }
         cost = NARROW_COST * (double)b->bytes / 4;
-        if (!choice->narrow && !useless[i].narrow && op->kind->finishes && !v->plain &&
-            isinf(most)) {
+        if (!nn_narrow(p, i) && !useless[i].narrow && nn_may_narrow(p, i) && isinf(most)) {
             double worth = relief(p, room, b->first, b->last, b->bytes / 2, cost, c.worth);
             if (worth > c.worth)
                 c = (struct best){&choice->narrow, &useless[i].narrow, worth};

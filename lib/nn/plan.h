@@ -169,10 +169,28 @@ static inline size_t nn_peak(const struct nn_options *o, size_t bytes)
 
 double nn_flops(const struct plan *, const struct op *); /* forward */
 
+/* Whether a parameter is read as it was packed once. */
+static inline bool nn_packed(const struct nn_options *o, const struct param *p)
+{
+    return !o->train && o->bf16 && p->packs;
+}
+
 /* Whether weights are 16 bits wide in the caller's memory and made float for each use. */
 static inline bool nn_widened(const struct nn_options *o, const struct param *p)
 {
-    return !o->train && p->t.rank > 1 && o->weights != DT_F32;
+    return !o->train && p->t.rank > 1 && o->weights != DT_F32 && !nn_packed(o, p);
+}
+
+/* Whether a map may be kept as bfloat16, and whether it is. */
+static inline bool nn_may_narrow(const struct plan *p, int root)
+{
+    const struct value *v = &p->g->value[root];
+    return p->g->op[v->writer].kind->finishes && !v->plain && !v->planes;
+}
+
+static inline bool nn_narrow(const struct plan *p, int root)
+{
+    return p->choice[root].narrow || (p->opt->bf16 && nn_may_narrow(p, root));
 }
 
 #endif

@@ -66,7 +66,7 @@ void nn_print(const struct nn *nn, void (*line)(void *ctx, const char *text), vo
             f = nn_flops(p, op) / p->size.n;
             if (v->root == op->out && p->choice[op->out].recompute)
                 snprintf(note, sizeof note, "  recomputed"), again++;
-            if (v->root == op->out && p->choice[op->out].narrow)
+            if (v->root == op->out && nn_narrow(p, op->out))
                 snprintf(note, sizeof note, "  bf16"), narrow++;
         }
         flops += f;

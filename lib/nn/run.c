@@ -160,6 +160,7 @@ static void fill(struct nn *nn, const struct op *op, enum nn_pass pass, int thre
         if (p->learn && g->param[op->param[i]].trained)
             c->grad[i] = p->stepwise ? slot(nn, op->param[i], nn_slot(nn->group.now)) : q->grad;
     }
+    c->packed = op->params ? nn->param[op->param[0]].packed : NULL;
     c->norm = &nn->norm[op->id];
     c->gain = nn->dropped[op->id].gain;
     c->loss = loss_of(nn, op);
@@ -236,9 +237,8 @@ static void apply(struct nn *nn, const struct op *op, int threads)
     struct nn_shape y = nn_shape_of(v, &nn->size);
     struct kr_dims d = nn_slices(&y, threads);
     float *dy = gradient_of(nn, op->out);
-    kr_bn_apply(&d, y.c, dy, nn->map_at[v->root],
-                nn->now->choice[v->root].narrow ? KR_BF16 : KR_F32, s->k,
-                s->rows > 1 ? 3 * (size_t)kr_pad(y.c) : 0, dy);
+    kr_bn_apply(&d, y.c, dy, nn->map_at[v->root], nn_narrow(nn->now, v->root) ? KR_BF16 : KR_F32,
+                s->k, s->rows > 1 ? 3 * (size_t)kr_pad(y.c) : 0, dy);
 }
 
 /* --- groups, and several processes ------------------------------------------------------------ */
@@ -618,6 +618,8 @@ int nn_infer(struct nn *nn, const struct nn_batch *b, const struct nn_output *ou
         return nn_fail(nn, NN_EARG, "a comparison needs labels");
     if (nn->opt.bare && !out->logits)
         return nn_fail(nn, NN_EARG, "the network was planned for logits of the caller's");
+    if (nn_pack(nn))
+        return nn->failed;
     if (nn_run(nn, &nn->plans.eval, b, out))
         return nn->failed;
     if (out->result)

@@ -23,6 +23,8 @@ struct state {
     const struct op *late; /* whose gradients are on their way, or NULL */
 };
 
+static int image(const struct plan *);
+
 /* --- the tables ------------------------------------------------------------------------------- */
 
 int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *o, bool learn,
@@ -56,6 +58,7 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
         nn_windows(p);
     if (!learn && p->op && nn_pairs(p))
         return -1;
+    p->image = p->choice ? image(p) : -1;
     return p->step && p->live && p->buffer && p->placing && p->scratch && p->op && p->value &&
                    p->choice && p->dweight && p->wide && (p->flow || learn || !nn_flows(o))
                ? 0
@@ -79,6 +82,7 @@ struct nn_call nn_planned(const struct plan *p, const struct op *op, enum nn_pas
     c.pass = pass;
     c.learn = p->learn;
     c.algo = p->opt->algo;
+    c.bf16 = p->opt->bf16;
     c.training = &p->opt->training;
     c.targets = &p->opt->targets;
     c.threads = threads;
@@ -90,12 +94,12 @@ struct nn_call nn_planned(const struct plan *p, const struct op *op, enum nn_pas
             if (part < 0)
                 continue;
             struct kr_in *in = &c.in[i][n++];
-            in->dtype = p->choice[g->value[part].root].narrow ? KR_BF16 : KR_F32;
+            in->dtype = nn_narrow(p, g->value[part].root) ? KR_BF16 : KR_F32;
             in->planar = part == p->image;
         }
     if (op->out >= 0 && g->value[op->out].root == op->out) {
         const struct value *last = &g->value[g->value[op->out].last];
-        c.out.dtype = p->choice[op->out].narrow ? KR_BF16 : KR_F32;
+        c.out.dtype = nn_narrow(p, op->out) ? KR_BF16 : KR_F32;
         c.centred = last->norm >= 0 && !g->op[last->norm].kind->mixes && !g->value[op->out].fixed;
     }
     return c;
@@ -147,7 +151,7 @@ static size_t map_bytes(const struct state *s, int root, bool gradient, int slic
 {
     const struct value *v = &s->g->value[root];
     struct nn_shape shape = nn_shape_of(v, &s->p->size);
-    size_t size = !gradient && s->p->choice[root].narrow ? 2 : 4;
+    size_t size = !gradient && nn_narrow(s->p, root) ? 2 : 4;
     if (s->p->flow)
         shape.d = slices;
     return nn_pixels(&shape) * (size_t)nn_lanes(v) * size;
@@ -370,7 +374,7 @@ static void backward_view(struct state *s, const struct op *op)
         int root = g->value[op->out].root;
         const struct op *from = &g->op[g->value[root].writer];
         bool behind = false;
-        if (from->kind->behind && trains(g, from) && !p->choice[root].narrow) {
+        if (from->kind->behind && trains(g, from) && !nn_narrow(p, root)) {
             struct nn_call c = nn_planned(p, from, PASS_BACKWARD, &p->size, 1);
             behind = from->kind->behind(&c, flows(g, from));
         }

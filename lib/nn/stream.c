@@ -49,7 +49,8 @@ static size_t slice_bytes(const struct nn *nn, int root)
     const struct value *v = &nn->g.value[root];
     const struct nn_size one = {1, v->e.down[0], nn->size.h, nn->size.w};
     const struct nn_shape s = nn_shape_of(v, &one);
-    return nn_pixels(&s) * (size_t)nn_lanes(v) * sizeof(float);
+    return nn_pixels(&s) * (size_t)nn_lanes(v) *
+           kr_dtype_size(nn_narrow(nn->now, root) ? KR_BF16 : KR_F32);
 }
 
 static char *slice_at(const struct nn *nn, int root, long slice)
@@ -336,7 +337,7 @@ static int unusable(struct nn *nn, const struct nn_batch *b, const struct nn_out
 
 int nn_stream_push(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
 {
-    if (unusable(nn, b, out))
+    if (unusable(nn, b, out) || nn_pack(nn))
         return nn->failed;
     if (b->image)
         nn->size.h = b->h, nn->size.w = b->w;

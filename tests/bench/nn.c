@@ -1,5 +1,5 @@
 /* nn infer|train ARCH BASE N[xD] H W [-j THREADS] [-M SIZE] [-r REPEATS] [-n] [-v] [-s] [-D]
- *    [-d f16|bf16] [-p NAME=VALUE]... [-S SLICES]
+ *    [-b] [-d f16|bf16] [-p NAME=VALUE]... [-S SLICES]
  *
  * Times inference or a training step with Adam and the Dice loss, with -s by nnU-Net's recipe (SGD
  * with Nesterov's momentum 0.99, decay 3e-5, Dice without background and cross-entropy), and
@@ -7,7 +7,7 @@
  * seconds_per_slice (median of the repeats), planned_bytes and peak_bytes (the process's peak
  * resident memory), of N samples or NxD slices of volumes. -p sets a parameter of the network.
  * Inference maps its weights from a file, as infer does; with -S it takes a volume as a stream, so
- * many slices at once. -v prints the plan, -n only that; -D convolves directly. */
+ * many slices at once. -v prints the plan, -n only that; -D convolves directly, -b in bfloat16. */
 #include "formats/safetensors.h"
 #include "lib/base/rng.h"
 #include "lib/nn/nn.h"
@@ -106,6 +106,12 @@ static int stream(struct nn *nn, const struct nn_batch *volume, int at_once, uin
     return e;
 }
 
+static void forget(void *ctx, const struct tensor *t)
+{
+    (void)t;
+    st_forget(ctx);
+}
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -122,7 +128,7 @@ int main(int argc, char **argv)
     struct nn_setting set[NN_MAX_SETTINGS];
     int sets = 0;
     char why[256], path[] = "/tmp/nn-bench-XXXXXX", *end;
-    while ((c = getopt(argc, argv, "j:M:r:vnsDd:p:S:")) >= 0)
+    while ((c = getopt(argc, argv, "j:M:r:vnsDd:p:S:b")) >= 0)
         switch (c) {
         case 'j':
             o.threads = atoi(optarg);
@@ -149,6 +155,9 @@ int main(int argc, char **argv)
         case 'S':
             o.stream = atoi(optarg);
             break;
+        case 'b':
+            o.bf16 = true;
+            break;
         case 'D':
             o.algo = KR_DIRECT;
             break;
@@ -168,9 +177,10 @@ int main(int argc, char **argv)
         }
     argv += optind;
     if (argc - optind != 6 || !nn_known(argv[1], &length) || repeats < 1 || repeats > 1000) {
-        fprintf(stderr,
-                "usage: nn infer|train ARCH BASE N[xD] H W [-j THREADS] [-M SIZE] "
-                "[-r REPEATS] [-n] [-v] [-s] [-D] [-d f16|bf16] [-p NAME=VALUE]... [-S SLICES]\n");
+        fprintf(
+            stderr,
+            "usage: nn infer|train ARCH BASE N[xD] H W [-j THREADS] [-M SIZE] "
+            "[-r REPEATS] [-n] [-v] [-s] [-D] [-b] [-d f16|bf16] [-p NAME=VALUE]... [-S SLICES]\n");
         return 2;
     }
     o.train = !strcmp(argv[0], "train");
@@ -200,6 +210,7 @@ int main(int argc, char **argv)
     const int slices = o.n * o.d;
     size_t pixels = (size_t)slices * (size_t)o.h * (size_t)o.w;
     o.outside = pixels * ((size_t)CIN * sizeof(float) + 2);
+    o.hooks = (struct nn_hooks){.ctx = &file, .packed = forget};
     struct nn *nn = nn_new(&spec, &o, why, sizeof why);
     if (!nn)
         die(why);

@@ -185,6 +185,30 @@ for w, bits in (("f16", 11), ("bf16", 8)):
 PY
 }
 
+@test "infer: -b is nearly as good, whatever the weights are and the level, in no more than it planned" {
+    need_command time
+    blobs -p 1 -n 6 -d 160x144 -x >large.tns
+    infer -t none -P -m f32 <new.tns >exact.tns
+    for w in f32 f16 bf16; do infer -b -t none -P -j 1 -m $w <new.tns >$w.tns; done
+    infer -b -t none -P -j 3 -m f32 <new.tns >three.tns
+    cmp f32.tns three.tns
+    KR_ISA=plain infer -b -t none -P -m f32 <new.tns >plain.tns
+    infer -b -m f32 -m f16 <new.tns >two.tns
+    kept large.tns -b -j 2 -m f32
+    kept large.tns -b -j 1 -m f16
+    [ ! -s over ] || { cat over; return 1; }
+    py <<'PY'
+full = read("exact.tns")
+for name in "f32", "f16", "bf16", "plain":
+    some = read(name + ".tns")
+    worst = max(np.abs(a["prob"] - b["prob"]).max() for (_, a), (_, b) in zip(full, some))
+    same = np.mean([(a["pred"] == b["pred"]).mean() for (_, a), (_, b) in zip(full, some)])
+    # Maps and weights keep 8 bits; twenty layers may carry the error some ten times further.
+    assert 0 < worst < 20 * 2.0 ** -8 and same > 0.99, (name, worst, same)
+assert " -b" in read.header[-1]
+PY
+}
+
 @test "infer: segments stay segments, marks pass, no records are no error" {
     cat new.tns new.tns >two.tns
     infer -t none -m f32 <two.tns >p.tns

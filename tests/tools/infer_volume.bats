@@ -153,6 +153,23 @@ PY
     [[ $output == *"does not fit in 5 MiB (at least "* ]]
 }
 
+@test "infer: -b of volumes is nearly as good, as a stream and as a whole, whatever threads and ceiling" {
+    need_command time
+    for model in deep whole; do
+        infer -t none -P -m $model <new.tns >exact.tns
+        infer -b -t none -P -j 1 -m $model <new.tns >one.tns
+        infer -b -t none -P -j 3 -m $model <new.tns >three.tns
+        cmp one.tns three.tns
+        kept new.tns -b -j 2 -m $model
+        py <<'PY'
+worst = max(np.abs(a["prob"] - b["prob"]).max() for (_, a), (_, b) in zip(read("exact.tns"), read("one.tns")))
+assert 0 < worst < 10 * 2.0 ** -8, worst
+PY
+    done
+    infer -b -t xy -m deep <new.tns >views.tns
+    [ ! -s over ] || { cat over; return 1; }
+}
+
 @test "infer: mirrors and several models of volumes, planar ones among them, are averaged" {
     for m in deep short flat whole; do infer -t none -P -m $m <new.tns >$m.tns; done
     infer -t none -P -u -m deep -m short -m flat -m whole <new.tns >three.tns
