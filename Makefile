@@ -45,6 +45,7 @@ WERROR  ?=
 # Built when asked for (MPI=1): train by several processes. Tests build it beside, where there is mpicc.
 MPI       ?=
 MPICC     ?= mpicc
+MPI_DIR   ?= mpi# below build/CONFIG: another one for another MPI
 HAVE_MPI  := $(shell command -v $(MPICC) 2>/dev/null)
 HAVE_ISAL := $(shell printf '\#include <isa-l/igzip_lib.h>\n' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 && echo -DHAVE_ISAL)
 NIFTI_INC := $(addprefix -isystem ,$(firstword $(wildcard /usr/include/nifti /usr/local/include/nifti)))
@@ -104,7 +105,7 @@ ARCHIVE   := $(O)/libgliopipe$(if $(LIGHT),-light).a# less is in it, so it has a
 CLANG_FORMAT := clang-format-19
 PKG_build := gcc make libc6-dev libnifti-dev zlib1g-dev libzstd-dev libxxhash-dev libyaml-dev libjansson-dev libutf8proc-dev libpng-dev libisal-dev libopenblas0-pthread
 PKG_demo  := $(PKG_build) gnuplot-nox
-PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev slurm-wlm munge bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom python3-onnx dcm2niix groff mandoc locales pkgconf time jq bsdextrautils ruby zsh chromium|
+PKG_check := $(PKG_demo) openmpi-bin libopenmpi-dev mpich libmpich-dev slurm-wlm munge bats clang $(CLANG_FORMAT)| libomp-dev libclang-rt-dev python3 python3-numpy python3-pydicom python3-onnx dcm2niix groff mandoc locales pkgconf time jq bsdextrautils ruby zsh chromium|
 # AArch64 is emulated.
 PKG_check += $(if $(filter x86_64%,$(MACHINE)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PKG_site  := mandoc
@@ -212,11 +213,11 @@ $(O)/bin/model2onnx: $(O)/tools/model2onnx_script.o
 # The same program, with MPI.
 MPI_FLAGS := -DHAVE_MPI -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX $(if $(HAVE_MPI),$(patsubst -I%,-isystem %,$(filter -I%,$(shell $(MPICC) -show 2>/dev/null))))
 MPI_LIBS  := $(if $(HAVE_MPI),$(filter -L% -l% -Wl%,$(shell $(MPICC) -show 2>/dev/null)))
-$(O)/mpi/train_mpi.o: tools/train_mpi.c $(STAMP)
+$(O)/$(MPI_DIR)/train_mpi.o: tools/train_mpi.c $(STAMP)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(MPI_FLAGS) $(ALL_CFLAGS) $(WERROR) -c -o $@ $<
-MPI_TRAIN := $(O)/tools/train.o $(patsubst %.c,$(O)/%.o,$(filter-out tools/train_mpi.c,$(wildcard tools/train_*.c))) $(O)/mpi/train_mpi.o
-$(O)/mpi/train: $(MPI_TRAIN) $(FRAME:%.c=$(O)/%.o) $(ARCHIVE)
+MPI_TRAIN := $(O)/tools/train.o $(patsubst %.c,$(O)/%.o,$(filter-out tools/train_mpi.c,$(wildcard tools/train_*.c))) $(O)/$(MPI_DIR)/train_mpi.o
+$(O)/$(MPI_DIR)/train: $(MPI_TRAIN) $(FRAME:%.c=$(O)/%.o) $(ARCHIVE)
 	$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) $(MPI_LIBS) $(LIBS)
 
 $(O)/unit/%: $(O)/tests/unit/%.o $(ARCHIVE)
@@ -244,8 +245,8 @@ bin/%: build/release/bin/%
 	@ln -f $< $@ 2>/dev/null || cp -f $< $@
 
 tools: $(TOOLS:%=$(O)/bin/%) $(if $(filter build/release,$(O)),$(TOOLS:%=bin/%))
-units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(SHARED) $(O)/warm $(O)/shim.so $(if $(HAVE_MPI),$(O)/mpi/train))
-benches: $(BENCHC:%=$(O)/bench/%) $(if $(HAVE_MPI),$(O)/mpi/train)
+units: $(UNIT:%=$(O)/unit/%) $(if $(filter release,$(CONFIG)),$(SHARED) $(O)/warm $(O)/shim.so $(if $(HAVE_MPI),$(O)/$(MPI_DIR)/train))
+benches: $(BENCHC:%=$(O)/bench/%) $(if $(HAVE_MPI),$(O)/$(MPI_DIR)/train)
 
 -include $(OBJ:.o=.d) $(SIMD_OBJ:.o=.d) $(TOOLS:%=$(O)/tools/%.d) $(PARTS:%.c=$(O)/%.d) $(FRAME:%.c=$(O)/%.d) $(UNIT:%=$(O)/tests/unit/%.d) $(BENCHC:%=$(O)/tests/bench/%.d) $(wildcard $(O)/tests/fuzz/*.d)
 

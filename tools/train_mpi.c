@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <mpi.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { OPEN = 256 }; /* transfers at once */
@@ -38,6 +39,11 @@ bool mpi_begin(int *rank, int *ranks)
      * not. */
     setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
     setenv("OMPI_MCA_smsc", "^cma,knem,xpmem", 0); /* the same, of version 5 */
+    /* UCX, which Debian's MPICH talks through, would attach more memory and ask for more sockets
+     * while it runs. Within one machine it can do without. */
+    const char *all = getenv("PMI_SIZE"), *local = getenv("MPI_LOCALNRANKS");
+    if (all && local && !strcmp(all, local))
+        setenv("UCX_TLS", "posix,self", 0);
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) ||
         MPI_Comm_rank(MPI_COMM_WORLD, rank) || MPI_Comm_size(MPI_COMM_WORLD, ranks))
         tool_die("MPI: cannot begin");

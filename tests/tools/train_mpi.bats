@@ -103,7 +103,7 @@ same_log() { # A B: but for the seconds
 }
 
 @test "train by MPI: processes with messages alone between them make the same model as those that share memory" {
-    unshare -Uru true 2>/dev/null || skip "no namespaces for a user"
+    unshare -Uru true 2>/dev/null || skip "no namespaces can be made here"
     printf 'arch: unet\nbase: 4\nbatch: 5\nrate: 0.01\ngroups: 4\n' >c.yaml
     for more in '' 'gradients: bf16' 'accumulate: 2'; do
         echo "$more" >>c.yaml
@@ -114,6 +114,24 @@ same_log() { # A B: but for the seconds
         cmp half apart
         cmp half.last apart.last
     done
+}
+
+@test "train by MPI: MPICH's processes on one machine make the same model, and name one that dies" {
+    need_command mpicc.mpich
+    need_command mpirun.mpich
+    make -s -C "$ROOT" MPICC=mpicc.mpich MPI_DIR=mpich build/release/mpich/train
+    epochs -b 0 -n 2 train.tns | train -j 1 -c c.yaml -e val.tns -o alone 2>err
+    mpi="$ROOT/build/release/mpich/train -j 1 -c c.yaml -e val.tns"
+    for n in 1 2 4; do
+        timeout 120 mpirun.mpich -n $n sh -c "$rank $mpi -o m$n" >said 2>&1 || { cat said; false; }
+        cmp alone m$n
+        [ $n = 1 ] || grep -q 'rank 0 (.*): unet' said
+        run ! grep -i 'ucx *error' said
+    done
+    rank='epochs -b 0 -n 2 train.tns | if [ $PMI_RANK = 1 ]; then head -c 400000; else cat; fi |'
+    run ! timeout 60 mpirun.mpich -n 2 sh -c "$rank $mpi -o m"
+    [ "$(grep -acE '^train: rank [01] .*cut off' <<<"$output")" = 1 ]
+    [ ! -e m ]
 }
 
 @test "train by MPI: a run goes on with another number of processes, to the same model" {
