@@ -168,8 +168,9 @@ assert r.tensors["image"].tolist() == [[2, 1, 0], [5, 4, 3]] and gliopipe.float3
 @test "gliopipe.py: what is bad, cut, foreign or from the future is an error of that word" {
     export PYTHONPATH=$ROOT/formats
     "$PYTHON" "$ROOT/tests/lib/hex2bin" -d . "$ROOT"/formats/vectors/tns-*.hex
+    "$PYTHON" "$ROOT/tests/lib/mkstream.py" make | tee in.tns | pack >packed.tns
     "$PYTHON" - <<'P'
-import glob, io, gliopipe
+import glob, io, os, random, gliopipe
 words, n = {"bad": "corrupt", "cut": "cut", "unsupported": "unsupported", "foreign": "foreign"}, 0
 for f in sorted(glob.glob("tns-*.bin")):
     kind = f.split("-")[1]
@@ -182,6 +183,22 @@ for f in sorted(glob.glob("tns-*.bin")):
     else:
         raise SystemExit(f + " was read")
 assert n > 20, n
+# Damaged bytes end in that, too, or in a stream.
+r, refused = random.Random(1), 0
+rounds, wholes = 20000 if os.environ.get("LONG") else 1000, [open(f, "rb").read() for f in ("in.tns", "packed.tns")]
+for i in range(rounds):
+    b = bytearray(wholes[i % 2])
+    for _ in range(1 + i % 3):
+        at = r.randrange(len(b) if i % 4 < 2 else 400)
+        if i % 5:
+            b[at] = r.randrange(256)
+        else:
+            del b[at:at + r.randrange(1, 100)]
+    try:
+        for x in gliopipe.Reader(io.BytesIO(b)): pass
+    except gliopipe.Error:
+        refused += 1
+assert refused > rounds // 2, refused
 # A writer that is left by an exception has written no end.
 sink = io.BytesIO()
 try:
