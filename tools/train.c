@@ -70,6 +70,7 @@ static void make_network(void)
         .hooks = share_hooks(set.gradients),
         .outside = feed_memory(&set, &source) + share_memory() +
                    met_memory(&run, &set, &source, opt.validation ? &val : NULL, &origin),
+        .bf16 = set.precision,
         .training = settings_training(&set),
         .targets = set.targets};
     if (opt.validation) {
@@ -519,7 +520,7 @@ static void check_groups(void)
 static void check_alike(void)
 {
     share_same("version", GLIOPIPE_VERSION);
-    share_same("level of the processor (KR_ISA caps it)", nn_isa());
+    share_same("level of the processor (KR_ISA caps it)", nn_isa(set.precision));
     share_same("configuration", settings_text(&set));
     share_same("network", set.spec.text);
     share_same("validation stream", save_digest(opt.validation ? &val : NULL));

@@ -104,6 +104,7 @@ struct settings {
     int batch, size[2];
     int groups;    /* that a batch is summed in */
     int gradients; /* of those, and their sums: index into f32, bf16 */
+    int precision; /* of maps and products: the same */
     int loss, optimiser;
     int dice; /* of the batch, of each sample */
     int background;

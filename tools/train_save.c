@@ -76,7 +76,7 @@ void save_describe(struct model_keys *k, const struct settings *s, const struct 
 {
     SETF(k, "model", "%d", MODEL_VERSION);
     set(k, "generator", "gliopipe " GLIOPIPE_VERSION);
-    set(k, "isa", nn_isa());
+    set(k, "isa", nn_isa(s->precision));
     set(k, "arch", s->called);
     set(k, "network", s->spec.text);
     set(k, "parameters", s->parameters);

@@ -11,14 +11,14 @@
 #include "lib/base/names.h"
 #include "lib/image/beside.h"
 
-#define SETTINGS 35
+#define SETTINGS 36
 #define MAX_BASE 256
 static const char *const losses[] = {"dice", "dice+ce", "ce", "dice+focal", "focal", NULL};
 static const char *const dices[] = {"batch", "sample", NULL};
 static const char *const optimisers[] = {"adam", "adamw", "sgd", NULL};
 static const char *const schedules[] = {"constant", "cosine", "polynomial", NULL};
 static const char *const dtypes[] = {"f32", "f16", "bf16", NULL};
-static const char *const gradients[] = {"f32", "bf16", NULL};
+static const char *const narrow[] = {"f32", "bf16", NULL};
 static const char *const switches[] = {"false", "true", NULL};
 static const char *const keeps[] = {"best", "last", NULL};
 
@@ -61,8 +61,7 @@ static const struct config_other others[] = {
     {"drop_rate", "dropout"},
     {"patch_size", "size, or augment -w for windows"},
     {"image_size", "size"},
-    {"precision", "weights, of what is kept in the model"},
-    {"dtype", "weights, of what is kept in the model"},
+    {"dtype", "weights, of what is kept in the model, or precision, of what is multiplied"},
     {"random_state", "seed"},
     {"device", "nothing: there are processors alone"},
     {"num_workers", "augment -j and train -j"},
@@ -112,7 +111,8 @@ static void settings_table(struct settings *s, struct config_field f[SETTINGS])
         {"weights", CONFIG_CHOICE, &s->weights, 0, 0, dtypes, false},
         {"seed", CONFIG_SEED, &s->seed, 0, 0, NULL, false},
         {"groups", CONFIG_INT, &s->groups, 1, NN_MAX_GROUPS, NULL, false},
-        {"gradients", CONFIG_CHOICE, &s->gradients, 0, 0, gradients, false},
+        {"gradients", CONFIG_CHOICE, &s->gradients, 0, 0, narrow, false},
+        {"precision", CONFIG_CHOICE, &s->precision, 0, 0, narrow, false},
     };
     memcpy(f, table, sizeof table);
 }
@@ -431,6 +431,7 @@ const char *settings_text(const struct settings *s)
     /* Before there were such settings nobody said one: a run of then goes on. */
     copy.groups = s->groups > 1 ? s->groups : 0;
     copy.gradients = s->gradients ? s->gradients : UNSAID;
+    copy.precision = s->precision ? s->precision : UNSAID;
     settings_table(&copy, f);
     config_print(f, SETTINGS, text, sizeof text);
     return text;

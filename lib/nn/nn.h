@@ -297,8 +297,9 @@ void nn_narrowed(const struct nn *, char *text, size_t size);
  * chosen to fit the ceiling. No newline at the end. */
 void nn_print(const struct nn *, void (*line)(void *ctx, const char *text), void *ctx);
 
-/* The instruction-set level of the kernels in use: results are the same bytes for one level. */
-const char *nn_isa(void);
+/* The instruction-set level of the kernels in use, with options.bf16 that of products: results
+ * are the same bytes for one level. */
+const char *nn_isa(bool bf16);
 
 /* --- parameters --------------------------------------------------------------------------------*/
 

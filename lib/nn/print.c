@@ -105,7 +105,7 @@ void nn_narrowed(const struct nn *nn, char *text, size_t size)
     }
 }
 
-const char *nn_isa(void)
+const char *nn_isa(bool bf16)
 {
-    return kr_level();
+    return bf16 ? kr_level_bf16() : kr_level();
 }

@@ -148,6 +148,24 @@ PY
     cmp rest again
 }
 
+@test "optimiser: with precision bf16 steps are nearly those of f32, the same bytes for any threads" {
+    for precision in f32 bf16; do
+        printf '%s\n' 'arch: attention' 'base: 8' 'batch: 4' 'optimiser: sgd' 'momentum: 0' 'rate: 0.05' 'ema: 0' "precision: $precision" >$precision.yaml
+        epochs -b 0 -n 1 train.tns | train -j 2 -c $precision.yaml -o $precision
+    done
+    epochs -b 0 -n 1 train.tns | train -j 1 -c bf16.yaml -o one
+    cmp bf16 one
+    sed 's/rate: .*/rate: 0/' f32.yaml >zero.yaml
+    epochs -b 0 -n 1 train.tns | train -c zero.yaml -o zero
+    weights <<'PY'
+zero, first, other = (trained(model(tensors(m))) for m in ("zero", "f32", "bf16"))
+for k in "head.weight", "dec1.conv2.weight", "dec1.conv1.weight":  # below, of four pixels, it is noise in 8 bits
+    step, apart = (np.linalg.norm(first[k] - x[k]) for x in (zero, other))
+    assert 0 < apart < 0.2 * step, (k, apart, step)
+PY
+    epochs -b 0 -n 2 train.tns | train -c bf16.yaml -r -o one
+}
+
 @test "optimiser: an average and a gradient that is added up are planned for" {
     printf 'arch: unet\nbase: 16\nbatch: 2\nsize: 64x64\noptimiser: sgd\nmomentum: 0\nema: 0\n' >c.yaml
     mib() { train -n -c "${2-c.yaml}" </dev/null | sed -n "s/.*$1 \([0-9.]*\).*/\1/p"; }

@@ -194,7 +194,7 @@ static void compare(const struct trial *t, const struct line *l, const char *wha
         if (e >= worst)
             worst = e, where = l->name;
     }
-    ok(worst < bound, "%s: %s: %s within %g (%.2g in %s)", nn_isa(), t->name, what, bound, worst,
+    ok(worst < bound, "%s: %s: %s within %g (%.2g in %s)", kr_level(), t->name, what, bound, worst,
        where);
 }
 
@@ -220,7 +220,7 @@ static void run(const struct line *l)
     const char *image = cut(&at, '\t');
     struct trial one = {.name = l->name, .text = at, .batch = b}, many = one;
     if (start(&one, image, 1, why, sizeof why) || start(&many, image, 3, why, sizeof why)) {
-        ok(false, "%s: %s: %s", nn_isa(), l->name, why);
+        ok(false, "%s: %s: %s", kr_level(), l->name, why);
     } else {
         size_t grads, params, same = 0;
         const struct tensor *g = nn_gradients(one.nn, &grads), *p = nn_params(one.nn, &params);
@@ -232,11 +232,12 @@ static void run(const struct line *l)
             running |= !strcmp(m->what, "running");
             if (!strcmp(m->what, "loss"))
                 ok(fabs(one.result.loss - strtod(m->values, NULL)) < FORWARD,
-                   "%s: %s: loss %.8f (%.8s)", nn_isa(), l->name, one.result.loss, m->values);
+                   "%s: %s: loss %.8f (%.8s)", kr_level(), l->name, one.result.loss, m->values);
             if (!eval && strcmp(m->what, "logits"))
                 continue;
             e = error_of(m->values, eval ? one.eval : one.logits, one.outputs, &largest) / largest;
-            ok(e < FORWARD, "%s: %s: %s within %g (%.2g)", nn_isa(), l->name, m->what, FORWARD, e);
+            ok(e < FORWARD, "%s: %s: %s within %g (%.2g)", kr_level(), l->name, m->what, FORWARD,
+               e);
         }
         compare(&one, l + 1, "grad", g, grads, BACKWARD, NOISE * largest_gradient(l + 1));
         if (running)
@@ -245,7 +246,7 @@ static void run(const struct line *l)
             same += !memcmp(g[i].data, g3[i].data, tensor_bytes(&g[i]));
         ok(same == grads && !memcmp(one.logits, many.logits, one.outputs * sizeof(float)) &&
                !memcmp(one.eval, many.eval, one.outputs * sizeof(float)),
-           "%s: %s: the same bytes for 1 and 3 threads", nn_isa(), l->name);
+           "%s: %s: the same bytes for 1 and 3 threads", kr_level(), l->name);
     }
     stop(&one);
     stop(&many);

@@ -99,9 +99,10 @@ static void compare(const char *text, const char *line)
         largest = fmax(largest, fabs(want));
     }
     ok(y && worst < CLOSE * largest && fabs(sqrt(squares) - norm) < CLOSE * norm,
-       "%s: %dx%dx%d, %d channels, %d layers: as PyTorch (%.1e of %.1f)", nn_isa(), v.d, v.h, v.w,
+       "%s: %dx%dx%d, %d channels, %d layers: as PyTorch (%.1e of %.1f)", kr_level(), v.d, v.h, v.w,
        v.base, 5 * v.rounds, worst, largest);
-    ok(y && z && !memcmp(y, z, n * sizeof *y), "%s: the same bytes for 1 and 3 threads", nn_isa());
+    ok(y && z && !memcmp(y, z, n * sizeof *y), "%s: the same bytes for 1 and 3 threads",
+       kr_level());
     free(y);
     free(z);
 }
