@@ -172,6 +172,29 @@ same_log() { # A B: but for the seconds
     cmp alone m
 }
 
+@test "train by MPI: a disk that is full on one ends all within a minute, is named, and -r goes on once there is room" {
+    unshare -m sh -c 'mount -t tmpfs -o size=16k none .' 2>/dev/null || skip "no file system may be mounted here"
+    export PASSES=2 rank mpi
+    epochs -b 0 -n 2 train.tns | train -j 1 -c c.yaml -e val.tns -o alone 2>err
+    mkdir full
+    cat >run.sh <<'SH'
+set -e
+mount -t tmpfs -o size=8m none full
+go() { timeout 60 mpirun -n 2 sh -c "$rank $mpi -r -o full/m $*"; }
+go -x 1
+mount -o remount,size=$(($(du -sk full | cut -f 1) + 8))k full
+go 2>said && exit 3
+[ $? -ne 124 ] && [ ! -e full/m ]
+mount -o remount,size=8m full
+go
+cmp alone full/m
+SH
+    unshare -m sh run.sh 2>err || { cat err said; false; }
+    output=$(cat said)
+    [ "$(ends | wc -l)" = 1 ]
+    ends | grep -qE '^train: rank 0 \(.*\): full/m[.a-z]*: .*No space left on device'
+}
+
 @test "train by MPI: killed (LONG: 50 times) at any moment, one of two ends all in a minute and is named, and -r goes on" {
     export PASSES=${LONG:+200}; PASSES=${PASSES:-4}
     epochs -b 0 -n $PASSES train.tns | train -j 1 -c c.yaml -e val.tns -o alone 2>err
