@@ -4,10 +4,13 @@ Ours in float32 is held to the peers that compute in it. Where the processor has
 compute in it run too, PyTorch by autocast and OpenVINO as it chooses by itself; the fastest of ours is then held to the
 fastest of all.
 """
+import os
+import signal
 import statistics
+import subprocess
 
-from peers.bench import (DEBIAN, KEEP_MEMORY, MIB, ROUNDS, THREADS, VENV, Missing, engine, onnx_model, ratio, say, show, turns,
-                         verdict, workers)
+from peers.bench import (DEBIAN, KEEP_MEMORY, MIB, ROOT, ROUNDS, THREADS, VENV, Missing, engine, onnx_model, ratio, say, show,
+                         turns, verdict, workers)
 
 with open("/proc/cpuinfo") as cpu:
     BF16 = not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(cpu.read().split())
@@ -89,6 +92,57 @@ def infer(name, base, bounds, env_peers=None, env_ours=None, size=240):
         wanted += [("OpenVINO VERSION", VENV, ("openvino", model, *shape, THREADS, precision), env_peers)
                    for precision in ("f32", "own")[:1 + sixteen]]
     return compare(name, ours("infer", "unet", base, *shape, "-r", 7, env=env_ours), workers(wanted), bounds, 1, 5)
+
+
+def neighbour(name, base, bound, size=240):
+    """Inference by one thread, alone and beside a process on another core that streams through the cache that both share."""
+    cores = sorted(os.sched_getaffinity(0))
+    program = f"{ROOT}/build/release/bench/neighbour"
+    if len(cores) < 2 or not os.path.exists(program):
+        raise Missing("a second core" if len(cores) < 2 else "build/release/bench/neighbour is not built")
+    shape = (1, size, size)
+    say(f"{name}: inference, U-Net of base {base}, one {size}x{size} slice, one thread each, alone and beside a process that "
+        "streams through memory on another core")
+    os.sched_setaffinity(0, cores[1:2])
+    streaming = subprocess.Popen([program])
+    os.sched_setaffinity(0, cores[:1])
+
+    def beside(run):
+        streaming.send_signal(signal.SIGCONT)
+        try:
+            return run()
+        finally:
+            streaming.send_signal(signal.SIGSTOP)
+    try:
+        streaming.send_signal(signal.SIGSTOP)
+        mine = ours("infer", "unet", base, *shape, "-r", 5)
+        model = onnx_model(base, *shape)
+        precisions = ("f32", "bf16")[:1 + BF16]
+        wanted = torch("torch-infer", base, shape, ("nhwc",), precisions, {"": None}, ("newest",))
+        wanted += [("ONNX Runtime VERSION", VENV, ("onnxruntime", model, *shape, THREADS), None)] * bool(model)
+        wanted += [("OpenVINO VERSION", VENV, ("openvino", model, *shape, THREADS, p), None)
+                   for p in ("f32", "own")[:1 + BF16] if model]
+        peers = workers(wanted)
+        if not peers:
+            raise Missing("no peer is installed (make bench-peers)")
+        runs = [(f"ours, {p}", run) for p, run in mine.items()] + [(p.label, lambda p=p: p.turn(3)) for p in peers]
+        took = turns([(label + where, run if not where else lambda run=run: beside(run)) for label, run in runs
+                      for where in ("", ", beside")])
+        for p in peers:
+            p.close()
+    finally:
+        streaming.kill()
+    fastest = min((f"ours, {p}" for p in mine), key=lambda label: statistics.median(took[label + ", beside"]))
+    held = []
+    for label, _ in runs:
+        with_it = took[label + ", beside"]
+        r = ratio(took[fastest + ", beside"], with_it)
+        show(label, took[label], "s a slice")
+        show(label + ", beside", with_it, "s a slice", f"  {ratio(with_it, took[label]):.2f} of alone" +
+             f"; {fastest} takes {r:.3f} of it" * (not label.startswith("ours")))
+        if not label.startswith("ours"):
+            held.append((statistics.median(took[fastest + ", beside"]), statistics.median(with_it), r, bound))
+    return verdict(name, held)
 
 
 def train(name, base, n, h, w, bounds, steps, env_peers=None, env_ours=None):
