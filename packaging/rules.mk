@@ -49,8 +49,8 @@ deb wheel: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/nu
 # ARCH=arm64: cross-built, with the libraries of that architecture (dpkg --add-architecture arm64) and an emulator that asks the tools
 # for their options.
 ARCH    ?= $(shell dpkg --print-architecture 2>/dev/null)
-TRIPLET_arm64 := aarch64-linux-gnu# before dpkg-dev is installed
-TRIPLET  = $(or $(TRIPLET_$(ARCH)),$(shell dpkg-architecture -a$(ARCH) -qDEB_HOST_MULTIARCH 2>/dev/null))
+# (AArch64's is known before dpkg-dev is installed.)
+TRIPLET  = $(or $(if $(filter arm64,$(ARCH)),aarch64-linux-gnu),$(shell dpkg-architecture -a$(ARCH) -qDEB_HOST_MULTIARCH 2>/dev/null))
 FOREIGN  = $(filter-out $(shell dpkg --print-architecture),$(ARCH))
 CROSS    = $(if $(FOREIGN),CC=$(TRIPLET)-gcc AR=$(TRIPLET)-ar O=build/$(ARCH) EMULATOR=qemu-$(firstword $(subst -, ,$(TRIPLET))))
 PKG_deb  = $(if $(FOREIGN),make dpkg-dev qemu-user gcc-$(subst _,-,$(TRIPLET)) $(patsubst %,%:$(ARCH),$(filter %-dev,$(PKG_build))),$(PKG_build) dpkg-dev)
