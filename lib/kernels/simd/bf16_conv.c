@@ -322,8 +322,9 @@ static void divide(struct job *j)
     j->band = up_to(j->h, j->bands);
     j->bands = up_to(j->h, j->band);
     j->sr = (j->band - 1) * j->stride[1] + more;
-    j->groups = 1;
-    while (j->slices * j->bands * j->groups < 2 * j->threads && j->groups < blocks(j))
+    const int spans = j->slices * j->bands, most = blocks(j);
+    j->groups = 1; /* so that all threads have as much to do, as far as tasks are few */
+    while (spans * j->groups < 8 * j->threads && spans * j->groups % j->threads && j->groups < most)
         j->groups++;
     /* An odd number of lines: chunks of a pixel do not share a set of the cache. */
     j->px = j->chunks ? MK16_STEP : j->cs;
@@ -428,10 +429,11 @@ static void stage_planes(const struct job *j, int slice, int y, int x, int count
     const size_t plane = (size_t)j->in.h * (size_t)j->in.w, d = (size_t)j->in.d;
     const float *from = (const float *)in->x + (size_t)(slice / j->in.d * in->c) * d * plane +
                         (size_t)(slice % j->in.d) * plane + (size_t)(y * j->in.w);
-    for (int i = 0; i < count; i++)
-        for (int c = 0; c < j->cs; c++)
-            *place(j, to, x + i, c) =
-                c < in->c ? rounded(from[(size_t)c * d * plane + (size_t)i]) : 0;
+    for (int c = 0; c < j->cs; c++, from += d * plane) {
+        uint16_t *first = place(j, to, x, c);
+        for (int i = 0; i < count; i++)
+            first[i * j->px] = c < in->c ? rounded(from[i]) : 0;
+    }
 }
 
 /* Row y of a slice, or zeros, with what lies beside it. `slice` counts those of all samples; z is
@@ -654,12 +656,11 @@ static void run(struct job *j, void *workspace)
     uint32_t *at = (uint32_t *)(base + j->at);
     double *slots = (double *)(base + j->slots);
     const uint16_t *packed = j->packed ? j->packed : (uint16_t *)base;
-    const int each = j->bands * j->groups, tasks = j->slices * each, n = blocks(j);
+    const int tasks = j->slices * j->bands * j->groups, n = blocks(j);
     if (!j->packed)
         pack(j, (uint16_t *)base);
     for (int k = 0; k < j->steps; k++)
         at[k] = step_at(j, k);
-    int taken = 0; /* tasks; a thread takes one before it is done with the last */
     memset(slots, 0, slots_of(j) * 2 * (size_t)j->out.cp * sizeof *slots);
 #pragma omp parallel num_threads(j->threads)
     {
@@ -668,24 +669,24 @@ static void run(struct job *j, void *workspace)
         uint16_t *stage = (uint16_t *)mine;
         float *tiles = (float *)(mine + j->staged);
         mk16_begin(j->rows);
-        int task, next;
-#pragma omp atomic capture
-        task = taken++;
-        for (; task < tasks; task = next) {
-#pragma omp atomic capture
-            next = taken++;
-            const int slice = task / each, band = task % each / j->groups, g = task % j->groups;
+        const int me = omp_get_thread_num(), end = share(tasks, me + 1, j->threads);
+        int staged = -1;
+        for (int task = share(tasks, me, j->threads); task < end; task++) {
+            const int span = task / j->groups, g = task % j->groups, next = span + 1;
+            const int slice = span / j->bands, band = span % j->bands;
             const int y0 = band * j->band, y1 = min_int(j->h, y0 + j->band);
             const int first = share(n, g, j->groups), last = share(n, g + 1, j->groups);
             double *slot =
                 slots + (size_t)(slice * j->up[0] * j->bands + band) * 2 * (size_t)j->out.cp;
             struct ahead ahead = {0};
-            if (next < tasks && next / j->groups != task / j->groups) {
-                const int y = next % each / j->groups * j->band;
-                ahead = look_ahead(j, next / each, y, min_int(j->h, y + j->band),
+            if (g == j->groups - 1 && task + 1 < end) {
+                const int y = next % j->bands * j->band;
+                ahead = look_ahead(j, next / j->bands, y, min_int(j->h, y + j->band),
                                    (last - first) * up_to((y1 - y0) * j->tiles, 2));
             }
-            stage_band(j, slice, y0, y1, stage);
+            if (span != staged)
+                stage_band(j, slice, y0, y1, stage);
+            staged = span;
             for (int b = first; b < last; b++)
                 block16(j, b, slice, y0, y1, packed, stage, at, tiles, slot, &ahead);
         }

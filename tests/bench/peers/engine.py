@@ -66,7 +66,8 @@ def compare(name, ours, peers, bounds, per_slice, steps, rounds=None):
 
 def ours(*args, env=None):
     """Ours by precision, as compare wants it."""
-    return {"f32": lambda: engine(*args, env=env)["seconds_per_slice"]}
+    flags = {"f32": (), "bf16": ("-b",)} if BF16 and not env else {"f32": ()}
+    return {precision: lambda more=more: engine(*args, *more, env=env)["seconds_per_slice"] for precision, more in flags.items()}
 
 
 def torch(work, base, shape, layouts, precisions, envs, which=("Debian", "newest")):
