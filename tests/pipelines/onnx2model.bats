@@ -29,7 +29,7 @@ class Foreign:
         model.ir_version = 8
         checker.check_model(model)
         save_model(model, path, **external)
-def graph(axes, path="graph.onnx", edit=lambda f, x: x, last="Softmax", outputs=3, **external):
+def graph(axes, path="graph.onnx", edit=lambda f, x: x, last="Softmax", outputs=3, shape=None, **external):
     f = Foreign(axes)
     both = lambda v: [v] * axes
     x = f.put("Conv", "in", f.weight(6, 3, *both(3)), f.weight(6), pads=both(1) * 2, kernel_shape=both(3))
@@ -47,7 +47,7 @@ def graph(axes, path="graph.onnx", edit=lambda f, x: x, last="Softmax", outputs=
     q = f.put("Add", f.put("Mul", f.put("Sigmoid", q), s), f.put("Softmax", s, axis=1))
     q = edit(f, f.put("Identity", f.put("Conv", q, f.weight(6, 6, *([1] + both(3))[-axes:]), pads=([0] + both(1))[-axes:] * 2)))
     q = f.put("Conv", q, f.weight(outputs, 6, *both(1)))
-    f.save(path, f.put(last, q, **({"axis": 1} if last == "Softmax" else {})) if last else q, **external)
+    f.save(path, f.put(last, q, **({"axis": 1} if last == "Softmax" else {})) if last else q, shape, **external)
 def transformer(path="graph.onnx", c=8, heads=2, side=6, scale=None, size=lambda f, x: x):
     """As PyTorch writes such: group norm, norms with the channels last, positions, attention whose queries, keys and values are one product,
     a GELU of its parts, and sizes that are computed."""
@@ -176,6 +176,7 @@ PY
 tool = script("onnx2model")
 say = ["-m", "t1,t2,flair", "-s", "canonical", "graph.onnx"]
 one = lambda op, **a: lambda f, x: f.put(op, x, **a)
+doubled = lambda f, x, times: doubled(f, f.put("Mul", x, x), times - 1) if times else x
 for want, edit in [
         ("(Elu): the engine has none", one("Elu")),
         ("(GlobalAveragePool): the engine has none", one("GlobalAveragePool")),
@@ -191,6 +192,8 @@ for want, edit in [
         ("(Resize): (wanted whole constant factors", lambda f, x: f.put("Resize", x, "", f.array([1, 1, 2, 2]), mode="cubic")),
         ("(Concat): (wanted two values", lambda f, x: f.put("Concat", x, x, axis=2)),
         ("is multiplied by 2, which the engine does not", lambda f, x: f.put("Mul", x, f.array([2.0]))),
+        ("is multiplied by nan", lambda f, x: f.put("Mul", x, f.array([np.nan]))),
+        ("(wanted numbers that this can be computed of)", lambda f, x: f.put("Reshape", x, doubled(f, f.array([2**62], "i8"), 40))),
         ("(wanted attention: queries by keys", lambda f, x: f.put("MatMul", x, x)),
         ("not all numbers are finite", lambda f, x: f.put("Conv", x, f.array(np.full((6, 6, 1, 1), np.inf))))]:
     graph(2, edit=edit)
@@ -214,6 +217,34 @@ os.truncate("abcdefghijk", 100)
 assert "is cut" in attempt(tool, *say)
 transformer(scale=0.25)
 assert "logits times 0.5, got 0.25" in attempt(tool, *say)
+# What the engine has otherwise, and would compute without a word: a group norm's weights where it is read without, or with others; a norm of
+# each column; positions that stand in another order; attention in windows.
+vector = lambda f, k: f.array(np.arange(6).reshape(6, 1, 1) + k)
+def normed(f, x, order=(0, 1, 2, 3), shape=(0, 2, -1), back=(0, 6, 24, 24)):
+    y = f.put("InstanceNormalization", f.put("Reshape", f.put("Transpose", x, perm=order), f.array(shape, "i8")), f.array([1, 1]), f.array([0, 0]))
+    return f.put("Transpose", f.put("Reshape", y, f.array(back, "i8")), perm=order)
+def rest(f, x, how):
+    y = normed(f, x)
+    weighed = f.put("Mul", y, vector(f, 1))
+    return f.put("Add", *how(f, y, weighed, f.put("Add", weighed, vector(f, 2))))
+def placed(f, x):
+    return f.put("Transpose", f.put("Add", f.put("Transpose", x, perm=[0, 3, 2, 1]), f.weight(1, 24, 24, 6)), perm=[0, 3, 2, 1])
+def windows(f, x):
+    x = f.put("Transpose", f.put("Reshape", x, f.array([0, 6, 6, 4, 6, 4], "i8")), perm=[0, 2, 4, 3, 5, 1])
+    x = f.put("Reshape", x, f.array([0, 36, 16, 6], "i8"))
+    q, k, v = (f.put("MatMul", x, f.weight(6, 6)) for _ in range(3))
+    a = f.put("Softmax", f.put("MatMul", f.put("Mul", q, f.array([6 ** -0.5])), f.put("Transpose", k, perm=[0, 1, 3, 2])), axis=-1)
+    x = f.put("Transpose", f.put("Reshape", f.put("MatMul", a, v), f.array([0, 6, 6, 4, 4, 6], "i8")), perm=[0, 5, 1, 3, 2, 4])
+    return f.put("Reshape", x, f.array([0, 6, 24, 24], "i8"))
+for want, edit in [
+        ("read with its weights alone", lambda f, x: rest(f, x, lambda f, y, w, b: (b, y))),
+        ("read with its weights alone", lambda f, x: rest(f, x, lambda f, y, w, b: (b, w))),
+        ("read with its weights alone", lambda f, x: rest(f, x, lambda f, y, w, b: (b, f.put("Mul", y, vector(f, 3))))),
+        ("(wanted groups of channels", lambda f, x: normed(f, x, (2, 1, 0, 3), (24, 2, -1), (24, 6, -1, 24))),
+        ("its sides in order", placed), ("not of windows", windows)]:
+    graph(2, edit=edit, shape=["n", 3, 24, 24])
+    why = attempt(tool, *say)
+    assert why and want in why, (want, why)
 transformer(size=lambda f, x: f.put("Transpose", x, perm=[2, 0, 1]))
 assert "parted or put together" in attempt(tool, *say)
 # Damaged bytes: a line, or a model; not a word of Python's.
