@@ -5,7 +5,10 @@
  * one that it makes lags behind its input by as many; one that reaches `before` keeps what it has
  * read. Two maps side by side are read at the pace of the slower, so a skip waits for the whole
  * path below it. What is made by several slices at once (a factor along z) is read as if the last
- * of them were the first: so all that follows runs evenly. */
+ * of them were the first: so all that follows runs evenly.
+ *
+ * Where some kernel makes groups of slices for less, time goes by groups: the image's slices wait
+ * until there are so many, and each map's groups are those that such a step makes. */
 #include "lib/nn/plan.h"
 
 #include <stdlib.h>
@@ -50,15 +53,25 @@ const struct op *nn_whole(const struct graph *g)
     return NULL;
 }
 
+static int beat(const struct graph *g)
+{
+    for (int i = 0; i < g->ops; i++)
+        if (makes(g, &g->op[i]) && nn_reach_of(&g->op[i]).groups)
+            return NN_GROUP;
+    return 1;
+}
+
 void nn_flow(const struct graph *g, struct flow *of)
 {
+    const int together = beat(g);
     for (int i = 0; i < g->ops; i++) {
         const struct op *op = &g->op[i];
         const int behind = nn_reach_of(op).behind;
         if (!makes(g, op))
             continue;
         struct flow *y = &of[op->out];
-        *y = (struct flow){.down = g->value[op->out].e.down[0], .by = 1};
+        *y = (struct flow){
+            .down = g->value[op->out].e.down[0], .by = 1, .beat = op->ins ? together : 1};
         NN_FOR_ROOTS(g, op, k, j, root)
         {
             const struct flow *x = &of[root];
@@ -77,7 +90,7 @@ int nn_lag(const struct graph *g)
         return -1;
     nn_flow(g, of);
     const struct flow *out = &of[g->op[g->head].out];
-    const int lag = out->lag + out->by - 1;
+    const int lag = out->lag + out->by - 1 + out->beat - 1;
     free(of);
     return lag;
 }
@@ -89,6 +102,7 @@ const struct flow *nn_pace(const struct plan *p, const struct op *op)
 
 long nn_made(const struct flow *f, long t)
 {
+    t -= t % f->beat;
     return t < f->lag ? 0 : (t - f->lag) / (f->by * f->down) * f->by;
 }
 
@@ -108,21 +122,25 @@ struct nn_size nn_slab(const struct plan *p, const struct op *op, int slices)
     return s;
 }
 
-/* A call takes an even number of slices, as a rule, and makes those that lie a lag behind: its
- * pairs begin there, in a volume at once too. */
-int nn_pairs(struct plan *p)
+/* What a beat makes lies a lag behind: groups begin there, in a volume at once too. A map that is
+ * made by fewer slices, or by a number that groups do not divide, has pairs, and so has one of a
+ * network that sees a volume as a whole, as they are more exact. */
+int nn_groups(struct plan *p)
 {
     const struct graph *g = p->g;
     struct flow *of = calloc((size_t)g->values + 1, sizeof *of);
     if (!of)
         return -1;
     nn_flow(g, of);
+    const bool streams = !nn_whole(g);
     for (int i = 0; i < g->ops; i++) {
         if (!makes(g, &g->op[i]))
             continue;
         const struct flow *y = &of[g->op[i].out];
         const int step = y->by * y->down;
-        p->op[i].odd = (y->lag + step - 1) / step * y->by % 2;
+        const bool whole = y->by % NN_GROUP == 0 || (y->down == 1 && NN_GROUP % step == 0);
+        p->op[i].group = streams && whole ? NN_GROUP : 2;
+        p->op[i].phase = (y->lag + step - 1) / step * y->by % NN_GROUP;
     }
     free(of);
     return 0;
@@ -139,7 +157,7 @@ static void settle(struct flow *f)
 void nn_windows(struct plan *p)
 {
     const struct graph *g = p->g;
-    const int slices = p->opt->stream, turn = g->multiple[0];
+    const int slices = p->opt->stream, turn = g->multiple[0] * NN_GROUP;
     nn_flow(g, p->flow);
     long start = 0; /* when no map begins any more: from then on all repeats in turns */
     for (int i = 0; i < g->values; i++)

@@ -144,10 +144,11 @@ enum nn_pass {
 #define NN_PASSES (PASS_RECOMPUTE + 1)
 
 /* Slices of the sample that lie in memory before an input's first and behind its last, as far as
- * the kind's reach asks for them; whether the output's first slice is the second of a pair. */
+ * the kind's reach asks for them. In use results are made by groups of `group` slices of the
+ * sample, one of which begins `phase` slices before the output's first. */
 struct nn_beside {
     int before, behind;
-    bool odd;
+    int group, phase;
 };
 
 /* One pass over one operation. While planning, when only `workspace` is asked, there are no
@@ -215,7 +216,9 @@ enum nn_reading { NN_PLAIN, NN_VIEWS, NN_PARTS };
 struct nn_reach {
     int before, behind; /* so many on either side */
     bool whole;         /* all of the sample's: it cannot be computed slice by slice */
+    bool groups;        /* it makes NN_GROUP slices at once for less than so many one by one */
 };
+#define NN_GROUP 4
 
 struct nn_kind {
     const char *name; /* as descriptions write it: the field's */

@@ -58,7 +58,9 @@ static struct nn_reach reach(const struct nn_attr *a)
 {
     const int k = (int)a[KERNEL].v[0], s = (int)a[STRIDE].v[0], d = (int)a[DILATION].v[0];
     const int padding = k % 2 ? d * (k - 1) / 2 : 0, behind = padding - (s - 1);
-    return (struct nn_reach){padding, behind > 0 ? behind : 0, false};
+    return (struct nn_reach){.before = padding,
+                             .behind = behind > 0 ? behind : 0,
+                             .groups = is(a, KERNEL, 3, 3, 3) && road(a) == ROAD_3X3};
 }
 
 static struct kr_conv3x3 as_3x3(const struct nn_call *c)
@@ -70,8 +72,8 @@ static struct kr_conv3x3 as_3x3(const struct nn_call *c)
                                .depth = (int)c->attr[KERNEL].v[0],
                                .before = c->beside.before,
                                .behind = c->beside.behind,
-                               .group = c->learn ? 0 : 2,
-                               .phase = c->beside.odd,
+                               .group = c->learn ? 0 : c->beside.group,
+                               .phase = c->learn ? 0 : c->beside.phase % c->beside.group,
                                .cout = c->y.c,
                                .weight = c->param[0],
                                .bias = c->param[1],
@@ -146,7 +148,8 @@ static bool data_bf16(const struct nn_call *c)
  * dilation apart along z know nothing of those between them; so a window of some of these, as they
  * were, moves through the volume, and results go where the slices came from. */
 
-enum { DEEP = 64, MOVES = 8 }; /* slices that a volume needs for it, and of a window's move */
+/* Slices that a volume needs for it, and of a window's move: whole groups. */
+enum { DEEP = 64, MOVES = 2 * NN_GROUP };
 
 static int half(const struct nn_call *c)
 {
@@ -195,7 +198,9 @@ static struct nn_call part(const struct nn_call *c, const float *x, int n, int z
     one.out.y = (float *)c->out.y + (size_t)(z * c->y.h) * (size_t)(c->y.w * kr_pad(c->y.c));
     if (c->out.sums && c->out.each)
         one.out.sums += (size_t)z * 2 * (size_t)kr_pad(c->y.c);
-    one.beside = (struct nn_beside){before, behind, (z % 2) ^ c->beside.odd};
+    one.beside.before = before;
+    one.beside.behind = behind;
+    one.beside.phase = (z + c->beside.phase) % NN_GROUP;
     one.workspace = workspace;
     return one;
 }
@@ -255,7 +260,7 @@ static void forward_in_place(const struct nn_call *c)
         int have = at_most(h, all); /* slices up to which it is fetched */
         fetch(c, first, 0, have, window + (size_t)h * slice);
         for (int q = 0, n; q < all; q += n) {
-            n = at_most(MOVES, all - q);
+            n = at_most(MOVES - (q + c->beside.phase) % NN_GROUP, all - q);
             const int want = at_most(q + n + h, all);
             fetch(c, first, have, want - have, window + (size_t)(have - q + h) * slice);
             have = want;

@@ -29,7 +29,7 @@ struct placing {
 /* Of an operation. */
 struct plan_op {
     bool first[NN_IN][2], final[NN_IN][2]; /* the part's gradient: first and last writer */
-    bool odd;                /* in use: pairs of its slices begin with odd ones (kr_conv3x3) */
+    int group, phase;                      /* in use: of its slices (nn_beside) */
     bool behind;             /* its backward pass takes the normalisation behind it along (kr_dy) */
     double cost;             /* of making its map */
     size_t least[NN_PASSES]; /* of a step's workspace, plus 1; 0: not yet known */
@@ -50,9 +50,9 @@ struct plan_choice {
 };
 
 /* Of a map that is made slice by slice, in a stream: when `t` slices of the image have come there
- * are by * floor((t - lag) / (by * down)) of its own. */
+ * are by * floor((t - lag) / (by * down)) of its own, t being a multiple of `beat`. */
 struct flow {
-    int down, lag, by;
+    int down, lag, by, beat;
     int most;   /* that a call makes */
     int window; /* that are needed at once */
     int stay;   /* that later calls need */
@@ -133,7 +133,7 @@ bool nn_volume(const struct graph *);            /* some operation sees more tha
 int nn_lag(const struct graph *);                /* of its output; -1 if memory is short */
 const struct op *nn_whole(const struct graph *); /* sees a whole sample, along z; or NULL */
 void nn_windows(struct plan *);
-int nn_pairs(struct plan *); /* makes pairs those that a stream's calls make, as a rule; 0 or -1 */
+int nn_groups(struct plan *); /* makes groups those that a stream's calls make; 0 or -1 */
 struct nn_reach nn_reach_of(const struct op *);
 struct nn_size nn_slab(const struct plan *, const struct op *, int slices);
 const struct flow *nn_pace(const struct plan *, const struct op *); /* of what it makes, or reads */

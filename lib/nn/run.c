@@ -132,8 +132,9 @@ static void fill(struct nn *nn, const struct op *op, enum nn_pass pass, int thre
     const struct nn_groups *groups = &nn->opt.groups;
     bool back = pass == PASS_DATA || pass == PASS_BACKWARD;
     *c = nn_planned(p, op, pass, &nn->size, threads);
-    c->beside = nn->beside;
-    c->beside.odd ^= p->op[op->id].odd;
+    c->beside.before = nn->beside.before;
+    c->beside.behind = nn->beside.behind;
+    c->beside.phase += nn->beside.phase;
     for (int i = 0; i < op->ins; i++)
         for (int j = 0, k = 0; j < 2; j++)
             if (g->value[op->in[i]].part[j] >= 0) {

@@ -56,7 +56,7 @@ int nn_plan_new(struct plan *p, const struct graph *g, const struct nn_options *
     p->wide = calloc(params, sizeof *p->wide);
     if (p->flow)
         nn_windows(p);
-    if (!learn && p->op && nn_pairs(p))
+    if (!learn && p->op && nn_groups(p))
         return -1;
     p->image = p->choice ? image(p) : -1;
     return p->step && p->live && p->buffer && p->placing && p->scratch && p->op && p->value &&
@@ -87,7 +87,9 @@ struct nn_call nn_planned(const struct plan *p, const struct op *op, enum nn_pas
     c.targets = &p->opt->targets;
     c.threads = threads;
     if (p->flow)
-        c.beside = (struct nn_beside){nn_reach_of(op).before, nn_reach_of(op).behind, false};
+        c.beside.before = nn_reach_of(op).before, c.beside.behind = nn_reach_of(op).behind;
+    c.beside.group = p->op[op->id].group;
+    c.beside.phase = p->op[op->id].phase;
     for (int i = 0; i < op->ins; i++)
         for (int j = 0, n = 0; j < 2; j++) {
             int part = g->value[op->in[i]].part[j];

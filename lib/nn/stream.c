@@ -132,7 +132,7 @@ static void advance(struct nn *nn, const struct step *s, long t, long end)
         return;
     const struct nn_size size = nn_slab(p, op, (int)(to - from));
     nn->size.n = size.n, nn->size.d = size.d;
-    nn->beside = (struct nn_beside){.odd = from % 2};
+    nn->beside = (struct nn_beside){.phase = from % NN_GROUP};
     NN_FOR_ROOTS(g, op, i, j, root)
     {
         const struct flow *x = &p->flow[root];
