@@ -8,10 +8,11 @@
  * cache; the transforms of the last two slices move on to the next layers. Products of a point run
  * over all tiles of the layers at once, as groups are rows of one matrix.
  *
- * Where the transformed weights would not stay in cache, or pillars are too few, layers are whole
- * slices, transformed by all threads, and tasks are blocks of output channels, as `panel` of
- * conv3x3_winograd.c has them; where only pillars are too few, with weights of all input channels
- * at once, so that a sum has the same order either way.
+ * Where the transformed weights would not stay in cache, or pillars are too few, or take more of
+ * the weights between them than all transforms are, layers are whole slices, transformed by all
+ * threads, and tasks are blocks of output channels, as `panel` of conv3x3_winograd.c has them; but
+ * for the first, with weights of all input channels at once, so that a sum has the same order
+ * either way.
  *
  * A result depends on the slices of its group alone, or of a pair on the three that it is made of,
  * and groups are those of the volume: it is the same bytes in every window that holds it and these.
@@ -44,10 +45,16 @@ static struct division divide(const struct source *s, const struct sink *out)
     size_t used = 0, mine = 0;
     p.g = tiling(s, p.side, 1);
     p.vs = k % 256 ? k : k + PAD;
-    p.pillars = pillars(s, &p.g, tile * k, tile * width, width < 32 ? NARROW_ROWS : ROWS);
+    /* What a pillar costs is its weights once more, from beyond the cache: those that have many are
+     * wider, though their transforms then leave it, too. */
+    const size_t weights = (size_t)PLANES(s->group) * tile * k * o, wide = weights / 3 * 2;
+    p.pillars = pillars(s, &p.g, wide > ROOM ? wide : ROOM, tile * k, tile * width,
+                        width < 32 ? NARROW_ROWS : ROWS);
     const bool light = 3 * tile * k * o <= FUSED_WEIGHTS;
     p.depth = light ? s->cp : min_int(s->cp, DEPTH);
-    p.fused = light && p.pillars.count >= PILLARS / 2;
+    const size_t blocks = (size_t)sink_blocks(out), staged = tile * k * (size_t)p.g.count;
+    const bool few = blocks > 1 && (size_t)p.pillars.count * weights > (blocks + 1) * staged;
+    p.fused = light && p.pillars.count >= PILLARS / 2 && !few;
     if (!p.fused)
         p.pillars =
             slabs(s, &p.g, (int)(STAGED_BYTES / (tile * k * (size_t)p.g.count / (size_t)s->n + 1)));

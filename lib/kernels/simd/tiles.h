@@ -111,16 +111,18 @@ INLINE struct pillars pillars_of(const struct source *s, const struct tiling *g,
 }
 
 /* A tile's transform takes v bytes, and its sums m. As many tiles as have room, but so many that
- * the products of a layer's groups are whole tiles of `rows` rows. */
-INLINE struct pillars pillars(const struct source *s, const struct tiling *g, size_t v, size_t m,
-                              int rows)
+ * the products of a layer's groups are whole tiles of `rows` rows; and so few that there are
+ * pillars for some threads. */
+INLINE struct pillars pillars(const struct source *s, const struct tiling *g, size_t room, size_t v,
+                              size_t m, int rows)
 {
     const int deep = (s->phase + s->d + s->group - 1) / s->group * s->group;
     const int layers = min_int(LAYERS, deep), groups = layers / s->group;
-    const int fit = (int)(ROOM / ((size_t)(layers + 2) * v + (size_t)layers * m));
+    const int fit = (int)(room / ((size_t)(layers + 2) * v + (size_t)layers * m));
     const int unit = max_int(1, rows / groups);
     const int tiles = max_int(unit, (fit + unit / 2) / unit * unit);
-    return pillars_of(s, g, min_int(tiles, g->down * g->across), LAYERS, PILLARS);
+    const int most = max_int(unit, g->count / s->d / (PILLARS / 2));
+    return pillars_of(s, g, min_int(min_int(tiles, most), g->down * g->across), LAYERS, PILLARS);
 }
 
 /* The same of whole slices, one volume after the other. */
