@@ -372,9 +372,13 @@ static bool planar(const struct nn_call *c)
 static size_t workspace(const struct nn_call *c)
 {
     if (c->pass == PASS_FORWARD && in_place(c)) {
-        const int n = (int)c->attr[DILATION].v[0] == 1 ? MOVES : 1;
-        const struct nn_call one = part(c, NULL, n, 0, half(c), half(c), NULL);
-        return window_bytes(c) + forward_workspace(&one);
+        size_t most = 0;
+        for (int n = (int)c->attr[DILATION].v[0] == 1 ? MOVES : 1; n; n--) {
+            const struct nn_call one = part(c, NULL, n, 0, half(c), half(c), NULL);
+            const size_t bytes = forward_workspace(&one);
+            most = bytes > most ? bytes : most;
+        }
+        return window_bytes(c) + most;
     }
     if (c->bf16 && (c->pass == PASS_FORWARD || c->pass == PASS_RECOMPUTE))
         return forward_workspace(c);

@@ -37,9 +37,20 @@ struct division {
     size_t u, v, m, x, slots, private, bytes;
 };
 
+/* large_tiles_pay, where weights are made and moved for each run of layers, too: it costs as much
+ * as so many rows of their products. Whatever the window, layers are taken as two groups. */
+static bool large_pay(const struct source *s)
+{
+    enum { ROWS_OF_WEIGHTS = 40 };
+    const struct tiling small = tiling(s, 4, 1), large = tiling(s, 6, 1);
+    const int groups = 2;
+    return POINTS(6) * (groups * large.down * large.across + ROWS_OF_WEIGHTS) <=
+           POINTS(4) * (groups * small.down * small.across + ROWS_OF_WEIGHTS);
+}
+
 static struct division divide(const struct source *s, const struct sink *out)
 {
-    struct division p = {.side = min_int(s->cp, out->cp) >= LARGE && large_tiles_pay(s) ? 6 : 4};
+    struct division p = {.side = min_int(s->cp, out->cp) >= LARGE && large_pay(s) ? 6 : 4};
     const size_t k = (size_t)s->cp, o = (size_t)out->cp, width = o < BLOCK ? o : BLOCK;
     const size_t points = (size_t)POINTS(p.side), tile = points * sizeof(float);
     size_t used = 0, mine = 0;
