@@ -84,11 +84,12 @@ static void hand_over(struct tns_record *to, struct tns_record *from)
     memcpy(to->tensor, from->tensor, (size_t)from->ntensors * sizeof *to->tensor);
 }
 
-/* A stream's case is over: as many turns as it takes for its last slices to come out. */
-static void end_case(int h, int w)
+/* A stream's case of so many slices is over: as many turns as it takes for those to come out that
+ * have not. */
+static void end_case(int slices, int h, int w)
 {
     check_whole();
-    for (int left = plan.lag; left > 0; left -= plan.n) {
+    for (int left = plan.spooled ? slices : plan.lag; left > 0; left -= plan.n) {
         struct batch *b = await(READ);
         b->kind = REST;
         b->n = 0;
@@ -102,7 +103,7 @@ static void *reading(void *unused)
 {
     struct tns_record rec = {0};
     struct batch *b = NULL; /* being filled */
-    int segment = 0, lag, before[2] = {0, 0};
+    int segment = 0, lag, slices = 0, before[2] = {0, 0};
     bool more, inside = false, streams = models_stream(&lag);
     (void)unused;
     do {
@@ -125,7 +126,7 @@ static void *reading(void *unused)
             b = NULL;
         }
         if (ends)
-            end_case(before[0], before[1]);
+            end_case(slices, before[0], before[1]);
         if (b && (begins || !more || mark || !fits || h != b->h || w != b->w || b->n == plan.n)) {
             pass(b);
             b = NULL;
@@ -145,6 +146,7 @@ static void *reading(void *unused)
         if (streams && more && !mark) {
             check_slice(&rec);
             plan_check(&rec);
+            slices = inside ? slices + 1 : 1;
             inside = true;
             before[0] = h, before[1] = w;
         }
@@ -298,6 +300,8 @@ int main(int argc, char **argv)
     kr_products(); /* before tool_confine, as it may load a library */
     for (int i = 0; i < members; i++)
         tool_may_read(member[i].path);
+    if (averages() && !print)
+        compute_spool();
     tool_confine();
     models_open();
     int lag;

@@ -49,8 +49,7 @@ void models_pad(const struct tensor *image, int *h, int *w);
 /* Whether any of them sees volumes, or neighbours: then all take a case slice by slice, from its
  * first to its last, and what is found of a slice comes `lag` slices later. */
 bool models_stream(int *lag);
-/* Whether one of them sees a case only as a whole, or it is seen from its end, too: then the lag is
- * the deepest one's slices. */
+/* Whether one of them sees a case only as a whole: then the lag is the deepest one's slices. */
 bool models_whole(void);
 /* As the history names them. */
 void models_history(char *text, size_t size);
@@ -87,14 +86,14 @@ static inline int member_side(const struct member *m, int axis, int side)
 
 /* What who reads has to know of it. It changes while the ring is empty. */
 extern struct plan {
-    int n, h, w; /* the largest batch, as models_pad has its sides */
-    int d;       /* slices of the deepest case, where a network sees volumes as a whole */
-    bool streams;
-    int lag, out; /* of streams: slices that wait; that come out at once */
-    bool in_turn; /* one record at a time, as far as its image */
+    int n, h, w;           /* the largest batch, as models_pad has its sides */
+    int d;                 /* slices of the deepest case, where a network sees volumes as a whole */
+    bool streams, spooled; /* spooled: a case is predicted view by view, while it is in a file */
+    int lag, out;          /* of streams: slices that wait; that come out at once */
+    bool in_turn;          /* one record at a time, as far as its image */
 } plan;
 
-/* So many slices are to come behind one before a network gives it; before it can be predicted. */
+/* So many slices are to come behind one before a network gives it; before it is predicted. */
 static inline int network_lag(const struct member *m)
 {
     return m->about.whole ? plan.d : m->about.lag;
@@ -112,17 +111,17 @@ enum { SAID = 65536 }; /* bytes of what was warned of */
 /* What is held for it. */
 enum { VIEWS = 8 };
 extern struct held {
-    struct nn *nn[MODELS][VIEWS]; /* a stream for each view; else one for all */
-    size_t record;                /* bytes of a record's payloads */
-    size_t header;                /* bytes of the segment's */
-    size_t ledger;                /* bytes of who is known */
-    size_t pixels;                /* of a slice */
-    float *image, *prob;          /* of a batch, as a network takes and gives it */
-    float *sum, *own; /* of each slice: of all models where no tensor holds it, of one */
-    float *back;      /* what was found from the end of the case on: of each model, where they are
-                    compared, and each slice */
+    struct nn *nn[MODELS];
+    size_t record;       /* bytes of a record's payloads */
+    size_t header;       /* bytes of the segment's */
+    size_t ledger;       /* bytes of who is known */
+    size_t pixels;       /* of a slice */
+    float *image, *prob; /* of a batch, as a network takes and gives it */
+    float *sum, *own;    /* of each slice: of all models where no tensor holds it, of one */
+    float *apart; /* of each slice of a case in a file: disagreement, and a model's entropy */
     uint8_t *pred;
-    struct tns_record *line; /* those that wait, plan.lag + plan.n of them */
+    struct tns_record *line; /* those that wait, or a batch of a case in a file */
+    int lines;
 } held;
 
 int plan_depth(const struct tns_record *); /* slices of its case, where that matters, or 0 */
@@ -143,11 +142,11 @@ int views(void);
 bool averages(void);
 bool sums(void);
 bool compares(void);
-/* In how many parts it is kept what was found from the end of a case on. */
-size_t backs(void);
-
 /* Adds what is predicted to n records of one padded size. */
 void compute(struct tns_record *, int n, int h, int w);
+/* Opens the files in which a case waits, before the process is confined; death comes when they are
+ * wanted. */
+void compute_spool(void);
 /* Takes the next n records of a case, and gives so many in their place whose turn it is, with what
  * was predicted. Without any the case is over: again and again, until as many have come out. */
 int compute_stream(struct tns_record *, int n, int h, int w);

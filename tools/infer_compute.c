@@ -5,15 +5,18 @@
  * this one order. A model sees a slice padded for it alone, so neither company nor the other models
  * change what it makes of it.
  *
- * Of streams the slices that come out are not those that went in: records wait in between. All
- * models give the same slices at once, for one that lags less is given its slices later. */
+ * Of streams the slices that come out are not those that went in: records wait in between. Where
+ * several predictions are averaged a case waits in a file until all have been made, one after the
+ * other, and the sums in another. */
 #include "lib/image/batch.h"
 #include "lib/image/entropy.h"
 #include "tools/infer.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* --- what is wanted --------------------------------------------------------------------------- */
 
@@ -43,11 +46,6 @@ bool sums(void)
 bool compares(void)
 {
     return opt.uncertain && members > 1;
-}
-
-size_t backs(void)
-{
-    return !(opt.axes & MIRROR_Z) ? 0 : compares() ? (size_t)members : 1;
 }
 
 /* --- a slice ---------------------------------------------------------------------------------- */
@@ -117,85 +115,78 @@ static void order_of(const struct member *m, const struct tns_record *rec, int o
                    sizeof why);
 }
 
-/* Its neighbours change sides. */
-static void turn_beside(const struct member *m, size_t plane, float *image)
+/* The first of n slices that a network could make no number of, or n; death of other causes. */
+static size_t odd_slice(struct nn *nn, int e, size_t n, const uint8_t *pred, size_t plane)
 {
-    const size_t planes = (size_t)img_beside_planes(m->model.neighbours);
-    for (size_t c = 0; c < (size_t)m->channels; c++)
-        for (size_t i = 0; i < planes / 2; i++) {
-            float *a = image + (c * planes + i) * plane,
-                  *b = image + (c * planes + planes - 1 - i) * plane;
-            for (size_t k = 0; k < plane; k++) {
-                const float v = a[k];
-                a[k] = b[k];
-                b[k] = v;
-            }
-        }
+    for (size_t i = 0; e == NN_ENAN && i < n; i++)
+        if (memchr(pred + i * plane, NN_IGNORE, plane))
+            return i;
+    if (e < 0)
+        tool_die("%s", nn_why(nn));
+    return n;
 }
 
-/* Slice z of its case, where the model sees those beside it. */
-static void load(const struct member *m, const struct slice *s, long z, int axes, int h, int w,
-                 float *to)
+static _Noreturn void no_number(const struct nn *nn, const struct tns_record *rec)
 {
-    int order[NN_MAX_CIN];
-    if (m->model.neighbours) {
-        img_beside_get(&m->beside, z, to);
-        if (axes & MIRROR_Z)
-            turn_beside(m, (size_t)h * (size_t)w, to);
-    } else {
-        order_of(m, s->rec, order);
-        img_batch_image(s->image, order, h, w, to);
-    }
-    img_batch_mirror(to, (size_t)m->about.inputs, h, w, s->rows, s->columns, axes & MIRROR_X,
-                     axes & MIRROR_Y);
+    tool_die("stdin: case %s slice %s: %s", key_or(rec, "case"), key_or(rec, "slice"), nn_why(nn));
 }
 
 /* Of slices that were run: death where there is no number. */
 static void check_run(struct nn *nn, int e, const struct slice *s, size_t n, const uint8_t *pred,
                       size_t plane)
 {
-    for (size_t i = 0; e == NN_ENAN && i < n; i++)
-        if (memchr(pred + i * plane, NN_IGNORE, plane))
-            tool_die("stdin: case %s slice %s: %s", key_or(s[i].rec, "case"),
-                     key_or(s[i].rec, "slice"), nn_why(nn));
-    if (e < 0)
-        tool_die("%s", nn_why(nn));
+    const size_t odd = odd_slice(nn, e, n, pred, plane);
+    if (odd < n)
+        no_number(nn, s[odd].rec);
 }
 
-/* What one view of a model found goes where it is wanted. */
+/* What one view of a model found of a slice goes where it is wanted. */
+static void collect_one(int axes, float *prob, size_t k, struct slice *s, int h, int w)
+{
+    if (s->sum) {
+        img_batch_mirror(prob, k, h, w, s->rows, s->columns, axes & MIRROR_X, axes & MIRROR_Y);
+        img_batch_add(prob, k, h, w, s->rows, s->columns, s->sum);
+    }
+    if (s->own)
+        img_batch_add(prob, k, h, w, s->rows, s->columns, s->own);
+}
+
 static void collect(const struct member *m, int axes, struct slice *s, size_t n, int h, int w)
 {
     size_t k = (size_t)m->about.outputs, plane = (size_t)h * (size_t)w;
 #pragma omp parallel for schedule(static) num_threads(opt.threads)
-    for (size_t i = 0; i < n; i++) {
-        float *p = held.prob + i * k * plane;
-        if (s[i].sum) {
-            img_batch_mirror(p, k, h, w, s[i].rows, s[i].columns, axes & MIRROR_X, axes & MIRROR_Y);
-            img_batch_add(p, k, h, w, s[i].rows, s[i].columns, s[i].sum);
-        }
-        if (s[i].own)
-            img_batch_add(p, k, h, w, s[i].rows, s[i].columns, s[i].own);
-    }
+    for (size_t i = 0; i < n; i++)
+        collect_one(axes, held.prob + i * k * plane, k, &s[i], h, w);
 }
 
-/* Slices from `first` on, upwards or, mirrored along z, downwards. */
-static void load_all(const struct member *m, int axes, const struct slice *s, long first, size_t n,
-                     int h, int w)
+/* Slices as the network takes them: of one that sees neighbours, slice `first` of its case and those
+ * behind it. */
+static void load(const struct member *m, int axes, const struct slice *s, long first, size_t n,
+                 int h, int w)
 {
-    size_t slice = (size_t)m->about.inputs * (size_t)h * (size_t)w;
+    const size_t size = (size_t)m->about.inputs * (size_t)h * (size_t)w;
 #pragma omp parallel for schedule(static) num_threads(opt.threads)
-    for (size_t i = 0; i < n; i++)
-        load(m, &s[i], axes & MIRROR_Z ? first - (long)i : first + (long)i, axes, h, w,
-             held.image + i * slice);
+    for (size_t i = 0; i < n; i++) {
+        float *to = held.image + i * size;
+        int order[NN_MAX_CIN];
+        if (m->model.neighbours) {
+            img_beside_get(&m->beside, first + (long)i, to);
+        } else {
+            order_of(m, s[i].rec, order);
+            img_batch_image(s[i].image, order, h, w, to);
+        }
+        img_batch_mirror(to, (size_t)m->about.inputs, h, w, s[i].rows, s[i].columns,
+                         axes & MIRROR_X, axes & MIRROR_Y);
+    }
 }
 
 /* One view of one model. */
 static void predict(int which, int axes, struct slice *s, size_t n, int h, int w)
 {
-    struct nn *nn = held.nn[which][0];
+    struct nn *nn = held.nn[which];
     struct nn_batch batch = {.n = (int)n, .h = h, .w = w, .image = held.image};
     struct nn_output out = {.pred = held.pred, .prob = held.prob};
-    load_all(&member[which], axes, s, 0, n, h, w);
+    load(&member[which], axes, s, 0, n, h, w);
     check_run(nn, nn_infer(nn, &batch, &out), s, n, held.pred, (size_t)h * (size_t)w);
     collect(&member[which], axes, s, n, h, w);
 }
@@ -234,38 +225,10 @@ static void finish(struct slice *s, const uint8_t *from, size_t stride)
 
 /* --- batches ---------------------------------------------------------------------------------- */
 
-/* What a model found from the end of the case on, or all of them at once. */
-static void add_back(int which, struct slice *s, long z)
-{
-    const size_t k = (size_t)member->about.outputs, n = k * s->pixels;
-    if (which && !compares())
-        return;
-    const float *back = held.back + ((size_t)which * (size_t)plan.d + (size_t)z) * k * held.pixels;
-    for (size_t i = 0; i < n; i++) {
-        s->sum[i] += back[i];
-        if (s->own)
-            s->own[i] += back[i];
-    }
-}
-
-/* What all models make of a batch, each by `one`; of a case, from slice `first` on. */
-static void predict_all(struct slice *s, size_t n, int h, int w, long first,
-                        void (*one)(int which, int axes, struct slice *, size_t n, int h, int w))
+static void finish_all(struct slice *s, size_t n, int h, int w)
 {
     const size_t stride = (size_t)member_side(member, 2, w);
     const size_t plane = stride * (size_t)member_side(member, 1, h);
-    for (int m = 0; m < members; m++) {
-        for (int axes = 0; axes < VIEWS; axes++)
-            if (is_view(axes) && !(axes & MIRROR_Z))
-                one(m, axes, s, n, member_side(&member[m], 1, h), member_side(&member[m], 2, w));
-#pragma omp parallel for schedule(static) num_threads(opt.threads)
-        for (size_t i = 0; i < n; i++) {
-            if (held.back)
-                add_back(m, &s[i], first + (long)i);
-            if (s[i].own)
-                add_entropy(&member[m], &s[i]);
-        }
-    }
 #pragma omp parallel for schedule(static) num_threads(opt.threads)
     for (size_t i = 0; i < n; i++)
         finish(&s[i], held.pred + i * plane, stride);
@@ -276,22 +239,36 @@ void compute(struct tns_record *rec, int n, int h, int w)
     struct slice s[MOST];
     for (int i = 0; i < n; i++)
         begin(&s[i], &rec[i], (size_t)i);
-    predict_all(s, (size_t)n, h, w, 0, predict);
+    for (int m = 0; m < members; m++) {
+        for (int axes = 0; axes < VIEWS; axes++)
+            if (is_view(axes))
+                predict(m, axes, s, (size_t)n, member_side(&member[m], 1, h),
+                        member_side(&member[m], 2, w));
+#pragma omp parallel for schedule(static) num_threads(opt.threads)
+        for (int i = 0; i < n; i++)
+            if (s[i].own)
+                add_entropy(&member[m], &s[i]);
+    }
+    finish_all(s, (size_t)n, h, w);
 }
 
 /* --- streams ---------------------------------------------------------------------------------- */
 
-/* The case: slices of it that came and that went, at what time; the slices that come next, if any,
- * pass in so many. */
+/* The case: slices of it that came and that went; how far the network is, which is given a slice
+ * when its neighbours have come. */
 static struct {
-    long in, out, time;
-    int step;
-    bool back; /* it was seen from its end on */
+    long in, out, given;
+    int rows, columns;
 } now;
+
+static void end_case(void)
+{
+    now.in = now.out = now.given = 0;
+}
 
 static struct tns_record *waiting(long slice)
 {
-    return &held.line[slice % (plan.lag + plan.n)];
+    return &held.line[slice % held.lines];
 }
 
 static void exchange(struct tns_record *a, struct tns_record *b)
@@ -301,140 +278,226 @@ static void exchange(struct tns_record *a, struct tns_record *b)
     *b = t;
 }
 
-/* n slices more into one stream, from `first` on, or nothing where none are left; how many came,
- * behind `got` others. */
-static int push(int which, int axes, long first, int n, struct slice *s, int got, int h, int w)
+/* Who sees neighbours keeps the slice by himself. */
+static void keep(struct member *m, struct tns_record *rec)
 {
-    const struct member *m = &member[which];
-    struct nn *nn = held.nn[which][axes];
-    const size_t plane = (size_t)h * (size_t)w, k = (size_t)m->about.outputs;
-    const bool over = first >= now.in;
-    struct slice in[MOST];
-    if (n < 1)
-        return 0;
-    for (int i = 0; i < n && !over; i++)
-        in[i] = slice_of(waiting(first + i));
-    if (!over)
-        load_all(m, axes, in, first, (size_t)n, h, w);
-    struct nn_batch batch = {.n = n, .h = h, .w = w, .image = over ? NULL : held.image};
-    struct nn_output out = {.pred = held.pred + (size_t)got * plane,
-                            .prob = held.prob ? held.prob + (size_t)got * k * plane : NULL};
-    const int due = nn_stream_due(nn, n, over), e = nn_stream_push(nn, &batch, &out);
-    check_run(nn, e, s + got, (size_t)due, out.pred, plane);
-    return e;
+    int order[NN_MAX_CIN];
+    order_of(m, rec, order);
+    img_beside_put(&m->beside, tns_tensor(rec, "image"), order);
 }
 
-/* One view of one model, which is behind the slowest by less than that is behind the image, and
- * gets its slices later by as many. */
-static void predict_stream(int which, int axes, struct slice *s, size_t n, int h, int w)
+static void begin_case(struct member *m, int h, int w)
 {
-    const long late = plan.lag - network_lag(&member[which]), t = now.time - late;
-    const long from = t > 0 ? t : 0, to = t + now.step > 0 ? t + now.step : 0;
-    const long mid = to < now.in ? to : from > now.in ? from : now.in;
-    if (!from && to && nn_stream_begin(held.nn[which][axes]))
-        tool_die("%s", nn_why(held.nn[which][axes]));
-    int got = push(which, axes, from, (int)(mid - from), s, 0, h, w);
-    got += push(which, axes, mid, (int)(to - mid), s, got, h, w);
-    if ((size_t)got != n)
-        tool_die("%s: gave %d slices (wanted %zu)", member[which].path, got, n);
-    collect(&member[which], axes, s, n, h, w);
+    if (m->model.neighbours)
+        img_beside_begin(&m->beside, h, w);
+    if (nn_stream_begin(held.nn[m - member]))
+        tool_die("%s", nn_why(held.nn[m - member]));
 }
 
-/* One view of one model, from the last slice of the case, which is all there, to its first. */
-static void predict_back(int which, int axes, int h, int w)
+/* n slices more into the network, or nothing where all are in it; what comes out goes behind `got`
+ * others. */
+static int push(int n, struct tns_record *rec, int got, int h, int w)
 {
-    const struct member *m = &member[which];
-    struct nn *nn = held.nn[which][axes];
-    const size_t plane = (size_t)h * (size_t)w, k = (size_t)m->about.outputs;
+    const struct member *m = member;
+    struct nn *nn = held.nn[0];
+    const int high = member_side(m, 1, h), wide = member_side(m, 2, w);
+    const size_t plane = (size_t)high * (size_t)wide;
+    const bool over = now.given == now.in;
+    const int due = nn_stream_due(nn, n, over);
     struct slice s[MOST];
-    if (nn_stream_begin(nn))
-        tool_die("%s", nn_why(nn));
-    for (long in = 0, out = 0, n; out < now.in; in += n) {
-        n = now.in - in < plan.n ? now.in - in : plan.n;
-        const int step = n ? (int)n : plan.n, due = nn_stream_due(nn, step, !n);
-        for (long i = 0; i < n; i++)
-            s[i] = slice_of(waiting(now.in - 1 - in - i));
-        load_all(m, axes, s, now.in - 1 - in, (size_t)n, h, w);
-        for (int i = 0; i < due; i++) {
-            const long z = now.in - 1 - out - i;
-            s[i] = slice_of(waiting(z));
-            s[i].sum = held.back + ((compares() ? (size_t)which * (size_t)plan.d : 0) + (size_t)z) *
-                                       k * held.pixels;
+    for (int i = 0; i < n && !over; i++)
+        s[i] = slice_of(waiting(now.given + i));
+    if (!over)
+        load(m, 0, s, now.given, (size_t)n, high, wide);
+    for (int i = 0; i < due; i++)
+        begin(&s[i], waiting(now.out + i), (size_t)i);
+    struct nn_batch batch = {.n = n, .h = high, .w = wide, .image = over ? NULL : held.image};
+    struct nn_output out = {.pred = held.pred, .prob = held.prob};
+    check_run(nn, nn_stream_push(nn, &batch, &out), s, (size_t)due, held.pred, plane);
+    collect(m, 0, s, (size_t)due, high, wide);
+    finish_all(s, (size_t)due, h, w);
+    now.given += over ? 0 : n;
+    for (int i = 0; i < due; i++)
+        exchange(waiting(now.out++), &rec[got + i]);
+    return due;
+}
+
+/* One view of one model: each slice goes as soon as it can. */
+static int compute_now(struct tns_record *rec, int n, int h, int w)
+{
+    const int late = member->model.neighbours;
+    if (n && !now.in)
+        begin_case(member, member_side(member, 1, h), member_side(member, 2, w));
+    for (int i = 0; i < n; i++) {
+        exchange(waiting(now.in), &rec[i]);
+        if (late)
+            keep(member, waiting(now.in));
+        now.in++;
+    }
+    int ready = (int)(now.in - now.given) - (n ? late : 0), got = 0;
+    if (n && ready > 0)
+        got = push(ready, rec, 0, h, w);
+    for (int left = n ? 0 : plan.n; left > 0; left -= ready) {
+        ready = (int)(now.in - now.given);
+        ready = ready > 0 && ready < left ? ready : left;
+        got += push(ready, rec, got, h, w);
+    }
+    if (!n && now.out == now.in)
+        end_case();
+    return got;
+}
+
+/* --- cases in a file -----------------------------------------------------------------------------
+ * The sums of what was found of each slice: of all models, and where they are compared of one, and
+ * how uncertain those are that were seen. */
+
+static struct {
+    const char *dir;
+    int fd, error;
+} sums_of = {.fd = -1};
+
+void compute_spool(void)
+{
+    sums_of.dir = tool_tmpdir();
+    if (access(sums_of.dir, W_OK | X_OK)) {
+        sums_of.error = errno;
+        return;
+    }
+    tool_spool_open();
+    sums_of.fd = tool_nameless(NULL);
+}
+
+/* A slice's sums, in memory, come from the file or go there; those of nobody yet are 0. */
+static void exchange_sums(bool put, const struct slice *s, long z, bool first, bool alone)
+{
+    const size_t k = (size_t)member->about.outputs, n = s->pixels;
+    float *part[] = {s->sum, s->own, s->apart};
+    const size_t size[] = {k * n, k * n, n};
+    const bool empty[] = {first, alone, first};
+    uint64_t at = (uint64_t)z * (compares() ? 2 * k + 1 : k) * n * sizeof(float);
+    for (int i = 0; i < (compares() ? 3 : 1); at += size[i++] * sizeof(float)) {
+        if (put)
+            tool_put_at(sums_of.fd, sums_of.dir, part[i], size[i] * sizeof(float), at);
+        else if (empty[i])
+            memset(part[i], 0, size[i] * sizeof(float));
+        else if (part[i])
+            tool_get_at(sums_of.fd, sums_of.dir, part[i], size[i] * sizeof(float), at);
+    }
+}
+
+/* The case's slice that a view sees as its slice i. */
+static long place(int axes, long i)
+{
+    return axes & MIRROR_Z ? now.in - 1 - i : i;
+}
+
+/* The slices of a view from `first` on, as the network takes them. */
+static void fetch(struct member *m, int axes, long first, int n, int h, int w)
+{
+    struct slice s[MOST];
+    const long last = first + n + m->model.neighbours;
+    if (m->model.neighbours)
+        for (long i = m->beside.in; i < last && i < now.in; i++) {
+            tool_spool_at((size_t)place(axes, i), held.line, "image");
+            keep(m, held.line);
         }
-        struct nn_batch batch = {.n = step, .h = h, .w = w, .image = n ? held.image : NULL};
+    for (int i = 0; i < n; i++) {
+        if (!m->model.neighbours)
+            tool_spool_at((size_t)place(axes, first + i), &held.line[i], "image");
+        s[i] = m->model.neighbours ? (struct slice){.rows = now.rows, .columns = now.columns}
+                                   : slice_of(&held.line[i]);
+    }
+    load(m, axes, s, first, (size_t)n, h, w);
+}
+
+/* What one view of a model found of n slices from `first` on is added to what there is. */
+static void add_view(int which, int axes, long first, int n, int h, int w)
+{
+    const struct member *m = &member[which];
+    const size_t k = (size_t)m->about.outputs, plane = (size_t)h * (size_t)w;
+    const bool last = axes == opt.axes;
+#pragma omp parallel for schedule(static) num_threads(opt.threads)
+    for (int i = 0; i < n; i++) {
+        const size_t j = (size_t)i * held.pixels;
+        const long z = place(axes, first + i);
+        struct slice s = {.rows = now.rows,
+                          .columns = now.columns,
+                          .pixels = (size_t)now.rows * (size_t)now.columns,
+                          .sum = held.sum + j * k,
+                          .own = held.own ? held.own + j * k : NULL,
+                          .apart = held.apart ? held.apart + 2 * j : NULL};
+        s.entropy = s.apart ? s.apart + held.pixels : NULL;
+        exchange_sums(false, &s, z, !which && !axes, !axes);
+        collect_one(axes, held.prob + (size_t)i * k * plane, k, &s, h, w);
+        if (s.own && last)
+            add_entropy(m, &s);
+        exchange_sums(true, &s, z, false, false);
+    }
+}
+
+/* One view of one model, of the whole case. */
+static void see(int which, int axes, int h, int w)
+{
+    struct member *m = &member[which];
+    struct nn *nn = held.nn[which];
+    begin_case(m, h, w);
+    for (long in = 0, out = 0; out < now.in;) {
+        const bool over = in == now.in;
+        const int n = over || now.in - in > plan.n ? plan.n : (int)(now.in - in);
+        const int due = nn_stream_due(nn, n, over);
+        if (!over)
+            fetch(m, axes, in, n, h, w);
+        struct nn_batch batch = {.n = n, .h = h, .w = w, .image = over ? NULL : held.image};
         struct nn_output to = {.pred = held.pred, .prob = held.prob};
         const int e = nn_stream_push(nn, &batch, &to);
-        check_run(nn, e, s, (size_t)due, held.pred, plane);
-        collect(m, axes, s, (size_t)due, h, w);
+        const int odd = (int)odd_slice(nn, e, (size_t)due, held.pred, (size_t)h * (size_t)w);
+        if (odd < due) {
+            tool_spool_at((size_t)place(axes, out + odd), held.line, "");
+            no_number(nn, held.line);
+        }
+        add_view(which, axes, out, due, h, w);
+        in += over ? 0 : n;
         out += due;
     }
 }
 
-static void see_back(int h, int w)
+static void put_by(struct tns_record *rec)
 {
-    memset(held.back, 0,
-           backs() * (size_t)plan.d * (size_t)member->about.outputs * held.pixels *
-               sizeof *held.back);
-    for (int m = 0; m < members; m++)
+    const struct tensor *image = tns_tensor(rec, "image");
+    if (sums_of.fd < 0)
+        tool_die("%s: temporary file: %s", sums_of.dir, strerror(sums_of.error));
+    now.rows = (int)image->dim[1];
+    now.columns = (int)image->dim[2];
+    tool_spool(rec);
+    now.in++;
+}
+
+/* Several predictions: all of them when the case is over. */
+static int compute_case(struct tns_record *rec, int n, int h, int w)
+{
+    struct slice s[MOST];
+    int got = 0;
+    for (int i = 0; i < n; i++)
+        put_by(&rec[i]);
+    for (int m = 0; m < members && !n && !now.out; m++)
         for (int axes = 0; axes < VIEWS; axes++)
-            if (is_view(axes) && axes & MIRROR_Z)
-                predict_back(m, axes, member_side(&member[m], 1, h), member_side(&member[m], 2, w));
-    now.back = true;
-}
-
-/* Slices of the case that have come out by then, where the slowest model waits for neighbours. */
-static long given(long time)
-{
-    const long n = time - plan.lag;
-    return n < 0 ? 0 : n > now.in ? now.in : n;
-}
-
-/* What the slowest model will give. */
-static int due(bool over)
-{
-    int slow = 0;
-    while (slow < members && network_lag(&member[slow]) < plan.lag)
-        slow++;
-    if (slow == members)
-        return (int)(given(now.time + now.step) - given(now.time));
-    if (!now.time && nn_stream_begin(held.nn[slow][0]))
-        tool_die("%s", nn_why(held.nn[slow][0]));
-    return nn_stream_due(held.nn[slow][0], now.step, over);
-}
-
-/* Who sees neighbours keeps the slices from `first` on by himself. */
-static void keep(struct member *m, long first, int h, int w)
-{
-    int order[NN_MAX_CIN];
-    if (!now.time)
-        img_beside_begin(&m->beside, member_side(m, 1, h), member_side(m, 2, w));
-    for (; first < now.in; first++) {
-        order_of(m, waiting(first), order);
-        img_beside_put(&m->beside, tns_tensor(waiting(first), "image"), order);
+            if (is_view(axes))
+                see(m, axes, member_side(&member[m], 1, h), member_side(&member[m], 2, w));
+    for (; !n && got < plan.n && now.out < now.in; got++, now.out++) {
+        tool_spool_at((size_t)now.out, &rec[got], NULL);
+        begin(&s[got], &rec[got], (size_t)got);
+        s[got].own = NULL;
+        exchange_sums(false, &s[got], now.out, false, false);
     }
+    finish_all(s, (size_t)got, h, w);
+    if (!n && now.out == now.in)
+        end_case();
+    return got;
 }
 
 int compute_stream(struct tns_record *rec, int n, int h, int w)
 {
-    struct slice s[MOST];
     if (!n && now.out == now.in)
         return 0;
-    for (int i = 0; i < n; i++)
-        exchange(waiting(now.in++), &rec[i]);
-    for (struct member *m = member; m < member + members; m++)
-        if (m->model.neighbours)
-            keep(m, now.in - n, h, w);
-    if (!n && held.back && !now.back)
-        see_back(h, w);
-    now.step = n ? n : plan.n;
-    const int out = due(!n);
-    for (int i = 0; i < out; i++)
-        begin(&s[i], waiting(now.out + i), (size_t)i);
-    predict_all(s, (size_t)out, h, w, now.out, predict_stream);
-    for (int i = 0; i < out; i++)
-        exchange(waiting(now.out++), &rec[i]);
-    now.time += now.step;
-    if (!n && now.out == now.in)
-        now.in = now.out = now.time = now.back = 0;
-    return out;
+    return plan.spooled ? compute_case(rec, n, h, w) : compute_now(rec, n, h, w);
 }

@@ -27,6 +27,8 @@ static void read_network(struct member *m)
         nn_set(spec, m->model.parameter[i].name, m->model.parameter[i].value);
     if (nn_about(spec, &m->about, why, sizeof why))
         tool_die("%s", why);
+    if (m->model.neighbours && m->about.volume)
+        tool_die("%s: neighbours are of planar networks, and its sees volumes", m->path);
     m->channels = m->about.inputs / img_beside_planes(m->model.neighbours);
     if (m->about.inputs % img_beside_planes(m->model.neighbours))
         tool_die("%s: a network of other inputs than the model's neighbours (got %d)", m->path,
@@ -187,14 +189,12 @@ bool models_stream(int *lag)
         any |= m->about.volume || m->model.neighbours;
         *lag = member_lag(m) > *lag ? member_lag(m) : *lag;
     }
-    if (opt.axes & MIRROR_Z && *lag < plan.d)
-        *lag = plan.d;
     return any;
 }
 
 bool models_whole(void)
 {
-    bool any = opt.axes & MIRROR_Z;
+    bool any = false;
     for (const struct member *m = member; m < member + members; m++)
         any |= m->about.whole;
     return any;
@@ -317,9 +317,10 @@ void models_print(void)
     int lag;
     if (m->neighbours)
         printf("neighbours\t%d\n", m->neighbours);
-    if (models_whole())
+    const bool streams = models_stream(&lag);
+    if (streams && (models_whole() || averages()))
         print_lines("lag", "case");
-    else if (models_stream(&lag))
+    else if (streams)
         printf("lag\t%d\n", lag);
     if (m->regions)
         print_text("regions", m->regions, strlen(m->regions));

@@ -1,9 +1,9 @@
 /* infer_plan.c - plans the memory for records of some size.
  *
- * Models of slices run one after another, with their maps in one memory. Where a network sees
- * volumes, all models are streams (nn.h): each keeps its slices, for each view by itself, and
- * records wait for the slowest of them; for one that sees a case as a whole until that is over,
- * and such networks run by turns in one memory, too. */
+ * Models run one after another, with their maps in one memory. Where a network sees volumes, all
+ * are streams (nn.h). One view of one model gives each slice as soon as it can, and records wait
+ * for that. Several see a case one after the other, from its first slice to its last: it waits in a
+ * file until all have, and so do the sums of what they found. */
 #include "tools/infer.h"
 
 #include <limits.h>
@@ -46,7 +46,7 @@ int plan_depth(const struct tns_record *rec)
 
 bool plan_holds(const struct tns_record *rec, int h, int w)
 {
-    return held.nn[0][0] && h <= plan.h && w <= plan.w && plan_depth(rec) <= plan.d &&
+    return held.nn[0] && h <= plan.h && w <= plan.w && plan_depth(rec) <= plan.d &&
            tool_header()->len <= held.header && ledger_memory(&trained) <= held.ledger &&
            payloads(rec, plan.in_turn) <= held.record;
 }
@@ -69,10 +69,16 @@ static size_t inputs(void)
     return (size_t)most;
 }
 
-/* Slices that are kept for one that sees neighbours, who is behind by as much as the slowest. */
+/* Slices that are kept for one that sees neighbours. */
 static int kept(const struct member *m, int n)
 {
-    return m->model.neighbours ? m->model.neighbours + plan.lag + n : 0;
+    return m->model.neighbours ? 2 * m->model.neighbours + n : 0;
+}
+
+/* Records that wait; of a case in a file, that are taken at once. */
+static int lines(int n)
+{
+    return plan.spooled ? n : plan.lag + n;
 }
 
 /* What is resident beside the networks: the ring's records with what is added to them, a batch as a
@@ -85,9 +91,9 @@ static size_t outside(int n)
     for (const struct member *m = member; m < member + members; m++)
         beside += (size_t)kept(m, n) * (size_t)m->channels * held.pixels * sizeof(float);
     size_t result = 1 + 4 * (k * opt.prob + opt.uncertain + compares());
-    size_t scratch = 1 + 4 * (c + k * (sums() + (sums() && !opt.prob) + compares()));
-    beside += backs() * (size_t)plan.d * k * held.pixels * sizeof(float);
-    size_t records = SLOTS * (size_t)plan.out + (plan.streams ? (size_t)(plan.lag + n) : 0);
+    const size_t sum = sums() && (plan.spooled || !opt.prob), apart = plan.spooled && compares();
+    size_t scratch = 1 + 4 * (c + k * (sums() + sum + compares()) + 2 * apart);
+    size_t records = SLOTS * (size_t)plan.out + (plan.streams ? (size_t)lines(n) : 0);
     return beside + records * (held.record + held.pixels * result + RECORD) +
            (size_t)plan.out * held.pixels * scratch + (SLOTS + 3) * held.header + 2 * SAID +
            models_memory();
@@ -108,11 +114,10 @@ static _Noreturn void refuse(const struct tns_record *rec, const char *why)
 
 static void free_networks(void)
 {
-    for (int i = 0; i < members; i++)
-        for (int axes = 0; axes < VIEWS; axes++) {
-            nn_free(held.nn[i][axes]);
-            held.nn[i][axes] = NULL;
-        }
+    for (int i = 0; i < members; i++) {
+        nn_free(held.nn[i]);
+        held.nn[i] = NULL;
+    }
 }
 
 /* Weights that are packed are not read where the file lies. */
@@ -149,12 +154,17 @@ static bool make_networks(int n, char *why, size_t size)
 {
     size_t alone[MODELS], all = 0, most = 0, products[MODELS] = {0}, shared = 0;
     int first = 0;
-    for (int i = 0; i < members && members > 1; i++) {
+    for (int i = 0; i < members && (plan.streams || members > 1); i++) {
         struct nn *nn = network(&member[i], n, 0, 0, why, size);
         if (!nn)
             return false;
         struct nn_memory m = nn_memory(nn);
+        const int out = plan.streams ? nn_stream(nn).out : n;
         nn_free(nn);
+        if (out > MOST)
+            tool_die("%s: gives too many slices at once (wanted at most %d, got %d)",
+                     member[i].path, MOST, out);
+        plan.out = out > plan.out ? out : plan.out;
         all += alone[i] = m.own + m.parameters;
         products[i] = m.products;
         shared = m.products > shared ? m.products : shared;
@@ -164,57 +174,13 @@ static bool make_networks(int n, char *why, size_t size)
     for (int j = 0; j < members; j++) {
         int i = (first + j) % members;
         size_t beside = outside(n) + (members > 1 ? all - alone[i] + shared - products[i] : 0);
-        held.nn[i][0] = network(&member[i], n, beside, opt.memory, why, size);
-        if (!held.nn[i][0]) {
+        held.nn[i] = network(&member[i], n, beside, opt.memory, why, size);
+        if (!held.nn[i]) {
             free_networks();
             return false;
         }
     }
     return true;
-}
-
-/* The same of streams, each of which keeps its own maps beside those of the others; but for those
- * of cases as a whole, of whose maps the largest count. */
-static bool make_streams(int n, char *why, size_t size)
-{
-    size_t alone[MODELS], weights[MODELS], products[MODELS], maps[MODELS], all = 0, shared = 0;
-    size_t most = 0;
-    for (int i = 0; i < members; i++) {
-        struct nn *nn = network(&member[i], n, 0, 0, why, size);
-        if (!nn)
-            return false;
-        struct nn_memory m = nn_memory(nn);
-        const int out = nn_stream(nn).out;
-        nn_free(nn);
-        maps[i] = member[i].about.whole ? m.maps : 0;
-        most = maps[i] > most ? maps[i] : most;
-        alone[i] = m.own + m.maps - maps[i], weights[i] = m.parameters, products[i] = m.products;
-        shared = m.products > shared ? m.products : shared;
-        all += weights[i] + alone[i] * (size_t)views();
-        plan.out = out > plan.out ? out : plan.out;
-        if (out > n && members > 1)
-            tool_die("%s: gives %d slices at once, and can be averaged with no other",
-                     member[i].path, out);
-    }
-    for (int i = 0; i < members; i++)
-        for (int axes = 0; axes < VIEWS; axes++) {
-            const size_t beside =
-                outside(n) + all - alone[i] - weights[i] + shared - products[i] + most - maps[i];
-            if (!is_view(axes))
-                continue;
-            held.nn[i][axes] = network(&member[i], n, beside, opt.memory, why, size);
-            if (!held.nn[i][axes]) {
-                free_networks();
-                return false;
-            }
-        }
-    return true;
-}
-
-/* Whether it runs when no other does, between whose runs its maps hold nothing. */
-static bool by_turns(const struct member *m)
-{
-    return !plan.streams || m->about.whole;
 }
 
 /* Their maps come to lie in one memory; what the process will take, in bytes. */
@@ -223,19 +189,17 @@ static size_t load_networks(void)
     size_t peak = 0;
     struct nn *largest = NULL;
     for (int i = 0; i < members; i++) {
-        struct nn_memory m = nn_memory(held.nn[i][0]);
+        struct nn_memory m = nn_memory(held.nn[i]);
         peak = m.peak > peak ? m.peak : peak;
-        if (by_turns(&member[i]) && (!largest || m.maps > nn_memory(largest).maps))
-            largest = held.nn[i][0];
+        if (!largest || m.maps > nn_memory(largest).maps)
+            largest = held.nn[i];
     }
-    for (int i = 0; i < members; i++)
-        for (int axes = 0; axes < VIEWS; axes++) {
-            struct nn *nn = held.nn[i][axes], *same = held.nn[i][0] == nn ? NULL : held.nn[i][0];
-            const struct st_file *f = &member[i].model.file;
-            if (nn && ((by_turns(&member[i]) && nn != largest && nn_share(nn, largest)) ||
-                       (same ? nn_load_as(nn, same) : nn_load(nn, f->tensor, (size_t)f->tensors))))
-                tool_die("%s: %s", member[i].path, nn_why(nn));
-        }
+    for (int i = 0; i < members; i++) {
+        struct nn *nn = held.nn[i];
+        const struct st_file *f = &member[i].model.file;
+        if ((nn != largest && nn_share(nn, largest)) || nn_load(nn, f->tensor, (size_t)f->tensors))
+            tool_die("%s: %s", member[i].path, nn_why(nn));
+    }
     return peak;
 }
 
@@ -257,7 +221,7 @@ static double flops(void)
  * threads. */
 void plan_make(const struct tns_record *rec, int h, int w)
 {
-    char why[512], models[32] = "", seen[32] = "", late[32] = "";
+    char why[512], models[32] = "", seen[32] = "", late[64] = "";
     plan_free();
     plan.h = h > plan.h ? h : plan.h;
     plan.w = w > plan.w ? w : plan.w;
@@ -265,6 +229,7 @@ void plan_make(const struct tns_record *rec, int h, int w)
     double work = flops() * (double)held.pixels;
     int n = 1;
     plan.streams = models_stream(&plan.lag);
+    plan.spooled = plan.streams && averages();
     while (n < (plan.streams ? IN_STREAMS : MOST / 2) && (plan.streams || 2 * n * work <= WORTH))
         n *= 2;
     held.header = tool_header()->len;
@@ -274,7 +239,7 @@ void plan_make(const struct tns_record *rec, int h, int w)
         /* A little more, so that not every longer header means a new plan. */
         held.record = (payloads(rec, plan.in_turn) + 32768) / 16384 * 16384;
         plan.out = n;
-        if (plan.streams ? make_streams(n, why, sizeof why) : make_networks(n, why, sizeof why))
+        if (make_networks(n, why, sizeof why))
             break;
         if (n == 1 && (plan.in_turn || plan.streams))
             refuse(rec, why);
@@ -290,10 +255,9 @@ void plan_make(const struct tns_record *rec, int h, int w)
     held.image = tool_alloc(floats * inputs());
     held.pred = tool_alloc((size_t)plan.out * held.pixels);
     held.prob = sums() ? tool_alloc(floats * k) : NULL;
-    held.sum = sums() && !opt.prob ? tool_alloc(floats * k) : NULL;
+    held.sum = sums() && (plan.spooled || !opt.prob) ? tool_alloc(floats * k) : NULL;
     held.own = compares() ? tool_alloc(floats * k) : NULL;
-    held.back =
-        backs() ? tool_alloc(backs() * (size_t)plan.d * k * held.pixels * sizeof(float)) : NULL;
+    held.apart = plan.spooled && compares() ? tool_alloc(2 * floats) : NULL;
     for (struct member *m = member; m < member + members; m++)
         if (m->model.neighbours) {
             m->beside = (struct img_beside){
@@ -301,8 +265,8 @@ void plan_make(const struct tns_record *rec, int h, int w)
             m->beside.ring = tool_alloc((size_t)m->beside.room * (size_t)m->channels * held.pixels *
                                         sizeof(float));
         }
-    if (plan.streams)
-        held.line = calloc((size_t)(plan.lag + plan.n), sizeof *held.line);
+    held.lines = plan.streams ? lines(plan.n) : 0;
+    held.line = plan.streams ? calloc((size_t)held.lines, sizeof *held.line) : NULL;
     if (plan.streams && !held.line)
         tool_die("out of memory");
     if (members > 1)
@@ -311,6 +275,8 @@ void plan_make(const struct tns_record *rec, int h, int w)
         snprintf(seen, sizeof seen, ", %d views", views());
     if (models_whole())
         snprintf(late, sizeof late, ", cases of %d slices", plan.d);
+    else if (plan.spooled)
+        snprintf(late, sizeof late, ", cases in a temporary file");
     else if (plan.streams)
         snprintf(late, sizeof late, ", each %d slices later", plan.lag);
     tool_note("%d at once of %dx%d%s%s%s%s, %d thread%s, %.1f MiB", plan.n, plan.h, plan.w,
@@ -321,8 +287,9 @@ void plan_make(const struct tns_record *rec, int h, int w)
 void plan_free(void)
 {
     free_networks();
-    for (int i = 0; held.line && i < plan.lag + plan.n; i++)
+    for (int i = 0; i < held.lines; i++)
         tns_release(&held.line[i]);
+    held.lines = 0;
     for (struct member *m = member; m < member + members; m++) {
         free(m->beside.ring);
         m->beside.ring = NULL;
@@ -333,8 +300,8 @@ void plan_free(void)
     free(held.prob);
     free(held.sum);
     free(held.own);
-    free(held.back);
+    free(held.apart);
     free(held.pred);
-    held.image = held.prob = held.sum = held.own = held.back = NULL;
+    held.image = held.prob = held.sum = held.own = held.apart = NULL;
     held.pred = NULL;
 }

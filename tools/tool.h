@@ -215,11 +215,12 @@ void tool_volume_free(struct tool_volume *);
 
 /* Records that wait until what comes behind them is known, in a file in TMPDIR (tool_spool.c),
  * which is opened before the process is confined. tool_spool_each gives all of them in turn, with
- * payloads as far as those it names, as often as it is called; the next record that is put by
- * begins anew. */
+ * payloads as far as those it names, as often as it is called, tool_spool_at the i-th, with those
+ * it names alone (NULL: all); the next record that is put by begins anew. */
 void tool_spool_open(void);
 void tool_spool(struct tns_record *);
 void tool_spool_each(const char *uses, void (*)(struct tns_record *));
+void tool_spool_at(size_t i, struct tns_record *, const char *names);
 /* A filter of cases: each record to `add`, which puts it by; `finish`, which writes what there is,
  * before a mark, a segment and the end. */
 void tool_spool_cases(const char *uses, void (*add)(struct tns_record *), void (*finish)(void));

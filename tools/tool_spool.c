@@ -13,6 +13,9 @@ static struct {
     int fd;
     const char *dir;
     struct tns_writer *writer;
+    struct tns_reader *reader; /* of tool_spool_at */
+    uint64_t *offset;
+    size_t count, room; /* records, offsets that there is room for */
 } spool;
 
 const char *tool_tmpdir(void)
@@ -67,6 +70,9 @@ void tool_spool(struct tns_record *rec)
 {
     static const struct tns_meta nothing;
     if (!spool.writer) {
+        tns_reader_free(spool.reader);
+        spool.reader = NULL;
+        spool.count = 0;
         if (lseek(spool.fd, 0, SEEK_SET) || ftruncate(spool.fd, 0))
             tool_die("%s: %s", spool.dir, strerror(errno));
         if (!(spool.writer = tns_writer_new(spool.fd)))
@@ -75,13 +81,13 @@ void tool_spool(struct tns_record *rec)
             tool_die("%s: %s", spool.dir, tns_writer_why(spool.writer));
     }
     tool_write_to(spool.writer, spool.dir, rec);
+    spool.count++;
 }
 
-void tool_spool_each(const char *uses, void (*each)(struct tns_record *))
+/* Of what was put by, from its beginning. */
+static struct tns_reader *read_spool(void)
 {
-    struct tns_record rec = {0};
     struct tns_reader *r;
-    int e;
     if (spool.writer && tns_finish(spool.writer))
         tool_die("%s: %s", spool.dir, tns_writer_why(spool.writer));
     tns_writer_free(spool.writer);
@@ -90,12 +96,47 @@ void tool_spool_each(const char *uses, void (*each)(struct tns_record *))
         tool_die("%s: %s", spool.dir, strerror(errno));
     if (!(r = tns_reader_new(spool.fd)))
         tool_die("out of memory");
+    return r;
+}
+
+void tool_spool_each(const char *uses, void (*each)(struct tns_record *))
+{
+    struct tns_record rec = {0};
+    struct tns_reader *r = read_spool();
+    int e;
     while ((e = tns_next(r, &rec)) == 1 && !(e = tns_take(r, &rec, uses)))
         each(&rec);
     if (e < 0)
         tool_die("%s: %s", spool.dir, tns_why(r));
     tns_release(&rec);
     tns_reader_free(r);
+}
+
+/* Where each record begins. */
+static void index_spool(void)
+{
+    struct tns_record rec = {0};
+    size_t n = 0;
+    int e;
+    if (spool.count > spool.room) {
+        free(spool.offset);
+        spool.room = spool.count;
+        spool.offset = tool_alloc(spool.room * sizeof *spool.offset);
+    }
+    spool.reader = read_spool();
+    while (n < spool.count && (e = tns_hop(spool.reader, &rec, &spool.offset[n])) == 1)
+        n++;
+    if (n < spool.count)
+        tool_die("%s: %s", spool.dir, tns_why(spool.reader));
+    tns_release(&rec);
+}
+
+void tool_spool_at(size_t i, struct tns_record *rec, const char *names)
+{
+    if (!spool.reader)
+        index_spool();
+    if (tns_read_at(spool.reader, rec, spool.offset[i], names) < 0)
+        tool_die("%s: %s", spool.dir, tns_why(spool.reader));
 }
 
 void tool_spool_cases(const char *uses, void (*add)(struct tns_record *), void (*finish)(void))

@@ -216,8 +216,7 @@ int nn_arena(struct nn *nn)
 
 int nn_share(struct nn *nn, struct nn *of)
 {
-    if (nn->opt.train || of->opt.train || nn_flows(&nn->opt) || nn_flows(&of->opt) || nn->arena ||
-        nn->arena_bytes > of->arena_bytes)
+    if (nn->opt.train || of->opt.train || nn->arena || nn->arena_bytes > of->arena_bytes)
         return nn_fail(nn, NN_EARG, "the maps of these networks cannot share their memory");
     if (nn_arena(of))
         return nn_fail(nn, of->failed, "%s", of->why);

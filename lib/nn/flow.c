@@ -61,6 +61,11 @@ static int beat(const struct graph *g)
     return 1;
 }
 
+int nn_every(const struct graph *g, int slices)
+{
+    return nn_whole(g) || g->multiple[0] > 1 || slices % beat(g) ? 1 : beat(g);
+}
+
 void nn_flow(const struct graph *g, struct flow *of)
 {
     const int together = beat(g);
@@ -157,18 +162,19 @@ static void settle(struct flow *f)
 void nn_windows(struct plan *p)
 {
     const struct graph *g = p->g;
-    const int slices = p->opt->stream, turn = g->multiple[0] * NN_GROUP;
+    const int slices = p->opt->stream, turn = g->multiple[0] * NN_GROUP,
+              every = nn_every(g, slices);
     nn_flow(g, p->flow);
     long start = 0; /* when no map begins any more: from then on all repeats in turns */
     for (int i = 0; i < g->values; i++)
         start = p->flow[i].lag > start ? p->flow[i].lag : start;
-    start += (long)MOST_BEFORE * turn;
+    start = (start + (long)MOST_BEFORE * turn) / NN_GROUP * NN_GROUP;
     for (int i = 0; i < g->ops; i++) {
         const struct op *op = &g->op[i];
         if (!op->output || nn_is_view(op))
             continue;
         NN_FOR_ROOTS(g, op, k, j, root)
-        for (long t = start; t < start + turn; t++) {
+        for (long t = start; t < start + turn; t += every) {
             struct flow *x = &p->flow[root];
             const long from = nn_needs(p, op, root, t), have = nn_made(x, t),
                        end = nn_made(x, t + slices);

@@ -316,9 +316,9 @@ int nn_load(struct nn *, const struct tensor *, size_t count);
  * which nothing is packed anew; it must stay. */
 int nn_load_as(struct nn *, struct nn *of);
 
-/* Of two handles for use alone, which never run at the same time, nor are streams but of volumes as
- * a whole: the maps of `nn` will lie where those of `of` do, which must take as many bytes
- * (nn_memory) and outlive it. Before nn_load. */
+/* Of two handles for use alone, which never run at the same time, nor while the other's volume is
+ * under way as a stream: the maps of `nn` will lie where those of `of` do, which must take as many
+ * bytes (nn_memory) and outlive it. Before nn_load. */
 int nn_share(struct nn *nn, struct nn *of);
 
 /* As torch.nn begins, keyed by (seed, name): a convolution's weights and bias uniform within
@@ -410,14 +410,16 @@ int nn_infer(struct nn *, const struct nn_batch *, const struct nn_output *);
  * out behind them, as nn_infer of the volume would give them, byte for byte, in memory that does
  * not depend on its depth. A depth that is not divisible as it must be is padded with slices of
  * zeros, whose output nobody sees. Nothing is computed twice. A planar network is a stream without
- * lag. One with an operation that is of a volume as a whole (normalisation by the statistics of
- * each sample, attention, linear interpolation along z) takes slices and gives them in the same
- * way, but holds the volume, up to options.deep slices of it, until it is over.
+ * lag. Where `stream` is a multiple of 4 a piece that is none is the volume's last. A network with
+ * an operation that is of a volume as a whole (normalisation by the statistics of each sample,
+ * attention, linear interpolation along z) takes slices and gives them in the same way, but holds
+ * the volume, up to options.deep slices of it, until it is over.
  *
  *     nn_stream_begin(nn)
  *     for each piece of the volume, n slices:
  *         out.pred = room for nn_stream_due(nn, n, false)
  *         nn_stream_push(nn, &piece, &out)
+ *
  *     while fewer have come out than have gone in:
  *         the same with nothing: an image that is NULL
  *

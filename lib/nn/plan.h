@@ -132,6 +132,8 @@ void nn_flow(const struct graph *, struct flow *of);
 bool nn_volume(const struct graph *);            /* some operation sees more than one slice */
 int nn_lag(const struct graph *);                /* of its output; -1 if memory is short */
 const struct op *nn_whole(const struct graph *); /* sees a whole sample, along z; or NULL */
+/* By calls of so many slices at most time goes by multiples of this. */
+int nn_every(const struct graph *, int slices);
 void nn_windows(struct plan *);
 int nn_groups(struct plan *); /* makes groups those that a stream's calls make; 0 or -1 */
 struct nn_reach nn_reach_of(const struct op *);

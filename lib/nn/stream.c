@@ -31,12 +31,20 @@ static long given(const struct nn *nn, const struct stream *s, long t)
     return s->total < 0 || n < s->depth ? n : s->depth;
 }
 
-/* The volume as it is known with the next slices; `over`: there are none. */
-static struct stream coming(const struct nn *nn, bool over)
+/* So many slices, or as much of nothing, as time goes. */
+static int beats(const struct nn *nn, int n)
+{
+    const int every = nn_every(&nn->g, nn->opt.stream);
+    return (n + every - 1) / every * every;
+}
+
+/* The volume as it is known with the next n slices; `over`: there are none, else it is over behind
+ * those that are no whole beats. */
+static struct stream coming(const struct nn *nn, int n, bool over)
 {
     struct stream s = nn->stream;
-    if (over && s.total < 0) {
-        s.depth = s.pushed;
+    if ((over || n < beats(nn, n)) && s.total < 0) {
+        s.depth = s.pushed + (over ? 0 : n);
         s.total = nn_padded((int)s.depth, nn->g.multiple[0]);
     }
     return s;
@@ -163,7 +171,7 @@ static int run(struct nn *nn, const struct nn_batch *b, const struct nn_output *
 {
     const struct nn_hooks *h = &nn->opt.hooks;
     const struct plan *p = nn->now;
-    const long t = nn->stream.pushed, end = t + b->n;
+    const long t = nn->stream.pushed, end = t + beats(nn, b->n);
     const struct nn_batch batch = {
         .n = (int)(given(nn, &nn->stream, end) - given(nn, &nn->stream, t)),
         .h = nn->size.h,
@@ -304,8 +312,8 @@ int nn_stream_begin(struct nn *nn)
 
 int nn_stream_due(const struct nn *nn, int n, bool over)
 {
-    const struct stream s = coming(nn, over);
-    return (int)(given(nn, &s, s.pushed + n) - given(nn, &s, s.pushed));
+    const struct stream s = coming(nn, n, over);
+    return (int)(given(nn, &s, s.pushed + beats(nn, n)) - given(nn, &s, s.pushed));
 }
 
 static int unusable(struct nn *nn, const struct nn_batch *b, const struct nn_output *out)
@@ -342,7 +350,7 @@ int nn_stream_push(struct nn *nn, const struct nn_batch *b, const struct nn_outp
     if (b->image)
         nn->size.h = b->h, nn->size.w = b->w;
     const bool ends = !b->image && nn->stream.total < 0;
-    nn->stream = coming(nn, !b->image);
+    nn->stream = coming(nn, b->n, !b->image);
     const int n = nn->opt.deep ? push_whole(nn, b, out, ends) : run(nn, b, out);
     nn->stream.open = n >= 0;
     if (n > 0 && out->result)

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""infer with a 3-D network, kernels of 3x3x3, base 16, on volumes of 155 and of 1550 slices of 4x192x160: at most 200 MiB each. Mirrored views, each of which
-keeps slices of its own, are shown and not held."""
+"""infer with a 3-D network, kernels of 3x3x3, base 16, on volumes of 155 and of 1550 slices of 4x192x160: at most 200 MiB each, of one view
+and of the four mirrored ones."""
 import sys
 
 from peers import bench, stream
@@ -17,11 +17,12 @@ def main(name):
     held = []
     for slices in (155, 1550):
         volume = stream.stored(f"volume{slices}.tns", f"{BLOBS} -n {slices} -1 10")
-        mib = stream.peak_kib(["infer", "-t", "none", "-m", model], source=volume) / 1024
-        bench.show(f"{slices} slices", [mib], "MiB")
-        held.append((mib, LIMIT, mib / LIMIT, 1))
-    mib = stream.peak_kib(["infer", "-m", model], source=stream.stored("volume155.tns", "false")) / 1024
-    bench.show("155 slices, four views", [mib], "MiB")
+        for views, options in ("one view", ("-t", "none")), ("four views", ()):
+            if slices > 155 and not options:
+                continue  # four times two minutes: the page's test has what it takes not grow
+            mib = stream.peak_kib(["infer", *options, "-m", model], source=volume) / 1024
+            bench.show(f"{slices} slices, {views}", [mib], "MiB")
+            held.append((mib, LIMIT, mib / LIMIT, 1))
     return bench.verdict(name, held)
 
 

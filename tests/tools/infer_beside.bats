@@ -42,7 +42,7 @@ for (m, a), (n, b) in zip(got, want):
 PY
         done
     done
-    infer -n -m beside2 >said
+    infer -t none -n -m beside2 >said
     grep -qx $'neighbours\t2' said
     grep -qx $'lag\t2' said
     grep -qx $'modalities\tflair,t1,t1gd,t2' said
