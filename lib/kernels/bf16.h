@@ -1,5 +1,4 @@
-/* bf16.h - convolutions whose products are of bfloat16 and whose sums are float: forward, and the
- * gradient of the data.
+/* bf16.h - convolutions whose products are of bfloat16 and whose sums are float.
  *
  *     y = sum of bf16(w) * bf16(v)
  *
@@ -39,5 +38,12 @@ static inline bool kr_bf16_data(const struct kr_bf16 *p)
 size_t kr_bf16_backward_data_workspace(const struct kr_bf16 *);
 void kr_bf16_backward_data(const struct kr_bf16 *, const struct kr_dy *, const struct kr_dx dx[2],
                            void *workspace);
+
+/* The gradient of the weights, as kernels.h has it for each kind. Products are of bfloat16 where
+ * the level has tiles of them, for 3x3 and 3x3x3 with stride 1, whose dbias is NULL, and transposed
+ * ones of at most eight phases; else of floats, by what kernels.h has. */
+size_t kr_bf16_backward_weight_workspace(const struct kr_bf16 *);
+void kr_bf16_backward_weight(const struct kr_bf16 *, const struct kr_dy *, float *dw, float *dbias,
+                             void *workspace);
 
 #endif

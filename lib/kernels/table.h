@@ -214,7 +214,11 @@
     X(void, kr_bf16_backward_data,                                                                 \
       (const struct kr_bf16 *p, const struct kr_dy *dy, const struct kr_dx dx[2],                  \
        void *workspace),                                                                           \
-      (p, dy, dx, workspace))
+      (p, dy, dx, workspace))                                                                      \
+    X(size_t, kr_bf16_backward_weight_workspace, (const struct kr_bf16 *p), (p))                   \
+    X(void, kr_bf16_backward_weight,                                                               \
+      (const struct kr_bf16 *p, const struct kr_dy *dy, float *dw, float *dbias, void *workspace), \
+      (p, dy, dw, dbias, workspace))
 
 #define KR_PASTE2(a, b) a##_##b
 #define KR_PASTE(a, b) KR_PASTE2(a, b)

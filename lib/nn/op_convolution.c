@@ -311,7 +311,11 @@ static void bias(const struct nn_call *c)
 
 static void weight(const struct nn_call *c)
 {
-    if (road(c->attr) == ROAD_GENERAL) {
+    if (c->bf16 && road(c->attr) == ROAD_3X3) {
+        const struct kr_bf16 k = as_bf16(c);
+        kr_bf16_backward_weight(&k, &c->dy, c->grad[0], NULL, c->workspace);
+        bias(c);
+    } else if (road(c->attr) == ROAD_GENERAL) {
         struct kr_conv k = as_any(c);
         kr_conv_backward_weight(&k, &c->dy, c->grad[0], c->centred ? NULL : c->grad[1],
                                 c->workspace);
@@ -382,6 +386,10 @@ static size_t workspace(const struct nn_call *c)
     }
     if (c->bf16 && (c->pass == PASS_FORWARD || c->pass == PASS_RECOMPUTE))
         return forward_workspace(c);
+    if (c->pass == PASS_WEIGHT && c->bf16 && road(c->attr) == ROAD_3X3) {
+        const struct kr_bf16 k = as_bf16(c);
+        return kr_bf16_backward_weight_workspace(&k);
+    }
     if (c->pass == PASS_DATA && data_bf16(c)) {
         const struct kr_bf16 k = as_bf16(c);
         return kr_bf16_backward_data_workspace(&k);

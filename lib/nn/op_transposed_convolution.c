@@ -98,6 +98,11 @@ static void forward(const struct nn_call *c)
 static void weight(const struct nn_call *c)
 {
     struct kr_upconv k = describe(c);
+    if (c->bf16) {
+        const struct kr_bf16 b = as_bf16(c);
+        kr_bf16_backward_weight(&b, &c->dy, c->grad[0], c->grad[1], c->workspace);
+        return;
+    }
     kr_upconv_backward_weight(&k, c->dy.dy, c->grad[0], c->grad[1], c->workspace);
 }
 
@@ -114,10 +119,11 @@ static void data(const struct nn_call *c)
 
 static size_t workspace(const struct nn_call *c)
 {
-    if (c->bf16 && c->pass != PASS_WEIGHT) {
+    if (c->bf16) {
         const struct kr_bf16 b = as_bf16(c);
-        return c->pass == PASS_DATA ? kr_bf16_backward_data_workspace(&b)
-                                    : kr_bf16_forward_workspace(&b);
+        return c->pass == PASS_WEIGHT ? kr_bf16_backward_weight_workspace(&b)
+               : c->pass == PASS_DATA ? kr_bf16_backward_data_workspace(&b)
+                                      : kr_bf16_forward_workspace(&b);
     }
     struct kr_upconv k = describe(c);
     return kr_upconv_workspace(&k);

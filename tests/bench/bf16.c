@@ -2,12 +2,13 @@
  * runs), rate, and the largest error of some results against double, relative to their root mean
  * square.
  *
- *   bf16 [-j threads] [-n batch] [-b base] [-s HxW] [-p fd] [-m] [-r runs] [-f] [-c]
+ *   bf16 [-j threads] [-n batch] [-b base] [-s HxW] [-p fdw] [-m] [-r runs] [-f] [-c]
  *        [HxW:cin:cout | HxW:cin+cin:cout ...]
  *
- * Passes: f forward, d gradient of the data; -m: maps are bfloat16, and forward's weights are
- * packed before, as in use. -f: the same layers in float beside. -c: processor time, for one
- * thread on a machine that is shared. KR_ISA picks the level. */
+ * Passes: f forward, d gradient of the data, w of the weights (not compared with double). -m: maps
+ * are bfloat16, and forward's weights are packed before, as in use. -f: the same layers in float
+ * beside. -c: processor time, for one thread on a machine that is shared. KR_ISA picks the
+ * level. */
 #include "lib/base/tensor.h"
 #include "lib/kernels/bf16.h"
 #include "tests/bench/layer.h"
@@ -19,10 +20,10 @@ static struct {
     int threads, batch, runs;
     const char *passes;
     bool maps, beside;
-} opt = {2, 1, 10, "fd", false, false};
+} opt = {2, 1, 10, "fdw", false, false};
 
 static struct {
-    double seconds[2], floats[2], flop[2];
+    double seconds[3], floats[3], flop[3];
 } sum;
 
 static void *map16(struct rng *r, size_t pixels, int c)
@@ -50,8 +51,10 @@ static double value(const struct kr_conv *p, int n, int y, int x, int i)
         return 0;
     if (i >= in->c)
         i -= in->c, in++;
+    const int pixel = y * p->w + x, plane = p->h * p->w;
     const double v =
-        element(in, ((size_t)((n * p->h + y) * p->w + x)) * (size_t)kr_pad(in->c) + (size_t)i);
+        element(in, in->planar ? (size_t)(n * in->c + i) * (size_t)plane + (size_t)pixel
+                               : (size_t)(n * plane + pixel) * (size_t)kr_pad(in->c) + (size_t)i);
     return in->relu && v < 0 ? 0 : v;
 }
 
@@ -74,6 +77,7 @@ struct call {
     struct kr_out out, fout;
     struct kr_dx dx[2];
     struct kr_dy dy;
+    float *dw;
     void *ws;
 };
 
@@ -87,6 +91,12 @@ static void data(void *ctx)
 {
     struct call *c = ctx;
     kr_bf16_backward_data(&c->p, &c->dy, c->dx, c->ws);
+}
+
+static void weight_gradient(void *ctx)
+{
+    struct call *c = ctx;
+    kr_bf16_backward_weight(&c->p, &c->dy, c->dw, NULL, c->ws);
 }
 
 static void forward_floats(void *ctx)
@@ -105,6 +115,15 @@ static void data_floats(void *ctx)
         kr_upconv_backward_data(&c->u, c->dy.dy, c->dx, c->ws);
     else
         kr_conv3x3_backward_data(&c->f, c->dy.dy, c->dx, c->ws);
+}
+
+static void weight_floats(void *ctx)
+{
+    struct call *c = ctx;
+    if (c->p.transposed)
+        kr_upconv_backward_weight(&c->u, c->dy.dy, c->dw, NULL, c->ws);
+    else
+        kr_conv3x3_backward_weight(&c->f, &c->dy, c->dw, c->ws);
 }
 
 static void *work(size_t a, size_t b)
@@ -160,6 +179,7 @@ static void layer(int h, int w, int c0, int c1, int cout, bool up)
     else
         c.out.sums = memory(2 * cp * 8);
     c.dy = (struct kr_dy){.dy = dy};
+    c.dw = memory(filters * 4);
     for (int i = 0; i < p->nin; i++)
         c.dx[i] = (struct kr_dx){.dx = map(&r, pixels, p->in[i].c),
                                  .c = p->in[i].c,
@@ -184,21 +204,25 @@ static void layer(int h, int w, int c0, int c1, int cout, bool up)
     printf("%s%dx%d:%d", up ? "up " : "", h, w, c0);
     printf(c1 ? "+%d:%d\t" : "%.0d:%d\t", c1, cout);
     void *packed = NULL;
-    for (int k = 0; k < 2; k++) {
-        if (!strchr(opt.passes, "fd"[k]) || (k && cin < 16))
+    void (*const run[])(void *) = {forward, data, weight_gradient};
+    void (*const floats_run[])(void *) = {forward_floats, data_floats, weight_floats};
+    for (int k = 0; k < 3; k++) {
+        if (!strchr(opt.passes, "fdw"[k]) || (k == 1 && cin < 16))
             continue;
         if (!k && opt.maps) {
             packed = memory(kr_bf16_packed(&c.p));
             kr_bf16_pack(&c.p, packed);
         }
         c.p.packed = k ? NULL : packed;
-        const size_t floats = up  ? kr_upconv_workspace(&c.u)
-                              : k ? kr_conv3x3_backward_data_workspace(&c.f)
-                                  : kr_conv3x3_forward_workspace(&c.f);
-        const size_t bytes =
-            k ? kr_bf16_backward_data_workspace(&c.p) : kr_bf16_forward_workspace(&c.p);
+        const size_t floats = up       ? kr_upconv_workspace(&c.u)
+                              : k == 2 ? kr_conv3x3_backward_weight_workspace(&c.f)
+                              : k      ? kr_conv3x3_backward_data_workspace(&c.f)
+                                       : kr_conv3x3_forward_workspace(&c.f);
+        const size_t bytes = k == 2 ? kr_bf16_backward_weight_workspace(&c.p)
+                             : k    ? kr_bf16_backward_data_workspace(&c.p)
+                                    : kr_bf16_forward_workspace(&c.p);
         c.ws = work(bytes, floats);
-        const double best = timed(k ? data : forward, &c);
+        const double best = timed(run[k], &c);
         double worst = 0, square = 0;
         for (int i = 0; i < 200; i++) {
             const int yy = (int)rng_below(&r, (uint64_t)h), xx = (int)rng_below(&r, (uint64_t)w),
@@ -206,7 +230,7 @@ static void layer(int h, int w, int c0, int c1, int cout, bool up)
                       q = (int)rng_below(&r, (uint64_t)cin);
             const size_t pixel = (size_t)((b * h + yy) * w + xx);
             double want = 0, have = 0;
-            if (up) {
+            if (up || k == 2) {
                 break;
             } else if (!k) {
                 for (int t = 0; t < 9 * cin; t++)
@@ -229,14 +253,14 @@ static void layer(int h, int w, int c0, int c1, int cout, bool up)
             worst = fmax(worst, fabs(have - want));
             square += want * want;
         }
-        printf(" | %c %8.3f ms %6.0f GF/s %5.1f MiB", "fd"[k], best * 1e3, flop / best / 1e9,
+        printf(" | %c %8.3f ms %6.0f GF/s %5.1f MiB", "fdw"[k], best * 1e3, flop / best / 1e9,
                (double)bytes / 1048576);
-        if (!up)
+        if (!up && k < 2)
             printf(" %.0e", worst / sqrt(square / 200));
         sum.seconds[k] += best;
         sum.flop[k] += flop;
         if (opt.beside && !opt.maps) {
-            const double t = timed(k ? data_floats : forward_floats, &c);
+            const double t = timed(floats_run[k], &c);
             printf(" (float %.3f ms)", t * 1e3);
             sum.floats[k] += t;
         }
@@ -250,7 +274,7 @@ static void layer(int h, int w, int c0, int c1, int cout, bool up)
         free(c.dx[i].dx);
         free(c.dx[i].sums);
     }
-    free(c.out.sums), free((void *)(uintptr_t)c.out.shift);
+    free(c.dw), free(c.out.sums), free((void *)(uintptr_t)c.out.shift);
     free(plane), free(packed), free(weight), free(dy), free(y), free(row);
 }
 
@@ -288,7 +312,7 @@ int main(int argc, char **argv)
             opt.beside = true;
             break;
         default:
-            fprintf(stderr, "usage: bf16 [-j threads] [-n batch] [-b base] [-s HxW] [-p fd] [-m] "
+            fprintf(stderr, "usage: bf16 [-j threads] [-n batch] [-b base] [-s HxW] [-p fdw] [-m] "
                             "[-r runs] [-f] [-c] [HxW:cin[+cin]:cout ...]\n");
             return 2;
         }
@@ -314,11 +338,13 @@ int main(int argc, char **argv)
         layer(h >> l, w >> l, base << l, base << l, base << l, false);
         layer(h >> l, w >> l, base << l, 0, base << l, false);
     }
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < 3; k++)
         if (sum.seconds[k] > 0)
             printf("%s: %.2f ms a sample, %.0f GF/s%s%.2f ms\n",
-                   k ? "gradient of the data" : "forward", sum.seconds[k] * 1e3 / opt.batch,
-                   sum.flop[k] / sum.seconds[k] / 1e9, ", in float ",
-                   sum.floats[k] * 1e3 / opt.batch);
+                   k == 2   ? "gradient of the weights"
+                   : k == 1 ? "gradient of the data"
+                            : "forward",
+                   sum.seconds[k] * 1e3 / opt.batch, sum.flop[k] / sum.seconds[k] / 1e9,
+                   ", in float ", sum.floats[k] * 1e3 / opt.batch);
     return 0;
 }
