@@ -188,14 +188,10 @@ static char *map(struct nn *nn, size_t bytes)
 static int keep(struct nn *nn)
 {
     const size_t bytes = nn_kept(nn).bytes;
-    return bytes && !nn->kept && !(nn->kept = map(nn, bytes)) ? NN_EMEM : 0;
-}
-
-int nn_arena_packed(struct nn *nn)
-{
-    if (nn->packed_bytes && !nn->packed && !(nn->packed = map(nn, nn->packed_bytes)))
+    if (bytes && !nn->kept && !(nn->kept = map(nn, bytes)))
         return NN_EMEM;
-    return 0;
+    return nn->packed_bytes && !nn->packed && !(nn->packed = map(nn, nn->packed_bytes)) ? NN_EMEM
+                                                                                        : 0;
 }
 
 int nn_arena(struct nn *nn)
@@ -207,10 +203,13 @@ int nn_arena(struct nn *nn)
         return NN_EMEM;
     if (nn->common_bytes && !(nn->common = h->common(h->ctx, nn->common_bytes)))
         return nn_fail(nn, NN_EMEM, "no memory that processes share: %zu bytes", nn->common_bytes);
-    const bool shown = nn->shown; /* the same places for the same in all processes */
-    nn_show_average(nn, false);
-    lay_arena(nn, true);
-    nn_show_average(nn, shown);
+    lay_arena(nn, true); /* the same places for the same in all processes, whatever is shown */
+    for (int i = 0; i < nn->g.params && nn->shown; i++) {
+        struct stored *p = &nn->param[i];
+        float *x = p->t.data;
+        p->t.data = p->average;
+        p->average = x;
+    }
     return 0;
 }
 

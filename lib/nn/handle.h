@@ -90,7 +90,6 @@ size_t nn_lay_tables(struct nn *, char *base);
 size_t nn_measure(struct nn *); /* nn->memory under the plans as they stand; the sum */
 int nn_arena(struct nn *);      /* allocates once, at the first nn_load or nn_init */
 void nn_arena_free(struct nn *);
-int nn_arena_packed(struct nn *); /* memory for parameters that are to be packed */
 
 /* stream.c: what it keeps of a volume that the network sees as a whole. */
 struct kept {
@@ -105,11 +104,12 @@ int nn_run(struct nn *, const struct plan *, const struct nn_batch *, const stru
 void nn_do(struct nn *, const struct step *);
 void nn_all_norms(struct nn *, bool commit);
 
-/* params.c; packs what is to be, before the first use, by the thread that computes; bytes of what
- * the first parameter of an operation becomes where it is packed, else 0; of a list, the tensor of
- * that name or NULL; "4x3x3" */
+/* pack.c; packs what is to be, before the first use, by the thread that computes; bytes of what
+ * the first parameter of an operation becomes where it is packed, else 0 */
 int nn_pack(struct nn *);
 size_t nn_packed_bytes(const struct nn *, const struct op *);
+
+/* params.c; of a list, the tensor of that name or NULL; "4x3x3" */
 void nn_list(struct nn *);
 const struct tensor *nn_find(const struct tensor *, size_t count, const char *name);
 void nn_shape_text(const struct tensor *, char *text, size_t size);
