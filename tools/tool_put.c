@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include <utf8proc.h>
+
 void tool_put_number(double v, bool json)
 {
     if (json && !isfinite(v))
@@ -12,17 +14,34 @@ void tool_put_number(double v, bool json)
         printf(isnan(v) ? "nan" : "%.8g", v);
 }
 
+/* A name need not be UTF-8, but JSON must be. */
+static int put_beyond_ascii(const char *s)
+{
+    utf8proc_int32_t code;
+    const int n = (int)utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &code);
+    if (n > 0)
+        printf("%.*s", n, s);
+    else
+        fputs("\\ufffd", stdout);
+    return n > 0 ? n : 1;
+}
+
 void tool_put_text(const char *s, bool json)
 {
     if (json)
         putchar('"');
-    for (; *s; s++)
-        if ((unsigned char)*s < ' ' || *s == 0x7f)
-            printf(json ? "\\u%04x" : "?", (unsigned char)*s);
-        else if (json && (*s == '"' || *s == '\\'))
-            printf("\\%c", *s);
-        else
-            putchar(*s);
+    while (*s)
+        if (json && *s & 0x80) {
+            s += put_beyond_ascii(s);
+        } else {
+            if ((unsigned char)*s < ' ' || *s == 0x7f)
+                printf(json ? "\\u%04x" : "?", (unsigned char)*s);
+            else if (json && (*s == '"' || *s == '\\'))
+                printf("\\%c", *s);
+            else
+                putchar(*s);
+            s++;
+        }
     if (json)
         putchar('"');
 }

@@ -436,6 +436,8 @@ END
     run ! grep '^  -j' <(dice -h)
     printf 'b c\na\nd\n' | folds -k 2 -s 1 -l - | grep -v '^#' >want
     printf 'b c\na\nd\n' | folds -k 2 -s 1 -J -l - | jq -r '.[] | [.fold, .case, .patient] | @tsv' | cmp - want
+    printf '\303\244b\377\303\n\342\202\254\n' | folds -k 2 -s 1 -J -l - >named # a name that is not UTF-8 makes none of JSON that is not
+    "$PYTHON" -c 'import json; assert {x["case"] for x in json.load(open("named", encoding="utf-8"))} == {"\u00e4b\ufffd\ufffd", "\u20ac"}'
     folds -k 2 -s 1 -b slice <s.tns 2>err | grep -v '^#' >want
     folds -k 2 -s 1 -b slice --json <s.tns 2>err | jq -r '.[] | [.fold, "\(.case):\(.slice)", .patient] | @tsv' | cmp - want
     py 'save("p.tns", [(m, {**t, "pred": t["label"]}) for m, t in records("s.tns")])'
