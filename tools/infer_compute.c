@@ -159,8 +159,8 @@ static void collect(const struct member *m, int axes, struct slice *s, size_t n,
         collect_one(axes, held.prob + i * k * plane, k, &s[i], h, w);
 }
 
-/* Slices as the network takes them: of one that sees neighbours, slice `first` of its case and those
- * behind it. */
+/* Slices as the network takes them: of one that sees neighbours, slice `first` of its case and
+ * those behind it. */
 static void load(const struct member *m, int axes, const struct slice *s, long first, size_t n,
                  int h, int w)
 {
