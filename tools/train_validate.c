@@ -197,7 +197,8 @@ void validation_open(struct validation *v, const char *path, const struct settin
 void validation_size(struct validation *v, size_t pixels, const struct settings *set)
 {
     const size_t n = pixels / ((size_t)v->h * (size_t)v->w);
-    v->n = set->volume ? VALIDATION_PIECE + set->multiple[0] : n < 1 ? 1 : n > MOST ? MOST : (int)n;
+    const int group = 4; /* convolutions of volumes make their results by so many slices */
+    v->n = set->volume ? group + set->multiple[0] : n < 1 ? 1 : n > MOST ? MOST : (int)n;
 }
 
 static size_t most_pixels(const struct validation *v)
@@ -462,7 +463,8 @@ static void make_room(const struct validation *v, struct nn *nn, const struct se
     const size_t most = most_pixels(v), slice = (size_t)v->h * (size_t)v->w;
     const size_t planes = (size_t)set->channels * (size_t)img_beside_planes(set->neighbours);
     if (set->volume && nn_stream(nn).out > v->n)
-        tool_die("validation: more slices at once than planned");
+        tool_die("validation: more slices at once than planned (wanted %d, got %d)", v->n,
+                 nn_stream(nn).out);
     *p = (struct part){.image = tool_alloc(most * planes * sizeof(float)),
                        .prob = tool_alloc(most * (size_t)set->targets.outputs * sizeof(float)),
                        .label = tool_alloc(most),
