@@ -38,6 +38,13 @@ struct mk16 {
 
 #if defined KR_LEVEL_amx
 
+/* What was stored there, and elsewhere, is in memory: GCC's intrinsics that load tiles and their
+ * shapes do not tell it that they read. */
+INLINE void mk16_stored(const void *p)
+{
+    __asm__ volatile("" : : "r"(p) : "memory");
+}
+
 /* Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 weights, for products of so many rows. */
 INLINE void mk16_begin(int rows)
 {
@@ -49,6 +56,7 @@ INLINE void mk16_begin(int rows)
     for (int i = 0; i < 8; i++)
         c.bytes[i] = 64, c.rows[i] = (uint8_t)rows;
     c.rows[6] = c.rows[7] = 16;
+    mk16_stored(&c);
     _tile_loadconfig(&c);
 }
 
@@ -110,6 +118,7 @@ INLINE void mk16_one(const struct mk16 *m)
 
 INLINE void mk16_run(const struct mk16 *m)
 {
+    mk16_stored(m->b);
     if (m->units == 2)
         mk16_two(m);
     else

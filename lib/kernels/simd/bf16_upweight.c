@@ -152,8 +152,7 @@ static void products(const struct division *k, const struct task *t, int count, 
 {
     const size_t ld = (size_t)k->ld, second = 16 * (size_t)t->wo;
     const int steps = (count * k->pitch + 31) / 32;
-    /* GCC does not know that a load of a tile reads memory. */
-    __asm__ volatile("" : : : "memory");
+    mk16_stored(t->v);
     for (int e = 0; e < k->phases; e++)
         for (int o = 0; o < t->wo; o += 32)
             for (int i = 0; i < t->wi; i += 32) {
@@ -215,7 +214,7 @@ void KR_NAME(kr_bf16_upweight)(const struct kr_upconv *p, const float *dy, float
 #pragma omp parallel num_threads(p->threads)
     {
         char *mine = ws + k.private + (size_t)omp_get_thread_num() * k.bytes;
-        tiles_begin();
+        mk16_begin(16);
 #pragma omp for schedule(dynamic)
         for (int n = 0; n < k.spans * k.blocks; n++) {
             const struct task t = task_at(&k, n, ws, mine);
@@ -230,7 +229,7 @@ void KR_NAME(kr_bf16_upweight)(const struct kr_upconv *p, const float *dy, float
             for (int i = 0; i < t.wi && k.spans == 1; i++)
                 filters(p, &k, &t, i, 0, 1, dw);
         }
-        _tile_release();
+        mk16_end();
         if (k.spans > 1) {
 #pragma omp for schedule(dynamic)
             for (int n = 0; n < k.blocks * INPUTS; n++) {

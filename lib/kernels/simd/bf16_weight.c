@@ -229,8 +229,7 @@ static void steps_products(const struct division *p, const struct task *t, int k
 static void products(const struct division *p, const struct task *t, int count, bool first)
 {
     const int steps = (count * p->pitch + 31) / 32, parts = (steps + STEPS - 1) / STEPS;
-    /* GCC does not know that a load of a tile reads memory. */
-    __asm__ volatile("" : : : "memory");
+    mk16_stored(t->v);
     for (int i = 0; i < parts; i++) {
         const int from = share(steps, i, parts);
         steps_products(p, t, from, share(steps, i + 1, parts) - from, first && i == 0);
@@ -299,7 +298,7 @@ static void tiles_weight(const struct source *s, const struct source *dy, float 
 #pragma omp parallel num_threads(threads)
     {
         char *mine = ws + p.private + (size_t)omp_get_thread_num() * p.bytes;
-        tiles_begin();
+        mk16_begin(16);
 #pragma omp for schedule(dynamic)
         for (int n = 0; n < p.spans * p.blocks; n++) {
             const struct task t = task_at(s, dy, &p, n, ws, mine);
@@ -307,7 +306,7 @@ static void tiles_weight(const struct source *s, const struct source *dy, float 
             for (int o = 0; o < t.wo && p.spans == 1; o++)
                 filters(s, dy, &p, &t, o, 0, 1, dw);
         }
-        _tile_release();
+        mk16_end();
         if (p.spans > 1) {
 #pragma omp for schedule(dynamic)
             for (int n = 0; n < p.blocks * CHANNELS; n++) {

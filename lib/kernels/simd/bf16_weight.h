@@ -6,24 +6,12 @@
 #ifndef BF16_WEIGHT_H
 #define BF16_WEIGHT_H
 
+#include "lib/kernels/simd/bf16_mk.h"
 #include "lib/kernels/simd/conv3x3.h"
 
 #ifdef KR_LEVEL_amx
 
 #define RUN 32 /* pixels turned together */
-
-/* Every tile whole: 16 rows of 64 bytes. */
-INLINE void tiles_begin(void)
-{
-    struct {
-        uint8_t palette, start, zero[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } c = {.palette = 1};
-    for (int i = 0; i < 8; i++)
-        c.bytes[i] = 64, c.rows[i] = 16;
-    _tile_loadconfig(&c);
-}
 
 /* Lane i: a's i rounded to bfloat16 in the low half, b's in the high one. */
 INLINE vf pair_of(vf a, vf b)
