@@ -197,8 +197,7 @@ void validation_open(struct validation *v, const char *path, const struct settin
 void validation_size(struct validation *v, size_t pixels, const struct settings *set)
 {
     const size_t n = pixels / ((size_t)v->h * (size_t)v->w);
-    const int group = 4; /* convolutions of volumes make their results by so many slices */
-    v->n = set->volume ? group + set->multiple[0] : n < 1 ? 1 : n > MOST ? MOST : (int)n;
+    v->n = set->volume ? NN_GROUP + set->multiple[0] : n < 1 ? 1 : n > MOST ? MOST : (int)n;
 }
 
 static size_t most_pixels(const struct validation *v)

@@ -69,14 +69,22 @@ size_t nn_lay_tables(struct nn *nn, char *base)
 /* What a part of a moment adds to those of its pages that are not its own. */
 enum { EDGES = 128 << 10 };
 
-/* Of a moment's bytes, those that this process has in memory. */
-static size_t own_bytes(const struct nn *nn, int param, size_t bytes)
+static int count_moments(const struct nn *nn)
 {
-    const size_t n = tensor_count(&nn->param[param].t);
-    if (nn->opt.hooks.gathers || !nn_is_common(nn, param))
-        return bytes;
-    const size_t own = bytes / n * nn_part(nn, param).n + EDGES;
-    return own < bytes ? own : bytes;
+    return nn->opt.training.optim == NN_SGD ? nn->opt.training.momentum > 0 : 2;
+}
+
+static size_t moment_bytes(const struct nn *nn, int param)
+{
+    return nn_up(tensor_count(&nn->param[param].t) * (nn->plans.moments_narrow ? 2 : 4));
+}
+
+/* Of a moment's bytes, those that other processes alone have in memory. */
+static size_t others_bytes(const struct nn *nn, int param)
+{
+    const size_t n = tensor_count(&nn->param[param].t), bytes = moment_bytes(nn, param),
+                 own = bytes / n * nn_part(nn, param).n + EDGES;
+    return own < bytes ? bytes - own : 0;
 }
 
 /* The next so many bytes of the arena or of what is common; NULL while it is only measured. */
@@ -96,7 +104,7 @@ static size_t lay_arena(struct nn *nn, bool laid)
     struct graph *g = &nn->g;
     struct nn_memory *m = &nn->memory;
     size_t at = 0, elements = 0;
-    int moments = nn->opt.training.optim == NN_SGD ? nn->opt.training.momentum > 0 : 2;
+    const int moments = count_moments(nn);
     m->parameters = m->gradients = m->moments = nn->common_bytes = 0;
     for (int i = 0; i < g->params; i++) {
         struct stored *p = &nn->param[i];
@@ -130,7 +138,7 @@ static size_t lay_arena(struct nn *nn, bool laid)
             m->gradients += nn_up(n * 4);
         }
         for (int j = 0; j < moments; j++) {
-            const size_t bytes = nn_up(n * (nn->plans.moments_narrow ? 2 : 4));
+            const size_t bytes = moment_bytes(nn, i);
             *(j ? &p->v : &p->m) = take(nn, i, laid, &at, bytes);
             m->moments += bytes;
         }
@@ -144,16 +152,13 @@ static size_t lay_arena(struct nn *nn, bool laid)
     return at + maps;
 }
 
-/* All moments, and those of them that this process has in memory. */
+/* The moments that are common and of which this process has no part in memory. */
 static size_t unseen(const struct nn *nn)
 {
     size_t n = 0;
-    const int moments = nn->opt.training.optim == NN_SGD ? nn->opt.training.momentum > 0 : 2;
-    for (int i = 0; i < nn->g.params && nn->opt.train; i++) {
-        const size_t bytes =
-            nn_up(tensor_count(&nn->param[i].t) * (nn->plans.moments_narrow ? 2 : 4));
-        n += nn_is_common(nn, i) ? (size_t)moments * (bytes - own_bytes(nn, i, bytes)) : 0;
-    }
+    for (int i = 0; i < nn->g.params && nn->opt.train; i++)
+        if (nn_is_common(nn, i) && !nn->opt.hooks.gathers)
+            n += (size_t)count_moments(nn) * others_bytes(nn, i);
     return n;
 }
 
@@ -194,6 +199,16 @@ static int keep(struct nn *nn)
                                                                                         : 0;
 }
 
+void nn_swap_average(struct nn *nn)
+{
+    for (int i = 0; i < nn->g.params; i++) {
+        struct stored *p = &nn->param[i];
+        float *x = p->t.data;
+        p->t.data = p->average;
+        p->average = x;
+    }
+}
+
 int nn_arena(struct nn *nn)
 {
     if (nn->arena)
@@ -204,12 +219,8 @@ int nn_arena(struct nn *nn)
     if (nn->common_bytes && !(nn->common = h->common(h->ctx, nn->common_bytes)))
         return nn_fail(nn, NN_EMEM, "no memory that processes share: %zu bytes", nn->common_bytes);
     lay_arena(nn, true); /* the same places for the same in all processes, whatever is shown */
-    for (int i = 0; i < nn->g.params && nn->shown; i++) {
-        struct stored *p = &nn->param[i];
-        float *x = p->t.data;
-        p->t.data = p->average;
-        p->average = x;
-    }
+    if (nn->shown)
+        nn_swap_average(nn);
     return 0;
 }
 

@@ -103,7 +103,7 @@ static int declare(struct reading *r, struct op *op, const struct nn_build *b)
             (int)sizeof p->t.name)
             return say(r->why, r->size, "its name is too long");
         memcpy(p->t.dim, from->dim, (size_t)from->rank * sizeof *from->dim);
-        p->packs = i == 0 && op->kind->packed;
+        p->packs = i == 0 && op->kind->bf16;
         op->param[op->params++] = g->params - 1;
     }
     return 0;

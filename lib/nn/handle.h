@@ -38,7 +38,6 @@ struct nn {
     char *packed; /* parameters that are, or NULL */
     size_t packed_bytes;
     bool unpacked; /* those that are to be packed have not been yet */
-    struct nn *as; /* which has them, or NULL */
     char *kept; /* of a stream that sees volumes as a whole: the volume now, its logits, and those
                     of slices that go out; or NULL */
     void *tables;
@@ -90,6 +89,7 @@ size_t nn_lay_tables(struct nn *, char *base);
 size_t nn_measure(struct nn *); /* nn->memory under the plans as they stand; the sum */
 int nn_arena(struct nn *);      /* allocates once, at the first nn_load or nn_init */
 void nn_arena_free(struct nn *);
+void nn_swap_average(struct nn *); /* parameters and their average change places */
 
 /* stream.c: what it keeps of a volume that the network sees as a whole. */
 struct kept {

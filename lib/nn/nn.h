@@ -312,10 +312,6 @@ const struct tensor *nn_params(const struct nn *, size_t *count);
  * stay. */
 int nn_load(struct nn *, const struct tensor *, size_t count);
 
-/* The parameters of another network for use, of the same description and options but for sizes, of
- * which nothing is packed anew; it must stay. */
-int nn_load_as(struct nn *, struct nn *of);
-
 /* Of two handles for use alone, which never run at the same time, nor while the other's volume is
  * under way as a stream: the maps of `nn` will lie where those of `of` do, which must take as many
  * bytes (nn_memory) and outlive it. Before nn_load. */
@@ -406,14 +402,16 @@ int nn_infer(struct nn *, const struct nn_batch *, const struct nn_output *);
 
 /* --- a stream of slices ------------------------------------------------------------------------*/
 
+#define NN_GROUP 4 /* slices that convolutions of volumes make together */
+
 /* Use of a network on volumes of any depth, slice by slice: slices go in, and slices of output come
  * out behind them, as nn_infer of the volume would give them, byte for byte, in memory that does
  * not depend on its depth. A depth that is not divisible as it must be is padded with slices of
  * zeros, whose output nobody sees. Nothing is computed twice. A planar network is a stream without
- * lag. Where `stream` is a multiple of 4 a piece that is none is the volume's last. A network with
- * an operation that is of a volume as a whole (normalisation by the statistics of each sample,
- * attention, linear interpolation along z) takes slices and gives them in the same way, but holds
- * the volume, up to options.deep slices of it, until it is over.
+ * lag. Where `stream` is a multiple of NN_GROUP a piece that is none is the volume's last. A
+ * network with an operation that is of a volume as a whole (normalisation by the statistics of each
+ * sample, attention, linear interpolation along z) takes slices and gives them in the same way, but
+ * holds the volume, up to options.deep slices of it, until it is over.
  *
  *     nn_stream_begin(nn)
  *     for each piece of the volume, n slices:

@@ -182,7 +182,7 @@ struct nn_call {
     struct nn_beside beside; /* in a stream */
     enum kr_algo algo;
     bool bf16;          /* products of bfloat16, where it has some */
-    const void *packed; /* the weights, by `pack`, or NULL */
+    const void *packed; /* the weights as kr_bf16_pack left them, or NULL */
     int threads;
     void *workspace; /* what `workspace` asked for, 64-byte aligned */
     int *failed;     /* nn_fault sets it */
@@ -218,7 +218,6 @@ struct nn_reach {
     bool whole;         /* all of the sample's: it cannot be computed slice by slice */
     bool groups;        /* it makes NN_GROUP slices at once for less than so many one by one */
 };
-#define NN_GROUP 4
 
 struct nn_kind {
     const char *name; /* as descriptions write it: the field's */
@@ -251,9 +250,9 @@ struct nn_kind {
     bool (*planar)(const struct nn_call *);
     size_t (*workspace)(const struct nn_call *); /* bytes, whatever dtypes maps have; NULL: none */
     double (*flops)(const struct nn_call *);     /* forward, of the whole batch; NULL: hardly any */
-    /* Where products are of bfloat16: the first parameter as forward reads it. NULL: as it is. */
-    size_t (*packed)(const struct nn_call *); /* bytes */
-    void (*pack)(const struct nn_call *, void *to);
+    /* As convolution with products of bfloat16, whose weights, the first parameter, are packed for
+     * use. NULL: it is none. */
+    struct kr_bf16 (*bf16)(const struct nn_call *);
     /* Of a normalisation: scale and shift from running statistics, before an evaluation; running
      * statistics take the batch's, once the loss is known to be finite. */
     void (*prepare)(const struct nn_call *);

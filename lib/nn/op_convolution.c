@@ -125,18 +125,6 @@ static struct kr_bf16 as_bf16(const struct nn_call *c)
     return (struct kr_bf16){.conv = as_any(c), .packed = c->packed};
 }
 
-static size_t packed(const struct nn_call *c)
-{
-    const struct kr_bf16 k = as_bf16(c);
-    return kr_bf16_packed(&k);
-}
-
-static void pack(const struct nn_call *c, void *to)
-{
-    const struct kr_bf16 k = as_bf16(c);
-    kr_bf16_pack(&k, to);
-}
-
 static bool data_bf16(const struct nn_call *c)
 {
     const struct kr_bf16 k = as_bf16(c);
@@ -433,6 +421,5 @@ const struct nn_kind nn_convolution = {.name = "convolution",
                                        .behind = behind,
                                        .planar = planar,
                                        .workspace = workspace,
-                                       .packed = packed,
-                                       .pack = pack,
+                                       .bf16 = as_bf16,
                                        .flops = flops};

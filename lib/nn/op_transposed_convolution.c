@@ -72,18 +72,6 @@ static struct kr_bf16 as_bf16(const struct nn_call *c)
     return b;
 }
 
-static size_t packed(const struct nn_call *c)
-{
-    const struct kr_bf16 k = as_bf16(c);
-    return kr_bf16_packed(&k);
-}
-
-static void pack(const struct nn_call *c, void *to)
-{
-    const struct kr_bf16 k = as_bf16(c);
-    kr_bf16_pack(&k, to);
-}
-
 static void forward(const struct nn_call *c)
 {
     if (c->bf16) {
@@ -145,6 +133,5 @@ const struct nn_kind nn_transposed_convolution = {.name = "transposed_convolutio
                                                   .weight = weight,
                                                   .data = data,
                                                   .workspace = workspace,
-                                                  .packed = packed,
-                                                  .pack = pack,
+                                                  .bf16 = as_bf16,
                                                   .flops = flops};

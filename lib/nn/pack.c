@@ -9,14 +9,17 @@ size_t nn_packed_bytes(const struct nn *nn, const struct op *op)
         return 0;
     const struct plan *p = &nn->plans.eval;
     const struct nn_call c = nn_planned(p, op, PASS_FORWARD, &p->size, 1);
-    return op->kind->packed(&c);
+    const struct kr_bf16 k = op->kind->bf16(&c);
+    return kr_bf16_packed(&k);
 }
 
 /* One after the other, each forgotten before the next; a parameter of 16 bits by way of floats. */
-static int pack(struct nn *nn)
+int nn_pack(struct nn *nn)
 {
     const struct plan *p = &nn->plans.eval;
     size_t at = 0, bytes;
+    if (!nn->unpacked)
+        return 0;
     for (int i = 0; i < nn->g.ops; i++) {
         const struct op *op = &nn->g.op[i];
         if (!(bytes = nn_packed_bytes(nn, op)))
@@ -31,27 +34,13 @@ static int pack(struct nn *nn)
             tensor_to_f32(t, 0, tensor_count(t), wide);
         }
         c.param[0] = wide ? wide : t->data;
-        op->kind->pack(&c, nn->packed + at);
+        const struct kr_bf16 k = op->kind->bf16(&c);
+        kr_bf16_pack(&k, nn->packed + at);
         free(wide);
         q->packed = nn->packed + at;
         at += nn_up(bytes);
         if (nn->opt.hooks.packed)
             nn->opt.hooks.packed(nn->opt.hooks.ctx, t);
-    }
-    return 0;
-}
-
-int nn_pack(struct nn *nn)
-{
-    if (!nn->unpacked)
-        return 0;
-    if (nn->as) {
-        if (nn_pack(nn->as))
-            return nn_fail(nn, nn->as->failed, "%s", nn->as->why);
-        for (int i = 0; i < nn->g.params; i++)
-            nn->param[i].packed = nn->as->param[i].packed;
-    } else if (pack(nn)) {
-        return nn->failed;
     }
     nn->unpacked = false;
     return 0;

@@ -143,17 +143,8 @@ int nn_load(struct nn *nn, const struct tensor *list, size_t count)
         }
     }
     nn->unpacked = nn->opt.bf16 && !nn->opt.train;
-    nn->as = NULL;
     nn->ready = true;
     nn_list(nn);
-    return 0;
-}
-
-int nn_load_as(struct nn *nn, struct nn *of)
-{
-    if (nn_load(nn, of->params, of->nparams))
-        return nn->failed;
-    nn->as = of;
     return 0;
 }
 
@@ -219,12 +210,8 @@ void nn_average(struct nn *nn, double share)
 
 void nn_show_average(struct nn *nn, bool shown)
 {
-    for (int i = 0; i < nn->g.params && shown != nn->shown; i++) {
-        struct stored *p = &nn->param[i];
-        float *x = p->t.data;
-        p->t.data = p->average;
-        p->average = x;
-    }
+    if (shown != nn->shown)
+        nn_swap_average(nn);
     nn->shown = shown;
     nn_list(nn);
 }
